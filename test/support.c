@@ -1,0 +1,288 @@
+/* support.c - the world of a unit test. See support.h. */
+#define _XOPEN_SOURCE 700 /* nftw */
+#include "support.h"
+
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct world world;
+
+static char folder[256];
+static char home[256]; /* where we came from */
+
+/* ---- environment --------------------------------------------------------- */
+
+static int64_t
+world_wall_ms(void *ctx)
+{
+    return ((struct world *)ctx)->wall_ms;
+}
+
+static int64_t
+world_mono_us(void *ctx)
+{
+    return ((struct world *)ctx)->mono_us;
+}
+
+/* splitmix64: any seed is as good as any other */
+static uint64_t
+next_random(struct world *w)
+{
+    uint64_t z = atomic_fetch_add(&w->seed, UINT64_C(0x9e3779b97f4a7c15));
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static void
+world_random(void *ctx, void *out, size_t len)
+{
+    unsigned char *at = out;
+
+    while (len > 0) {
+        uint64_t r = next_random(ctx);
+        size_t n = len < sizeof(r) ? len : sizeof(r);
+
+        memcpy(at, &r, n);
+        at += n;
+        len -= n;
+    }
+}
+
+static bool
+must_fail(struct world *w)
+{
+    long left = w->fail_in;
+
+    while (left >= 0) {
+        if (!atomic_compare_exchange_weak(&w->fail_in, &left, left - 1))
+            continue;
+        if (left == 0)
+            w->failed++;
+        return left == 0;
+    }
+    return false;
+}
+
+static void *
+world_resize(void *ctx, void *ptr, size_t size)
+{
+    struct world *w = ctx;
+    void *fresh;
+
+    if (size == 0) {
+        if (ptr != NULL)
+            w->live--;
+        free(ptr);
+        return NULL;
+    }
+    w->allocs++;
+    if (must_fail(w))
+        return NULL;
+    fresh = realloc(ptr, size);
+    if (fresh != NULL && ptr == NULL)
+        w->live++;
+    return fresh;
+}
+
+static void
+world_reset(void)
+{
+    const struct wb_env env = {.ctx = &world,
+        .wall_ms = world_wall_ms,
+        .mono_us = world_mono_us,
+        .random = world_random,
+        .resize = world_resize};
+
+    world.env = env;
+    world.wall_ms = WORLD_START_MS;
+    world.mono_us = 1000000;
+    world.seed = 1;
+    world.fail_in = -1;
+    world.failed = 0;
+    world.allocs = 0;
+    world.live = 0;
+}
+
+void
+world_pass_ms(int64_t ms)
+{
+    world.wall_ms += ms;
+    world.mono_us += ms * 1000;
+}
+
+void
+world_fail_at(long n)
+{
+    world.failed = 0;
+    world.fail_in = n;
+}
+
+/* ---- a folder per test ----------------------------------------------------
+ */
+
+static int
+remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)at;
+    return type == FTW_DP ? rmdir(path) : unlink(path);
+}
+
+int
+test_begin(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    (void)state;
+    world_reset();
+    if (home[0] == '\0' && getcwd(home, sizeof(home)) == NULL)
+        return -1;
+    (void)snprintf(folder, sizeof(folder), "%s/waybill-test-XXXXXX",
+        tmp != NULL ? tmp : "/tmp");
+    if (mkdtemp(folder) == NULL || chdir(folder) != 0) {
+        print_error("%s: no folder for the test\n", folder);
+        return -1;
+    }
+    return 0;
+}
+
+int
+test_end(void **state)
+{
+    (void)state;
+    if (chdir(home) != 0 ||
+        nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        print_error("%s: not removed\n", folder);
+    if (world.live != 0)
+        print_error("%ld blocks of ENV not freed\n", (long)world.live);
+    return world.live == 0 ? 0 : -1;
+}
+
+/* ---- checks -------------------------------------------------------------- */
+
+void
+check_int(intmax_t expected, intmax_t actual, const char *what,
+    const char *file, int line)
+{
+    if (expected == actual)
+        return;
+    print_error("%s is %jd, not %jd\n", what, actual, expected);
+    _fail(file, line);
+}
+
+void
+check_ok(enum wb_status status, const char *msg, const char *what,
+    const char *file, int line)
+{
+    if (status == WB_OK)
+        return;
+    print_error("%s: %s: %s\n", what, wb_status_name(status), msg);
+    _fail(file, line);
+}
+
+void
+check_status(enum wb_status expected, enum wb_status status, const char *what,
+    const char *file, int line)
+{
+    if (status == expected)
+        return;
+    print_error("%s: %s, not %s\n", what, wb_status_name(status),
+        wb_status_name(expected));
+    _fail(file, line);
+}
+
+void
+check_slice(const char *text, struct wb_slice slice, const char *what,
+    const char *file, int line)
+{
+    if (slice.len == strlen(text) &&
+        (slice.len == 0 || memcmp(slice.ptr, text, slice.len) == 0))
+        return;
+    print_error("%s is \"%.*s\", not \"%s\"\n", what, (int)slice.len,
+        slice.len > 0 ? slice.ptr : "", text);
+    _fail(file, line);
+}
+
+void
+check_has(const char *piece, const char *text, const char *what,
+    const char *file, int line)
+{
+    if (strstr(text, piece) != NULL)
+        return;
+    print_error("%s is \"%s\", without \"%s\"\n", what, text, piece);
+    _fail(file, line);
+}
+
+pid_t
+test_fork(void)
+{
+    pid_t child;
+
+    (void)fflush(NULL);
+    child = fork();
+    if (child == 0 && freopen("/dev/null", "w", stderr) == NULL)
+        _Exit(0);
+    CHECK(child >= 0);
+    return child;
+}
+
+void
+check_aborted(pid_t child, const char *what, const char *file, int line)
+{
+    int status = 0;
+
+    CHECK(waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
+        return;
+    print_error("%s did not stop the process\n", what);
+    _fail(file, line);
+}
+
+/* ---- files --------------------------------------------------------------- */
+
+void
+test_write(const char *path, const char *text, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+
+    CHECK(f != NULL);
+    CHECK(fwrite(text, 1, len, f) == len);
+    CHECK(fclose(f) == 0);
+}
+
+char *
+test_read(const char *path, size_t *len)
+{
+    FILE *f = fopen(path, "rb");
+    char *text;
+    long size;
+
+    CHECK(f != NULL);
+    CHECK(fseek(f, 0, SEEK_END) == 0);
+    size = ftell(f);
+    CHECK(size >= 0);
+    rewind(f);
+    text = calloc(1, (size_t)size + 1);
+    CHECK(text != NULL);
+    CHECK(fread(text, 1, (size_t)size, f) == (size_t)size);
+    (void)fclose(f);
+    if (len != NULL)
+        *len = (size_t)size;
+    return text;
+}
+
+const char *
+test_source(const char *path)
+{
+    static char full[512];
+    const char *root = getenv("SUPPORT_ROOT");
+
+    (void)snprintf(
+        full, sizeof(full), "%s/%s", root != NULL ? root : home, path);
+    return full;
+}

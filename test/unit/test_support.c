@@ -1,0 +1,107 @@
+/* test_support.c - the tests' own ground must hold. */
+#include "support.h"
+
+#include <unistd.h>
+
+static char first_folder[256];
+
+static void
+test_support__first_test__folder_is_its_own(void **state)
+{
+    (void)state;
+    CHECK(getcwd(first_folder, sizeof(first_folder)) != NULL);
+    test_write("left.txt", "left", 4);
+}
+
+static void
+test_support__next_test__other_folder_and_old_one_gone(void **state)
+{
+    char here[256];
+
+    (void)state;
+    CHECK(getcwd(here, sizeof(here)) != NULL);
+    CHECK(strcmp(here, first_folder) != 0);
+    CHECK(access(first_folder, F_OK) != 0);
+    CHECK(access("left.txt", F_OK) != 0);
+}
+
+static void
+test_support__clock__stands_until_moved(void **state)
+{
+    int64_t before = ENV->mono_us(ENV->ctx);
+
+    (void)state;
+    CHECK_INT(WORLD_START_MS, ENV->wall_ms(ENV->ctx));
+    world_pass_ms(250);
+    CHECK_INT(WORLD_START_MS + 250, ENV->wall_ms(ENV->ctx));
+    CHECK_INT(before + 250000, ENV->mono_us(ENV->ctx));
+}
+
+static void
+test_support__same_seed__same_bytes(void **state)
+{
+    char a[19], b[19];
+
+    (void)state;
+    ENV->random(ENV->ctx, a, sizeof(a));
+    world.seed = 1;
+    ENV->random(ENV->ctx, b, sizeof(b));
+    CHECK(memcmp(a, b, sizeof(a)) == 0);
+    ENV->random(ENV->ctx, b, sizeof(b));
+    CHECK(memcmp(a, b, sizeof(a)) != 0);
+}
+
+static void
+test_support__fail_at__that_allocation_only(void **state)
+{
+    void *p, *q;
+
+    (void)state;
+    world_fail_at(1);
+    p = ENV->resize(ENV->ctx, NULL, 8);
+    CHECK(p != NULL);
+    CHECK(ENV->resize(ENV->ctx, p, 16) == NULL);
+    CHECK_INT(1, world.failed);
+    q = ENV->resize(ENV->ctx, NULL, 8);
+    CHECK(q != NULL);
+    CHECK_INT(2, world.live);
+    (void)ENV->resize(ENV->ctx, p, 0);
+    (void)ENV->resize(ENV->ctx, q, 0);
+    CHECK_INT(3, world.allocs);
+}
+
+static void
+test_support__files__come_back_whole(void **state)
+{
+    size_t len;
+    char *text;
+
+    (void)state;
+    test_write("f", "a\0b", 3);
+    text = test_read("f", &len);
+    CHECK_INT(3, len);
+    CHECK(memcmp(text, "a\0b", 4) == 0);
+    free(text);
+}
+
+static void
+test_support__abort__is_seen(void **state)
+{
+    (void)state;
+    CHECK_PANICS(abort());
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_support__first_test__folder_is_its_own),
+        RUN(test_support__next_test__other_folder_and_old_one_gone),
+        RUN(test_support__clock__stands_until_moved),
+        RUN(test_support__same_seed__same_bytes),
+        RUN(test_support__fail_at__that_allocation_only),
+        RUN(test_support__files__come_back_whole),
+        RUN(test_support__abort__is_seen),
+    };
+    return RUN_ALL(tests);
+}
