@@ -1,0 +1,380 @@
+/* waybill/outbox.h - messages kept until they are delivered.
+ *
+ * A message is accepted into a table of a SQLite file, leased by workers with
+ * a fencing token, and confirmed, retried or abandoned. One handle serves any
+ * number of threads of one process; any number of processes may have the same
+ * file open. See doc/STATES.md for the states and doc/FORMATS.md for the
+ * tables. */
+#ifndef WB_OUTBOX_H
+#define WB_OUTBOX_H
+
+#include "waybill/env.h"
+#include "waybill/retry.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct wb_outbox;
+struct sqlite3;
+
+/* Zero means the default in brackets. */
+struct wb_outbox_opts {
+    const struct wb_env *env;      /* [wb_env_system()] */
+    int64_t busy_ms;               /* longest wait for a lock [5 s] */
+    int64_t max_payload_bytes;     /* of one message [1 MiB] */
+    int64_t max_file_bytes;        /* pages in use x page size [no limit] */
+    int64_t max_rows;              /* waiting and abandoned [no limit] */
+    int64_t keep_delivered_ms;     /* ids and keys remembered [7 d] */
+    int64_t keep_abandoned_ms;     /* [30 d] */
+    bool existing;                 /* never create: NOTFOUND instead */
+    bool allow_network_fs;         /* open it all the same; unsafe */
+};
+
+/*
+ * Open the outbox in the SQLite file at url, a path; create or migrate it.
+ *
+ * Guarantees  A file we create is 0600, folders 0700. The connection is WAL
+ *             and synchronous=FULL, both read back. Tables are waybill_*;
+ *             nothing else in the file is touched.
+ * Gives       *out: freed with wb_outbox_close(). Untouched unless OK.
+ * Returns     OK, BUSY, NOTFOUND, NOMEM, IO, CORRUPT (no database, or tables of
+ *             that name which are not ours), NEWER, REFUSED (network file
+ *             system, a folder, not WAL).
+ * Threads     any; Blocks: up to busy_ms. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_open(struct wb_outbox **out,
+    const char *url, const struct wb_outbox_opts *opts, struct wb_err *err);
+
+/* NULL is fine. No other call may be under way. */
+void wb_outbox_close(struct wb_outbox *box);
+
+/* ---- accept ------------------------------------------------------------- */
+
+/* All slices are borrowed for the call. Zero or empty means the default. */
+struct wb_message {
+    struct wb_slice kind;         /* 1..64 of a-z 0-9 _ . - */
+    struct wb_slice payload;      /* opaque bytes, may be empty */
+    struct wb_slice id;           /* a UUID of the caller's [a new UUIDv7] */
+    struct wb_slice key;          /* 1..255 printable [none] */
+    struct wb_slice lane;         /* 1..255 printable [none] */
+    struct wb_slice content_type; /* [application/json] */
+    struct wb_slice headers;      /* lines "Name: value\n" [none] */
+    int64_t due_ms;               /* not before [now] */
+    int64_t expires_ms;           /* not after [never] */
+};
+
+struct wb_accepted {
+    enum wb_status status; /* of this message */
+    struct wb_id id;       /* of the first one, if duplicate */
+    int64_t seq;           /* its row; 0 unless OK */
+    bool duplicate;        /* id or key was accepted before: nothing new */
+};
+
+/*
+ * Accept one message.
+ *
+ * Guarantees  OK: it survives a power cut. Anything else: it was not accepted,
+ *             but for IO out of COMMIT, which says "unknown"; repeating it
+ *             with the same id or key is safe. Threads that call at once share
+ *             one commit.
+ * Gives       *accepted: filled when OK (also for a duplicate) or MISMATCH
+ *             (id and seq of the message that has the id or key).
+ * Returns     OK, BUSY, MISMATCH, INVALID, TOOBIG, FULL, NOMEM, IO, CORRUPT.
+ * Threads     any; Blocks: until durable, up to busy_ms for the lock.
+ *             See doc/INVARIANTS.md (O-1, O-2, O-4, O-5). Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_enqueue(struct wb_outbox *box,
+    const struct wb_message *message, struct wb_accepted *accepted,
+    struct wb_err *err);
+
+/* The same for n messages in one commit. Each accepted[i].status tells of its
+ * own (OK, MISMATCH, INVALID, TOOBIG, FULL); one bad message leaves the others
+ * accepted. Anything but OK from the call itself: none was accepted (or
+ * unknown, as above). err tells of the last bad one. */
+WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
+    const struct wb_message *messages, size_t n, struct wb_accepted *accepted,
+    struct wb_err *err);
+
+/*
+ * Put an outbox on a connection of the caller's, to accept messages inside
+ * the caller's own transactions.
+ *
+ * wb_outbox_adopt() makes the connection fit: WAL, synchronous=FULL,
+ * wal_autocheckpoint=0 and the schema; it replaces the connection's WAL hook,
+ * with which the library runs its guarded checkpoint after a commit. It is
+ * refused inside a transaction.
+ * wb_outbox_attach() changes nothing: REFUSED unless the connection already is
+ * WAL and FULL, NOTFOUND without the schema.
+ *
+ * Guarantees  wb_outbox_enqueue() on the new handle runs in the caller's
+ *             transaction: commit and rollback stay the caller's, and the
+ *             message is durable when that commit is. Outside a transaction
+ *             it commits by itself. The connection stays the caller's, who
+ *             closes it after the handle; the other calls work as well.
+ * Threads     those of the connection, one at a time. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_adopt(struct wb_outbox **out,
+    struct sqlite3 *db, const struct wb_outbox_opts *opts, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_attach(struct wb_outbox **out,
+    struct sqlite3 *db, const struct wb_outbox_opts *opts, struct wb_err *err);
+
+/* ---- claim -------------------------------------------------------------- */
+
+/* Where a claim may take from: one kind, and whose breaker decides. */
+struct wb_source {
+    struct wb_slice kind;
+    struct wb_slice scope;  /* of the breaker [the kind] */
+    uint32_t max_attempts;  /* [8] */
+    uint32_t *slots;        /* how many more may be taken; counted down. Sources
+                               may share one. NULL: as many as there are */
+};
+
+struct wb_claim {
+    const struct wb_source *sources; /* [every kind, scope = kind] */
+    size_t n_sources;
+    uint32_t max;       /* messages [1]; at most WB_CLAIM_MAX */
+    int64_t lease_ms;   /* [60 s] */
+    int64_t due_by_ms;  /* take what is due by then [now]; never later */
+};
+#define WB_CLAIM_MAX 1024
+
+struct wb_claimed {
+    struct wb_id id;
+    int64_t seq;
+    uint64_t token;       /* 64 random bits, never 0 */
+    uint32_t attempts;    /* this one included */
+    size_t source;        /* index into wb_claim.sources, if given */
+    int64_t created_ms, expires_ms /* 0: never */, lease_end_ms;
+    struct wb_slice kind, scope, key, lane, payload, content_type, headers;
+};
+
+enum wb_none { WB_NONE_EMPTY, WB_NONE_BREAKER_OPEN };
+
+/* Owns its rows until wb_batch_free(). Zero is a valid empty batch. */
+struct wb_batch {
+    struct wb_claimed *row; /* in order (due, seq) */
+    size_t len;
+    size_t ended;            /* abandoned on the way: expired, lease ran out */
+    enum wb_none reason;     /* when EMPTY */
+    int64_t next_due_ms;     /* earliest time at which asking again may help,
+                                breakers counted in; 0: nothing is waiting */
+    struct wb_slice *scopes; /* breakers that held something back */
+    size_t n_scopes;
+    void *memory;
+};
+void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
+
+/*
+ * Lease the oldest messages that are due, over all sources whose breaker lets
+ * them.
+ *
+ * Guarantees  A message is leased to one worker at a time. Not OK: nothing was
+ *             leased. Ended leases are taken again; at max_attempts they are
+ *             abandoned, as are expired messages: counted in ended. Behind a
+ *             half-open breaker exactly one goes out. Not durable by itself: a
+ *             power cut may undo it, which costs a repeat.
+ * Returns     OK, EMPTY (batch->reason says why), BUSY, INVALID, NOMEM, IO.
+ * Threads     any; Blocks: up to busy_ms. See doc/INVARIANTS.md. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
+    const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
+
+/* ---- finish ------------------------------------------------------------- */
+
+enum wb_end { WB_CONFIRM, WB_FAIL, WB_RELEASE };
+
+/* The states of a message; see doc/STATES.md. */
+#define WB_STATE_MAP(X)                                                   \
+    X(PENDING, "pending", TO(PROCESSING) | TO(HELD) | TO(ABANDONED))      \
+    X(HELD, "held", TO(PENDING))                                          \
+    X(PROCESSING, "processing",                                           \
+        TO(PENDING) | TO(PROCESSING) | TO(ABANDONED) | TO(DELIVERED))     \
+    X(ABANDONED, "abandoned", TO(PENDING) | TO(HELD))                     \
+    X(DELIVERED, "delivered", 0)
+enum wb_state {
+#define X(id, text, next) WB_STATE_##id,
+    WB_STATE_MAP(X)
+#undef X
+    WB_STATES
+};
+const char *wb_state_name(enum wb_state state);
+
+struct wb_finish {
+    /* in */
+    struct wb_id id;
+    uint64_t token;
+    enum wb_end end;
+    int64_t seq;          /* from the claim, saves a look-up [0: by id] */
+    bool forget;          /* CONFIRM: will not be repeated, keep no trace */
+    enum wb_outcome outcome;        /* FAIL: RETRY, REJECTED or UNKNOWN */
+    struct wb_slice error;          /* FAIL: one line is made of it */
+    int64_t retry_after_ms;         /* FAIL: what the receiver asked for */
+    int64_t not_before_ms;          /* FAIL: floor of the next due time */
+    const struct wb_retry_policy *retry;     /* FAIL [the default] */
+    const struct wb_breaker_policy *breaker; /* FAIL [the default] */
+    /* out */
+    enum wb_status status; /* OK, FENCED, NOTFOUND: of this one */
+    enum wb_state state;   /* if OK */
+    uint32_t attempts;
+    int64_t due_ms; /* of the next attempt; 0: there is none */
+};
+
+/*
+ * End n claims in one commit, and take the next ones in the same commit.
+ *
+ * Guarantees  Each finish with a token that does not fit is FENCED and changes
+ *             nothing; the same token confirms twice with the same answer. A
+ *             message that is gone is NOTFOUND, no error and no count. Durable
+ *             when OK. Not OK: none was finished, but for IO (unknown).
+ * Takes       claim: NULL, or what to lease next; then batch must be given.
+ * Returns     OK (also where the batch came out empty), BUSY, NOMEM, IO.
+ * Threads     any; Blocks: until durable. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_finish(struct wb_outbox *box,
+    struct wb_finish *finishes, size_t n, const struct wb_claim *claim,
+    struct wb_batch *batch, struct wb_err *err);
+
+/* One claim each: OK, FENCED, NOTFOUND, BUSY, NOMEM, IO. */
+WB_MUST_USE enum wb_status wb_outbox_confirm(struct wb_outbox *box,
+    const struct wb_id *id, uint64_t token, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_release(struct wb_outbox *box,
+    const struct wb_id *id, uint64_t token, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_fail(struct wb_outbox *box,
+    struct wb_finish *finish, struct wb_err *err);
+
+/* Keep claims for lease_ms from now; each finish's id, seq and token are read,
+ * its status and due_ms (the new end) written. */
+WB_MUST_USE enum wb_status wb_outbox_extend(struct wb_outbox *box,
+    struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
+
+/* Put claims back to pending: with older_ms < 0 those whose lease ended, else
+ * those claimed or extended longer than older_ms ago. *n: how many. */
+WB_MUST_USE enum wb_status wb_outbox_reset_stale(struct wb_outbox *box,
+    int64_t older_ms, uint64_t *n, struct wb_err *err);
+
+/* ---- look --------------------------------------------------------------- */
+
+struct wb_row {
+    struct wb_id id;
+    int64_t seq;
+    enum wb_state state;
+    uint32_t attempts;
+    int64_t due_ms; /* next attempt, or end of the lease; 0: abandoned or
+                       delivered */
+    int64_t created_ms, claimed_ms, expires_ms; /* 0: none */
+    struct wb_slice kind, key, lane, scope, reason, last_error, content_type,
+        headers, payload;
+};
+/* Borrowed for the call; a status but OK ends the walk and is returned. Must
+ * not call the outbox. */
+typedef enum wb_status wb_row_fn(void *ctx, const struct wb_row *row);
+
+struct wb_filter {
+    int state;             /* an enum wb_state, or -1: all but delivered */
+    struct wb_slice kind;  /* [all] */
+    uint64_t limit;        /* [all] */
+};
+/* In order of seq. Payloads are left out. */
+WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
+    const struct wb_filter *filter, wb_row_fn *fn, void *ctx,
+    struct wb_err *err);
+/* One message with its payload, by its id or a unique prefix of 8 or more
+ * characters. NOTFOUND; INVALID where the prefix is too short or fits more
+ * than one. */
+WB_MUST_USE enum wb_status wb_outbox_show(struct wb_outbox *box,
+    struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx,
+    struct wb_err *err);
+
+/* Called once per kind, in order of kind; counts are by enum wb_state. */
+struct wb_kind_counts {
+    struct wb_slice kind;
+    uint64_t n[WB_STATES];
+    bool paused;
+    int64_t oldest_pending_created_ms; /* 0: none is pending */
+};
+typedef enum wb_status wb_kind_fn(
+    void *ctx, const struct wb_kind_counts *counts);
+/* Kinds with messages, and paused ones. Reads the whole table. */
+WB_MUST_USE enum wb_status wb_outbox_count(struct wb_outbox *box,
+    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+/* Kinds that have something pending or processing, and nothing else of it:
+ * counts are 0. Cheap: one look-up a kind. */
+WB_MUST_USE enum wb_status wb_outbox_kinds(struct wb_outbox *box,
+    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+
+/* ---- administration ------------------------------------------------------ */
+
+/* What redrive and discard act on: ids, or every abandoned message of a kind
+ * and age. */
+struct wb_select {
+    const struct wb_id *ids; /* if given, the rest is ignored but dry_run */
+    size_t n_ids;
+    struct wb_slice kind;    /* [all] */
+    int64_t older_ms;        /* since the last claim, else since creation */
+    uint64_t limit;          /* [all] */
+    bool dry_run;            /* count, change nothing */
+};
+struct wb_selected {
+    uint64_t total;
+    uint64_t skipped;  /* ids: being processed, left alone */
+    uint64_t missing;  /* ids: no such message */
+};
+/* One transaction. fn (may be NULL) is told total per kind, in order of kind,
+ * in counts->n[WB_STATE_PENDING]. Redrive: attempts 0, error cleared, breaker
+ * of the scope closed, a lane joined at its tail. Discard: deleted for good;
+ * with ids also what waits. */
+WB_MUST_USE enum wb_status wb_outbox_redrive(struct wb_outbox *box,
+    const struct wb_select *select, struct wb_selected *selected,
+    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_discard(struct wb_outbox *box,
+    const struct wb_select *select, struct wb_selected *selected,
+    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+
+/* Accepted and kept, but not claimed, until resumed. Idempotent. */
+WB_MUST_USE enum wb_status wb_outbox_pause(struct wb_outbox *box,
+    struct wb_slice kind, bool paused, struct wb_err *err);
+
+enum wb_breaker_state { WB_CLOSED, WB_OPEN, WB_HALF_OPEN };
+const char *wb_breaker_state_name(enum wb_breaker_state state);
+struct wb_breaker {
+    struct wb_slice scope;
+    enum wb_breaker_state state;
+    uint32_t failures;     /* in a row */
+    int64_t open_until_ms; /* 0 unless open */
+};
+typedef enum wb_status wb_breaker_fn(
+    void *ctx, const struct wb_breaker *breaker);
+/* Breakers that have something to say, in order of scope; a healthy one has no
+ * row. With a scope, that one alone, closed where there is no row. */
+WB_MUST_USE enum wb_status wb_outbox_breakers(struct wb_outbox *box,
+    struct wb_slice scope, wb_breaker_fn *fn, void *ctx, struct wb_err *err);
+/* Close one breaker; with an empty scope, all. *n: how many were not closed. */
+WB_MUST_USE enum wb_status wb_outbox_breaker_reset(struct wb_outbox *box,
+    struct wb_slice scope, uint64_t *n, struct wb_err *err);
+
+/* Online copy to a file that must not exist; opens as an outbox, under a new
+ * incarnation: ids stay, tokens do not. */
+WB_MUST_USE enum wb_status wb_outbox_backup(
+    struct wb_outbox *box, const char *path, struct wb_err *err);
+
+struct wb_health {
+    char engine[64];        /* "SQLite 3.40.1" */
+    char journal_mode[16];  /* "wal" */
+    bool full_sync;         /* synchronous is FULL */
+    bool wal_reset_bug;     /* this SQLite has it; the guarded checkpoint is
+                               in force either way */
+    int64_t file_bytes, wal_bytes, schema_version;
+    uint32_t file_mode, folder_mode; /* permission bits */
+    bool network_fs;
+    uint64_t stuck;         /* claims whose lease ended a lease ago or more, or
+                               that were made in the future */
+    char integrity[128];    /* "ok", or the first complaint */
+};
+WB_MUST_USE enum wb_status wb_outbox_health(
+    struct wb_outbox *box, struct wb_health *health, struct wb_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WB_OUTBOX_H */

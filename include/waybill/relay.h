@@ -1,0 +1,135 @@
+/* waybill/relay.h - where outbox, routes and transports meet.
+ *
+ * A relay claims messages that have a route, hands each to the route's
+ * transport, and finishes the claim with what came of it. drain is one bounded
+ * pass; run goes on until stopped. */
+#ifndef WB_RELAY_H
+#define WB_RELAY_H
+
+#include "waybill/outbox.h"
+#include "waybill/transport.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Named counts of a pass. */
+struct wb_tally;
+void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
+
+/* How the messages of a kind are delivered. */
+struct wb_route {
+    const char *kind; /* exact, or a prefix and '*'; the longest fit wins */
+    struct wb_transport *transport;          /* borrowed */
+    const char *scope;                       /* of the breaker [kind] */
+    const struct wb_retry_policy *retry;     /* [the default] */
+    const struct wb_breaker_policy *breaker; /* [the default] */
+    int64_t timeout_ms;                      /* [30 s] */
+    uint32_t concurrency;                    /* requests in flight [8] */
+    uint32_t rate_per_s;                     /* requests a second [no limit] */
+    uint32_t batch;     /* messages a request [1], at most 64 */
+    bool batch_ndjson;  /* NDJSON instead of one JSON array */
+    bool disable_on_410; /* pause the kind when the receiver says Gone */
+
+    /*
+     * Hooks, any may be NULL.
+     *
+     * build: fill request->url, ->body, ->headers for the message; memory it
+     * points at must live until the next call of release(ctx, token), where
+     * *token is its to set. Not OK: the message is rejected with err->msg.
+     * judge: the response rule. May change result->outcome and ->error (which
+     * then must live until judge is called again), and count.
+     * release: the attempt is over.
+     */
+    void *ctx;
+    enum wb_status (*build)(void *ctx, const struct wb_claimed *message,
+        struct wb_request *request, void **token, struct wb_err *err);
+    void (*judge)(void *ctx, const struct wb_claimed *message,
+        struct wb_result *result, struct wb_tally *tally);
+    void (*release)(void *ctx, void *token);
+};
+
+/* Zero means the default in brackets. */
+struct wb_relay_opts {
+    const struct wb_env *env;
+    const struct wb_route *routes; /* borrowed */
+    size_t n_routes;
+    struct uv_loop_s *loop; /* that the transports use */
+    int64_t lease_ms;       /* [60 s, at least twice the longest timeout] */
+    bool (*ready)(void *ctx, struct wb_err *err); /* [always] */
+    void *ctx;
+};
+
+struct wb_relay;
+/* Returns OK, NOMEM, INVALID (two routes of one kind, a retry horizon that is
+ * longer than ids are kept, ...). */
+WB_MUST_USE enum wb_status wb_relay_new(struct wb_relay **out,
+    struct wb_outbox *box, const struct wb_relay_opts *opts,
+    struct wb_err *err);
+void wb_relay_free(struct wb_relay *relay); /* NULL is fine */
+
+enum wb_drained {
+    WB_DRAIN_DONE,         /* attempted something, or see below */
+    WB_DRAIN_EMPTY,        /* nothing was due */
+    WB_DRAIN_BREAKER_OPEN, /* all that is due waits behind a breaker */
+    WB_DRAIN_BUSY,         /* another drain holds the lock; it looks again */
+    WB_DRAIN_NOT_READY,    /* no route, or ready() says no */
+};
+const char *wb_drained_name(enum wb_drained why); /* "empty", ... */
+
+struct wb_count {
+    const char *name;
+    uint64_t n;
+};
+/* What a pass did. attempted is the sum of the six after it. */
+struct wb_report {
+    uint64_t attempted, confirmed, retried, abandoned, rejected, released,
+        fenced;
+    uint64_t ended; /* abandoned without an attempt: expired, lease ran out */
+    int64_t duration_ms;
+    uint64_t breakers_open; /* at the end */
+    enum wb_drained why;
+    const struct wb_count *tally; /* in order of name; owned by the relay until
+                                     its next pass */
+    size_t n_tally;
+};
+
+struct wb_drain {
+    struct wb_slice kind;  /* [all that have a route] */
+    uint64_t max;          /* messages attempted [all that are due] */
+    int64_t for_ms;        /* stop claiming after this long [no limit] */
+    uint32_t concurrency;  /* drains of this database at once, and requests of
+                              this one in flight [1 drain, routes decide] */
+    /* Called now and then with the counts so far. May be NULL. */
+    void (*progress)(void *ctx, const struct wb_report *so_far);
+    void *ctx;
+};
+
+/*
+ * One bounded pass.
+ *
+ * Guarantees  Each message is attempted at most once a pass. Transport
+ *             failures are in the counts; an error is the database's. A crash
+ *             at any instruction loses nothing: what was in flight goes out
+ *             again with the same id.
+ * Returns     OK (report->why tells), BUSY, NOMEM, IO, CORRUPT.
+ * Threads     that of the loop; Blocks: until the pass is over. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
+    const struct wb_drain *drain, struct wb_report *report,
+    struct wb_err *err);
+
+/* Drain until wb_relay_stop(), waking on new messages (also those of other
+ * processes), due times and breaker ends. What is in flight is finished before
+ * it returns. The same lock as a drain: BUSY if another has it. */
+WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
+    const struct wb_drain *drain, struct wb_report *report,
+    struct wb_err *err);
+
+/* End run, or a drain, early. Threads: any; safe in a signal handler. */
+void wb_relay_stop(struct wb_relay *relay);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WB_RELAY_H */

@@ -1,0 +1,96 @@
+/* waybill/retry.h - when to try a delivery again, and when to stop. */
+#ifndef WB_RETRY_H
+#define WB_RETRY_H
+
+#include "waybill/waybill.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What one attempt came to. */
+enum wb_outcome {
+    WB_DELIVERED, /* the receiver took it */
+    WB_RETRY,     /* not taken, may be later: refused, 408, 425, 429, 5xx */
+    WB_REJECTED,  /* will never be taken as it is: other 4xx */
+    WB_UNKNOWN,   /* sent, no full answer: it may have taken effect */
+};
+
+enum wb_verdict {
+    WB_VERDICT_DONE,  /* remove from the outbox */
+    WB_VERDICT_RETRY, /* try again at at_ms */
+    WB_VERDICT_DEAD,  /* keep for people; why says which limit was hit */
+};
+
+/* A policy that is not given (NULL) is WB_RETRY_POLICY_DEFAULT. Values out of
+ * range are taken as the nearest that is in range. */
+struct wb_retry_policy {
+    int64_t base_ms;         /* delay after the first failure; 0: at once */
+    int64_t cap_ms;          /* the delay never grows past this; >= base_ms */
+    int64_t retry_after_ms;  /* longest wait a receiver may ask for */
+    uint32_t factor;         /* growth per attempt; >= 1 */
+    uint32_t max_attempts;   /* give up after this many; >= 1 */
+    bool retry_rejected;     /* also try again what was rejected */
+};
+
+/* 10 s, 40 s, ... 6 h: eight attempts span about ten hours. */
+#define WB_RETRY_POLICY_DEFAULT                                       \
+    {                                                                 \
+        10000, 21600000, 86400000, 4, 8, false                        \
+    }
+/* The classic: the next drain tries again, eight times in all. */
+#define WB_RETRY_POLICY_IMMEDIATE                                     \
+    {                                                                 \
+        0, 0, 86400000, 1, 8, false                                   \
+    }
+
+struct wb_attempt {
+    enum wb_outcome outcome;
+    uint32_t number;        /* 1 for the first attempt */
+    int64_t now_ms;         /* wall clock */
+    int64_t retry_after_ms; /* what the receiver asked for, 0 if nothing */
+    uint64_t random;        /* 64 fresh random bits, for jitter */
+};
+
+struct wb_decision {
+    enum wb_verdict verdict;
+    int64_t at_ms;   /* meaningful for RETRY only, else 0 */
+    const char *why; /* static: "delivered", "retry", "attempts", "rejected" */
+};
+
+/*
+ * Decide what happens to a message after one attempt.
+ *
+ * Guarantees  Pure: reads no clock, draws no randomness, allocates nothing,
+ *             cannot fail. A retry lies in [now + window/2, now + window],
+ *             window = base * factor^(number-1) limited to cap; Retry-After,
+ *             limited by the policy, is a floor. Whatever the arguments, a
+ *             retry is never before now and never further away than the
+ *             larger of the two limits.
+ * Source      exponential backoff with jitter over the upper half; see
+ *             "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+ * Threads     any. Since 0.1
+ */
+WB_MUST_USE struct wb_decision wb_retry_decide(
+    const struct wb_retry_policy *policy, const struct wb_attempt *attempt);
+
+/* The longest time between the first attempt and the last that the policy
+ * allows, every wait at its longest (Retry-After included if with_retry_after).
+ * Saturates. Keys must be kept for longer than this. */
+WB_MUST_USE int64_t wb_retry_horizon_ms(
+    const struct wb_retry_policy *policy, bool with_retry_after);
+
+/* A breaker opens after this many failures in a row, for this long. */
+struct wb_breaker_policy {
+    uint32_t failures; /* >= 1 */
+    int64_t open_ms;   /* > 0 */
+};
+#define WB_BREAKER_POLICY_DEFAULT \
+    {                             \
+        3, 60000                  \
+    }
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WB_RETRY_H */

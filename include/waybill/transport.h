@@ -1,0 +1,135 @@
+/* waybill/transport.h - carry one message once, and say what happened.
+ *
+ * A transport makes one attempt and never retries on its own. The relay gives
+ * it a request and gets one result back, from inside send() or later out of
+ * the event loop. Write your own by filling in struct wb_transport, or take
+ * wb_callback_new(). */
+#ifndef WB_TRANSPORT_H
+#define WB_TRANSPORT_H
+
+#include "waybill/env.h"
+#include "waybill/retry.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct uv_loop_s; /* libuv's loop; <uv.h> calls it uv_loop_t */
+
+/* One attempt. All that it points at stays valid until done() was called. */
+struct wb_request {
+    struct wb_id id;              /* the idempotency key on the wire */
+    struct wb_slice kind;
+    struct wb_slice key;          /* the sender's own key, may be empty */
+    uint32_t attempt;             /* 1 for the first */
+    int64_t now_ms;               /* wall clock at the start of the attempt */
+    int64_t timeout_ms;           /* > 0: the whole attempt */
+    struct wb_slice url;          /* empty: the transport's own endpoint */
+    struct wb_slice content_type; /* empty: application/json */
+    struct wb_slice headers;      /* lines "Name: value\n", checked; or empty */
+    struct wb_slice body;
+};
+
+/* What became of it. Slices are borrowed for the length of the done() call. */
+struct wb_result {
+    enum wb_outcome outcome;
+    int status;             /* HTTP status or exit status; 0 if there is none */
+    int64_t retry_after_ms; /* 0: the receiver asked for nothing */
+    struct wb_slice body;   /* of the reply, as much as was kept */
+    struct wb_slice error;  /* one line for people; empty if delivered */
+};
+
+typedef void wb_done_fn(void *ctx, const struct wb_result *result);
+
+struct wb_transport {
+    const char *name; /* "http", "exec", "file", "callback"; static */
+
+    /* Begin one attempt. Calls done(ctx, result) exactly once, now or later,
+     * on the thread of the loop. A failure to begin is a result too. */
+    void (*send)(struct wb_transport *self, const struct wb_request *request,
+        wb_done_fn *done, void *ctx);
+
+    /* Release it. Attempts in flight are dropped without a done() call. */
+    void (*free)(struct wb_transport *self);
+};
+
+/* NULL is fine. */
+void wb_transport_free(struct wb_transport *transport);
+
+/* ---- http: POST over libcurl, many at once on one loop ---------------- */
+
+/* The shared part: connections, DNS and TLS sessions. One thread. */
+struct wb_http;
+WB_MUST_USE enum wb_status wb_http_open(struct wb_http **out,
+    const struct wb_env *env, struct uv_loop_s *loop, struct wb_err *err);
+void wb_http_close(struct wb_http *http); /* after its endpoints */
+
+struct wb_http_opts {
+    struct wb_slice url;     /* http:// or https://; used where a request
+                                names none */
+    struct wb_slice method;  /* POST [POST], PUT or PATCH */
+    struct wb_slice headers; /* fixed, lines "Name: value\n" */
+    const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
+                                       gives one v1 signature, newest first */
+    size_t n_secrets;
+    size_t max_reply_bytes; /* kept of a reply [64 KiB] */
+    struct wb_slice ca_file; /* PEM bundle [the system's] */
+    bool public_only; /* refuse addresses that are not global unicast,
+                         checked on the address connected to */
+    bool follow;      /* follow redirects, at most 3, same checks [off] */
+    bool http1;       /* never HTTP/2 [off] */
+};
+
+/*
+ * An endpoint of its own on the shared part.
+ *
+ * Guarantees  One request a send(): a connection that dies under a reused
+ *             request is reported, never tried again. TLS verified. Adds
+ *             Idempotency-Key, webhook-id, webhook-timestamp and, with
+ *             secrets, webhook-signature. The url and headers are refused
+ *             here (INVALID), those of a request at send (REJECTED).
+ * Takes       opts: copied; secrets are wiped when freed.
+ * Gives       *out: freed with wb_transport_free(), before wb_http_close().
+ * Returns     OK, INVALID, NOMEM, UNAVAILABLE.
+ * Threads     the loop's. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_http_new(struct wb_transport **out,
+    struct wb_http *http, const struct wb_http_opts *opts, struct wb_err *err);
+
+/* Class of an HTTP status: 2xx delivered; 408, 425, 429, 5xx retry; all else
+ * rejected. Pure. */
+WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
+
+/* ---- exec: a command per message -------------------------------------- */
+
+/* argv[0] is looked up in PATH; no shell. Payload on stdin; WAYBILL_ID,
+ * WAYBILL_KIND, WAYBILL_KEY, WAYBILL_ATTEMPT and WAYBILL_CONTENT_TYPE, and
+ * each header as WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered,
+ * 75 retry, 65..78 other rejected, anything else and death by signal retry.
+ * On timeout the whole process group is killed: unknown. The last line of
+ * stderr is the error; stdout (up to 64 KiB) the reply. */
+WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
+    const struct wb_env *env, struct uv_loop_s *loop,
+    const char *const *argv /* NULL-ended, copied */, struct wb_err *err);
+
+/* ---- file: append NDJSON ----------------------------------------------- */
+
+/* One line {"id":…,"kind":…,"payload":…} a message, in one write, then fsync.
+ * A payload that is not JSON goes as "payload_base64". A failed or short
+ * write is cut off again; a failed fsync is unknown. Created 0600. */
+WB_MUST_USE enum wb_status wb_file_new(struct wb_transport **out,
+    const struct wb_env *env, const char *path, struct wb_err *err);
+
+/* ---- callback: a C function -------------------------------------------- */
+
+/* Fill *result; what it points at must stay valid until the next call. */
+typedef void wb_callback_fn(
+    void *ctx, const struct wb_request *request, struct wb_result *result);
+WB_MUST_USE enum wb_status wb_callback_new(struct wb_transport **out,
+    const struct wb_env *env, wb_callback_fn *fn, void *ctx,
+    struct wb_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WB_TRANSPORT_H */

@@ -1,0 +1,184 @@
+/* buf.c - bounded buffer and arena. */
+#include <stdio.h>
+
+#include "base/base.h"
+
+/* Make room for extra bytes and the NUL, or mark the buffer. */
+static bool
+buf_grow(struct wb__buf *b, size_t extra)
+{
+    size_t cap = b->cap == 0 ? 64 : b->cap;
+    char *p;
+
+    if (b->failed != WB_OK)
+        return false;
+    if (extra > b->max || b->len > b->max - extra) {
+        b->failed = WB_TOOBIG;
+        return false;
+    }
+    if (b->len + extra < b->cap)
+        return true;
+    while (cap <= b->len + extra)
+        cap += cap;
+    p = b->env->resize(b->env->ctx, b->ptr, cap);
+    if (p == NULL) {
+        b->failed = WB_NOMEM;
+        return false;
+    }
+    b->ptr = p;
+    b->cap = cap;
+    return true;
+}
+
+char *
+wb__buf_room(struct wb__buf *b, size_t len)
+{
+    char *at;
+
+    if (!buf_grow(b, len))
+        return NULL;
+    at = b->ptr + b->len;
+    b->len += len;
+    b->ptr[b->len] = '\0';
+    return at;
+}
+
+void
+wb__buf_add(struct wb__buf *b, struct wb_slice s)
+{
+    char *at = wb__buf_room(b, s.len);
+
+    if (at != NULL && s.len > 0)
+        memcpy(at, s.ptr, s.len);
+}
+
+void
+wb__buf_str(struct wb__buf *b, const char *text)
+{
+    wb__buf_add(b, wb_slice(text));
+}
+
+void
+wb__buf_fmt(struct wb__buf *b, const char *fmt, ...)
+{
+    va_list ap;
+    int len;
+
+    va_start(ap, fmt);
+    len = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    WB_ASSERT(len >= 0);
+    if (!buf_grow(b, (size_t)len))
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, ap);
+    va_end(ap);
+    b->len += (size_t)len;
+}
+
+void
+wb__buf_clear(struct wb__buf *b)
+{
+    b->len = 0;
+    b->failed = WB_OK;
+}
+
+void
+wb__buf_fini(struct wb__buf *b)
+{
+    wb__free(b->env, b->ptr);
+    b->ptr = NULL;
+    b->cap = 0;
+    wb__buf_clear(b);
+}
+
+struct wb_slice
+wb__buf_slice(const struct wb__buf *b)
+{
+    return (struct wb_slice){b->ptr, b->len};
+}
+
+/* Small pieces share a chunk; a large one gets its own, behind the head, so
+ * that the room left in the head stays in use. */
+enum { CHUNK = 8192, ALIGN = 16 };
+
+struct wb__chunk {
+    struct wb__chunk *next;
+    size_t used, cap;
+    _Alignas(ALIGN) char data[];
+};
+
+static struct wb__chunk *
+chunk_new(struct wb__arena *a, size_t cap)
+{
+    struct wb__chunk *c;
+
+    if (cap > SIZE_MAX - sizeof(*c))
+        return NULL;
+    c = a->env->resize(a->env->ctx, NULL, sizeof(*c) + cap);
+    if (c != NULL)
+        *c = (struct wb__chunk){.cap = cap};
+    return c;
+}
+
+static void
+chunk_link(struct wb__arena *a, struct wb__chunk *c, bool behind)
+{
+    struct wb__chunk **at =
+        behind && a->head != NULL ? &a->head->next : &a->head;
+
+    c->next = *at;
+    *at = c;
+}
+
+void *
+wb__arena_alloc(struct wb__arena *a, size_t len)
+{
+    struct wb__chunk *c = a->head;
+    bool large = len > CHUNK / 4;
+    void *p;
+
+    WB_ASSERT(len > 0);
+    if (len > SIZE_MAX - ALIGN)
+        return NULL;
+    len = (len + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    if (large || c == NULL || c->cap - c->used < len) {
+        c = chunk_new(a, large ? len : CHUNK);
+        if (c == NULL)
+            return NULL;
+        chunk_link(a, c, large);
+    }
+    p = c->data + c->used;
+    c->used += len;
+    return memset(p, 0, len);
+}
+
+bool
+wb__arena_dup(struct wb__arena *a, struct wb_slice s, struct wb_slice *out)
+{
+    char *p;
+
+    *out = (struct wb_slice){NULL, 0};
+    if (s.len == 0)
+        return true;
+    if (s.len == SIZE_MAX)
+        return false;
+    p = wb__arena_alloc(a, s.len + 1);
+    if (p == NULL)
+        return false;
+    memcpy(p, s.ptr, s.len);
+    *out = (struct wb_slice){p, s.len};
+    return true;
+}
+
+void
+wb__arena_clear(struct wb__arena *a)
+{
+    struct wb__chunk *c, *next;
+
+    for (c = a->head; c != NULL; c = next) {
+        next = c->next;
+        wb__free(a->env, c);
+    }
+    a->head = NULL;
+}

@@ -1,0 +1,80 @@
+/* headers.c - header lines "Name: value\n", as kept with a message. */
+#include "base/base.h"
+
+static bool
+is_token(unsigned char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+           (c >= 'a' && c <= 'z') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+static const char *
+line_wrong(struct wb_slice line)
+{
+    size_t name = 0;
+    struct wb_slice value;
+
+    while (name < line.len && is_token((unsigned char)line.ptr[name]))
+        name++;
+    if (name == 0 || name + 1 >= line.len || line.ptr[name] != ':' ||
+        line.ptr[name + 1] != ' ')
+        return "is not \"Name: value\"";
+    value = wb__from(line, name + 2);
+    if (wb__trim(value).len != value.len)
+        return "has white space at an end of its value";
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.ptr[i];
+
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
+            return "has a control character in its value";
+    }
+    return NULL;
+}
+
+enum wb_status
+wb__headers_check(struct wb_slice lines, struct wb_err *err)
+{
+    struct wb_slice line;
+    int n = 1;
+
+    if (lines.len > 0 && lines.ptr[lines.len - 1] != '\n')
+        return wb__fail(
+            err, WB_INVALID, 0, "headers: the last line has no end of line");
+    for (; wb__cut(&lines, '\n', &line); n++) {
+        const char *wrong = line_wrong(line);
+
+        if (wrong != NULL)
+            return wb__fail(err, WB_INVALID, 0, "header %d %s", n, wrong);
+    }
+    return WB_OK;
+}
+
+bool
+wb__headers_next(
+    struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value)
+{
+    struct wb_slice line;
+
+    if (!wb__cut(rest, '\n', &line) || !wb__cut(&line, ':', name))
+        return false;
+    *value = wb__trim(line);
+    return true;
+}
+
+static char
+lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+bool
+wb__eq_nocase(struct wb_slice a, struct wb_slice b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+            return false;
+    return true;
+}

@@ -1,0 +1,128 @@
+/* text.c - UTF-8, single lines, base64. */
+#include "base/base.h"
+
+/* Length of the UTF-8 character at s[0] and its code point; 0 if there is no
+ * valid one (RFC 3629: no overlong forms, no surrogates, up to U+10FFFF). */
+static size_t
+utf8_next(struct wb_slice s, uint32_t *point)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)s.ptr;
+    size_t len;
+    uint32_t c = p[0];
+
+    if (c < 0x80) {
+        *point = c;
+        return 1;
+    }
+    len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+    if (c < 0xc2 || c > 0xf4 || len > s.len)
+        return 0;
+    c &= 0x7fU >> len;
+    for (size_t i = 1; i < len; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (p[i] & 0x3fU);
+    }
+    if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return 0;
+    *point = c;
+    return len;
+}
+
+bool
+wb__utf8_valid(struct wb_slice s)
+{
+    uint32_t c;
+    size_t len;
+
+    for (size_t i = 0; i < s.len; i += len) {
+        len = utf8_next(wb__from(s, i), &c);
+        if (len == 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+is_control(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0);
+}
+
+bool
+wb__printable(struct wb_slice s)
+{
+    uint32_t c;
+    size_t len;
+
+    for (size_t i = 0; i < s.len; i += len) {
+        len = utf8_next(wb__from(s, i), &c);
+        if (len == 0 || is_control(c))
+            return false;
+    }
+    return true;
+}
+
+size_t
+wb__one_line(struct wb_slice s, size_t max_chars, char *out)
+{
+    size_t n = 0, chars = 0, step;
+    bool gap = false;
+
+    for (size_t i = 0; i < s.len && chars < max_chars; i += step) {
+        uint32_t c = 0;
+
+        step = utf8_next(wb__from(s, i), &c);
+        if (step != 0 && (c == ' ' || is_control(c))) {
+            gap = n > 0;
+            continue;
+        }
+        if (gap) {
+            out[n++] = ' ';
+            gap = false;
+            if (++chars == max_chars)
+                break;
+        }
+        memcpy(out + n, step == 0 ? "?" : s.ptr + i, step == 0 ? 1 : step);
+        step = step == 0 ? 1 : step;
+        n += step;
+        chars++;
+    }
+    while (n > 0 && out[n - 1] == ' ')
+        n--;
+    out[n] = '\0';
+    return n;
+}
+
+void
+wb__base64(struct wb__buf *b, struct wb_slice bytes)
+{
+    static const char digit[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *p = (const unsigned char *)bytes.ptr;
+    char *out;
+
+    if (bytes.len > b->max) {
+        b->failed = WB_TOOBIG;
+        return;
+    }
+    out = wb__buf_room(b, (bytes.len + 2) / 3 * 4);
+    if (out == NULL)
+        return;
+    for (size_t left = bytes.len; left > 0; p += 3, out += 4) {
+        uint32_t v = (uint32_t)p[0] << 16;
+
+        v |= left > 1 ? (uint32_t)p[1] << 8 : 0;
+        v |= left > 2 ? p[2] : 0;
+        out[0] = digit[v >> 18];
+        out[1] = digit[v >> 12 & 63];
+        out[2] = '=';
+        out[3] = '=';
+        if (left > 1)
+            out[2] = digit[v >> 6 & 63];
+        if (left > 2)
+            out[3] = digit[v & 63];
+        left -= left > 3 ? 3 : left;
+    }
+}

@@ -1,0 +1,170 @@
+/* file.c - looking at paths, making private files and folders, replacing a
+ * small file atomically. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+/* Superblock numbers of statfs(2) of file systems whose files other machines
+ * change, where neither WAL's shared memory nor its locks hold. */
+static bool
+is_network(long type)
+{
+    static const unsigned long magic[] = {
+        0x6969,     /* NFS */
+        0x517b,     /* SMB */
+        0xff534d42, /* CIFS */
+        0xfe534d42, /* SMB2 */
+        0x5346414f, /* AFS */
+        0x73757245, /* Coda */
+        0x00c36400, /* Ceph */
+        0x0bd00bd0, /* Lustre */
+        0x01021997, /* 9P */
+        0x7461636f, /* OCFS2 */
+        0x01161970, /* GFS2 */
+        0x47504653, /* GPFS */
+        0x564c,     /* NCP */
+    };
+
+    for (size_t i = 0; i < WB_COUNT(magic); i++)
+        if (((unsigned long)type & 0xffffffffUL) == magic[i])
+            return true;
+    return false;
+}
+
+struct wb__place
+wb__place_of(const char *path)
+{
+    struct wb__place p = {0};
+    struct statfs fs;
+    struct stat st;
+
+    if (stat(path, &st) != 0) {
+        p.sys = errno;
+        return p;
+    }
+    p.exists = true;
+    p.is_file = S_ISREG(st.st_mode);
+    p.is_dir = S_ISDIR(st.st_mode);
+    p.mode = st.st_mode & 07777;
+    p.device = (int64_t)st.st_dev;
+    p.inode = (int64_t)st.st_ino;
+    p.bytes = st.st_size;
+    p.network = statfs(path, &fs) == 0 && is_network((long)fs.f_type);
+    return p;
+}
+
+static enum wb_status
+sys_fail(struct wb_err *err, const char *what, const char *path)
+{
+    int sys = errno;
+
+    return wb__fail(err, sys == ENOENT ? WB_NOTFOUND : WB_IO, sys, "%s %s: %s",
+        what, path, strerror(sys));
+}
+
+enum wb_status
+wb__folders_make(const char *path, struct wb_err *err)
+{
+    char part[PATH_MAX];
+    size_t len = strlen(path);
+
+    if (len >= sizeof(part))
+        return wb__fail(err, WB_INVALID, 0, "the path is longer than %d bytes",
+            PATH_MAX - 1);
+    memcpy(part, path, len + 1);
+    for (size_t i = 1; i < len; i++) {
+        if (part[i] != '/')
+            continue;
+        part[i] = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST)
+            return sys_fail(err, "cannot make the folder", part);
+        part[i] = '/';
+    }
+    return WB_OK;
+}
+
+enum wb_status
+wb__file_create(const char *path, struct wb_err *err)
+{
+    int fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+    if (fd < 0 && errno == EEXIST)
+        return WB_EMPTY;
+    if (fd < 0)
+        return sys_fail(err, "cannot create", path);
+    (void)close(fd);
+    return WB_OK;
+}
+
+static bool
+write_all(int fd, struct wb_slice text)
+{
+    while (text.len > 0) {
+        ssize_t n = write(fd, text.ptr, text.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        text = wb__from(text, (size_t)n);
+    }
+    return true;
+}
+
+enum wb_status
+wb__file_replace(const char *path, struct wb_slice text, struct wb_err *err)
+{
+    char temp[PATH_MAX];
+    enum wb_status rc = WB_OK;
+    int fd;
+
+    if (snprintf(temp, sizeof(temp), "%s.%ld.tmp", path, (long)getpid()) >=
+        (int)sizeof(temp))
+        return wb__fail(err, WB_INVALID, 0, "%s: path too long", path);
+    fd = open(temp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return sys_fail(err, "cannot create", temp);
+    if (!write_all(fd, text) || fsync(fd) != 0)
+        rc = sys_fail(err, "cannot write", temp);
+    if (close(fd) != 0 && rc == WB_OK)
+        rc = sys_fail(err, "cannot write", temp);
+    if (rc == WB_OK && rename(temp, path) != 0)
+        rc = sys_fail(err, "cannot replace", path);
+    if (rc != WB_OK)
+        (void)unlink(temp);
+    return rc;
+}
+
+enum wb_status
+wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+    char block[4096];
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return sys_fail(err, "cannot read", path);
+    while ((n = read(fd, block, sizeof(block))) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            rc = sys_fail(err, "cannot read", path);
+            break;
+        }
+        wb__buf_add(buf, (struct wb_slice){block, (size_t)n});
+        if (buf->failed != WB_OK) {
+            rc = wb__fail(err, buf->failed, 0, "%s: %s", path,
+                wb_status_text(buf->failed));
+            break;
+        }
+    }
+    (void)close(fd);
+    return rc;
+}

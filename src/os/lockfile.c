@@ -1,0 +1,81 @@
+/* lockfile.c - locks between processes on bytes of a file.
+ *
+ * Open-file-description locks: they belong to the open file, not to the
+ * process, so that two handles of one process exclude each other and closing
+ * another descriptor drops nothing. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "os/os.h"
+
+enum { FLAG_AT = 64 }; /* past every byte that is locked */
+
+enum wb_status
+wb__lockfile_open(
+    struct wb__lockfile *f, const char *path, struct wb_err *err)
+{
+    f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (f->fd < 0)
+        return wb__fail(err, WB_IO, errno, "cannot open the lock file %s: %s",
+            path, strerror(errno));
+    return WB_OK;
+}
+
+void
+wb__lockfile_close(struct wb__lockfile *f)
+{
+    if (f->fd >= 0)
+        (void)close(f->fd);
+    f->fd = -1;
+}
+
+static bool
+set_lock(int fd, int byte, short type)
+{
+    struct flock l = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    int rc;
+
+    do
+        rc = fcntl(fd, F_OFD_SETLK, &l);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0;
+}
+
+bool
+wb__lockfile_try(struct wb__lockfile *f, int byte)
+{
+    WB_ASSERT(byte >= 0 && byte < FLAG_AT);
+    return f->fd < 0 || set_lock(f->fd, byte, F_WRLCK);
+}
+
+void
+wb__lockfile_free(struct wb__lockfile *f, int byte)
+{
+    if (f->fd >= 0)
+        (void)set_lock(f->fd, byte, F_UNLCK);
+}
+
+/* A flag that cannot be written or read counts as set: that costs a look. */
+void
+wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
+{
+    char value = on ? '1' : '0';
+    ssize_t n;
+
+    if (f->fd < 0)
+        return;
+    do
+        n = pwrite(f->fd, &value, 1, FLAG_AT);
+    while (n < 0 && errno == EINTR);
+}
+
+bool
+wb__lockfile_flag(struct wb__lockfile *f)
+{
+    char value = '0';
+
+    return f->fd >= 0 && pread(f->fd, &value, 1, FLAG_AT) == 1 && value == '1';
+}

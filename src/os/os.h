@@ -1,0 +1,73 @@
+/* os.h - the only room that calls the kernel: files, locks, threads, sleep. */
+#ifndef WB_SRC_OS_H
+#define WB_SRC_OS_H
+
+#include <pthread.h>
+
+#include "base/base.h"
+
+void wb__sleep_us(int64_t us);
+
+/* ---- threads ------------------------------------------------------------- */
+
+struct wb__mutex {
+    pthread_mutex_t m;
+};
+struct wb__cond {
+    pthread_cond_t c;
+};
+void wb__mutex_init(struct wb__mutex *m);
+void wb__mutex_fini(struct wb__mutex *m);
+void wb__mutex_lock(struct wb__mutex *m);
+void wb__mutex_unlock(struct wb__mutex *m);
+void wb__cond_init(struct wb__cond *c);
+void wb__cond_fini(struct wb__cond *c);
+void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
+void wb__cond_signal(struct wb__cond *c);
+
+/* ---- files ---------------------------------------------------------------- */
+
+/* What stands at a path. Looks, and never opens: closing a descriptor of a
+ * database drops SQLite's locks on it. */
+struct wb__place {
+    bool exists, is_file, is_dir, network;
+    uint32_t mode;        /* permission bits */
+    int64_t device, inode, bytes;
+    int sys;              /* errno where it could not be looked at */
+};
+struct wb__place wb__place_of(const char *path);
+
+/* Make the folders above path that are missing, 0700 each. */
+WB_MUST_USE enum wb_status wb__folders_make(
+    const char *path, struct wb_err *err);
+
+/* Create an empty file, 0600, never following a link or touching one that
+ * is there: EMPTY if it is. */
+WB_MUST_USE enum wb_status wb__file_create(
+    const char *path, struct wb_err *err);
+
+/* Replace a small file by text: written beside, synced, renamed. 0600. */
+WB_MUST_USE enum wb_status wb__file_replace(
+    const char *path, struct wb_slice text, struct wb_err *err);
+
+/* Read up to max bytes of a file into *buf. NOTFOUND if there is none. */
+WB_MUST_USE enum wb_status wb__file_read(
+    const char *path, struct wb__buf *buf, struct wb_err *err);
+
+/* ---- locks between processes ----------------------------------------------
+ * Bytes of one lock file; the kernel frees them when the holder dies. Locks
+ * of two opens exclude each other, also within a process. */
+struct wb__lockfile {
+    int fd; /* -1: none; every lock is then granted */
+};
+WB_MUST_USE enum wb_status wb__lockfile_open(
+    struct wb__lockfile *f, const char *path, struct wb_err *err);
+void wb__lockfile_close(struct wb__lockfile *f);
+WB_MUST_USE bool wb__lockfile_try(struct wb__lockfile *f, int byte);
+void wb__lockfile_free(struct wb__lockfile *f, int byte);
+
+/* A flag in the file, shared by all who have it open, kept when they die. */
+void wb__lockfile_flag_set(struct wb__lockfile *f, bool on);
+bool wb__lockfile_flag(struct wb__lockfile *f);
+
+#endif /* WB_SRC_OS_H */
