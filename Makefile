@@ -1,0 +1,42 @@
+# Thin: everything is in meson.build and tools/.
+#   make           install what the build lacks, build build/waybill
+#   make demo      the main job on an embedded file, with kills
+#   make test      every suite and check; last line: N passed, N failed, N skipped
+#   make torture   the long campaigns          make bench    measure
+#   make install   to $(DESTDIR)$(PREFIX)      make format   lay out the sources
+PREFIX ?= /usr/local
+BUILD = build
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+$(BUILD)/build.ninja:
+	@tools/install_deps build
+	@meson setup $(BUILD) --prefix=$(PREFIX) -Dtests=disabled >/dev/null
+
+demo: all
+	@$(if $(EVENTS),,tools/install_deps demo)
+	@tools/demo $(if $(EVENTS),--events '$(EVENTS)')
+
+test:
+	@tools/install_deps build test
+	@tools/run_tests
+
+torture: all
+	@tools/install_deps build test
+	@tools/torture
+
+bench: all
+	@tools/bench
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild
+
+format:
+	@tools/install_deps format
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	@rm -rf $(BUILD) build-test
+
+.PHONY: all demo test torture bench install format clean
