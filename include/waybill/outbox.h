@@ -20,15 +20,15 @@ struct sqlite3;
 
 /* Zero means the default in brackets. */
 struct wb_outbox_opts {
-    const struct wb_env *env;      /* [wb_env_system()] */
-    int64_t busy_ms;               /* longest wait for a lock [5 s] */
-    int64_t max_payload_bytes;     /* of one message [1 MiB] */
-    int64_t max_file_bytes;        /* pages in use x page size [no limit] */
-    int64_t max_rows;              /* waiting and abandoned [no limit] */
-    int64_t keep_delivered_ms;     /* ids and keys remembered [7 d] */
-    int64_t keep_abandoned_ms;     /* [30 d] */
-    bool existing;                 /* never create: NOTFOUND instead */
-    bool allow_network_fs;         /* open it all the same; unsafe */
+    const struct wb_env *env;  /* [wb_env_system()] */
+    int64_t busy_ms;           /* longest wait for a lock [5 s] */
+    int64_t max_payload_bytes; /* of one message [1 MiB] */
+    int64_t max_file_bytes;    /* pages in use x page size [no limit] */
+    int64_t max_rows;          /* waiting and abandoned [no limit] */
+    int64_t keep_delivered_ms; /* ids and keys remembered [7 d] */
+    int64_t keep_abandoned_ms; /* [30 d] */
+    bool existing;             /* never create: NOTFOUND instead */
+    bool allow_network_fs;     /* open it all the same; unsafe */
 };
 
 /*
@@ -124,32 +124,35 @@ WB_MUST_USE enum wb_status wb_outbox_attach(struct wb_outbox **out,
 /* Where a claim may take from: one kind, and whose breaker decides. */
 struct wb_source {
     struct wb_slice kind;
-    struct wb_slice scope;  /* of the breaker [the kind] */
-    uint32_t max_attempts;  /* [8] */
-    uint32_t *slots;        /* how many more may be taken; counted down. Sources
-                               may share one. NULL: as many as there are */
+    struct wb_slice scope; /* of the breaker [the kind] */
+    uint32_t max_attempts; /* [8] */
+    uint32_t *slots;       /* how many more may be taken; counted down. Sources
+                              may share one. NULL: as many as there are */
 };
 
 struct wb_claim {
     const struct wb_source *sources; /* [every kind, scope = kind] */
     size_t n_sources;
-    uint32_t max;       /* messages [1]; at most WB_CLAIM_MAX */
-    int64_t lease_ms;   /* [60 s] */
-    int64_t due_by_ms;  /* take what is due by then [now]; never later */
+    uint32_t max;      /* messages [1]; at most WB_CLAIM_MAX */
+    int64_t lease_ms;  /* [60 s] */
+    int64_t due_by_ms; /* take what is due by then [now]; never later */
 };
 #define WB_CLAIM_MAX 1024
 
 struct wb_claimed {
     struct wb_id id;
     int64_t seq;
-    uint64_t token;       /* 64 random bits, never 0 */
-    uint32_t attempts;    /* this one included */
-    size_t source;        /* index into wb_claim.sources, if given */
+    uint64_t token;    /* 64 random bits, never 0 */
+    uint32_t attempts; /* this one included */
+    size_t source;     /* index into wb_claim.sources, if given */
     int64_t created_ms, expires_ms /* 0: never */, lease_end_ms;
     struct wb_slice kind, scope, key, lane, payload, content_type, headers;
 };
 
-enum wb_none { WB_NONE_EMPTY, WB_NONE_BREAKER_OPEN };
+enum wb_none {
+    WB_NONE_EMPTY,
+    WB_NONE_BREAKER_OPEN
+};
 
 /* Owns its rows until wb_batch_free(). Zero is a valid empty batch. */
 struct wb_batch {
@@ -182,15 +185,19 @@ WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
 
 /* ---- finish ------------------------------------------------------------- */
 
-enum wb_end { WB_CONFIRM, WB_FAIL, WB_RELEASE };
+enum wb_end {
+    WB_CONFIRM,
+    WB_FAIL,
+    WB_RELEASE
+};
 
 /* The states of a message; see doc/STATES.md. */
-#define WB_STATE_MAP(X)                                                   \
-    X(PENDING, "pending", TO(PROCESSING) | TO(HELD) | TO(ABANDONED))      \
-    X(HELD, "held", TO(PENDING))                                          \
-    X(PROCESSING, "processing",                                           \
-        TO(PENDING) | TO(PROCESSING) | TO(ABANDONED) | TO(DELIVERED))     \
-    X(ABANDONED, "abandoned", TO(PENDING) | TO(HELD))                     \
+#define WB_STATE_MAP(X)                                               \
+    X(PENDING, "pending", TO(PROCESSING) | TO(HELD) | TO(ABANDONED))  \
+    X(HELD, "held", TO(PENDING))                                      \
+    X(PROCESSING, "processing",                                       \
+        TO(PENDING) | TO(PROCESSING) | TO(ABANDONED) | TO(DELIVERED)) \
+    X(ABANDONED, "abandoned", TO(PENDING) | TO(HELD))                 \
     X(DELIVERED, "delivered", 0)
 enum wb_state {
 #define X(id, text, next) WB_STATE_##id,
@@ -205,12 +212,12 @@ struct wb_finish {
     struct wb_id id;
     uint64_t token;
     enum wb_end end;
-    int64_t seq;          /* from the claim, saves a look-up [0: by id] */
-    bool forget;          /* CONFIRM: will not be repeated, keep no trace */
-    enum wb_outcome outcome;        /* FAIL: RETRY, REJECTED or UNKNOWN */
-    struct wb_slice error;          /* FAIL: one line is made of it */
-    int64_t retry_after_ms;         /* FAIL: what the receiver asked for */
-    int64_t not_before_ms;          /* FAIL: floor of the next due time */
+    int64_t seq;             /* from the claim, saves a look-up [0: by id] */
+    bool forget;             /* CONFIRM: will not be repeated, keep no trace */
+    enum wb_outcome outcome; /* FAIL: RETRY, REJECTED or UNKNOWN */
+    struct wb_slice error;   /* FAIL: one line is made of it */
+    int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
+    int64_t not_before_ms;   /* FAIL: floor of the next due time */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
     /* out */
@@ -240,8 +247,8 @@ WB_MUST_USE enum wb_status wb_outbox_confirm(struct wb_outbox *box,
     const struct wb_id *id, uint64_t token, struct wb_err *err);
 WB_MUST_USE enum wb_status wb_outbox_release(struct wb_outbox *box,
     const struct wb_id *id, uint64_t token, struct wb_err *err);
-WB_MUST_USE enum wb_status wb_outbox_fail(struct wb_outbox *box,
-    struct wb_finish *finish, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_fail(
+    struct wb_outbox *box, struct wb_finish *finish, struct wb_err *err);
 
 /* Keep claims for lease_ms from now; each finish's id, seq and token are read,
  * its status and due_ms (the new end) written. */
@@ -250,8 +257,8 @@ WB_MUST_USE enum wb_status wb_outbox_extend(struct wb_outbox *box,
 
 /* Put claims back to pending: with older_ms < 0 those whose lease ended, else
  * those claimed or extended longer than older_ms ago. *n: how many. */
-WB_MUST_USE enum wb_status wb_outbox_reset_stale(struct wb_outbox *box,
-    int64_t older_ms, uint64_t *n, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_reset_stale(
+    struct wb_outbox *box, int64_t older_ms, uint64_t *n, struct wb_err *err);
 
 /* ---- look --------------------------------------------------------------- */
 
@@ -271,9 +278,9 @@ struct wb_row {
 typedef enum wb_status wb_row_fn(void *ctx, const struct wb_row *row);
 
 struct wb_filter {
-    int state;             /* an enum wb_state, or -1: all but delivered */
-    struct wb_slice kind;  /* [all] */
-    uint64_t limit;        /* [all] */
+    int state;            /* an enum wb_state, or -1: all but delivered */
+    struct wb_slice kind; /* [all] */
+    uint64_t limit;       /* [all] */
 };
 /* In order of seq. Payloads are left out. */
 WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
@@ -283,8 +290,7 @@ WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
  * characters. NOTFOUND; INVALID where the prefix is too short or fits more
  * than one. */
 WB_MUST_USE enum wb_status wb_outbox_show(struct wb_outbox *box,
-    struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx,
-    struct wb_err *err);
+    struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx, struct wb_err *err);
 
 /* Called once per kind, in order of kind; counts are by enum wb_state. */
 struct wb_kind_counts {
@@ -296,12 +302,12 @@ struct wb_kind_counts {
 typedef enum wb_status wb_kind_fn(
     void *ctx, const struct wb_kind_counts *counts);
 /* Kinds with messages, and paused ones. Reads the whole table. */
-WB_MUST_USE enum wb_status wb_outbox_count(struct wb_outbox *box,
-    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_count(
+    struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
 /* Kinds that have something pending or processing, and nothing else of it:
  * counts are 0. Cheap: one look-up a kind. */
-WB_MUST_USE enum wb_status wb_outbox_kinds(struct wb_outbox *box,
-    wb_kind_fn *fn, void *ctx, struct wb_err *err);
+WB_MUST_USE enum wb_status wb_outbox_kinds(
+    struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
 /* ---- administration ------------------------------------------------------ */
 
@@ -310,15 +316,15 @@ WB_MUST_USE enum wb_status wb_outbox_kinds(struct wb_outbox *box,
 struct wb_select {
     const struct wb_id *ids; /* if given, the rest is ignored but dry_run */
     size_t n_ids;
-    struct wb_slice kind;    /* [all] */
-    int64_t older_ms;        /* since the last claim, else since creation */
-    uint64_t limit;          /* [all] */
-    bool dry_run;            /* count, change nothing */
+    struct wb_slice kind; /* [all] */
+    int64_t older_ms;     /* since the last claim, else since creation */
+    uint64_t limit;       /* [all] */
+    bool dry_run;         /* count, change nothing */
 };
 struct wb_selected {
     uint64_t total;
-    uint64_t skipped;  /* ids: being processed, left alone */
-    uint64_t missing;  /* ids: no such message */
+    uint64_t skipped; /* ids: being processed, left alone */
+    uint64_t missing; /* ids: no such message */
 };
 /* One transaction. fn (may be NULL) is told total per kind, in order of kind,
  * in counts->n[WB_STATE_PENDING]. Redrive: attempts 0, error cleared, breaker
@@ -335,7 +341,11 @@ WB_MUST_USE enum wb_status wb_outbox_discard(struct wb_outbox *box,
 WB_MUST_USE enum wb_status wb_outbox_pause(struct wb_outbox *box,
     struct wb_slice kind, bool paused, struct wb_err *err);
 
-enum wb_breaker_state { WB_CLOSED, WB_OPEN, WB_HALF_OPEN };
+enum wb_breaker_state {
+    WB_CLOSED,
+    WB_OPEN,
+    WB_HALF_OPEN
+};
 const char *wb_breaker_state_name(enum wb_breaker_state state);
 struct wb_breaker {
     struct wb_slice scope;
@@ -359,17 +369,17 @@ WB_MUST_USE enum wb_status wb_outbox_backup(
     struct wb_outbox *box, const char *path, struct wb_err *err);
 
 struct wb_health {
-    char engine[64];        /* "SQLite 3.40.1" */
-    char journal_mode[16];  /* "wal" */
-    bool full_sync;         /* synchronous is FULL */
-    bool wal_reset_bug;     /* this SQLite has it; the guarded checkpoint is
-                               in force either way */
+    char engine[64];       /* "SQLite 3.40.1" */
+    char journal_mode[16]; /* "wal" */
+    bool full_sync;        /* synchronous is FULL */
+    bool wal_reset_bug;    /* this SQLite has it; the guarded checkpoint is
+                              in force either way */
     int64_t file_bytes, wal_bytes, schema_version;
     uint32_t file_mode, folder_mode; /* permission bits */
     bool network_fs;
-    uint64_t stuck;         /* claims whose lease ended a lease ago or more, or
-                               that were made in the future */
-    char integrity[128];    /* "ok", or the first complaint */
+    uint64_t stuck;      /* claims whose lease ended a lease ago or more, or
+                            that were made in the future */
+    char integrity[128]; /* "ok", or the first complaint */
 };
 WB_MUST_USE enum wb_status wb_outbox_health(
     struct wb_outbox *box, struct wb_health *health, struct wb_err *err);

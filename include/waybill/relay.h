@@ -27,8 +27,8 @@ struct wb_route {
     int64_t timeout_ms;                      /* [30 s] */
     uint32_t concurrency;                    /* requests in flight [8] */
     uint32_t rate_per_s;                     /* requests a second [no limit] */
-    uint32_t batch;     /* messages a request [1], at most 64 */
-    bool batch_ndjson;  /* NDJSON instead of one JSON array */
+    uint32_t batch;      /* messages a request [1], at most 64 */
+    bool batch_ndjson;   /* NDJSON instead of one JSON array */
     bool disable_on_410; /* pause the kind when the receiver says Gone */
 
     /*
@@ -95,11 +95,11 @@ struct wb_report {
 };
 
 struct wb_drain {
-    struct wb_slice kind;  /* [all that have a route] */
-    uint64_t max;          /* messages attempted [all that are due] */
-    int64_t for_ms;        /* stop claiming after this long [no limit] */
-    uint32_t concurrency;  /* drains of this database at once, and requests of
-                              this one in flight [1 drain, routes decide] */
+    struct wb_slice kind; /* [all that have a route] */
+    uint64_t max;         /* messages attempted [all that are due] */
+    int64_t for_ms;       /* stop claiming after this long [no limit] */
+    uint32_t concurrency; /* drains of this database at once, and requests of
+                             this one in flight [1 drain, routes decide] */
     /* Called now and then with the counts so far. May be NULL. */
     void (*progress)(void *ctx, const struct wb_report *so_far);
     void *ctx;
@@ -116,15 +116,13 @@ struct wb_drain {
  * Threads     that of the loop; Blocks: until the pass is over. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
-    const struct wb_drain *drain, struct wb_report *report,
-    struct wb_err *err);
+    const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
 /* Drain until wb_relay_stop(), waking on new messages (also those of other
  * processes), due times and breaker ends. What is in flight is finished before
  * it returns. The same lock as a drain: BUSY if another has it. */
 WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
-    const struct wb_drain *drain, struct wb_report *report,
-    struct wb_err *err);
+    const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
 /* End run, or a drain, early. Threads: any; safe in a signal handler. */
 void wb_relay_stop(struct wb_relay *relay);

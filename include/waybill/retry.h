@@ -25,23 +25,23 @@ enum wb_verdict {
 /* A policy that is not given (NULL) is WB_RETRY_POLICY_DEFAULT. Values out of
  * range are taken as the nearest that is in range. */
 struct wb_retry_policy {
-    int64_t base_ms;         /* delay after the first failure; 0: at once */
-    int64_t cap_ms;          /* the delay never grows past this; >= base_ms */
-    int64_t retry_after_ms;  /* longest wait a receiver may ask for */
-    uint32_t factor;         /* growth per attempt; >= 1 */
-    uint32_t max_attempts;   /* give up after this many; >= 1 */
-    bool retry_rejected;     /* also try again what was rejected */
+    int64_t base_ms;        /* delay after the first failure; 0: at once */
+    int64_t cap_ms;         /* the delay never grows past this; >= base_ms */
+    int64_t retry_after_ms; /* longest wait a receiver may ask for */
+    uint32_t factor;        /* growth per attempt; >= 1 */
+    uint32_t max_attempts;  /* give up after this many; >= 1 */
+    bool retry_rejected;    /* also try again what was rejected */
 };
 
 /* 10 s, 40 s, ... 6 h: eight attempts span about ten hours. */
-#define WB_RETRY_POLICY_DEFAULT                                       \
-    {                                                                 \
-        10000, 21600000, 86400000, 4, 8, false                        \
+#define WB_RETRY_POLICY_DEFAULT                \
+    {                                          \
+        10000, 21600000, 86400000, 4, 8, false \
     }
 /* The classic: the next drain tries again, eight times in all. */
-#define WB_RETRY_POLICY_IMMEDIATE                                     \
-    {                                                                 \
-        0, 0, 86400000, 1, 8, false                                   \
+#define WB_RETRY_POLICY_IMMEDIATE   \
+    {                               \
+        0, 0, 86400000, 1, 8, false \
     }
 
 struct wb_attempt {

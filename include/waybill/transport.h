@@ -18,7 +18,7 @@ struct uv_loop_s; /* libuv's loop; <uv.h> calls it uv_loop_t */
 
 /* One attempt. All that it points at stays valid until done() was called. */
 struct wb_request {
-    struct wb_id id;              /* the idempotency key on the wire */
+    struct wb_id id; /* the idempotency key on the wire */
     struct wb_slice kind;
     struct wb_slice key;          /* the sender's own key, may be empty */
     uint32_t attempt;             /* 1 for the first */
@@ -65,19 +65,19 @@ WB_MUST_USE enum wb_status wb_http_open(struct wb_http **out,
 void wb_http_close(struct wb_http *http); /* after its endpoints */
 
 struct wb_http_opts {
-    struct wb_slice url;     /* http:// or https://; used where a request
-                                names none */
-    struct wb_slice method;  /* POST [POST], PUT or PATCH */
-    struct wb_slice headers; /* fixed, lines "Name: value\n" */
+    struct wb_slice url;            /* http:// or https://; used where a request
+                                       names none */
+    struct wb_slice method;         /* POST [POST], PUT or PATCH */
+    struct wb_slice headers;        /* fixed, lines "Name: value\n" */
     const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
                                        gives one v1 signature, newest first */
     size_t n_secrets;
-    size_t max_reply_bytes; /* kept of a reply [64 KiB] */
+    size_t max_reply_bytes;  /* kept of a reply [64 KiB] */
     struct wb_slice ca_file; /* PEM bundle [the system's] */
-    bool public_only; /* refuse addresses that are not global unicast,
-                         checked on the address connected to */
-    bool follow;      /* follow redirects, at most 3, same checks [off] */
-    bool http1;       /* never HTTP/2 [off] */
+    bool public_only;        /* refuse addresses that are not global unicast,
+                                checked on the address connected to */
+    bool follow; /* follow redirects, at most 3, same checks [off] */
+    bool http1;  /* never HTTP/2 [off] */
 };
 
 /*

@@ -27,14 +27,14 @@ wb_status_text(enum wb_status status)
 void
 wb__panic(const char *file, int line, const char *func, const char *expr)
 {
-    (void)fprintf(stderr, "waybill: bug: %s:%d %s: %s\n", file, line, func,
-        expr);
+    (void)fprintf(
+        stderr, "waybill: bug: %s:%d %s: %s\n", file, line, func, expr);
     abort();
 }
 
 enum wb_status
-wb__fail(struct wb_err *err, enum wb_status status, int sys, const char *fmt,
-    ...)
+wb__fail(
+    struct wb_err *err, enum wb_status status, int sys, const char *fmt, ...)
 {
     va_list ap;
 

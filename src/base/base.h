@@ -27,7 +27,8 @@ enum wb_status wb__fail(struct wb_err *err, enum wb_status status, int sys,
 enum wb_status wb__nomem(struct wb_err *err, const char *what);
 
 /* For printf("%.*s"): at most 60 bytes of a slice. */
-#define WB_SHOW(s) ((int)((s).len > 60 ? 60 : (s).len)), ((s).ptr ? (s).ptr : "")
+#define WB_SHOW(s) \
+    ((int)((s).len > 60 ? 60 : (s).len)), ((s).ptr ? (s).ptr : "")
 
 /* The only allocator. Zeroed memory, or NULL; size 0 is a bug. */
 WB_MUST_USE void *wb__alloc(const struct wb_env *env, size_t size);

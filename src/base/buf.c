@@ -100,7 +100,10 @@ wb__buf_slice(const struct wb__buf *b)
 
 /* Small pieces share a chunk; a large one gets its own, behind the head, so
  * that the room left in the head stays in use. */
-enum { CHUNK = 8192, ALIGN = 16 };
+enum {
+    CHUNK = 8192,
+    ALIGN = 16
+};
 
 struct wb__chunk {
     struct wb__chunk *next;

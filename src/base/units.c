@@ -54,8 +54,8 @@ parse_scaled(
 enum wb_status
 wb__parse_duration(struct wb_slice s, int64_t *ms, struct wb_err *err)
 {
-    static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000},
-        {"h", 3600000}, {"d", 86400000}};
+    static const struct unit units[] = {
+        {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
 
     if (wb__eq(s, WB_LIT("0"))) {
         *ms = 0;
@@ -101,8 +101,7 @@ struct fields {
 static bool
 fields_ms(const struct fields *f, int64_t *ms)
 {
-    static const int days[] = {
-        31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool leap = (f->year % 4 == 0 && f->year % 100 != 0) || f->year % 400 == 0;
 
     if (f->month < 1 || f->month > 12 || f->day < 1 ||
@@ -110,9 +109,10 @@ fields_ms(const struct fields *f, int64_t *ms)
         (f->month == 2 && f->day == 29 && !leap) || f->hour > 23 ||
         f->minute > 59 || f->second > 60)
         return false;
-    *ms = ((days_of(f->year, f->month, f->day) * 24 + f->hour) * 60 +
-              f->minute) * 60000 +
-          f->second * 1000;
+    *ms =
+        ((days_of(f->year, f->month, f->day) * 24 + f->hour) * 60 + f->minute) *
+            60000 +
+        f->second * 1000;
     return true;
 }
 

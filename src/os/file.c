@@ -1,5 +1,6 @@
 /* file.c - looking at paths, making private files and folders, replacing a
  * small file atomically. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -42,19 +43,20 @@ wb__place_of(const char *path)
 {
     struct wb__place p = {0};
     struct statfs fs;
-    struct stat st;
+    struct statx st;
 
-    if (stat(path, &st) != 0) {
+    if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS | STATX_BTIME, &st) != 0) {
         p.sys = errno;
         return p;
     }
     p.exists = true;
-    p.is_file = S_ISREG(st.st_mode);
-    p.is_dir = S_ISDIR(st.st_mode);
-    p.mode = st.st_mode & 07777;
-    p.device = (int64_t)st.st_dev;
-    p.inode = (int64_t)st.st_ino;
-    p.bytes = st.st_size;
+    p.is_file = S_ISREG(st.stx_mode);
+    p.is_dir = S_ISDIR(st.stx_mode);
+    p.mode = st.stx_mode & 07777;
+    p.inode = (int64_t)st.stx_ino;
+    p.bytes = (int64_t)st.stx_size;
+    if ((st.stx_mask & STATX_BTIME) != 0)
+        p.born_us = st.stx_btime.tv_sec * 1000000 + st.stx_btime.tv_nsec / 1000;
     p.network = statfs(path, &fs) == 0 && is_network((long)fs.f_type);
     return p;
 }
@@ -102,6 +104,12 @@ wb__file_create(const char *path, struct wb_err *err)
     return WB_OK;
 }
 
+void
+wb__file_remove(const char *path)
+{
+    (void)unlink(path);
+}
+
 static bool
 write_all(int fd, struct wb_slice text)
 {
@@ -127,7 +135,8 @@ wb__file_replace(const char *path, struct wb_slice text, struct wb_err *err)
     if (snprintf(temp, sizeof(temp), "%s.%ld.tmp", path, (long)getpid()) >=
         (int)sizeof(temp))
         return wb__fail(err, WB_INVALID, 0, "%s: path too long", path);
-    fd = open(temp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd =
+        open(temp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return sys_fail(err, "cannot create", temp);
     if (!write_all(fd, text) || fsync(fd) != 0)

@@ -10,11 +10,12 @@
 
 #include "os/os.h"
 
-enum { FLAG_AT = 64 }; /* past every byte that is locked */
+enum {
+    FLAG_AT = 64
+}; /* past every byte that is locked */
 
 enum wb_status
-wb__lockfile_open(
-    struct wb__lockfile *f, const char *path, struct wb_err *err)
+wb__lockfile_open(struct wb__lockfile *f, const char *path, struct wb_err *err)
 {
     f->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (f->fd < 0)

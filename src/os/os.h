@@ -25,15 +25,17 @@ void wb__cond_fini(struct wb__cond *c);
 void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
 void wb__cond_signal(struct wb__cond *c);
 
-/* ---- files ---------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------
+ */
 
 /* What stands at a path. Looks, and never opens: closing a descriptor of a
  * database drops SQLite's locks on it. */
 struct wb__place {
     bool exists, is_file, is_dir, network;
-    uint32_t mode;        /* permission bits */
-    int64_t device, inode, bytes;
-    int sys;              /* errno where it could not be looked at */
+    uint32_t mode; /* permission bits */
+    int64_t inode, bytes;
+    int64_t born_us; /* time of creation, 0 where it is not kept */
+    int sys;         /* errno where it could not be looked at */
 };
 struct wb__place wb__place_of(const char *path);
 
@@ -45,6 +47,8 @@ WB_MUST_USE enum wb_status wb__folders_make(
  * is there: EMPTY if it is. */
 WB_MUST_USE enum wb_status wb__file_create(
     const char *path, struct wb_err *err);
+
+void wb__file_remove(const char *path); /* that it is gone is enough */
 
 /* Replace a small file by text: written beside, synced, renamed. 0600. */
 WB_MUST_USE enum wb_status wb__file_replace(

@@ -1,0 +1,195 @@
+/* db.c - the face: refuses a FAILED connection, hands on to the engine. */
+#include "db/db.h"
+
+#include "db/engine.h"
+
+enum wb_status
+wb__db_open(struct wb__db **out, const char *url,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb_slice s = wb_slice(url);
+
+    if (wb__starts(s, WB_LIT("postgres://")) ||
+        wb__starts(s, WB_LIT("postgresql://")))
+        return wb__fail(err, WB_UNAVAILABLE, 0,
+            "PostgreSQL is not built into this libwaybill; give the path of "
+            "a SQLite file");
+    return wb__sqlite_open(out, url, opts, err);
+}
+
+enum wb_status
+wb__db_borrow(struct wb__db **out, struct sqlite3 *sqlite, bool adopt,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    return wb__sqlite_borrow(out, sqlite, adopt, opts, err);
+}
+
+void
+wb__db_close(struct wb__db *db)
+{
+    if (db != NULL)
+        db->engine->close(db);
+}
+
+static enum wb_status
+check_failed(struct wb__db *db, struct wb_err *err)
+{
+    if (!db->failed)
+        return WB_OK;
+    return wb__fail(err, WB_IO, 0,
+        "a write failed before; close the store and open it again");
+}
+
+enum wb_status
+wb__db_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+{
+    enum wb_status rc = check_failed(db, err);
+
+    return rc != WB_OK ? rc : db->engine->begin(db, tx, err);
+}
+
+enum wb_status
+wb__db_commit(struct wb__db *db, struct wb_err *err)
+{
+    return db->engine->commit(db, err);
+}
+
+void
+wb__db_rollback(struct wb__db *db)
+{
+    db->engine->rollback(db);
+}
+
+enum wb_status
+wb__db_start(struct wb__db *db, enum wb__sql sql, struct wb__args args,
+    struct wb_err *err)
+{
+    enum wb_status rc = check_failed(db, err);
+
+    return rc != WB_OK ? rc : db->engine->start(db, sql, args, err);
+}
+
+enum wb_status
+wb__db_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
+{
+    return db->engine->next(db, sql, err);
+}
+
+void
+wb__db_end(struct wb__db *db, enum wb__sql sql)
+{
+    db->engine->end(db, sql);
+}
+
+struct wb_slice
+wb__db_slice(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->slice(db, sql, column);
+}
+
+int64_t
+wb__db_int(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->integer(db, sql, column);
+}
+
+bool
+wb__db_null(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->null(db, sql, column);
+}
+
+enum wb_status
+wb__db_run(struct wb__db *db, enum wb__sql sql, struct wb__args args,
+    int64_t *changed, struct wb_err *err)
+{
+    enum wb_status rc = wb__db_start(db, sql, args, err);
+
+    if (rc != WB_OK)
+        return rc;
+    do
+        rc = wb__db_next(db, sql, err);
+    while (rc == WB_OK);
+    if (rc == WB_EMPTY && changed != NULL)
+        *changed = db->engine->changed(db, sql);
+    wb__db_end(db, sql);
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+enum wb_status
+wb__db_one_int(struct wb__db *db, enum wb__sql sql, struct wb__args args,
+    int64_t *value, struct wb_err *err)
+{
+    enum wb_status rc = wb__db_start(db, sql, args, err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = wb__db_next(db, sql, err);
+    if (rc == WB_OK)
+        *value = wb__db_int(db, sql, 0);
+    wb__db_end(db, sql);
+    return rc;
+}
+
+int64_t
+wb__db_last_seq(struct wb__db *db)
+{
+    return db->engine->last_seq(db);
+}
+
+enum wb_status
+wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
+{
+    return db->engine->bytes(db, bytes, err);
+}
+
+bool
+wb__db_drain_try(struct wb__db *db, int slot)
+{
+    WB_ASSERT(slot >= 0 && slot < WB__DRAIN_SLOTS);
+    return db->engine->drain_try(db, slot);
+}
+
+void
+wb__db_drain_free(struct wb__db *db, int slot)
+{
+    db->engine->drain_free(db, slot);
+}
+
+void
+wb__db_drain_flag_set(struct wb__db *db, bool on)
+{
+    db->engine->drain_flag_set(db, on);
+}
+
+bool
+wb__db_drain_flag(struct wb__db *db)
+{
+    return db->engine->drain_flag(db);
+}
+
+const char *
+wb__db_watch_path(struct wb__db *db)
+{
+    return db->engine->watch_path(db);
+}
+
+const char *
+wb__db_path(struct wb__db *db)
+{
+    return db->engine->path(db);
+}
+
+enum wb_status
+wb__db_backup(struct wb__db *db, const char *path, struct wb_err *err)
+{
+    enum wb_status rc = check_failed(db, err);
+
+    return rc != WB_OK ? rc : db->engine->backup(db, path, err);
+}
+
+enum wb_status
+wb__db_health(struct wb__db *db, struct wb_health *health, struct wb_err *err)
+{
+    return db->engine->health(db, health, err);
+}

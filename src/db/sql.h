@@ -1,0 +1,189 @@
+/* sql.h - every statement the library runs, in one table.
+ *
+ * X(name, SQLite, PostgreSQL): the second text is given where the first, with
+ * $1 for ?1, would not do. The predicates of partial indexes are repeated word
+ * for word, or the planner does not use them; test_db pins the plans. */
+#ifndef WB_SRC_DB_SQL_H
+#define WB_SRC_DB_SQL_H
+
+#define WB__READY " status IN ('pending', 'processing') "
+#define WB__LIVE \
+    " lane IS NOT NULL AND status IN ('pending', 'held', 'processing') "
+#define WB__ENDED " status IN ('abandoned', 'delivered') "
+
+/* What finishing a claim needs to know of a row, and what people are shown. */
+#define WB__HEAD                                                          \
+    " seq, id, kind, status, due_ms, attempts, token, claimed_ms, scope," \
+    " lane, keep, hash "
+#define WB__FULL                                                        \
+    " seq, id, kind, status, due_ms, created_ms, attempts, claimed_ms," \
+    " expires_ms, scope, key, lane, reason, last_error, content_type, " \
+    "headers "
+
+#define WB__SQL_MAP(X)                                                         \
+    /* meta */                                                                 \
+    X(META_GET, "SELECT value FROM waybill_meta WHERE name = ?1", NULL)        \
+    X(META_SET,                                                                \
+        "INSERT INTO waybill_meta(name, value) VALUES(?1, ?2)"                 \
+        " ON CONFLICT(name) DO UPDATE SET value = excluded.value",             \
+        NULL)                                                                  \
+    X(TOKENS_FORGET,                                                           \
+        "UPDATE waybill_outbox SET token = NULL,"                              \
+        " status = CASE status WHEN 'processing' THEN 'pending'"               \
+        "  ELSE status END WHERE token IS NOT NULL",                           \
+        NULL)                                                                  \
+    /* accept */                                                               \
+    X(INSERT,                                                                  \
+        "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"             \
+        " expires_ms, key, lane, keep, hash, content_type, headers, payload)"  \
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"           \
+        " ON CONFLICT DO NOTHING",                                             \
+        NULL)                                                                  \
+    X(ROWS,                                                                    \
+        "SELECT (SELECT count(*) FROM waybill_outbox WHERE" WB__READY ")"      \
+        " + (SELECT count(*) FROM waybill_outbox WHERE" WB__LIVE               \
+        "     AND status = 'held')"                                            \
+        " + (SELECT count(*) FROM waybill_outbox WHERE" WB__ENDED              \
+        "     AND status = 'abandoned')",                                      \
+        NULL)                                                                  \
+    X(HEAD_BY_SEQ, "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = ?1",     \
+        NULL)                                                                  \
+    X(HEAD_BY_ID, "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = ?1", NULL) \
+    X(HEAD_BY_KEY, "SELECT" WB__HEAD "FROM waybill_outbox WHERE key = ?1",     \
+        NULL)                                                                  \
+    X(CONTENT,                                                                 \
+        "SELECT kind, content_type, lane, payload FROM waybill_outbox"         \
+        " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    /* claim */                                                                \
+    X(KINDS,                                                                   \
+        "WITH RECURSIVE k(kind) AS ("                                          \
+        " SELECT (SELECT min(kind) FROM waybill_outbox WHERE" WB__READY ")"    \
+        " UNION ALL"                                                           \
+        " SELECT (SELECT min(kind) FROM waybill_outbox"                        \
+        "  WHERE kind > k.kind AND" WB__READY ")"                              \
+        " FROM k WHERE k.kind IS NOT NULL)"                                    \
+        " SELECT kind FROM k WHERE kind IS NOT NULL",                          \
+        NULL)                                                                  \
+    X(FIRST_DUE,                                                               \
+        "SELECT due_ms, seq FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
+        "ORDER BY due_ms, seq LIMIT 1",                                        \
+        NULL)                                                                  \
+    X(DUE,                                                                     \
+        "SELECT" WB__FULL                                                      \
+        ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY          \
+        "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)"                      \
+        " ORDER BY due_ms, seq LIMIT ?4",                                      \
+        NULL)                                                                  \
+    X(LEASE,                                                                   \
+        "UPDATE waybill_outbox SET status = 'processing',"                     \
+        " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \
+        " scope = ?5 WHERE seq = ?1",                                          \
+        NULL)                                                                  \
+    /* finish */                                                               \
+    X(DELETE, "DELETE FROM waybill_outbox WHERE seq = ?1", NULL)               \
+    X(TOMBSTONE,                                                               \
+        "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"         \
+        " hash = ?3, payload = x'', headers = NULL, last_error = NULL"         \
+        " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    X(PENDING,                                                                 \
+        "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
+        " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
+        " token = NULL WHERE seq = ?1",                                        \
+        NULL)                                                                  \
+    X(ABANDON,                                                                 \
+        "UPDATE waybill_outbox SET status = 'abandoned', due_ms = ?2,"         \
+        " reason = ?3, last_error = coalesce(?4, last_error), token = NULL"    \
+        " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    X(EXTEND,                                                                  \
+        "UPDATE waybill_outbox SET due_ms = ?2, claimed_ms = ?3"               \
+        " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    X(PROMOTE,                                                                 \
+        "UPDATE waybill_outbox SET status = 'pending'"                         \
+        " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
+        "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
+        NULL)                                                                  \
+    X(PURGE,                                                                   \
+        "DELETE FROM waybill_outbox WHERE seq IN ("                            \
+        " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \
+        " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3)",                         \
+        NULL)                                                                  \
+    X(RESET_STALE,                                                             \
+        "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
+        " due_ms = min(due_ms, ?1) WHERE status = 'processing' AND"            \
+        " (due_ms <= ?1 OR claimed_ms <= ?2 OR claimed_ms > ?1)",              \
+        NULL)                                                                  \
+    /* breaker, pause */                                                       \
+    X(BREAKERS,                                                                \
+        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
+        " probe_until_ms FROM waybill_breaker ORDER BY scope",                 \
+        NULL)                                                                  \
+    X(BREAKER,                                                                 \
+        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
+        " probe_until_ms FROM waybill_breaker WHERE scope = ?1",               \
+        NULL)                                                                  \
+    X(BREAKER_PUT,                                                             \
+        "INSERT INTO waybill_breaker VALUES(?1, ?2, ?3, ?4, ?5, ?6)"           \
+        " ON CONFLICT(scope) DO UPDATE SET failures = excluded.failures,"      \
+        " open_until_ms = excluded.open_until_ms,"                             \
+        " open_ms = excluded.open_ms, probe_token = excluded.probe_token,"     \
+        " probe_until_ms = excluded.probe_until_ms",                           \
+        NULL)                                                                  \
+    X(BREAKER_DELETE, "DELETE FROM waybill_breaker WHERE scope = ?1", NULL)    \
+    X(PAUSED, "SELECT kind FROM waybill_paused ORDER BY kind", NULL)           \
+    X(PAUSE,                                                                   \
+        "INSERT INTO waybill_paused(kind) VALUES(?1) ON CONFLICT DO NOTHING",  \
+        NULL)                                                                  \
+    X(RESUME, "DELETE FROM waybill_paused WHERE kind = ?1", NULL)              \
+    /* look */                                                                 \
+    X(COUNTS,                                                                  \
+        "SELECT kind, status, count(*), min(created_ms) FROM waybill_outbox"   \
+        " GROUP BY kind, status ORDER BY kind",                                \
+        NULL)                                                                  \
+    X(LIST,                                                                    \
+        "SELECT" WB__FULL "FROM waybill_outbox WHERE seq > ?1"                 \
+        " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
+        " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
+        NULL)                                                                  \
+    X(SHOW,                                                                    \
+        "SELECT" WB__FULL ", payload FROM waybill_outbox"                      \
+        " WHERE id >= ?1 AND id <= ?2"                                         \
+        " AND (status <> 'delivered' OR keep = 1) ORDER BY id LIMIT 2",        \
+        NULL)                                                                  \
+    X(STUCK,                                                                   \
+        "SELECT count(*) FROM waybill_outbox WHERE status = 'processing' AND"  \
+        " (due_ms + (due_ms - claimed_ms) <= ?1 OR claimed_ms > ?1)",          \
+        NULL)                                                                  \
+    /* administration */                                                       \
+    X(ABANDONED,                                                               \
+        "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'"     \
+        " AND" WB__ENDED "AND (due_ms, seq) > (?1, ?2)"                        \
+        " AND (kind = ?3 OR ?3 IS NULL)"                                       \
+        " AND coalesce(claimed_ms, created_ms) <= ?4"                          \
+        " ORDER BY due_ms, seq LIMIT ?5",                                      \
+        NULL)                                                                  \
+    X(REDRIVE,                                                                 \
+        "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
+        " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \
+        " due_ms = ?2, expires_ms = CASE WHEN expires_ms <= ?2 THEN NULL"      \
+        " ELSE expires_ms END WHERE seq = ?1",                                 \
+        NULL)                                                                  \
+    X(REJOIN,                                                                  \
+        "UPDATE waybill_outbox SET"                                            \
+        " seq = (SELECT max(seq) + 1 FROM waybill_outbox),"                    \
+        " status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox"             \
+        "  WHERE lane = ?2 AND" WB__LIVE "AND seq <> ?1)"                      \
+        "  THEN 'held' ELSE 'pending' END WHERE seq = ?1",                     \
+        NULL)
+
+enum wb__sql {
+#define X(name, sqlite, postgres) WB__SQL_##name,
+    WB__SQL_MAP(X)
+#undef X
+    WB__SQL_COUNT
+};
+
+#endif /* WB_SRC_DB_SQL_H */

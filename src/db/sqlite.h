@@ -1,0 +1,68 @@
+/* sqlite.h - the parts of the SQLite engine. */
+#ifndef WB_SRC_DB_SQLITE_H
+#define WB_SRC_DB_SQLITE_H
+
+#include <sqlite3.h>
+
+#include "db/engine.h"
+#include "os/os.h"
+
+/* A turn between processes; see turn.c. */
+struct wb__turn {
+    struct wb__lockfile lock;
+    const struct wb_env *env;
+    int64_t slice_end_us;
+    bool held;
+};
+enum {
+    WB__LOCK_MAIN,
+    WB__LOCK_NEXT,
+    WB__LOCK_DRAIN
+};
+void wb__turn_take(struct wb__turn *t);
+void wb__turn_give(struct wb__turn *t);
+
+struct wb__sqlite {
+    struct wb__db db;
+    sqlite3 *handle;
+    sqlite3_stmt *stmt[WB__SQL_COUNT]; /* prepared when first used */
+    sqlite3_stmt *begin, *begin_read, *commit, *rollback;
+    bool borrowed, relaxed, nested;
+    struct wb__turn turn;
+    sqlite3 *checkpointer; /* opened when first needed */
+    int wal_frames;        /* in the log after our last commit */
+    int checkpoint_at;     /* try again once it is this long */
+    char *path;            /* NULL on a VFS of the caller's */
+    char *watch;           /* path of the log */
+};
+
+/* Map the handle's last error to a status, with what was being done in the
+ * text; IO marks the connection FAILED. */
+enum wb_status wb__sqlite_fail(
+    struct wb__sqlite *s, const char *what, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__sqlite_exec(
+    struct wb__sqlite *s, const char *sql, struct wb_err *err);
+/* First column of the first row as text, cut to fit; "" without a row. */
+WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
+    const char *sql, char *out, size_t size, struct wb_err *err);
+
+/* checkpoint.c: run after a commit; moves the log into the file once it is
+ * long. */
+int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
+enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
+
+/* sqlite_open.c */
+WB_MUST_USE enum wb_status wb__sqlite_handle(
+    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err);
+enum wb_status wb__sqlite_backup(
+    struct wb__db *db, const char *path, struct wb_err *err);
+enum wb_status wb__sqlite_health(
+    struct wb__db *db, struct wb_health *health, struct wb_err *err);
+/* migrate.c: bring the tables up to date and give a copied file a new
+ * incarnation. */
+WB_MUST_USE enum wb_status wb__sqlite_migrate(
+    struct wb__sqlite *s, bool existing, struct wb_err *err);
+
+extern const struct wb__engine wb__sqlite_engine;
+
+#endif /* WB_SRC_DB_SQLITE_H */

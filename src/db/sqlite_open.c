@@ -1,0 +1,273 @@
+/* sqlite_open.c - open, adopt, and refuse what is not safe.
+ *
+ * (1) The database is never opened, nor closed, outside SQLite: that would
+ *     drop its locks. A new file is created 0600 before SQLite sees it.
+ * (2) The connection is WAL and synchronous=FULL: set, then read back, as a
+ *     journal_mode that cannot be set stays what it was, without an error. */
+#include <stdio.h>
+
+#include "db/sqlite.h"
+
+static char *
+path_with(const struct wb_env *env, const char *path, const char *suffix)
+{
+    size_t size = strlen(path) + strlen(suffix) + 1;
+    char *p = wb__alloc(env, size);
+
+    if (p != NULL)
+        (void)snprintf(p, size, "%s%s", path, suffix);
+    return p;
+}
+
+static enum wb_status
+place_check(const char *path, const struct wb__db_opts *opts,
+    const struct wb__place *place, struct wb_err *err)
+{
+    if (place->exists && !place->is_file)
+        return wb__fail(err, WB_REFUSED, 0,
+            "%s is %s; give the path of a database file", path,
+            place->is_dir ? "a folder" : "no regular file");
+    if (place->network && !opts->allow_network_fs)
+        return wb__fail(err, WB_REFUSED, 0,
+            "%s is on a network file system, where SQLite's locks do not "
+            "hold; put it on a local disk",
+            path);
+    if (!place->exists && opts->existing)
+        return wb__fail(err, WB_NOTFOUND, place->sys, "%s: no such file", path);
+    return WB_OK;
+}
+
+static enum wb_status
+place_prepare(
+    const char *path, const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__place place = wb__place_of(path);
+    enum wb_status rc;
+
+    if (path[0] == '\0' || path[0] == ':')
+        return wb__fail(
+            err, WB_INVALID, 0, "\"%s\" is no path of a file", path);
+    rc = place_check(path, opts, &place, err);
+    if (rc != WB_OK || place.exists)
+        return rc;
+    rc = wb__folders_make(path, err);
+    if (rc == WB_OK)
+        rc = wb__file_create(path, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    place = wb__place_of(path); /* the folder's file system, too, counts */
+    return place_check(path, opts, &place, err);
+}
+
+/* A connection of our own, with what every one of ours needs. */
+enum wb_status
+wb__sqlite_handle(
+    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
+{
+    sqlite3 *h = NULL;
+    int code = sqlite3_open_v2(path, &h,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+            (s->db.opts.env->vfs != NULL ? SQLITE_OPEN_CREATE : 0),
+        s->db.opts.env->vfs);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_extended_result_codes(h, 1);
+    if (code == SQLITE_OK)
+        code = sqlite3_busy_timeout(h, (int)s->db.opts.busy_ms);
+    if (code == SQLITE_OK)
+        code = sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(h,
+            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
+            NULL, NULL, NULL);
+    if (code != SQLITE_OK) {
+        const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
+        enum wb_status rc = (code & 0xff) == SQLITE_NOTADB  ? WB_CORRUPT
+                            : (code & 0xff) == SQLITE_NOMEM ? WB_NOMEM
+                                                            : WB_IO;
+
+        rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
+        (void)sqlite3_close(h);
+        return rc;
+    }
+    *out = h;
+    return WB_OK;
+}
+
+/* Other processes may be opening the same new file: the switch to WAL needs
+ * it alone for a moment, and does not wait by itself. */
+static enum wb_status
+set_wal(struct wb__sqlite *s, struct wb_err *err)
+{
+    char mode[16] = "";
+    enum wb_status rc;
+    int64_t left_ms = s->db.opts.busy_ms;
+
+    do {
+        rc = wb__sqlite_text(
+            s, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+        if (rc != WB_BUSY || left_ms <= 0)
+            break;
+        wb__sleep_us(5000);
+        left_ms -= 5;
+    } while (true);
+    return rc;
+}
+
+static enum wb_status
+check_modes(struct wb__sqlite *s, struct wb_err *err)
+{
+    char mode[16] = "", sync[16] = "";
+    enum wb_status rc =
+        wb__sqlite_text(s, "PRAGMA main.journal_mode", mode, sizeof(mode), err);
+
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(
+            s, "PRAGMA main.synchronous", sync, sizeof(sync), err);
+    if (rc != WB_OK)
+        return rc;
+    if (strcmp(mode, "wal") != 0)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the journal mode is %s and not WAL; a message would not be "
+            "safe there",
+            mode);
+    if (strcmp(sync, "2") != 0 && strcmp(sync, "3") != 0)
+        return wb__fail(err, WB_REFUSED, 0,
+            "synchronous is %s and not FULL; a message would not survive a "
+            "power cut",
+            sync);
+    return WB_OK;
+}
+
+static struct wb__sqlite *
+sqlite_new(const struct wb__db_opts *opts)
+{
+    struct wb__sqlite *s = wb__alloc(opts->env, sizeof(*s));
+
+    if (s == NULL)
+        return NULL;
+    s->db.engine = &wb__sqlite_engine;
+    s->db.opts = *opts;
+    s->turn.env = opts->env;
+    s->turn.lock.fd = -1;
+    return s;
+}
+
+/* Paths beside the file. Without a lock file turns are not kept, which is
+ * slower and no less safe. */
+static enum wb_status
+paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    const struct wb_env *env = s->db.opts.env;
+    char *lock = path_with(env, path, "-lock");
+
+    s->path = path_with(env, path, "");
+    s->watch = path_with(env, path, "-wal");
+    if (lock != NULL)
+        (void)wb__lockfile_open(&s->turn.lock, lock, NULL);
+    wb__free(env, lock);
+    if (lock == NULL || s->path == NULL || s->watch == NULL)
+        return wb__nomem(err, "open");
+    return WB_OK;
+}
+
+static enum wb_status
+own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+
+    if (s->db.opts.env->vfs == NULL) {
+        rc = place_prepare(path, &s->db.opts, err);
+        if (rc == WB_OK)
+            rc = paths_set(s, path, err);
+    }
+    if (rc == WB_OK)
+        rc = wb__sqlite_handle(s, &s->handle, path, err);
+    if (rc != WB_OK)
+        return rc;
+    (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
+    wb__turn_take(&s->turn);
+    rc = set_wal(s, err);
+    if (rc == WB_OK)
+        rc = check_modes(s, err);
+    wb__turn_give(&s->turn);
+    if (rc == WB_OK)
+        rc = wb__sqlite_migrate(s, false, err);
+    return rc;
+}
+
+/* Say which file it was, before what was wrong with it. */
+static enum wb_status
+name_file(struct wb_err *err, const char *path, enum wb_status rc)
+{
+    struct wb_err inner;
+
+    if (err == NULL || strstr(err->msg, path) != NULL)
+        return rc;
+    inner = *err;
+    return wb__fail(err, rc, inner.sys, "%.100s: %.150s", path, inner.msg);
+}
+
+enum wb_status
+wb__sqlite_open(struct wb__db **out, const char *path,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__sqlite *s = sqlite_new(opts);
+    enum wb_status rc;
+
+    if (s == NULL)
+        return wb__nomem(err, "open");
+    rc = own_open(s, path, err);
+    if (rc != WB_OK) {
+        s->db.engine->close(&s->db);
+        return name_file(err, path, rc);
+    }
+    *out = &s->db;
+    return WB_OK;
+}
+
+static enum wb_status
+borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
+{
+    const char *path = sqlite3_db_filename(s->handle, "main");
+    enum wb_status rc = WB_OK;
+
+    if (path != NULL && path[0] != '\0' && s->db.opts.env->vfs == NULL)
+        rc = paths_set(s, path, err);
+    if (rc == WB_OK && adopt && !sqlite3_get_autocommit(s->handle))
+        return wb__fail(err, WB_REFUSED, 0,
+            "adopt: the connection is inside a transaction; commit it first");
+    if (rc == WB_OK && adopt)
+        rc = set_wal(s, err);
+    if (rc == WB_OK && adopt)
+        rc = wb__sqlite_exec(
+            s, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
+    if (rc == WB_OK)
+        rc = check_modes(s, err);
+    if (rc == WB_OK && adopt)
+        (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
+    if (rc == WB_OK)
+        rc = wb__sqlite_migrate(s, !adopt, err);
+    return rc;
+}
+
+enum wb_status
+wb__sqlite_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__sqlite *s = sqlite_new(opts);
+    enum wb_status rc;
+
+    if (s == NULL)
+        return wb__nomem(err, "adopt");
+    s->handle = handle;
+    s->borrowed = true;
+    rc = borrow(s, adopt, err);
+    if (rc != WB_OK) {
+        s->db.engine->close(&s->db);
+        return rc;
+    }
+    *out = &s->db;
+    return WB_OK;
+}
