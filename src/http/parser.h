@@ -1,0 +1,92 @@
+/* parser.h - HTTP/1.0 and 1.1 messages out of bytes, strictly.
+ *
+ *  1. Pure: no I/O. Any split of the input gives the same messages, the same
+ *     body bytes and the same refusal.
+ *  2. Memory: one buffer of at most limits.head_bytes a message. Pieces of a
+ *     body are views into the caller's input.
+ *  3. What could be read in two ways is refused, never repaired: bytes that
+ *     were refused never begin another message. (rules G-11, S5)
+ *  4. Trailers and chunk extensions are checked, counted as part of the head,
+ *     and dropped. */
+#ifndef WB_SRC_HTTP_PARSER_H
+#define WB_SRC_HTTP_PARSER_H
+
+#include "http/chunked.h"
+
+enum wb__http_mode {
+    WB__HTTP_REQUESTS,
+    WB__HTTP_RESPONSES
+};
+
+/* Zero means the default in brackets. */
+struct wb__http_limits {
+    size_t head_bytes;   /* start line and fields as received [16 KiB] */
+    size_t fields;       /* [128] */
+    uint64_t body_bytes; /* without framing [1 MiB] */
+};
+
+/* A head. Slices live in the parser until wb__http_parser_next(). */
+struct wb__http_head {
+    struct wb_slice method, target; /* of a request */
+    struct wb_slice path, query;    /* target's, without scheme, host and `?` */
+    struct wb_slice host;           /* empty only in HTTP/1.0 */
+    int status;                     /* of a response */
+    int minor;                      /* HTTP/1.minor, 0 or 1 */
+    struct wb_slice headers;        /* lines for wb__headers_next() */
+    bool has_length;                /* length was given */
+    bool chunked;
+    bool keep_alive; /* the connection outlives the message */
+    bool expects;    /* the client waits for 100 Continue */
+    uint64_t length; /* of the body, if given */
+};
+
+struct wb__http_parser {
+    struct wb__http_head head; /* valid from HEAD on */
+    int status;                /* of BAD: what to answer a request with */
+    const char *why;           /* of BAD: static, one clause */
+    /* Set before a response is fed: it answers HEAD, so has no body. */
+    bool bodyless;
+
+    /* private */
+    enum wb__http_mode mode;
+    struct wb__http_limits limits;
+    int state;
+    struct wb__buf text; /* start line, then fields, as lines */
+    size_t raw_bytes;    /* of the head, extensions and trailers */
+    size_t line;         /* where the unfinished line begins in text */
+    size_t fields;       /* counted */
+    size_t method_len, target_len;
+    size_t host_at, host_len, hosts;
+    unsigned lengths, codings; /* fields of that name */
+    bool close, alive, coding_known, expect_known;
+    uint64_t left, body_bytes;
+    struct wb__chunked chunks;
+};
+
+void wb__http_parser_init(struct wb__http_parser *p, const struct wb_env *env,
+    enum wb__http_mode mode, const struct wb__http_limits *limits);
+void wb__http_parser_fini(struct wb__http_parser *p);
+
+/*
+ * Take bytes off the front of *in until something is to be told.
+ *
+ * MORE: *in is used up. HEAD: p->head is complete. BODY: *piece is the next
+ * piece of the body, never empty, inside what *in was. DONE: the message is
+ * over, *in is what follows it; call wb__http_parser_next() before feeding
+ * again. BAD: for ever; p->status and p->why say what is wrong. After a 101
+ * response DONE ends the talk in HTTP.
+ */
+enum wb__http_event wb__http_parser_feed(
+    struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece);
+
+/* The input ended. DONE: that ends the message (a response without a length).
+ * MORE: between messages. BAD: cut short. */
+enum wb__http_event wb__http_parser_end(struct wb__http_parser *p);
+
+/* After DONE: forget the message and its memory, be ready for the next. */
+void wb__http_parser_next(struct wb__http_parser *p);
+
+/* Has any byte of the message arrived? */
+bool wb__http_parser_begun(const struct wb__http_parser *p);
+
+#endif /* WB_SRC_HTTP_PARSER_H */
