@@ -8,6 +8,9 @@
 
 void wb__sleep_us(int64_t us);
 
+/* Whether a read would return at once: data, the end, or an error. */
+WB_MUST_USE bool wb__readable(int fd);
+
 /* ---- threads ------------------------------------------------------------- */
 
 struct wb__mutex {
@@ -64,7 +67,7 @@ WB_MUST_USE enum wb_status wb__file_read(
 struct wb__lockfile {
     int fd; /* -1: none; every lock is then granted */
 };
-WB_MUST_USE enum wb_status wb__lockfile_open(
+enum wb_status wb__lockfile_open(
     struct wb__lockfile *f, const char *path, struct wb_err *err);
 void wb__lockfile_close(struct wb__lockfile *f);
 WB_MUST_USE bool wb__lockfile_try(struct wb__lockfile *f, int byte);
