@@ -1,0 +1,115 @@
+/* answer.c - status line, fields and body of an answer. */
+#include "http/answer.h"
+
+#include <stdio.h>
+#include <time.h>
+
+const char *
+wb__http_reason(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } known[] = {
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {413, "Content Too Large"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {425, "Too Early"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(known); i++)
+        if (known[i].status == status)
+            return known[i].reason;
+    return "Other";
+}
+
+/* Not strftime: that one speaks the user's language. */
+void
+wb__http_date(int64_t wall_ms, char out[30])
+{
+    static const char day[] = "SunMonTueWedThuFriSat";
+    static const char month[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t t = (time_t)(wall_ms / 1000);
+    struct tm tm = {0};
+
+    (void)gmtime_r(&t, &tm);
+    (void)snprintf(out, 30, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+        day + 3 * tm.tm_wday, (unsigned)tm.tm_mday % 32, month + 3 * tm.tm_mon,
+        ((unsigned)tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 24,
+        (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
+}
+
+static bool
+is_ours(struct wb_slice name)
+{
+    static const struct wb_slice ours[] = {{"Content-Length", 14},
+        {"Transfer-Encoding", 17}, {"Connection", 10}, {"Keep-Alive", 10},
+        {"Date", 4}};
+
+    for (size_t i = 0; i < WB_COUNT(ours); i++)
+        if (wb__eq_nocase(name, ours[i]))
+            return true;
+    return false;
+}
+
+static void
+add_field(struct wb__buf *out, struct wb_slice name, struct wb_slice value)
+{
+    wb__buf_add(out, name);
+    wb__buf_str(out, ": ");
+    wb__buf_add(out, value);
+    wb__buf_str(out, "\r\n");
+}
+
+static void
+add_connection(
+    struct wb__buf *out, const struct wb__http_head *head, bool keep_alive)
+{
+    if (!keep_alive)
+        wb__buf_str(out, "Connection: close\r\n");
+    else if (head != NULL && head->minor == 0)
+        wb__buf_str(out, "Connection: keep-alive\r\n");
+}
+
+void
+wb__answer_add(struct wb__buf *out, const struct wb__answer *answer,
+    const struct wb__http_head *head, bool keep_alive, int64_t now_ms)
+{
+    bool bodyless = answer->status == 204 || answer->status == 304;
+    struct wb_slice rest = answer->headers, name, value;
+    char date[30];
+
+    wb__http_date(now_ms, date);
+    wb__buf_fmt(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", answer->status,
+        wb__http_reason(answer->status), date);
+    while (wb__headers_next(&rest, &name, &value))
+        if (!is_ours(name))
+            add_field(out, name, value);
+    if (!bodyless)
+        wb__buf_fmt(out, "Content-Length: %zu\r\n", answer->body.len);
+    add_connection(out, head, keep_alive);
+    wb__buf_str(out, "\r\n");
+    if (!bodyless && (head == NULL || !wb__eq(head->method, WB_LIT("HEAD"))))
+        wb__buf_add(out, answer->body);
+}

@@ -1,0 +1,18 @@
+/* answer.h - an answer as bytes. */
+#ifndef WB_SRC_HTTP_ANSWER_H
+#define WB_SRC_HTTP_ANSWER_H
+
+#include "http/server.h"
+
+/* Append an answer. head: the request's, or NULL where there was none whole.
+ * Fields that the server sets are left out of answer->headers. */
+void wb__answer_add(struct wb__buf *out, const struct wb__answer *answer,
+    const struct wb__http_head *head, bool keep_alive, int64_t now_ms);
+
+/* The reason phrase of a status, never NULL. */
+const char *wb__http_reason(int status);
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" */
+void wb__http_date(int64_t wall_ms, char out[30]);
+
+#endif /* WB_SRC_HTTP_ANSWER_H */

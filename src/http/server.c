@@ -1,0 +1,249 @@
+/* server.c - listening, accepting, stopping. See server.h. */
+#include "http/server.h"
+
+#include <netdb.h>
+#include <stdio.h>
+
+#include "http/conn.h"
+
+enum {
+    BACKLOG = 1024
+};
+
+/* ---- the address --------------------------------------------------------- */
+
+/* host:port, [v6]:port, :port */
+static bool
+split_address(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
+{
+    size_t colon = s.len;
+    uint64_t number;
+
+    while (colon > 0 && s.ptr[colon - 1] != ':')
+        colon--;
+    if (colon == 0)
+        return false;
+    *port = wb__from(s, colon);
+    *host = (struct wb_slice){s.ptr, colon - 1};
+    if (host->len > 2 && s.ptr[0] == '[' && s.ptr[host->len - 1] == ']')
+        *host = (struct wb_slice){s.ptr + 1, host->len - 2};
+    else if (host->len > 0 && memchr(s.ptr, ':', host->len) != NULL)
+        return false;
+    return wb__parse_u64(*port, UINT16_MAX, &number) && host->len < 256;
+}
+
+static int
+bind_first(struct wb__server *s, const char *host, const char *port)
+{
+    struct addrinfo hints = {
+        .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    uv_getaddrinfo_t req;
+    int rc;
+
+    rc = uv_getaddrinfo(s->opts.loop, &req, NULL, host, port, &hints);
+    if (rc != 0)
+        return rc;
+    rc = uv_tcp_bind(&s->listener, req.addrinfo->ai_addr, 0);
+    uv_freeaddrinfo(req.addrinfo);
+    return rc;
+}
+
+static void
+note_address(struct wb__server *s)
+{
+    struct sockaddr_storage at;
+    int len = sizeof(at);
+    char host[64] = "?";
+
+    if (uv_tcp_getsockname(&s->listener, (struct sockaddr *)&at, &len) != 0)
+        return;
+    if (at.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&at;
+
+        (void)uv_ip6_name(in6, host, sizeof(host));
+        (void)snprintf(s->address, sizeof(s->address), "[%s]:%d", host,
+            (int)ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&at;
+
+        (void)uv_ip4_name(in, host, sizeof(host));
+        (void)snprintf(s->address, sizeof(s->address), "%s:%d", host,
+            (int)ntohs(in->sin_port));
+    }
+}
+
+/* ---- connections --------------------------------------------------------- */
+
+/* libuv holds on to one connection until it is accepted, and asks for no other
+ * before. */
+static void
+accept_one(struct wb__server *s)
+{
+    struct wb__conn *c = s->spare;
+
+    s->waiting = s->conns >= s->opts.max_conns || c == NULL;
+    if (s->waiting) {
+        wb__conn_close_idle(s, false);
+        return;
+    }
+    s->spare = wb__conn_new(s);
+    wb__conn_accept(c);
+}
+
+static void
+on_connection(uv_stream_t *listener, int status)
+{
+    struct wb__server *s = listener->data;
+
+    /* Not ours to cure: out of descriptors, or the client left again. */
+    if (status == 0 && !s->stopping)
+        accept_one(s);
+}
+
+static void
+free_if_over(struct wb__server *s)
+{
+    void (*stopped)(void *ctx) = s->opts.stopped;
+
+    if (s->listening || s->conns > 0)
+        return;
+    if (s->closed) {
+        wb__free(s->opts.env, s->spare);
+        wb__free(s->opts.env, s);
+    } else if (stopped != NULL) {
+        s->opts.stopped = NULL;
+        stopped(s->opts.ctx); /* which may close the server */
+    }
+}
+
+static void
+on_conn_ended(struct wb__server *s)
+{
+    if (s->spare == NULL && !s->stopping)
+        s->spare = wb__conn_new(s);
+    if (s->waiting && !s->stopping)
+        accept_one(s);
+    free_if_over(s);
+}
+
+static void
+on_listener_closed(uv_handle_t *listener)
+{
+    struct wb__server *s = listener->data;
+
+    s->listening = false;
+    free_if_over(s);
+}
+
+/* ---- the face ------------------------------------------------------------ */
+
+static void
+fill_defaults(struct wb__server_opts *o)
+{
+    if (o->env == NULL)
+        o->env = wb_env_system();
+    if (o->max_conns == 0)
+        o->max_conns = 1024;
+    if (o->max_bytes == 0)
+        o->max_bytes = (size_t)64 << 20;
+    if (o->idle_ms == 0)
+        o->idle_ms = 60000;
+    if (o->head_ms == 0)
+        o->head_ms = 10000;
+    if (o->body_ms == 0)
+        o->body_ms = 30000;
+    if (o->write_ms == 0)
+        o->write_ms = 30000;
+    if (o->linger_ms == 0)
+        o->linger_ms = 2000;
+}
+
+static enum wb_status
+listen_on(struct wb__server *s, struct wb_slice host, struct wb_slice port,
+    struct wb_err *err)
+{
+    char host_z[256], port_z[8];
+    int rc;
+
+    (void)snprintf(host_z, sizeof(host_z), "%.*s", (int)host.len, host.ptr);
+    (void)snprintf(port_z, sizeof(port_z), "%.*s", (int)port.len, port.ptr);
+    rc = bind_first(s, host.len == 0 ? "0.0.0.0" : host_z, port_z);
+    if (rc == 0)
+        rc = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
+    if (rc != 0)
+        return wb__fail(err, WB_UNAVAILABLE, -rc,
+            "cannot listen on %.*s: %s; choose another address, or port 0",
+            WB_SHOW(s->opts.listen), uv_strerror(rc));
+    note_address(s);
+    return WB_OK;
+}
+
+enum wb_status
+wb__server_open(struct wb__server **out, const struct wb__server_opts *opts,
+    struct wb_err *err)
+{
+    struct wb__server_opts o = *opts;
+    struct wb_slice host, port;
+    struct wb__server *s;
+    enum wb_status status;
+
+    WB_ASSERT(o.loop != NULL && o.handle != NULL);
+    fill_defaults(&o);
+    if (!split_address(o.listen, &host, &port))
+        return wb__fail(err, WB_INVALID, 0,
+            "\"%.*s\" is no address to listen on; write host:port, "
+            "[v6]:port or :port",
+            WB_SHOW(o.listen));
+    s = wb__alloc(o.env, sizeof(*s));
+    if (s == NULL)
+        return wb__nomem(err, "server");
+    s->opts = o;
+    s->spare = wb__conn_new(s);
+    if (s->spare == NULL) {
+        wb__free(o.env, s);
+        return wb__nomem(err, "server");
+    }
+    s->conn_ended = on_conn_ended;
+    s->listener.data = s;
+    (void)uv_tcp_init(o.loop, &s->listener);
+    s->listening = true;
+    status = listen_on(s, host, port, err);
+    s->opts.listen = (struct wb_slice){NULL, 0};
+    if (status != WB_OK)
+        wb__server_close(s);
+    else
+        *out = s;
+    return status;
+}
+
+const char *
+wb__server_address(const struct wb__server *server)
+{
+    return server->address;
+}
+
+static void
+close_listener(struct wb__server *s)
+{
+    if (!s->stopping)
+        uv_close((uv_handle_t *)&s->listener, on_listener_closed);
+    s->stopping = true;
+}
+
+void
+wb__server_stop(struct wb__server *s)
+{
+    close_listener(s);
+    wb__conn_close_idle(s, true);
+}
+
+void
+wb__server_close(struct wb__server *s)
+{
+    if (s == NULL)
+        return;
+    close_listener(s);
+    s->closed = true;
+    wb__conn_close_all(s);
+    free_if_over(s);
+}

@@ -1,0 +1,85 @@
+/* server.h - an HTTP/1.1 server on a libuv loop.
+ *
+ *  1. A handler sees complete requests only, one at a time a connection, in
+ *     order, and answers each now or later.
+ *  2. A request that the parser refuses is answered with its status, and the
+ *     connection closes: nothing after it is read as a request. (G-11)
+ *  3. Memory, connections and every wait are bounded by the options. (G-12)
+ *  4. After an answer that closes, the sending side is shut and input drained
+ *     for a while, so that the client can read the answer. (G-12)
+ *
+ * All of it belongs to the thread of the loop. */
+#ifndef WB_SRC_HTTP_SERVER_H
+#define WB_SRC_HTTP_SERVER_H
+
+#include "http/parser.h"
+
+struct uv_loop_s;
+struct wb__server;
+
+/* One request, until it is answered or dropped: exactly once, also where the
+ * client has gone. */
+struct wb__call {
+    const struct wb__http_head *head;
+    struct wb_slice body;
+    void *data; /* the handler's own */
+
+    /* The client left, or shut its sending side: an answer would still be
+     * written. Called once, at most. May be NULL. */
+    void (*on_gone)(struct wb__call *call);
+    bool gone;
+};
+
+/* Zero means the default in brackets. */
+struct wb__server_opts {
+    const struct wb_env *env; /* [wb_env_system()] */
+    struct uv_loop_s *loop;
+    struct wb_slice listen; /* host:port, [v6]:port or :port; 0 chooses one */
+    struct wb__http_limits limits;
+    size_t max_conns; /* more wait in the backlog; idle ones make room [1024] */
+    size_t max_bytes; /* of heads, bodies and answers of all [64 MiB] */
+    int64_t idle_ms;  /* between requests [60 s] */
+    int64_t head_ms;  /* first byte of a head to its last [10 s] */
+    int64_t body_ms;  /* likewise [30 s] */
+    int64_t write_ms; /* likewise, of an answer [30 s] */
+    int64_t linger_ms; /* draining after the last answer [2 s] */
+    void (*handle)(void *ctx, struct wb__call *call);
+    void (*stopped)(void *ctx); /* see wb__server_stop(); may be NULL */
+    void *ctx;
+};
+
+/*
+ * Listen.
+ *
+ * Gives       *out: ended with wb__server_close(). `:port` is every IPv4
+ *             address, `[::]:port` every address of both.
+ * Returns     OK, INVALID (the address), UNAVAILABLE (it is in use, or not
+ *             ours; the loop must then go round once to free what was tried),
+ *             NOMEM.
+ */
+WB_MUST_USE enum wb_status wb__server_open(struct wb__server **out,
+    const struct wb__server_opts *opts, struct wb_err *err);
+
+/* The address with the real port. */
+const char *wb__server_address(const struct wb__server *server);
+
+/* Accept no more; finish what has begun, then call stopped(), once. */
+void wb__server_stop(struct wb__server *server);
+
+/* Drop every connection. Memory is freed as the loop goes round, and once
+ * every open call has been answered. NULL is fine. */
+void wb__server_close(struct wb__server *server);
+
+struct wb__answer {
+    int status;              /* 200..599 */
+    struct wb_slice headers; /* lines "Name: value\n"; lengths, Connection and
+                                Date are the server's */
+    struct wb_slice body;    /* copied; not sent to HEAD */
+    bool close;              /* end the connection after it */
+};
+void wb__call_answer(struct wb__call *call, const struct wb__answer *answer);
+
+/* Close the connection without an answer. */
+void wb__call_drop(struct wb__call *call);
+
+#endif /* WB_SRC_HTTP_SERVER_H */
