@@ -22,6 +22,7 @@ test:
 	@tools/install_deps build test
 	@tools/run_tests
 
+# The long form: every stage with ten times the fuzzing and kills.
 torture: all
 	@tools/install_deps build test
 	@tools/torture

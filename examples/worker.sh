@@ -1,0 +1,17 @@
+#!/bin/sh
+# A worker of ten lines in shell: takes messages of one kind, hands each to a
+# command as its standard input, and says what came of it.
+#
+#     worker.sh KIND COMMAND [ARGS...]        database: $WAYBILL_DB
+#
+# Ends when nothing is due; run it from cron, or in a loop. A worker that dies
+# half way loses nothing: its claim ends, and the message is given out again.
+kind=$1 && shift
+while job=$(waybill --json claim --kind "$kind" --lease 60s); do
+    id=$(echo "$job" | jq -r .id) token=$(echo "$job" | jq -r .token)
+    if error=$(echo "$job" | jq -j .payload | "$@" 2>&1 >/dev/null); then
+        waybill --quiet confirm "$id" --token "$token"
+    else
+        waybill --quiet fail "$id" --token "$token" --error "${error:-failed}"
+    fi
+done

@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""kill.py COMMAND [KILLS] [SEED] - SIGKILL at random moments, then count.
+
+Half of the kills hit an enqueue (`send`, and `send --lines` that is then run
+again with the same keys), half a drain. After every kill:
+
+ 1. no receipt is void: what a sender was told is accepted is in the outbox;
+ 2. nothing is out of nothing: accepted = waiting + delivered + abandoned;
+ 3. an import that is run again is complete, and holds nothing twice.
+
+And at the end, when all is drained:
+
+ 4. each accepted message has had exactly one effect at the receiver;
+ 5. the database is whole.
+"""
+import collections
+import json
+import os
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+COMMAND = os.path.abspath(sys.argv[1])
+KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 20261120
+LINES = 300
+CONFIG = '''
+settings { lease = "2s" }
+route "*" {
+    url = "http://127.0.0.1:%d/",
+    timeout = "1s",
+    retry = { immediate = true, attempts = 100 },
+}
+'''
+
+chance = random.Random(SEED)
+folder = tempfile.mkdtemp(prefix='waybill-kill-')
+env = {**os.environ, 'WAYBILL_DB': os.path.join(folder, 'kill.db'),
+       'WAYBILL_CONFIG': os.path.join(folder, 'kill.lua')}
+
+
+def need(true, what):
+    if not true:
+        sys.exit(f'kill: seed {SEED}: {what} (folder kept: {folder})')
+
+
+def start(*args, stdin=None):
+    return subprocess.Popen([COMMAND, *args], env=env, cwd=folder,
+                            stdin=stdin or subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def call(*args, stdin=b'', codes=(0,)):
+    """JSON objects on stdout of a run to its end."""
+    done = subprocess.run([COMMAND, '--json', *args], env=env, cwd=folder,
+                          input=stdin, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    need(done.returncode in codes,
+         f'{args} ended with {done.returncode}: {done.stderr.decode()}')
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def killed(child, within_s):
+    """Kill at a random moment; (what it had printed, was it still running)."""
+    time.sleep(chance.random() * within_s)
+    alive = child.poll() is None
+    child.kill()
+    out, _ = child.communicate()
+    return out, alive
+
+
+def conserved(receipts):
+    """Rules 1 and 2, out of the tables and out of `status`."""
+    db = sqlite3.connect(f'file:{env["WAYBILL_DB"]}?mode=ro', uri=True)
+    rows = dict(db.execute('SELECT id, status FROM waybill_outbox'))
+    db.close()
+    need(receipts <= set(rows), f'{len(receipts - set(rows))} receipts void')
+    status = call('status')[0]
+    states = ('pending', 'held', 'processing', 'abandoned', 'delivered')
+    need(sum(status[s] for s in states) == len(rows),
+         f'{len(rows)} accepted, but {status}')
+    need(status['abandoned'] == 0, f'abandoned: {status}')
+    return rows
+
+
+def spell(args, stdin=b''):
+    """How long a call takes that nobody disturbs."""
+    begin = time.monotonic()
+    call(*args, stdin=stdin)
+    return time.monotonic() - begin
+
+
+def kill_sends(receipts, kills):
+    """One message after the other, until the kill; receipts are the ids that
+    came out."""
+    hits = 0
+    usual = spell(['send', 'kill.single', '{}', '--key', 'usual'])
+    for n in range(kills):
+        for m in range(3):
+            child = start('--json', 'send', 'kill.single', '{"n":%d}' % n,
+                          '--key', f'single:{n}:{m}')
+            out, alive = killed(child, usual * 1.5)
+            hits += alive
+            if out.endswith(b'\n'):
+                receipts.add(json.loads(out)['id'])
+        if n % 5 == 0:
+            conserved(receipts)
+    return hits
+
+
+def kill_imports(receipts, kills):
+    """An import, killed, run again: complete, nothing twice (rule 3)."""
+    hits = 0
+    usual = spell(['send', 'kill.usual', '--lines', '--key-prefix', 'u'],
+                  b'{"usual":true}\n' * LINES)
+    for n in range(kills):
+        lines = b''.join(b'{"import":%d,"line":%d}\n' % (n, m)
+                         for m in range(LINES))
+        args = ('send', 'kill.lines', '--lines', '--key-prefix', f'lines:{n}')
+        with open(os.path.join(folder, 'lines'), 'wb') as f:
+            f.write(lines)
+        with open(os.path.join(folder, 'lines'), 'rb') as f:
+            _, alive = killed(start(*args, stdin=f), usual * 1.1)
+        hits += alive
+        conserved(receipts)
+        told = call(*args, stdin=lines)[-1]
+        need(told['accepted'] + told['duplicates'] == LINES
+             and told['rejected'] == 0, f'import {n}: {told}')
+    return hits
+
+
+def start_sink():
+    path = os.path.join(folder, 'sink.log')
+    with open(path, 'wb') as log:
+        sink = subprocess.Popen(
+            [COMMAND, 'sink', '--listen', '127.0.0.1:0', '--into',
+             'effects.ndjson', '--drop', '5%', '--fail', '5%', '--seed',
+             str(SEED)], env=env, cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log)
+    for _ in range(500):
+        with open(path, encoding='utf-8') as f:
+            at = re.search(r'127\.0\.0\.1:([1-9]\d*)', f.read())
+        if at:
+            return sink, int(at.group(1))
+        time.sleep(0.01)
+    sink.kill()
+    need(False, 'the sink did not start')
+
+
+def kill_drains(receipts, kills):
+    hits = 0
+    for n in range(kills):
+        _, alive = killed(start('drain', '--quiet'), 0.15)
+        hits += alive
+        if n % 5 == 0:
+            conserved(receipts)
+    return hits
+
+
+def drain_out(receipts):
+    """Until nothing waits: claims of the dead end after two seconds."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        call('drain', codes=(0, 3, 4))
+        status = call('status')[0]
+        if status['pending'] + status['held'] + status['processing'] == 0:
+            return conserved(receipts)
+        time.sleep(0.2)
+    need(False, f'not drained: {status}')
+
+
+def check_end(rows):
+    with open(os.path.join(folder, 'effects.ndjson'), encoding='utf-8') as f:
+        effects = collections.Counter(json.loads(line)['id'] for line in f)
+    need(set(effects) <= set(rows), 'effects of messages nobody accepted')
+    need(set(rows) <= set(effects), f'{len(set(rows) - set(effects))} lost')
+    need(max(effects.values()) == 1, 'an effect twice')
+    keys = collections.Counter()
+    db = sqlite3.connect(f'file:{env["WAYBILL_DB"]}?mode=ro', uri=True)
+    keys.update(k for k, in db.execute('SELECT key FROM waybill_outbox'))
+    need(max(keys.values()) == 1, 'a key twice')
+    need(sum(k.startswith('lines:') for k in keys) % LINES == 0,
+         'an import with a hole')
+    need(db.execute('PRAGMA integrity_check').fetchone() == ('ok',), 'damaged')
+    db.close()
+    return len(effects)
+
+
+def main():
+    receipts, began = set(), time.monotonic()
+    quarter = KILLS // 4
+    sink = None
+    try:
+        hits = kill_sends(receipts, quarter)
+        hits += kill_imports(receipts, KILLS // 2 - quarter)
+        sink, port = start_sink()
+        with open(env['WAYBILL_CONFIG'], 'w', encoding='utf-8') as f:
+            f.write(CONFIG % port)
+        hits += kill_drains(receipts, KILLS - KILLS // 2)
+        effects = check_end(drain_out(receipts))
+    finally:
+        if sink:
+            sink.terminate()
+            sink.wait()
+    shutil.rmtree(folder)
+    print(f'kill: seed {SEED}: {hits} processes killed while they ran, '
+          f'{effects} messages, {len(receipts)} receipts, 0 lost, 0 doubled, '
+          f'{time.monotonic() - began:.0f} s')
+
+
+main()
