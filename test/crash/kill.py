@@ -30,7 +30,7 @@ KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 100
 SEED = int(sys.argv[3]) if len(sys.argv) > 3 else 20261120
 LINES = 300
 CONFIG = '''
-settings { lease = "2s" }
+relay { lease = "2s" }
 route "*" {
     url = "http://127.0.0.1:%d/",
     timeout = "1s",
