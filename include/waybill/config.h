@@ -16,7 +16,9 @@ extern "C" {
 struct wb_config;
 
 /*
- * Read a configuration and open its transports on loop.
+ * Read a configuration and open its transports on loop. loop NULL only looks:
+ * all is checked, but no transport is opened (routes have none) and secrets
+ * need not be there, for those who send and claim without delivering.
  *
  * Guarantees  Unknown names, wrong types, values out of range and secrets that
  *             are not there are errors: "FILE:LINE: what is wrong; the mend".
