@@ -1,0 +1,226 @@
+/* drain.c - drain and run: one relay, one pass or until a signal.
+ *
+ * (1) SIGTERM and SIGINT end a pass as if nothing more were due: what is in
+ *     flight is finished, and the report is still printed. */
+#include <signal.h>
+
+#include "cli/cli.h"
+
+static struct wb_relay *stopped_by_signal;
+
+static void
+on_signal(int number)
+{
+    (void)number;
+    wb_relay_stop(stopped_by_signal);
+}
+
+static void
+on_progress(void *ctx, const struct wb_report *r)
+{
+    const struct cli *cli = ctx;
+
+    cli_progress(cli, "%llu attempted, %llu confirmed, %llu to be retried",
+        (unsigned long long)r->attempted, (unsigned long long)r->confirmed,
+        (unsigned long long)r->retried);
+}
+
+static json_t *
+tally_object(const struct wb_report *r)
+{
+    json_t *tally = json_object();
+
+    for (size_t i = 0; i < r->n_tally; i++)
+        (void)json_object_set_new(
+            tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
+    return tally;
+}
+
+static json_t *
+report_object(const struct wb_report *r)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
+                     "s:s?}",
+        "attempted", (json_int_t)r->attempted, "confirmed",
+        (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
+        "abandoned", (json_int_t)r->abandoned, "rejected",
+        (json_int_t)r->rejected, "released", (json_int_t)r->released, "fenced",
+        (json_int_t)r->fenced, "duration_ms", (json_int_t)r->duration_ms,
+        "breakers_open", (json_int_t)r->breakers_open, "tally", tally_object(r),
+        "ended", (json_int_t)r->ended, "reason",
+        r->attempted == 0 ? wb_drained_name(r->why) : NULL);
+}
+
+/* "3 confirmed, 1 retried": what is not 0. */
+static void
+add_count(struct wb__buf *b, uint64_t n, const char *name)
+{
+    if (n > 0)
+        wb__buf_fmt(b, "%s%llu %s", b->len > 0 ? ", " : "",
+            (unsigned long long)n, name);
+}
+
+static void
+sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
+{
+    char span[32];
+
+    *b = (struct wb__buf){.env = cli->env, .max = 64 * 1024};
+    if (r->attempted == 0)
+        wb__buf_fmt(b, "nothing attempted: %s", wb_drained_name(r->why));
+    add_count(b, r->confirmed, "confirmed");
+    add_count(b, r->retried, "to be retried");
+    add_count(b, r->abandoned, "abandoned");
+    add_count(b, r->rejected, "rejected");
+    add_count(b, r->released, "given back");
+    add_count(b, r->fenced, "fenced");
+    add_count(b, r->ended, "ended without an attempt");
+    add_count(b, r->breakers_open, "breakers open");
+    wb__buf_fmt(b, " in %s", cli_span(r->duration_ms, span));
+    for (size_t i = 0; i < r->n_tally; i++)
+        wb__buf_fmt(b, "; %s %llu", r->tally[i].name,
+            (unsigned long long)r->tally[i].n);
+}
+
+/* Nothing keeps it yet. */
+json_t *
+cli_last_drain(const struct cli *cli)
+{
+    (void)cli;
+    return json_null();
+}
+
+static enum cli_exit
+drained(const struct wb_report *r)
+{
+    if (r->attempted == 0)
+        return CLI_NOTHING;
+    return r->confirmed == r->attempted ? CLI_DONE : CLI_SOME;
+}
+
+enum cli_exit
+cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
+    bool forever, struct cli_drained *out)
+{
+    struct wb_report report = {0};
+    struct wb_err err = {0};
+    enum wb_status rc;
+
+    drain->progress = on_progress;
+    drain->ctx = cli;
+    stopped_by_signal = relay;
+    (void)signal(SIGTERM, on_signal);
+    (void)signal(SIGINT, on_signal);
+    rc = (forever ? wb_relay_run : wb_relay_drain)(relay, drain, &report, &err);
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL);
+    cli_progress(cli, "%s", "");
+    if (rc != WB_OK)
+        return cli_fail_as(cli, rc == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);
+    if (cli->json)
+        out->object = report_object(&report);
+    else
+        sentence(cli, &report, &out->text);
+    return drained(&report);
+}
+
+/* ---- the commands ------------------------------------------------------- */
+
+static enum cli_exit
+drain_and_print(struct cli *cli, bool forever)
+{
+    struct wb_drain drain = {.kind = cli_slice(cli, "kind"),
+        .concurrency = (uint32_t)cli_number(cli, "concurrency", 0)};
+    struct cli_drained out = {0};
+    struct wb_relay *relay = NULL;
+    enum cli_exit code;
+
+    if (!forever) {
+        drain.max = cli_number(cli, "max", 0);
+        drain.for_ms = cli_ms(cli, "for", 0);
+    }
+    code = cli_open_relay(cli, &relay);
+    if (code == CLI_DONE) {
+        code = cli_drain(cli, relay, &drain, forever, &out);
+        if (out.object != NULL)
+            (void)cli_json(cli, out.object);
+        else if (out.text.len > 0)
+            cli_say(cli, "%s", out.text.ptr);
+        wb__buf_fini(&out.text);
+    }
+    wb_relay_free(relay);
+    return code;
+}
+
+static enum cli_exit
+run_drain(struct cli *cli)
+{
+    return drain_and_print(cli, false);
+}
+
+/* A worker that was told to stop has done what it was asked for. */
+static enum cli_exit
+run_run(struct cli *cli)
+{
+    enum cli_exit code;
+
+    if (cli_has(cli, "listen"))
+        return cli_usage(cli, "--listen: not yet built; leave it out");
+    code = drain_and_print(cli, true);
+    return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
+}
+
+static const struct cli_option drain_options[] = {
+    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]",
+        false},
+    {"max", CLI_COUNT, "N", "messages attempted at most [all that are due]",
+        false},
+    {"for", CLI_SPAN, "D", "take no more after this long [no limit]", false},
+    {"concurrency", CLI_BATCH, "N",
+        "drains of this database at once, and requests in flight "
+        "[1 drain; the routes decide]",
+        false},
+    {0},
+};
+
+const struct cli_command cli_drain_once = {
+    .name = "drain",
+    .group = "Outbox",
+    .args = "[--kind K] [--max N] [--for D] [--concurrency N]",
+    .help = "deliver what is due, once",
+    .more = "One bounded pass: each message is attempted at most once. Only "
+            "kinds that have a\nroute in the configuration are taken.",
+    .options = drain_options,
+    .run = run_drain,
+    .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
+             "4  some messages were not confirmed",
+    .examples = "waybill drain\n"
+                "waybill drain --kind mail.sent --max 100 --for 30s\n"
+                "waybill --json drain | jq .confirmed",
+};
+
+static const struct cli_option run_options[] = {
+    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]",
+        false},
+    {"concurrency", CLI_BATCH, "N",
+        "workers of this database at once, and requests in flight "
+        "[1 worker; the routes decide]",
+        false},
+    {"listen", CLI_TEXT, "ADDR", "metrics and health over HTTP [off]", false},
+    {0},
+};
+
+const struct cli_command cli_run = {
+    .name = "run",
+    .group = "Outbox",
+    .args = "[--kind K] [--concurrency N] [--listen ADDR]",
+    .help = "deliver until stopped",
+    .more =
+        "The worker. It wakes on new messages, due times and breaker ends. "
+        "SIGTERM and\nSIGINT finish what is in flight, print the counts and "
+        "end it with 0.",
+    .options = run_options,
+    .run = run_run,
+    .examples = "waybill run\n"
+                "waybill --verbose run --concurrency 4",
+};

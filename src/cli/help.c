@@ -1,0 +1,264 @@
+/* help.c - help and completions, made from the tables alone. */
+#include "cli/cli.h"
+
+#define STATUSES "pending held processing abandoned delivered"
+
+/* ---- help ------------------------------------------------------------------
+ */
+
+static void
+print_indented(const char *lines)
+{
+    struct wb_slice rest = wb_slice(lines), line;
+
+    while (wb__cut(&rest, '\n', &line))
+        printf("  %.*s\n", (int)line.len, line.ptr);
+}
+
+static void
+print_option(const struct cli_option *o)
+{
+    char word[40];
+
+    (void)snprintf(word, sizeof(word), "--%s%s%s", o->name,
+        o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+    printf("  %-20s %s\n", word, o->help);
+}
+
+static void
+print_options(const char *title, const struct cli_option *o)
+{
+    if (o == NULL)
+        return;
+    printf("\n%s\n", title);
+    for (; o->name != NULL; o++)
+        print_option(o);
+}
+
+static void
+help_command(const struct cli_command *c)
+{
+    printf("waybill %s - %s\n\nUsage: waybill [GLOBAL] %s %s\n", c->name,
+        c->help, c->name, c->args);
+    if (c->more != NULL)
+        printf("\n%s\n", c->more);
+    print_options("Options", c->options);
+    print_options("Global options", cli_globals);
+    puts("\nExit codes\n  0  done\n  1  failed; stderr says why\n  2  usage");
+    if (c->exits != NULL)
+        print_indented(c->exits);
+    puts("  75 busy or full, try again");
+    if (c->examples != NULL) {
+        puts("\nExamples");
+        print_indented(c->examples);
+    }
+}
+
+static void
+help_all(const struct cli *cli)
+{
+    const char *group = "";
+
+    puts("waybill - messages neither lost nor doubled\n\n"
+         "Usage: waybill [GLOBAL] COMMAND [ARGS]");
+    for (size_t i = 0; cli->commands[i] != NULL; i++) {
+        const struct cli_command *c = cli->commands[i];
+
+        if (strcmp(c->group, group) != 0)
+            printf("\n%s\n", c->group);
+        group = c->group;
+        printf("  %-12s %s\n", c->name, c->help);
+    }
+    print_options("Global options", cli_globals);
+    puts("\nDurations are written 500ms, 30s, 5m, 2h, 7d; times as "
+         "2026-11-20T18:00:00Z or now.\n"
+         "waybill COMMAND --help says more; so does waybill(1).");
+}
+
+void
+cli_help(const struct cli *cli)
+{
+    if (cli->command != NULL)
+        help_command(cli->command);
+    else
+        help_all(cli);
+}
+
+/* ---- completions: the commands, and the options of each --------------------
+ */
+
+/* Text inside single quotes, specials with a backslash before them. */
+static void
+print_quoted(const char *text, const char *specials)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '\'')
+            fputs("'\\'", stdout);
+        else if (strchr(specials, *text) != NULL)
+            putchar('\\');
+        putchar(*text);
+    }
+}
+
+static void
+bash_words(const struct cli_option *o)
+{
+    for (; o != NULL && o->name != NULL; o++)
+        printf(" --%s", o->name);
+}
+
+/* What may follow the options that name a file or a status. */
+static void
+bash_values(const struct cli_option *o)
+{
+    for (; o != NULL && o->name != NULL; o++) {
+        if (o->type == CLI_FILE)
+            printf("    --%s) COMPREPLY=($(compgen -f -- \"$cur\")); "
+                   "return ;;\n",
+                o->name);
+        else if (o->type == CLI_STATUS)
+            printf("    --%s) COMPREPLY=($(compgen -W '" STATUSES
+                   "' -- \"$cur\")); return ;;\n",
+                o->name);
+    }
+}
+
+static void
+complete_bash(const struct cli *cli)
+{
+    const struct cli_command *const *c;
+
+    printf("# bash completion for waybill; made by `waybill completions "
+           "bash`.\n"
+           "_waybill() {\n"
+           "  local cur=${COMP_WORDS[COMP_CWORD]} "
+           "prev=${COMP_WORDS[COMP_CWORD-1]} word command= words\n"
+           "  COMPREPLY=()\n"
+           "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
+           "    case $word in\n    ");
+    for (c = cli->commands; *c != NULL; c++)
+        printf("%s%s", c == cli->commands ? "" : "|", (*c)->name);
+    puts(") command=$word; break ;;\n    esac\n  done\n  case $prev in");
+    bash_values(cli_globals);
+    for (c = cli->commands; *c != NULL; c++)
+        bash_values((*c)->options);
+    puts("  esac\n  case $command in");
+    for (c = cli->commands; *c != NULL; c++) {
+        printf("    %s) words='", (*c)->name);
+        bash_words((*c)->options);
+        puts("' ;;");
+    }
+    printf("    *) words='");
+    for (c = cli->commands; *c != NULL; c++)
+        printf(" %s", (*c)->name);
+    printf("' ;;\n  esac\n  words+='");
+    bash_words(cli_globals);
+    puts("'\n  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
+         "}\ncomplete -o default -F _waybill waybill");
+}
+
+static void
+zsh_options(const struct cli_option *o)
+{
+    for (; o != NULL && o->name != NULL; o++) {
+        printf(" \\\n    '*--%s[", o->name);
+        print_quoted(o->help, "[]\\:");
+        printf("]");
+        if (o->type == CLI_STATUS)
+            printf(":status:(" STATUSES ")");
+        else if (o->type != CLI_FLAG)
+            printf(":%s:%s", o->arg, o->type == CLI_FILE ? "_files" : "");
+        printf("'");
+    }
+}
+
+static void
+complete_zsh(const struct cli *cli)
+{
+    const struct cli_command *const *c;
+
+    puts("#compdef waybill\n# made by `waybill completions zsh`.\n"
+         "local -a commands\nlocal state line\ncommands=(");
+    for (c = cli->commands; *c != NULL; c++) {
+        printf("  '%s:", (*c)->name);
+        print_quoted((*c)->help, "\\:");
+        puts("'");
+    }
+    printf(")\n_arguments -C");
+    zsh_options(cli_globals);
+    puts(" \\\n    '1:command:->command' '*::argument:->argument'\n"
+         "case $state in\n"
+         "command) _describe command commands ;;\n"
+         "argument) case $line[1] in");
+    for (c = cli->commands; *c != NULL; c++) {
+        printf("  %s) _arguments", (*c)->name);
+        zsh_options((*c)->options);
+        zsh_options(cli_globals);
+        puts(" \\\n    '*:argument:_files' ;;");
+    }
+    puts("  esac ;;\nesac");
+}
+
+static void
+fish_options(const char *command, const struct cli_option *o)
+{
+    for (; o != NULL && o->name != NULL; o++) {
+        printf("complete -c waybill -l %s", o->name);
+        if (command != NULL)
+            printf(" -n '__fish_seen_subcommand_from %s'", command);
+        if (o->type == CLI_STATUS)
+            printf(" -x -a '" STATUSES "'");
+        else if (o->type != CLI_FLAG)
+            printf(" %s", o->type == CLI_FILE ? "-r -F" : "-x");
+        printf(" -d '");
+        print_quoted(o->help, "\\");
+        puts("'");
+    }
+}
+
+static void
+complete_fish(const struct cli *cli)
+{
+    const struct cli_command *const *c;
+
+    puts("# fish completion for waybill; made by `waybill completions fish`.");
+    fish_options(NULL, cli_globals);
+    for (c = cli->commands; *c != NULL; c++) {
+        printf("complete -c waybill -n __fish_use_subcommand -f -a %s -d '",
+            (*c)->name);
+        print_quoted((*c)->help, "\\");
+        puts("'");
+        fish_options((*c)->name, (*c)->options);
+    }
+}
+
+static enum cli_exit
+run_completions(struct cli *cli)
+{
+    static const struct {
+        const char *shell;
+        void (*print)(const struct cli *cli);
+    } shells[] = {{"bash", complete_bash}, {"zsh", complete_zsh},
+        {"fish", complete_fish}};
+
+    for (size_t i = 0; i < WB_COUNT(shells); i++) {
+        if (strcmp(cli->arg[0], shells[i].shell) == 0) {
+            shells[i].print(cli);
+            return CLI_DONE;
+        }
+    }
+    return cli_usage(cli, "'%s': no completions for it; take bash, zsh or fish",
+        cli->arg[0]);
+}
+
+const struct cli_command cli_completions = {
+    .name = "completions",
+    .group = "Shell",
+    .args = "bash|zsh|fish",
+    .help = "print completions for a shell",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_completions,
+    .examples = "waybill completions bash > "
+                "~/.local/share/bash-completion/completions/waybill",
+};

@@ -1,0 +1,380 @@
+/* look.c - status, list, show: what is there, changing nothing. */
+#include "cli/cli.h"
+
+/* ---- status ----------------------------------------------------------------
+ */
+
+struct census {
+    struct cli *cli;
+    uint64_t n[WB_STATES];
+    int64_t oldest_ms; /* creation of the oldest pending; 0: none */
+    json_t *by_kind, *paused, *unrouted, *breakers;
+    struct cli_table table;
+};
+
+static bool
+waits(const struct wb_kind_counts *k)
+{
+    return k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
+               k->n[WB_STATE_PROCESSING] >
+           0;
+}
+
+static json_t *
+kind_object(const struct wb_kind_counts *k)
+{
+    json_t *object = json_object();
+
+    for (int i = 0; i < WB_STATES; i++)
+        (void)json_object_set_new(object, wb_state_name((enum wb_state)i),
+            json_integer((json_int_t)k->n[i]));
+    return object;
+}
+
+static void
+set_by_kind(json_t *object, struct wb_slice kind, json_t *value)
+{
+    (void)json_object_setn_new_nocheck(object, kind.ptr, kind.len, value);
+}
+
+static void
+kind_row(struct census *c, const struct wb_kind_counts *k, bool routed)
+{
+    cli_cell_slice(&c->table, k->kind);
+    for (int i = 0; i < WB_STATE_DELIVERED; i++)
+        cli_cell(&c->table, "%llu", (unsigned long long)k->n[i]);
+    cli_cell(&c->table, "%s%s%s", k->paused ? "paused" : "",
+        k->paused && !routed ? ", " : "", routed ? "" : "no route");
+    cli_row(&c->table);
+}
+
+static enum wb_status
+count_kind(void *ctx, const struct wb_kind_counts *k)
+{
+    struct census *c = ctx;
+    bool routed = cli_route(c->cli, k->kind) != NULL;
+    uint64_t waiting = 0;
+
+    for (int i = 0; i < WB_STATES; i++)
+        c->n[i] += k->n[i];
+    for (int i = 0; i <= WB_STATE_PROCESSING; i++)
+        waiting += k->n[i];
+    if (k->oldest_pending_created_ms != 0 &&
+        (c->oldest_ms == 0 || k->oldest_pending_created_ms < c->oldest_ms))
+        c->oldest_ms = k->oldest_pending_created_ms;
+    if (!c->cli->json) {
+        kind_row(c, k, routed || !waits(k));
+        return WB_OK;
+    }
+    set_by_kind(c->by_kind, k->kind, kind_object(k));
+    if (k->paused)
+        (void)json_array_append_new(c->paused, cli_str(k->kind));
+    if (!routed && waiting > 0)
+        set_by_kind(c->unrouted, k->kind, json_integer((json_int_t)waiting));
+    return WB_OK;
+}
+
+static enum wb_status
+add_breaker(void *ctx, const struct wb_breaker *b)
+{
+    struct census *c = ctx;
+
+    (void)json_array_append_new(c->breakers, cli_breaker_object(b));
+    return WB_OK;
+}
+
+static json_t *
+status_object(struct census *c)
+{
+    json_int_t age = c->cli->now_ms - c->oldest_ms;
+
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, "
+                     "s:{s:i, s:i}}",
+        "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
+        (json_int_t)c->n[WB_STATE_HELD], "processing",
+        (json_int_t)c->n[WB_STATE_PROCESSING], "abandoned",
+        (json_int_t)c->n[WB_STATE_ABANDONED], "by_kind", c->by_kind,
+        "oldest_pending_ms",
+        c->oldest_ms == 0 ? json_null() : json_integer(age > 0 ? age : 0),
+        "breakers", c->breakers, "paused", c->paused, "unrouted", c->unrouted,
+        "last_drain", cli_last_drain(c->cli), "spill", "files", 0, "bad", 0);
+}
+
+static void
+print_breakers(const struct census *c)
+{
+    const json_t *b;
+    size_t i;
+
+    json_array_foreach(c->breakers, i, b)
+    {
+        const char *state, *scope;
+        json_int_t failures;
+
+        if (json_unpack((json_t *)b, "{s:s, s:s, s:I}", "scope", &scope,
+                "state", &state, "failures", &failures) == 0)
+            cli_say(c->cli, "breaker %s is %s after %lld failures", scope,
+                state, (long long)failures);
+    }
+}
+
+/* Sentences below the table. */
+static void
+print_census(const struct census *c)
+{
+    json_t *last = cli_last_drain(c->cli);
+    char span[32], when[32];
+
+    cli_say(c->cli, "%llu pending, %llu held, %llu processing, %llu abandoned",
+        (unsigned long long)c->n[WB_STATE_PENDING],
+        (unsigned long long)c->n[WB_STATE_HELD],
+        (unsigned long long)c->n[WB_STATE_PROCESSING],
+        (unsigned long long)c->n[WB_STATE_ABANDONED]);
+    if (c->oldest_ms != 0)
+        cli_say(c->cli, "the oldest has been pending for %s",
+            cli_span(c->cli->now_ms - c->oldest_ms, span));
+    print_breakers(c);
+    if (json_is_object(last))
+        cli_say(c->cli, "last drain: %s",
+            cli_when(c->cli, json_integer_value(json_object_get(last, "at_ms")),
+                when));
+    json_decref(last);
+}
+
+static enum cli_exit
+run_status(struct cli *cli)
+{
+    static const char *const head[] = {
+        "KIND", "PENDING", "HELD", "PROCESSING", "ABANDONED", ""};
+    struct census c = {.cli = cli};
+    struct wb_err err = {0};
+    enum cli_exit code = cli_open(cli);
+
+    if (code != CLI_DONE)
+        return code;
+    c.by_kind = json_object();
+    c.unrouted = json_object();
+    c.paused = json_array();
+    c.breakers = json_array();
+    cli_table_begin(cli, &c.table, head, WB_COUNT(head));
+    if (wb_outbox_count(cli->box, count_kind, &c, &err) != WB_OK ||
+        wb_outbox_breakers(
+            cli->box, (struct wb_slice){0}, add_breaker, &c, &err) != WB_OK)
+        code = cli_fail(cli, &err);
+    if (code == CLI_DONE && cli->json)
+        return cli_json(cli, status_object(&c));
+    if (code == CLI_DONE)
+        code = cli_table_end(cli, &c.table);
+    if (code == CLI_DONE)
+        print_census(&c);
+    return code;
+}
+
+const struct cli_command cli_status = {
+    .name = "status",
+    .group = "Outbox",
+    .args = "",
+    .help = "counts and health",
+    .run = run_status,
+    .examples = "waybill status\n"
+                "waybill --json status | jq .by_kind",
+};
+
+/* ---- list and show ---------------------------------------------------------
+ */
+
+static json_t *
+row_object(const struct wb_row *r)
+{
+    return json_pack("{s:s, s:I, s:o, s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, "
+                     "s:o}",
+        "id", r->id.text, "seq", (json_int_t)r->seq, "kind", cli_str(r->kind),
+        "status", wb_state_name(r->state), "attempts", (int)r->attempts,
+        "due_ms", cli_int(r->due_ms), "created_ms", (json_int_t)r->created_ms,
+        "last_error", cli_str(r->last_error), "reason", cli_str(r->reason),
+        "key", cli_str(r->key), "lane", cli_str(r->lane), "expires_ms",
+        cli_int(r->expires_ms));
+}
+
+struct listing {
+    struct cli *cli;
+    struct cli_table table;
+    uint64_t n;
+};
+
+static enum wb_status
+list_row(void *ctx, const struct wb_row *r)
+{
+    struct listing *l = ctx;
+    char when[32];
+
+    l->n++;
+    if (l->cli->json)
+        return cli_json(l->cli, row_object(r)) == CLI_DONE ? WB_OK : WB_NOMEM;
+    cli_cell(&l->table, "%s", r->id.text);
+    cli_cell_slice(&l->table, r->kind);
+    cli_cell(&l->table, "%s", wb_state_name(r->state));
+    cli_cell(&l->table, "%u", r->attempts);
+    cli_cell(&l->table, "%s", cli_when(l->cli, r->due_ms, when));
+    cli_cell(&l->table, "%s", cli_when(l->cli, r->created_ms, when));
+    cli_cell_slice(
+        &l->table, r->last_error.len > 0 ? r->last_error : r->reason);
+    cli_row(&l->table);
+    return WB_OK;
+}
+
+static enum cli_exit
+run_list(struct cli *cli)
+{
+    static const char *const head[] = {
+        "ID", "KIND", "STATUS", "ATTEMPTS", "DUE", "CREATED", "LAST ERROR"};
+    struct wb_filter filter = {.state = -1,
+        .kind = cli_slice(cli, "kind"),
+        .limit = cli_number(cli, "limit", 0)};
+    struct listing l = {.cli = cli};
+    struct wb_err err = {0};
+    enum cli_exit code = cli_open(cli);
+
+    if (code != CLI_DONE)
+        return code;
+    if (cli_has(cli, "status"))
+        filter.state = (int)cli_number(cli, "status", 0);
+    cli_table_begin(cli, &l.table, head, WB_COUNT(head));
+    if (wb_outbox_list(cli->box, &filter, list_row, &l, &err) != WB_OK)
+        code = cli_fail(cli, &err);
+    if (code == CLI_DONE)
+        code = cli_table_end(cli, &l.table);
+    if (code == CLI_DONE && l.n == 0)
+        cli_note(cli, "no messages");
+    return code;
+}
+
+static const struct cli_option list_options[] = {
+    {"status", CLI_STATUS, "S",
+        "pending, held, processing, abandoned or delivered [all but delivered]",
+        false},
+    {"kind", CLI_KIND, "K", "of this kind alone [all]", false},
+    {"limit", CLI_COUNT, "N", "at most so many, oldest first [all]", false},
+    {0},
+};
+
+const struct cli_command cli_list = {
+    .name = "list",
+    .group = "Outbox",
+    .args = "[--status S] [--kind K] [--limit N]",
+    .help = "messages, oldest first",
+    .options = list_options,
+    .run = run_list,
+    .examples = "waybill list --status abandoned\n"
+                "waybill --json list --kind mail.sent --limit 10",
+};
+
+static enum wb_status
+show_json(struct cli *cli, const struct wb_row *r)
+{
+    json_t *object = row_object(r);
+
+    if (object != NULL) {
+        cli_add_payload(cli, object, r->payload);
+        (void)json_object_set_new(
+            object, "content_type", cli_str(r->content_type));
+        (void)json_object_set_new(object, "headers", cli_headers(r->headers));
+        (void)json_object_set_new(object, "scope", cli_str(r->scope));
+    }
+    return cli_json(cli, object) == CLI_DONE ? WB_OK : WB_NOMEM;
+}
+
+static void
+say_slice(const struct cli *cli, const char *name, struct wb_slice s)
+{
+    char line[4 * 2048 + 1];
+
+    if (s.len == 0)
+        return;
+    (void)wb__one_line(s, 2048, line);
+    cli_say(cli, "%-13s %s", name, line);
+}
+
+static void
+say_time(const struct cli *cli, const char *name, int64_t ms)
+{
+    char when[32], text[32];
+
+    if (ms == 0)
+        return;
+    wb__format_time(ms, text);
+    cli_say(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
+}
+
+/* Text as it is into a pipe; to a terminal on one line, controls taken out. */
+static void
+say_payload(struct cli *cli, struct wb_slice payload)
+{
+    if (!wb__utf8_valid(payload)) {
+        cli_say(cli, "%-13s %zu bytes that are no text; --json shows them",
+            "payload", payload.len);
+    } else if (cli_is_terminal(STDOUT_FILENO)) {
+        say_slice(cli, "payload", payload);
+    } else {
+        cli_say(cli, "%-13s %.*s", "payload", (int)payload.len,
+            payload.len > 0 ? payload.ptr : "");
+    }
+}
+
+static enum wb_status
+show_row(void *ctx, const struct wb_row *r)
+{
+    struct cli *cli = ctx;
+    struct wb_slice lines = r->headers, line;
+
+    if (cli->json)
+        return show_json(cli, r);
+    cli_say(cli, "%-13s %s", "id", r->id.text);
+    say_slice(cli, "kind", r->kind);
+    cli_say(cli, "%-13s %s", "status", wb_state_name(r->state));
+    say_slice(cli, "reason", r->reason);
+    cli_say(cli, "%-13s %u", "attempts", r->attempts);
+    say_slice(cli, "last error", r->last_error);
+    say_time(cli, "due", r->due_ms);
+    say_time(cli, "created", r->created_ms);
+    say_time(cli, "expires", r->expires_ms);
+    say_slice(cli, "key", r->key);
+    say_slice(cli, "lane", r->lane);
+    say_slice(cli, "content type", r->content_type);
+    while (wb__cut(&lines, '\n', &line))
+        say_slice(cli, "header", line);
+    say_payload(cli, r->payload);
+    return WB_OK;
+}
+
+static enum cli_exit
+run_show(struct cli *cli)
+{
+    struct wb_err err = {0};
+    enum cli_exit code;
+    struct wb_slice id = wb_slice(cli->arg[0]);
+
+    if (id.len < 8 || id.len > WB_ID_LEN)
+        return cli_usage(cli,
+            "'%.60s': give an id in full, or its first 8 characters or more",
+            cli->arg[0]);
+    code = cli_open(cli);
+    if (code == CLI_DONE &&
+        wb_outbox_show(cli->box, id, show_row, cli, &err) != WB_OK)
+        code = cli_fail(cli, &err);
+    return code;
+}
+
+const struct cli_command cli_show = {
+    .name = "show",
+    .group = "Outbox",
+    .args = "ID",
+    .help = "one message and its payload",
+    .more = "ID may be cut to 8 characters or more where it stays unique.",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_show,
+    .exits = "3  no such message",
+    .examples = "waybill show 0193f5a2\n"
+                "waybill --json show 0193f5a2 | jq -r .payload",
+};
