@@ -198,18 +198,6 @@ stop(struct sink *s)
 }
 
 static void
-on_signal(uv_signal_t *handle, int number)
-{
-    struct sink *s = handle->data;
-
-    (void)number;
-    if (s->stopping)
-        wb__server_close(s->server); /* the second one is in a hurry */
-    else
-        stop(s);
-}
-
-static void
 close_handles(struct sink *s)
 {
     uv_close((uv_handle_t *)&s->check, NULL);
@@ -356,6 +344,8 @@ take_message(struct sink *s, struct wb__call *call)
         return;
     }
     *t = (struct turn){.sink = s, .call = call};
+    if (sink_effects_full(s->effects))
+        flush(s);
     t->why = sink_items_read(&items, call->head, call->body);
     if (t->why != NULL)
         t->status = 400;
@@ -396,7 +386,7 @@ open_server(struct sink *s, struct wb_err *err)
         .env = s->env,
         .loop = &s->loop,
         .listen = wb_slice(s->opts->listen),
-        .limits = {.head_bytes = HEAD_BYTES, .body_bytes = 16 << 20},
+        .limits = {.head_bytes = HEAD_BYTES, .body_bytes = SINK_BODY_BYTES},
         .max_conns = CONNS,
         .handle = handle,
         .stopped = on_stopped,
@@ -404,6 +394,21 @@ open_server(struct sink *s, struct wb_err *err)
     };
 
     return wb__server_open(&s->server, &opts, err);
+}
+
+static void
+on_signal(uv_signal_t *handle, int number)
+{
+    struct sink *s = handle->data;
+
+    (void)number;
+    if (!s->stopping) {
+        stop(s);
+        return;
+    }
+    flush(s); /* the second one is in a hurry */
+    wb__server_close(s->server);
+    close_handles(s);
 }
 
 static void

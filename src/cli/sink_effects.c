@@ -13,8 +13,8 @@
 #include "os/os.h"
 
 enum {
-    LINES_BYTES = 4 << 20, /* noted, before FULL */
-    LINE_BYTES = 16 << 20, /* one more on top of them */
+    LINES_BYTES = 4 << 20,            /* noted, before it is full */
+    LINE_BYTES = 7 * SINK_BODY_BYTES, /* a request, escaped, on top */
     ID_BYTES = 255,
     LOCK_BYTE = 0,
 };
@@ -309,8 +309,6 @@ sink_effects_add(
 {
     enum wb_status status;
 
-    if (e->text.len > LINES_BYTES)
-        return WB_FULL;
     if (item->id.len > 0) {
         status = set_grow(e) ? WB_OK : WB_NOMEM;
         if (status == WB_OK && place_of(e, digest_of(item->id))->a != 0)
@@ -340,6 +338,12 @@ sink_effects_flush(struct sink_effects *e, struct wb_err *err)
     if (status == WB_OK || status == WB_IO)
         return status;
     return read_back(e, err) == WB_OK ? status : WB_IO;
+}
+
+bool
+sink_effects_full(const struct sink_effects *e)
+{
+    return e->text.len > LINES_BYTES;
 }
 
 uint64_t

@@ -6,6 +6,10 @@
 
 struct sink_effects;
 
+enum {
+    SINK_BODY_BYTES = 8 << 20
+}; /* of a request */
+
 /* A message as it came. An empty id is nobody's duplicate. */
 struct sink_item {
     struct wb_slice id; /* as sink_id_ok() wants it */
@@ -22,9 +26,12 @@ WB_MUST_USE enum wb_status sink_effects_open(struct sink_effects **out,
 void sink_effects_close(struct sink_effects *e); /* NULL is fine */
 
 /* Note an effect for the next flush. OK: it is new. EMPTY: a duplicate of one
- * in the file or noted before. FULL: too much is noted, flush first. NOMEM. */
+ * in the file or noted before. NOMEM. */
 WB_MUST_USE enum wb_status sink_effects_add(
     struct sink_effects *e, const struct sink_item *item, int64_t received_ms);
+
+/* So much is noted that a flush should come before more. */
+bool sink_effects_full(const struct sink_effects *e);
 
 /* Write what was noted, durably. Not OK: none of it has happened, and the file
  * was read again; but IO: unknown, and no call but close may follow. */
