@@ -1,0 +1,142 @@
+/* append.c - whole lines at the end of a file.
+ *
+ * (1) The file is opened for every line: one that was renamed or removed
+ *     (rotated) is not written to any more, and a descriptor whose fsync
+ *     failed is never used again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/append.h"
+#include "os/fd.h"
+
+static enum wb_status
+fail(struct wb_err *err, enum wb_status rc, const char *what, const char *path)
+{
+    int sys = errno;
+
+    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
+}
+
+/* A new name is durable only once its folder is. */
+static bool
+folder_sync(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    bool ok;
+    int fd;
+
+    if (len >= sizeof(folder))
+        return false;
+    (void)snprintf(folder, sizeof(folder), "%.*s", len == 0 ? 1 : (int)len,
+        len == 0 ? "." : path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ok = fd >= 0 && fsync(fd) == 0;
+    wb__fd_close(fd);
+    return ok;
+}
+
+static int
+open_or_create(const char *path, bool *created)
+{
+    /* Non-blocking, or a FIFO without a reader would stop us for ever. */
+    int flags = O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    int fd = open(path, flags);
+
+    *created = false;
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+    *created = fd >= 0;
+    return fd < 0 && errno == EEXIST ? open(path, flags) : fd;
+}
+
+static enum wb_status
+open_locked(const char *path, int *out, struct wb_err *err)
+{
+    struct stat st;
+    bool created;
+    int fd = open_or_create(path, &created);
+
+    *out = fd;
+    if (fd < 0)
+        return fail(err,
+            errno == ELOOP    ? WB_REFUSED
+            : errno == ENOENT ? WB_NOTFOUND
+                              : WB_UNAVAILABLE,
+            "cannot open", path);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
+    while (flock(fd, LOCK_EX) != 0)
+        if (errno != EINTR)
+            return fail(err, WB_UNAVAILABLE, "cannot lock", path);
+    if (created && !folder_sync(path))
+        return fail(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
+}
+
+/* All of line in one write, or nothing of it. */
+static enum wb_status
+write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
+{
+    off_t start = lseek(fd, 0, SEEK_END);
+    ssize_t n;
+
+    if (start < 0)
+        return fail(err, WB_UNAVAILABLE, "cannot write", path);
+    do
+        n = write(fd, line.ptr, line.len);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)line.len)
+        return WB_OK;
+    if (n >= 0)
+        errno = ENOSPC;
+    (void)fail(err, WB_FULL, "cannot write all of a line to", path);
+    return n <= 0 || ftruncate(fd, start) == 0
+               ? WB_FULL
+               : fail(err, WB_IO, "cannot cut off half a line of", path);
+}
+
+static bool
+is_torn(int fd)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+    char last = '\n';
+
+    return end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n';
+}
+
+static enum wb_status
+append_locked(
+    int fd, const char *path, struct wb_slice line, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+
+    if (line.len == 0)
+        return WB_OK;
+    if (is_torn(fd))
+        rc = write_whole(fd, path, WB_LIT("\n"), err);
+    if (rc == WB_OK)
+        rc = write_whole(fd, path, line, err);
+    if (rc == WB_OK && fsync(fd) != 0)
+        rc = fail(err, WB_IO, "cannot sync", path);
+    return rc;
+}
+
+enum wb_status
+wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
+{
+    int fd;
+    enum wb_status rc = open_locked(path, &fd, err);
+
+    if (rc == WB_OK)
+        rc = append_locked(fd, path, line, err);
+    wb__fd_close(fd);
+    return rc;
+}

@@ -1,0 +1,16 @@
+/* fd.h - descriptors that no child of ours inherits by accident. */
+#ifndef WB_SRC_OS_FD_H
+#define WB_SRC_OS_FD_H
+
+#include "base/base.h"
+
+/* socket(2), closed on exec. -1 where it cannot be had. */
+WB_MUST_USE int wb__fd_socket(int family, int type, int protocol);
+
+/* A nameless file that holds bytes, read from its beginning; closed on exec.
+ * -1 where it cannot be had, with errno set. */
+WB_MUST_USE int wb__fd_of_bytes(struct wb_slice bytes);
+
+void wb__fd_close(int fd); /* -1 is fine */
+
+#endif /* WB_SRC_OS_FD_H */

@@ -1,0 +1,349 @@
+/* attempt.c - one request over libcurl, from a handle to a result.
+ *
+ * (1) At most one request goes on the wire, plus one for each redirect that is
+ *     followed. libcurl by itself would send again on a connection that died
+ *     under it: the second issue is refused (T-7).
+ * (2) With public_only no byte goes to an address that is not public: judged
+ *     when a socket is opened, and again before a request goes out on one
+ *     that may have been opened for somebody else (S1).
+ * (3) No header, secret or url shows up in an error (S9). */
+#include <ctype.h>
+#include <stdio.h>
+
+#include "transport/attempt.h"
+
+enum {
+    LINES_BYTES = 131072,
+    IDLE_MAX = 256,
+    REDIRECTS_MAX = 3
+};
+
+#if LIBCURL_VERSION_NUM < 0x075700
+#error "libcurl 7.87 or later is needed"
+#endif
+
+enum wb_outcome
+wb_http_outcome(int status)
+{
+    if (status >= 200 && status < 300)
+        return WB_DELIVERED;
+    if (status == 408 || status == 425 || status == 429 ||
+        (status >= 500 && status < 600))
+        return WB_RETRY;
+    return WB_REJECTED;
+}
+
+void
+wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)
+{
+    a->next = *head;
+    a->link = head;
+    if (a->next != NULL)
+        a->next->link = &a->next;
+    *head = a;
+}
+
+void
+wb__attempt_cut(struct wb__attempt *a)
+{
+    *a->link = a->next;
+    if (a->next != NULL)
+        a->next->link = a->link;
+    a->link = NULL;
+}
+
+/* ---- libcurl's callbacks ------------------------------------------------ */
+
+static curl_socket_t
+on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct wb__attempt *a = user;
+    curl_socket_t fd;
+
+    (void)purpose;
+    if (a->ep->public_only &&
+        (!wb__addr_public(&address->addr) || wb__addr_own(&address->addr))) {
+        if (uv_ip_name(&address->addr, a->refused, sizeof(a->refused)) != 0)
+            (void)snprintf(a->refused, sizeof(a->refused), "the address");
+        return CURL_SOCKET_BAD;
+    }
+    fd = wb__http_socket(a->ep->http, address);
+    if (fd != CURL_SOCKET_BAD)
+        a->opened++;
+    return fd;
+}
+
+/* Just before a request goes out. */
+static int
+on_issue(void *user, char *peer, char *local, int peer_port, int local_port)
+{
+    struct wb__attempt *a = user;
+    long redirects = 0;
+
+    (void)local;
+    (void)peer_port;
+    (void)local_port;
+    (void)curl_easy_getinfo(a->job.easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    if (a->issues > redirects) {
+        a->again = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (a->ep->public_only && !wb__addr_text_public(peer)) {
+        (void)snprintf(a->refused, sizeof(a->refused), "%s", peer);
+        a->opened = 0;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    a->issues++;
+    a->opened = 0;
+    a->refused[0] = '\0';
+    if (a->issues > 1)
+        wb__reply_next_hop(&a->reply);
+    return CURL_PREREQFUNC_OK;
+}
+
+static size_t
+on_header(char *line, size_t size, size_t n, void *user)
+{
+    struct wb__attempt *a = user;
+    size_t len = size * n;
+
+    return wb__reply_line(&a->reply, (struct wb_slice){line, len}) ? len : 0;
+}
+
+static size_t
+on_body(char *piece, size_t size, size_t n, void *user)
+{
+    struct wb__attempt *a = user;
+    size_t len = size * n;
+
+    return wb__reply_body(&a->reply, (struct wb_slice){piece, len}) ? len : 0;
+}
+
+/* ---- the end of an attempt ---------------------------------------------- */
+
+void
+wb__attempt_free(struct wb__attempt *a)
+{
+    const struct wb_env *env = a->reply.body.env;
+
+    curl_easy_cleanup(a->job.easy);
+    wb__buf_fini(&a->reply.body);
+    wb__buf_fini(&a->lines);
+    wb__free(env, a);
+}
+
+/* Keep it for the next request, or let it go. */
+void
+wb__attempt_rest(struct wb__attempt *a)
+{
+    struct wb__endpoint *ep = a->ep;
+
+    if (ep == NULL || ep->n_idle >= IDLE_MAX) {
+        wb__attempt_free(a);
+        return;
+    }
+    wb__reply_clear(&a->reply);
+    wb__attempt_push(&ep->idle, a);
+    ep->n_idle++;
+}
+
+/* "transport: could not resolve host ..." */
+static size_t
+trouble_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
+{
+    const char *text =
+        a->trouble[0] != '\0' ? a->trouble : curl_easy_strerror(code);
+    char line[4 * CURL_ERROR_SIZE + 1];
+
+    if (a->reply.wrong != NULL)
+        text = a->reply.wrong;
+    else if (a->again)
+        text = "the connection closed before an answer; not sent twice";
+    (void)wb__one_line(wb_slice(text), CURL_ERROR_SIZE, line);
+    if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
+        line[0] = (char)tolower((unsigned char)line[0]);
+    return (size_t)snprintf(out, size, "transport: %s", line);
+}
+
+/* An answer whose header is complete counts, whatever befell its body. A
+ * redirect that was to be followed is no answer if the next hop failed. */
+static bool
+answered(const struct wb__attempt *a, CURLcode code)
+{
+    const struct wb__reply *r = &a->reply;
+
+    if (!r->final || r->wrong != NULL || a->again || a->refused[0] != '\0')
+        return false;
+    return !a->ep->follow || r->status / 100 != 3 || code == CURLE_OK ||
+           code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_URL_MALFORMAT ||
+           code == CURLE_UNSUPPORTED_PROTOCOL;
+}
+
+/* Secrets that the receiver may have quoted: the words of header values
+ * ("Bearer <token>"). Short ones are words, not secrets. */
+static void
+mask_secrets(struct wb__attempt *a)
+{
+    struct wb_slice value, name, word;
+
+    for (const struct curl_slist *l = a->ep->fixed; l != NULL; l = l->next) {
+        value = wb_slice(l->data);
+        if (!wb__cut(&value, ':', &name) || !wb__header_secret(name))
+            continue;
+        while (wb__cut(&value, ' ', &word))
+            if (word.len >= 8)
+                wb__reply_mask(&a->reply, word);
+    }
+}
+
+static void
+judge_answer(struct wb__attempt *a, struct wb_result *res, char *text)
+{
+    mask_secrets(a);
+    res->status = a->reply.status;
+    res->outcome = wb_http_outcome(a->reply.status);
+    res->body = wb__buf_slice(&a->reply.body);
+    if (res->outcome == WB_DELIVERED)
+        return;
+    res->error = (struct wb_slice){text, wb__reply_error(&a->reply, text)};
+    if (res->outcome == WB_RETRY)
+        res->retry_after_ms = wb__reply_retry_after_ms(&a->reply, a->now_ms);
+}
+
+static void
+judge_silence(
+    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
+{
+    bool hop = a->reply.final && a->reply.status / 100 == 3;
+    size_t len;
+
+    if (a->refused[0] != '\0' && a->opened == 0 && !a->again) {
+        res->outcome = WB_REJECTED;
+        len = (size_t)snprintf(text, WB__REPLY_ERROR_SIZE,
+            "transport: %s is not a public address (public_only)", a->refused);
+    } else {
+        res->outcome =
+            a->issues == 0 || (hop && !a->again) ? WB_RETRY : WB_UNKNOWN;
+        len = trouble_text(a, code, text, WB__REPLY_ERROR_SIZE);
+    }
+    res->error = (struct wb_slice){text, len};
+}
+
+static void
+on_ended(struct wb__job *job, CURLcode code)
+{
+    struct wb__attempt *a = (struct wb__attempt *)job;
+    char text[WB__REPLY_ERROR_SIZE];
+    struct wb_result res = {0};
+
+    if (answered(a, code))
+        judge_answer(a, &res, text);
+    else
+        judge_silence(a, code, &res, text);
+    /* done() may free the endpoint, which then sets a->ep to NULL. */
+    wb__attempt_cut(a);
+    a->ep->telling = a;
+    a->done(a->ctx, &res);
+    if (a->ep != NULL)
+        a->ep->telling = NULL;
+    wb__attempt_rest(a);
+}
+
+/* ---- a fresh handle ----------------------------------------------------- */
+
+static CURLcode
+set_fixed(CURL *easy)
+{
+    static const struct {
+        CURLoption option;
+        long value;
+    } fixed[] = {
+        {CURLOPT_NOSIGNAL, 1},
+        {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+        {CURLOPT_HTTP_CONTENT_DECODING, 0},
+        {CURLOPT_SSL_VERIFYPEER, 1},
+        {CURLOPT_SSL_VERIFYHOST, 2},
+        {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
+        {CURLOPT_TCP_KEEPALIVE, 1},
+        {CURLOPT_POST, 1},
+        {CURLOPT_POSTREDIR, CURL_REDIR_POST_301 | CURL_REDIR_POST_302},
+        {CURLOPT_MAXREDIRS, REDIRECTS_MAX},
+        /* A lookup that hangs past the deadline must not stop the loop until
+         * its thread is done. */
+        {CURLOPT_QUICK_EXIT, 1},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(fixed); i++)
+        TRY(curl_easy_setopt(easy, fixed[i].option, fixed[i].value));
+    TRY(curl_easy_setopt(easy, CURLOPT_PROXY, ""));
+    TRY(curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https"));
+    TRY(curl_easy_setopt(easy, CURLOPT_USERAGENT, "waybill/" WB_VERSION));
+    TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open));
+    TRY(curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_issue));
+    TRY(curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header));
+    return curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+}
+
+static CURLcode
+set_endpoint(CURL *easy, const struct wb__endpoint *ep)
+{
+    long version = ep->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS;
+
+    TRY(wb__http_adopt(ep->http, easy));
+    TRY(curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version));
+    TRY(curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, (long)ep->follow));
+    TRY(curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, ep->method));
+    if (ep->ca_file == NULL)
+        return CURLE_OK;
+    TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
+    return curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file);
+}
+
+static CURLcode
+set_attempt(struct wb__attempt *a)
+{
+    CURL *easy = a->job.easy;
+
+    TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->job));
+    TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
+    TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
+    TRY(curl_easy_setopt(easy, CURLOPT_HEADERDATA, a));
+    TRY(curl_easy_setopt(easy, CURLOPT_WRITEDATA, a));
+    TRY(curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, a->trouble));
+    return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, a->node);
+}
+
+/* NULL if memory ran out or libcurl cannot do what we need. */
+static struct wb__attempt *
+attempt_new(struct wb__endpoint *ep)
+{
+    struct wb__attempt *a = wb__alloc(ep->env, sizeof(*a));
+
+    if (a == NULL)
+        return NULL;
+    a->ep = ep;
+    a->job.ended = on_ended;
+    a->reply.body = (struct wb__buf){.env = ep->env, .max = ep->max_reply};
+    a->lines = (struct wb__buf){.env = ep->env, .max = LINES_BYTES};
+    a->job.easy = curl_easy_init();
+    if (a->job.easy != NULL && set_fixed(a->job.easy) == CURLE_OK &&
+        set_endpoint(a->job.easy, ep) == CURLE_OK && set_attempt(a) == CURLE_OK)
+        return a;
+    wb__attempt_free(a);
+    return NULL;
+}
+
+struct wb__attempt *
+wb__attempt_take(struct wb__endpoint *ep)
+{
+    struct wb__attempt *a = ep->idle;
+
+    if (a == NULL)
+        return attempt_new(ep);
+    wb__attempt_cut(a);
+    ep->n_idle--;
+    a->issues = a->opened = 0;
+    a->again = false;
+    a->refused[0] = a->trouble[0] = '\0';
+    return a;
+}

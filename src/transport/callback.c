@@ -1,0 +1,56 @@
+/* callback.c - a transport that is a C function, and what all transports
+ * share. */
+#include "base/base.h"
+#include "waybill/transport.h"
+
+struct callback {
+    struct wb_transport base; /* first: a transport is its callback */
+    const struct wb_env *env;
+    wb_callback_fn *fn;
+    void *ctx;
+};
+
+void
+wb_transport_free(struct wb_transport *transport)
+{
+    if (transport != NULL)
+        transport->free(transport);
+}
+
+static void
+callback_send(struct wb_transport *self, const struct wb_request *request,
+    wb_done_fn *done, void *ctx)
+{
+    struct callback *c = (struct callback *)self;
+    struct wb_result result = {0};
+
+    c->fn(c->ctx, request, &result);
+    done(ctx, &result);
+}
+
+static void
+callback_free(struct wb_transport *self)
+{
+    struct callback *c = (struct callback *)self;
+
+    wb__free(c->env, c);
+}
+
+enum wb_status
+wb_callback_new(struct wb_transport **out, const struct wb_env *env,
+    wb_callback_fn *fn, void *ctx, struct wb_err *err)
+{
+    struct callback *c;
+
+    *out = NULL;
+    env = env == NULL ? wb_env_system() : env;
+    c = wb__alloc(env, sizeof(*c));
+    if (c == NULL)
+        return wb__nomem(err, "callback transport");
+    c->base = (struct wb_transport){"callback", callback_send, callback_free};
+    c->env = env;
+    c->fn = fn;
+    c->ctx = ctx;
+    *out = &c->base;
+    return WB_OK;
+}

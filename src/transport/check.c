@@ -1,0 +1,138 @@
+/* check.c - urls and headers that may go on the wire.
+ *
+ * (1) Nothing that passes can end a line, add a header, name another host
+ *     than the one that is read, or change how the message is framed (S2, S3).
+ */
+#include <stdio.h>
+
+#include "transport/http.h"
+
+static const char *
+authority_wrong(struct wb_slice rest)
+{
+    size_t n = 0;
+
+    while (n < rest.len && strchr("/?#", rest.ptr[n]) == NULL)
+        if (rest.ptr[n++] == '@')
+            return "must not hold a user or password; use a header";
+    return n == 0 ? "has no host" : NULL;
+}
+
+static const char *
+spelling_wrong(struct wb_slice url)
+{
+    if (url.len > WB__URL_MAX)
+        return "is longer than 8192 bytes";
+    for (size_t i = 0; i < url.len; i++) {
+        unsigned char c = (unsigned char)url.ptr[i];
+
+        if (c <= 0x20 || c >= 0x7f || c == '\\')
+            return "has a byte that must be percent-encoded";
+    }
+    return NULL;
+}
+
+static const char *
+url_wrong(struct wb_slice url)
+{
+    struct wb_slice colon = {url.ptr, url.len < 5 ? url.len : 5};
+    const char *wrong = spelling_wrong(url);
+    size_t scheme = wb__eq_nocase(colon, WB_LIT("http:"))   ? 7
+                    : wb__eq_nocase(colon, WB_LIT("https")) ? 8
+                                                            : 0;
+
+    if (wrong != NULL)
+        return wrong;
+    if (scheme == 0 || url.len < scheme ||
+        !wb__eq((struct wb_slice){url.ptr + scheme - 3, 3}, WB_LIT("://")))
+        return "must begin with http:// or https://";
+    return authority_wrong(wb__from(url, scheme));
+}
+
+/* Host and port as libcurl will read them. */
+static const char *
+parse_wrong(struct wb_slice url)
+{
+    char text[WB__URL_MAX + 1];
+    CURLU *u = curl_url();
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    curl_url_cleanup(u);
+    return code == CURLUE_OK ? NULL : curl_url_strerror(code);
+}
+
+enum wb_status
+wb__url_check(struct wb_slice url, struct wb_err *err)
+{
+    const char *wrong = url_wrong(url);
+
+    if (wrong == NULL) {
+        wrong = parse_wrong(url);
+        if (wrong != NULL)
+            return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
+        return WB_OK;
+    }
+    return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
+}
+
+/* Written by HTTP itself or by Waybill. */
+static bool
+is_reserved(struct wb_slice name)
+{
+    static const char *const names[] = {"Host", "Content-Length",
+        "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection",
+        "Idempotency-Key", "Expect", "TE", "Trailer", "Upgrade",
+        "HTTP2-Settings"};
+    struct wb_slice head = {name.ptr, name.len < 8 ? name.len : 8};
+
+    for (size_t i = 0; i < WB_COUNT(names); i++)
+        if (wb__eq_nocase(name, wb_slice(names[i])))
+            return true;
+    return wb__eq_nocase(head, WB_LIT("webhook-"));
+}
+
+enum wb_status
+wb__request_headers_check(struct wb_slice lines, struct wb_err *err)
+{
+    struct wb_slice name, value;
+    enum wb_status rc = wb__headers_check(lines, err);
+    int n = 0;
+
+    if (lines.len > WB__HEADERS_BYTES)
+        return wb__fail(err, WB_INVALID, 0, "headers: more than %d bytes",
+            WB__HEADERS_BYTES);
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value)) {
+        if (is_reserved(name))
+            rc = wb__fail(err, WB_INVALID, 0,
+                "header %.*s: written by Waybill, leave it out", WB_SHOW(name));
+        else if (++n > WB__HEADERS_MAX)
+            rc = wb__fail(err, WB_INVALID, 0, "headers: more than %d lines",
+                WB__HEADERS_MAX);
+    }
+    return rc;
+}
+
+static bool
+has_nocase(struct wb_slice s, struct wb_slice piece)
+{
+    for (size_t i = 0; i + piece.len <= s.len; i++)
+        if (wb__eq_nocase((struct wb_slice){s.ptr + i, piece.len}, piece))
+            return true;
+    return false;
+}
+
+bool
+wb__header_secret(struct wb_slice name)
+{
+    static const char *const pieces[] = {
+        "auth", "cookie", "key", "token", "secret", "passw", "sign", "cred"};
+
+    for (size_t i = 0; i < WB_COUNT(pieces); i++)
+        if (has_nocase(name, wb_slice(pieces[i])))
+            return true;
+    return false;
+}

@@ -1,0 +1,349 @@
+/* http.c - libcurl's multi handle driven by libuv.
+ *
+ * (1) One watcher a socket, from the socket's birth to its death: a request
+ *     on a kept connection costs no system call to watch it.
+ * (2) libcurl is entered from the loop only, never from inside its own
+ *     callbacks; a job's end is told after libcurl has let go of it.
+ * (3) Closing is asynchronous as libuv's is: the memory goes with the last
+ *     watcher, on the loop's next turn. */
+#include "transport/http.h"
+#include "os/fd.h"
+
+enum {
+    FDS_MAX = 1 << 20,
+    IDLE_CONNECTIONS = 256
+};
+
+struct watch {
+    uv_poll_t poll; /* first: a handle is its watch */
+    struct wb_http *http;
+    curl_socket_t fd;
+    int wanted;  /* by libcurl; libuv's flags */
+    int watched; /* by libuv: kept on until an event comes unwanted */
+    bool own;    /* opened by us, so that its end is told to us */
+};
+
+struct wb_http {
+    const struct wb_env *env;
+    uv_loop_t *loop;
+    CURLM *multi;
+    CURLSH *share;
+    uv_timer_t timer;
+    struct watch **watch; /* by descriptor */
+    size_t n_watch;
+    size_t handles; /* of libuv, not yet closed */
+    int users;
+    bool closed, telling;
+};
+
+const struct wb_env *
+wb__http_env(const struct wb_http *http)
+{
+    return http->env;
+}
+
+void
+wb__http_ref(struct wb_http *http, int by)
+{
+    http->users += by;
+}
+
+static void
+handle_gone(struct wb_http *http)
+{
+    if (--http->handles > 0 || !http->closed)
+        return;
+    wb__free(http->env, http->watch);
+    wb__free(http->env, http);
+}
+
+/* Tell the jobs that ended. libcurl's message dies with the handle's removal.
+ */
+static void
+tell(struct wb_http *http)
+{
+    CURLMsg *msg;
+    int left;
+
+    http->telling = true;
+    while ((msg = curl_multi_info_read(http->multi, &left)) != NULL) {
+        CURLcode code = msg->data.result;
+        CURL *easy = msg->easy_handle;
+        struct wb__job *job = NULL;
+
+        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &job);
+        (void)curl_multi_remove_handle(http->multi, easy);
+        job->ended(job, code);
+    }
+    http->telling = false;
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    struct wb_http *http = timer->data;
+    int running;
+
+    (void)curl_multi_socket_action(
+        http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    tell(http);
+}
+
+static int
+on_timeout_wanted(CURLM *multi, long timeout_ms, void *user)
+{
+    struct wb_http *http = user;
+
+    (void)multi;
+    if (timeout_ms < 0)
+        (void)uv_timer_stop(&http->timer);
+    else
+        (void)uv_timer_start(&http->timer, on_timer, (uint64_t)timeout_ms, 0);
+    return 0;
+}
+
+/* ---- sockets ------------------------------------------------------------ */
+
+static void
+on_ready(uv_poll_t *poll, int status, int events)
+{
+    struct watch *w = (struct watch *)poll;
+    struct wb_http *http = w->http;
+    int flags = 0, running;
+
+    if (w->wanted == 0) {
+        (void)uv_poll_stop(poll);
+        w->watched = 0;
+        return;
+    }
+    if (status < 0)
+        flags = CURL_CSELECT_ERR;
+    if (events & UV_READABLE)
+        flags |= CURL_CSELECT_IN;
+    if (events & UV_WRITABLE)
+        flags |= CURL_CSELECT_OUT;
+    (void)curl_multi_socket_action(http->multi, w->fd, flags, &running);
+    tell(http);
+}
+
+static bool
+watch_room(struct wb_http *http, size_t fd)
+{
+    size_t n = http->n_watch == 0 ? 64 : http->n_watch;
+    struct watch **grown;
+
+    if (fd >= FDS_MAX)
+        return false;
+    while (n <= fd)
+        n += n;
+    if (n == http->n_watch)
+        return true;
+    grown =
+        http->env->resize(http->env->ctx, http->watch, n * sizeof(grown[0]));
+    if (grown == NULL)
+        return false;
+    memset(grown + http->n_watch, 0, (n - http->n_watch) * sizeof(grown[0]));
+    http->watch = grown;
+    http->n_watch = n;
+    return true;
+}
+
+static struct watch *
+watch_new(struct wb_http *http, curl_socket_t fd, bool own)
+{
+    struct watch *w;
+
+    if (fd < 0 || !watch_room(http, (size_t)fd))
+        return NULL;
+    w = wb__alloc(http->env, sizeof(*w));
+    if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
+        wb__free(http->env, w);
+        return NULL;
+    }
+    /* The timer alone keeps the loop going: every transfer has a deadline. */
+    uv_unref((uv_handle_t *)&w->poll);
+    w->http = http;
+    w->fd = fd;
+    w->own = own;
+    http->handles++;
+    http->watch[fd] = w;
+    return w;
+}
+
+static void
+on_watch_closed(uv_handle_t *handle)
+{
+    struct watch *w = (struct watch *)handle;
+    struct wb_http *http = w->http;
+
+    wb__free(http->env, w);
+    handle_gone(http);
+}
+
+static void
+watch_close(struct wb_http *http, curl_socket_t fd)
+{
+    struct watch *w = (size_t)fd < http->n_watch ? http->watch[fd] : NULL;
+
+    if (w == NULL)
+        return;
+    http->watch[fd] = NULL;
+    uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+}
+
+static void
+watch_set(struct watch *w, int wanted)
+{
+    w->wanted = wanted;
+    if (wanted == 0 || wanted == w->watched)
+        return;
+    if (uv_poll_start(&w->poll, wanted, on_ready) == 0)
+        w->watched = wanted;
+}
+
+/* libcurl's CURLMOPT_SOCKETFUNCTION. A socket that cannot be watched is left
+ * to the deadline of its transfer: an error here would end all of them. */
+static int
+on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
+{
+    struct wb_http *http = user;
+    struct watch *w = (size_t)fd < http->n_watch ? http->watch[fd] : NULL;
+    int wanted = 0;
+
+    (void)easy;
+    (void)unused;
+    if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+        wanted |= UV_READABLE;
+    if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+        wanted |= UV_WRITABLE;
+    if (w == NULL && wanted != 0)
+        w = watch_new(http, fd, false);
+    if (w == NULL)
+        return 0;
+    if (wanted == 0 && !w->own)
+        watch_close(http, fd);
+    else
+        watch_set(w, wanted);
+    return 0;
+}
+
+curl_socket_t
+wb__http_socket(struct wb_http *http, const struct curl_sockaddr *address)
+{
+    int fd =
+        wb__fd_socket(address->family, address->socktype, address->protocol);
+
+    if (fd >= 0 && watch_new(http, fd, true) != NULL)
+        return fd;
+    wb__fd_close(fd);
+    return CURL_SOCKET_BAD;
+}
+
+static int
+on_close(void *user, curl_socket_t fd)
+{
+    watch_close(user, fd);
+    wb__fd_close(fd);
+    return 0;
+}
+
+/* ---- transfers ---------------------------------------------------------- */
+
+CURLcode
+wb__http_adopt(struct wb_http *http, CURL *easy)
+{
+    CURLcode code = curl_easy_setopt(easy, CURLOPT_SHARE, http->share);
+
+    if (code == CURLE_OK)
+        code = curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    if (code == CURLE_OK)
+        code = curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
+    return code;
+}
+
+bool
+wb__http_start(struct wb_http *http, struct wb__job *job)
+{
+    return curl_multi_add_handle(http->multi, job->easy) == CURLM_OK;
+}
+
+void
+wb__http_cancel(struct wb_http *http, struct wb__job *job)
+{
+    (void)curl_multi_remove_handle(http->multi, job->easy);
+}
+
+/* ---- birth and death ---------------------------------------------------- */
+
+static bool
+multi_setup(struct wb_http *http)
+{
+    CURLM *m = http->multi = curl_multi_init();
+    CURLSH *s = http->share = curl_share_init();
+
+    return m != NULL && s != NULL &&
+           curl_share_setopt(s, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) ==
+               CURLSHE_OK &&
+           curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_interest) ==
+               CURLM_OK &&
+           curl_multi_setopt(m, CURLMOPT_SOCKETDATA, http) == CURLM_OK &&
+           curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, on_timeout_wanted) ==
+               CURLM_OK &&
+           curl_multi_setopt(m, CURLMOPT_TIMERDATA, http) == CURLM_OK &&
+           curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, (long)IDLE_CONNECTIONS) ==
+               CURLM_OK;
+}
+
+static void
+multi_drop(struct wb_http *http)
+{
+    (void)curl_multi_cleanup(http->multi);
+    (void)curl_share_cleanup(http->share);
+    curl_global_cleanup();
+}
+
+enum wb_status
+wb_http_open(struct wb_http **out, const struct wb_env *env,
+    struct uv_loop_s *loop, struct wb_err *err)
+{
+    struct wb_http *http;
+
+    env = env == NULL ? wb_env_system() : env;
+    *out = NULL;
+    http = wb__alloc(env, sizeof(*http));
+    if (http == NULL)
+        return wb__nomem(err, "http transport");
+    http->env = env;
+    http->loop = loop;
+    http->handles = 1;
+    (void)curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (!multi_setup(http) || uv_timer_init(loop, &http->timer) != 0) {
+        multi_drop(http);
+        wb__free(env, http->watch);
+        wb__free(env, http);
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "http transport: libcurl does not start");
+    }
+    http->timer.data = http;
+    *out = http;
+    return WB_OK;
+}
+
+static void
+on_timer_closed(uv_handle_t *handle)
+{
+    handle_gone(handle->data);
+}
+
+void
+wb_http_close(struct wb_http *http)
+{
+    if (http == NULL)
+        return;
+    WB_ASSERT(http->users == 0 && !http->telling);
+    multi_drop(http);
+    http->closed = true;
+    for (size_t fd = 0; fd < http->n_watch; fd++)
+        watch_close(http, (curl_socket_t)fd);
+    uv_close((uv_handle_t *)&http->timer, on_timer_closed);
+}

@@ -1,0 +1,388 @@
+/* http_send.c - endpoints: what is sent to one of them, and how.
+ *
+ * (1) What goes on the wire was checked here, whoever checked it before (S3).
+ * (2) Every attempt ends by its deadline.
+ * (3) Secrets are wiped when the endpoint is freed (S9). */
+#include <ctype.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+#include "os/os.h"
+#include "transport/attempt.h"
+
+enum {
+    CONNECT_MS = 10000,
+    REPLY_DEFAULT = 65536,
+    REPLY_MOST = 64 << 20
+};
+
+static void
+line_begin(struct wb__attempt *a, struct wb_slice name)
+{
+    WB_ASSERT(a->n_lines < WB_COUNT(a->at));
+    a->at[a->n_lines++] = a->lines.len;
+    wb__buf_add(&a->lines, name);
+}
+
+/* libcurl takes "Name:" as an order to leave the header out, and "Name;" as
+ * one to send it empty. */
+static void
+line_add(struct wb__attempt *a, struct wb_slice name, struct wb_slice value)
+{
+    line_begin(a, name);
+    wb__buf_add(&a->lines, value.len > 0 ? WB_LIT(": ") : WB_LIT(";"));
+    wb__buf_add(&a->lines, value);
+    wb__buf_add(&a->lines, WB_LIT("\0"));
+}
+
+static bool
+lines_sign(struct wb__attempt *a, struct wb_slice id, struct wb_slice seconds,
+    struct wb_slice body)
+{
+    if (a->ep->signer == NULL)
+        return true;
+    line_begin(a, WB_LIT("webhook-signature: "));
+    if (!wb__sign(a->ep->signer, id, seconds, body, &a->lines))
+        return false;
+    wb__buf_add(&a->lines, WB_LIT("\0"));
+    return true;
+}
+
+/* Chain the lines of this request before those of every request. */
+static void
+lines_link(struct wb__attempt *a)
+{
+    for (size_t i = 0; i < a->n_lines; i++) {
+        a->node[i].data = a->lines.ptr + a->at[i];
+        a->node[i].next = i + 1 < a->n_lines ? &a->node[i + 1] : a->ep->fixed;
+    }
+}
+
+static bool
+lines_write(struct wb__attempt *a, const struct wb_request *q)
+{
+    struct wb_slice id = wb_slice(q->id.text), rest = q->headers, name, value;
+    struct wb_slice seconds, type = q->content_type;
+    char digits[24];
+
+    seconds.ptr = digits;
+    seconds.len = (size_t)snprintf(
+        digits, sizeof(digits), "%lld", (long long)(q->now_ms / 1000));
+    if (type.len == 0)
+        type = a->ep->content_type;
+    a->n_lines = 0;
+    wb__buf_clear(&a->lines);
+    line_add(a, WB_LIT("Content-Type"), type);
+    line_add(a, WB_LIT("Idempotency-Key"), id);
+    line_add(a, WB_LIT("webhook-id"), id);
+    line_add(a, WB_LIT("webhook-timestamp"), seconds);
+    if (!lines_sign(a, id, seconds, q->body))
+        return false;
+    while (wb__headers_next(&rest, &name, &value))
+        line_add(a, name, value);
+    lines_link(a);
+    return a->lines.failed == WB_OK;
+}
+
+static CURLcode
+set_url(struct wb__attempt *a, struct wb_slice url)
+{
+    CURL *easy = a->job.easy;
+    char text[WB__URL_MAX + 1];
+    bool tls;
+
+    if (url.len == 0 && a->url_own)
+        return CURLE_OK;
+    a->url_own = url.len == 0;
+    url = a->url_own ? wb_slice(a->ep->url) : url;
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    tls = url.ptr[4] == 's' || url.ptr[4] == 'S';
+    TRY(curl_easy_setopt(easy, CURLOPT_URL, text));
+    TRY(curl_easy_setopt(
+        easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https"));
+    /* Rather a stream on a connection that is being made than a connection
+     * more; without TLS there is no HTTP/2, and nothing to wait for. */
+    return curl_easy_setopt(
+        easy, CURLOPT_PIPEWAIT, (long)(tls && !a->ep->http1));
+}
+
+static CURLcode
+set_timeout(struct wb__attempt *a, int64_t timeout_ms)
+{
+    long ms = timeout_ms < 1         ? 1
+              : timeout_ms < INT_MAX ? (long)timeout_ms
+                                     : INT_MAX;
+
+    if (ms == a->timeout_ms)
+        return CURLE_OK;
+    a->timeout_ms = ms;
+    TRY(curl_easy_setopt(a->job.easy, CURLOPT_CONNECTTIMEOUT_MS,
+        ms < CONNECT_MS ? ms : (long)CONNECT_MS));
+    return curl_easy_setopt(a->job.easy, CURLOPT_TIMEOUT_MS, ms);
+}
+
+static CURLcode
+set_request(struct wb__attempt *a, const struct wb_request *q)
+{
+    CURL *easy = a->job.easy;
+
+    TRY(set_url(a, q->url));
+    TRY(set_timeout(a, q->timeout_ms));
+    TRY(curl_easy_setopt(
+        easy, CURLOPT_POSTFIELDS, q->body.len > 0 ? q->body.ptr : ""));
+    return curl_easy_setopt(
+        easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
+}
+
+static const char *
+id_wrong(const struct wb_id *id)
+{
+    size_t n = 0;
+
+    while (n < WB_ID_LEN && (isalnum((unsigned char)id->text[n]) ||
+                                id->text[n] == '-' || id->text[n] == '_'))
+        n++;
+    return n == 0 || id->text[n] != '\0' ? "the id is not one word" : NULL;
+}
+
+static bool
+is_fixed(const struct wb__endpoint *ep, struct wb_slice name)
+{
+    struct wb_slice line, fixed;
+
+    for (const struct curl_slist *l = ep->fixed; l != NULL; l = l->next) {
+        line = wb_slice(l->data);
+        if (wb__cut(&line, ':', &fixed) && wb__eq_nocase(fixed, name))
+            return true;
+    }
+    return wb__eq_nocase(name, WB_LIT("Content-Type"));
+}
+
+/* A message adds headers and overrides none. */
+static enum wb_status
+headers_ok(
+    const struct wb__endpoint *ep, struct wb_slice lines, struct wb_err *err)
+{
+    enum wb_status rc = wb__request_headers_check(lines, err);
+    struct wb_slice name, value;
+
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value))
+        if (is_fixed(ep, name))
+            rc = wb__fail(err, WB_INVALID, 0,
+                "header %.*s: the route sets it, the message must not",
+                WB_SHOW(name));
+    return rc;
+}
+
+static enum wb_status
+request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
+    struct wb_err *err)
+{
+    const char *wrong = id_wrong(&q->id);
+    enum wb_status rc = WB_OK;
+
+    if (wrong == NULL && q->url.len == 0 && ep->url == NULL)
+        wrong = "neither the route nor the message names a url";
+    if (wrong == NULL && !wb__printable(q->content_type))
+        wrong = "the content type has control characters";
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "%s", wrong);
+    if (q->url.len > 0)
+        rc = wb__url_check(q->url, err);
+    if (rc == WB_OK && q->headers.len > 0)
+        rc = headers_ok(ep, q->headers, err);
+    return rc;
+}
+
+static void
+refuse(wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why)
+{
+    char text[300];
+    struct wb_result res = {.outcome = outcome};
+
+    (void)snprintf(text, sizeof(text), "transport: %s", why);
+    res.error = wb_slice(text);
+    done(ctx, &res);
+}
+
+static void
+endpoint_send(struct wb_transport *self, const struct wb_request *request,
+    wb_done_fn *done, void *ctx)
+{
+    struct wb__endpoint *ep = (struct wb__endpoint *)self;
+    struct wb_err err = {0};
+    struct wb__attempt *a;
+
+    if (request_ok(ep, request, &err) != WB_OK) {
+        refuse(done, ctx, WB_REJECTED, err.msg);
+        return;
+    }
+    a = wb__attempt_take(ep);
+    if (a == NULL) {
+        refuse(done, ctx, WB_RETRY, "out of memory");
+        return;
+    }
+    a->done = done;
+    a->ctx = ctx;
+    a->now_ms = request->now_ms;
+    wb__attempt_push(&ep->flying, a);
+    if (lines_write(a, request) && set_request(a, request) == CURLE_OK &&
+        wb__http_start(ep->http, &a->job))
+        return;
+    wb__attempt_cut(a);
+    wb__attempt_rest(a);
+    refuse(done, ctx, WB_RETRY, "out of memory");
+}
+
+/* ---- endpoints ---------------------------------------------------------- */
+
+static void
+endpoint_wipe(struct wb__endpoint *ep)
+{
+    if (ep->fixed_len > 0)
+        OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
+    wb__signer_free(ep->signer);
+    wb__arena_clear(&ep->arena);
+    wb__free(ep->env, ep);
+}
+
+static void
+endpoint_free(struct wb_transport *self)
+{
+    struct wb__endpoint *ep = (struct wb__endpoint *)self;
+    struct wb__attempt *a;
+
+    if (ep->telling != NULL)
+        ep->telling->ep = NULL;
+    while ((a = ep->flying) != NULL) {
+        wb__http_cancel(ep->http, &a->job);
+        wb__attempt_cut(a);
+        wb__attempt_free(a);
+    }
+    while ((a = ep->idle) != NULL) {
+        wb__attempt_cut(a);
+        wb__attempt_free(a);
+    }
+    wb__http_ref(ep->http, -1);
+    endpoint_wipe(ep);
+}
+
+static enum wb_status
+opts_check(const struct wb_http_opts *o, struct wb_err *err)
+{
+    static const char *const methods[] = {"POST", "PUT", "PATCH"};
+    enum wb_status rc = WB_OK;
+    bool method = o->method.len == 0;
+
+    for (size_t i = 0; i < WB_COUNT(methods); i++)
+        method = method || wb__eq(o->method, wb_slice(methods[i]));
+    if (!method)
+        return wb__fail(
+            err, WB_INVALID, 0, "the method is none of POST, PUT and PATCH");
+    if (o->max_reply_bytes > REPLY_MOST)
+        return wb__fail(
+            err, WB_INVALID, 0, "a reply is kept up to 64 MiB at most");
+    if (o->url.len > 0)
+        rc = wb__url_check(o->url, err);
+    if (rc == WB_OK)
+        rc = wb__request_headers_check(o->headers, err);
+    return rc;
+}
+
+/* Turn "Name: value\n" lines into libcurl's list, in place. A content type is
+ * only the default of the messages'. */
+static void
+fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
+{
+    static char no_expect[] = "Expect:";
+    struct wb_slice rest = {ep->fixed_text, ep->fixed_len}, name, value;
+    struct curl_slist **end = &node->next;
+
+    node->data = no_expect;
+    ep->fixed = node++;
+    while (wb__headers_next(&rest, &name, &value)) {
+        char *line = ep->fixed_text + (name.ptr - ep->fixed_text);
+
+        line[name.len + (value.len > 0 ? 2 + value.len : 1)] = '\0';
+        if (value.len == 0)
+            line[name.len] = ';';
+        if (wb__eq_nocase(name, WB_LIT("Content-Type"))) {
+            ep->content_type = value;
+            continue;
+        }
+        node->data = line;
+        *end = node;
+        end = &node++->next;
+    }
+}
+
+static bool
+endpoint_copy(struct wb__endpoint *ep, const struct wb_http_opts *o)
+{
+    struct curl_slist *nodes =
+        wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
+    struct wb_slice url, ca_file, method, headers;
+
+    if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
+        !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
+        !wb__arena_dup(&ep->arena, o->method, &method) ||
+        !wb__arena_dup(&ep->arena, o->headers, &headers))
+        return false;
+    ep->url = url.ptr;
+    ep->ca_file = ca_file.ptr;
+    ep->method = method.ptr;
+    ep->fixed_text = (char *)(uintptr_t)headers.ptr;
+    ep->fixed_len = headers.len;
+    fixed_link(ep, nodes);
+    return true;
+}
+
+static enum wb_status
+endpoint_fill(
+    struct wb__endpoint *ep, const struct wb_http_opts *o, struct wb_err *err)
+{
+    ep->base = (struct wb_transport){"http", endpoint_send, endpoint_free};
+    ep->content_type = WB_LIT("application/json");
+    ep->arena.env = ep->env;
+    ep->max_reply =
+        o->max_reply_bytes == 0 ? REPLY_DEFAULT : o->max_reply_bytes;
+    ep->public_only = o->public_only;
+    ep->follow = o->follow;
+    ep->http1 = o->http1;
+    if (!endpoint_copy(ep, o))
+        return wb__nomem(err, "http endpoint");
+    if (ep->ca_file != NULL && !wb__place_of(ep->ca_file).is_file)
+        return wb__fail(err, WB_UNAVAILABLE, 0,
+            "ca_file %.*s: there is no such file", WB_SHOW(o->ca_file));
+    if (o->n_secrets == 0)
+        return WB_OK;
+    return wb__signer_new(&ep->signer, ep->env, o->secrets, o->n_secrets, err);
+}
+
+enum wb_status
+wb_http_new(struct wb_transport **out, struct wb_http *http,
+    const struct wb_http_opts *opts, struct wb_err *err)
+{
+    const struct wb_env *env = wb__http_env(http);
+    enum wb_status rc = opts_check(opts, err);
+    struct wb__endpoint *ep;
+
+    *out = NULL;
+    if (rc != WB_OK)
+        return rc;
+    ep = wb__alloc(env, sizeof(*ep));
+    if (ep == NULL)
+        return wb__nomem(err, "http endpoint");
+    ep->env = env;
+    ep->http = http;
+    rc = endpoint_fill(ep, opts, err);
+    if (rc != WB_OK) {
+        endpoint_wipe(ep);
+        return rc;
+    }
+    wb__http_ref(http, 1);
+    *out = &ep->base;
+    return WB_OK;
+}

@@ -1,0 +1,212 @@
+/* reply.c - what came back: status, the little of the header that matters, the
+ * bounded body, and the line for people.
+ *
+ * (1) Whatever the receiver sends, what is kept and what is read of a header
+ *     is bounded (S4).
+ * (2) Every text is one line of valid UTF-8 without control characters (S10).
+ */
+#include <stdio.h>
+
+#include "transport/http.h"
+
+enum {
+    BODY_KEEP = 16384,
+    MASK_LEAST = 4
+};
+
+void
+wb__reply_next_hop(struct wb__reply *r)
+{
+    wb__buf_clear(&r->body);
+    r->status = 0;
+    r->inside = r->final = r->cut = false;
+    r->reason[0] = r->retry_after[0] = '\0';
+}
+
+void
+wb__reply_clear(struct wb__reply *r)
+{
+    if (r->body.cap > BODY_KEEP)
+        wb__buf_fini(&r->body);
+    wb__reply_next_hop(r);
+    r->header_bytes = r->header_lines = r->interims = 0;
+    r->wrong = NULL;
+}
+
+/* "HTTP/1.1 401 Unauthorized". libcurl has checked that it is one. */
+static void
+take_status(struct wb__reply *r, struct wb_slice line)
+{
+    struct wb_slice piece;
+    uint64_t status = 0;
+
+    wb__reply_next_hop(r);
+    if (!wb__cut(&line, ' ', &piece) || !wb__cut(&line, ' ', &piece) ||
+        !wb__parse_u64(piece, 999, &status))
+        status = 0;
+    r->status = (int)status;
+    (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);
+}
+
+static void
+take_field(struct wb__reply *r, struct wb_slice line)
+{
+    struct wb_slice name;
+
+    if (!wb__cut(&line, ':', &name) ||
+        !wb__eq_nocase(name, WB_LIT("Retry-After")))
+        return;
+    line = wb__trim(line);
+    if (line.len >= sizeof(r->retry_after))
+        line.len = 0;
+    (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
+        (int)line.len, line.ptr);
+}
+
+static bool
+give_up(struct wb__reply *r, const char *wrong)
+{
+    r->wrong = wrong;
+    return false;
+}
+
+/* The blank line: of an interim reply, or of the one that counts. */
+static bool
+end_header(struct wb__reply *r)
+{
+    r->inside = false;
+    r->final = r->status >= 200;
+    if (!r->final && ++r->interims > WB__REPLY_INTERIMS)
+        return give_up(r, "interim replies without end");
+    return true;
+}
+
+bool
+wb__reply_line(struct wb__reply *r, struct wb_slice line)
+{
+    r->header_bytes += line.len;
+    if (r->header_bytes > WB__REPLY_HEADER_BYTES ||
+        ++r->header_lines > WB__REPLY_HEADER_LINES)
+        return give_up(r, "the header of the reply does not end");
+    line = wb__trim(line);
+    if (r->final) /* a trailer */
+        return true;
+    if (line.len == 0)
+        return end_header(r);
+    if (r->inside)
+        take_field(r, line);
+    else
+        take_status(r, line);
+    r->inside = true;
+    return true;
+}
+
+bool
+wb__reply_body(struct wb__reply *r, struct wb_slice piece)
+{
+    size_t room = r->body.max - r->body.len;
+
+    r->cut = piece.len > room;
+    wb__buf_add(
+        &r->body, (struct wb_slice){piece.ptr, r->cut ? room : piece.len});
+    return !r->cut && r->body.failed == WB_OK;
+}
+
+int64_t
+wb__reply_retry_after_ms(const struct wb__reply *r, int64_t now_ms)
+{
+    struct wb_slice text = wb_slice(r->retry_after);
+    uint64_t seconds;
+    int64_t at_ms;
+
+    if (wb__parse_u64(text, INT64_MAX / 1000, &seconds))
+        return (int64_t)seconds * 1000;
+    if (wb__parse_http_date(text, &at_ms) && at_ms > now_ms)
+        return wb__sat_add(at_ms, -now_ms);
+    return 0;
+}
+
+static void
+mask(char *text, size_t len, struct wb_slice secret)
+{
+    for (size_t i = 0; i + MASK_LEAST <= len; i++) {
+        size_t n = secret.len < len - i ? secret.len : len - i;
+
+        if (memcmp(text + i, secret.ptr, n) == 0)
+            memset(text + i, '*', n);
+    }
+}
+
+void
+wb__reply_mask(struct wb__reply *r, struct wb_slice secret)
+{
+    WB_ASSERT(secret.len >= MASK_LEAST);
+    if (r->body.len > 0)
+        mask(r->body.ptr, r->body.len, secret);
+    mask(r->reason, strlen(r->reason), secret);
+}
+
+/* For HTTP/2, whose status line has no words (RFC 9110, 15). */
+static const char *
+phrase(int status)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } known[] = {
+        {300, "Multiple Choices"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {402, "Payment Required"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {421, "Misdirected Request"},
+        {422, "Unprocessable Content"},
+        {425, "Too Early"},
+        {429, "Too Many Requests"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(known); i++)
+        if (known[i].status == status)
+            return known[i].text;
+    return "";
+}
+
+size_t
+wb__reply_error(const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE])
+{
+    const char *reason = r->reason[0] != '\0' ? r->reason : phrase(r->status);
+    size_t body;
+    int n = snprintf(out, WB__REPLY_ERROR_SIZE, "%d%s%s", r->status,
+        reason[0] == '\0' ? "" : " ", reason);
+
+    WB_ASSERT(n > 0 && n < 280);
+    body = wb__one_line(
+        wb__buf_slice(&r->body), WB__REPLY_BODY_CHARS, out + n + 2);
+    if (body == 0) {
+        out[n] = '\0';
+        return (size_t)n;
+    }
+    memcpy(out + n, ": ", 2);
+    return (size_t)n + 2 + body;
+}

@@ -1,0 +1,998 @@
+/* test_transport_http.c - T-1, T-3, T-7, O-13, R-3, F5, S2, S4 against a
+ * receiver that says what we want, byte by byte. */
+#include "http_peer.h"
+#include "transport_ground.h"
+
+static struct peer peer;
+static uv_loop_t loop;
+static struct wb_http *http;
+static struct wb_transport *endpoint;
+static struct sent sent;
+static char url[100];
+
+static const char *
+url_at(int port)
+{
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/hook", port);
+    return url;
+}
+
+static void
+open_with(struct wb_http_opts opts)
+{
+    struct wb_err err = {0};
+
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_OK(wb_http_open(&http, ENV, &loop, &err), err);
+    CHECK_OK(wb_http_new(&endpoint, http, &opts, &err), err);
+}
+
+static void
+open_endpoint(struct wb_http_opts opts)
+{
+    peer_start(&peer);
+    opts.url = wb_slice(url_at(peer.port));
+    open_with(opts);
+}
+
+static void
+close_all(void)
+{
+    wb_transport_free(endpoint);
+    wb_http_close(http);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(0, uv_loop_close(&loop));
+    if (peer.port != 0)
+        peer_stop(&peer);
+    memset(&peer, 0, sizeof(peer));
+}
+
+static void
+post(void)
+{
+    struct wb_request q = some_request();
+
+    send_and_wait(&loop, endpoint, &q, &sent);
+}
+
+/* One exchange with a receiver that says reply. */
+static void
+post_to(const char *reply, struct wb_http_opts opts)
+{
+    peer.reply = reply;
+    open_endpoint(opts);
+    post();
+}
+
+static const struct wb_http_opts plain;
+
+/* ---- what goes out ------------------------------------------------------ */
+
+static void
+test_http__request__carries_id_and_webhook_headers(void **state) /* T-3 */
+{
+    (void)state;
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(204, sent.status);
+    CHECK_TEXT("", sent.error);
+    CHECK(strncmp(peer.last, "POST /hook HTTP/1.1\r\n", 21) == 0);
+    CHECK_TEXT("0190b5a8-7c1e-7000-8000-000000000001",
+        peer_header(&peer, "Idempotency-Key"));
+    CHECK_TEXT("0190b5a8-7c1e-7000-8000-000000000001",
+        peer_header(&peer, "webhook-id"));
+    CHECK_TEXT("1767225600", peer_header(&peer, "webhook-timestamp"));
+    CHECK_TEXT("application/json", peer_header(&peer, "Content-Type"));
+    CHECK_TEXT("waybill/" WB_VERSION, peer_header(&peer, "User-Agent"));
+    CHECK_TEXT("7", peer_header(&peer, "Content-Length"));
+    CHECK_TEXT("{\"n\":1}", peer_body(&peer));
+    CHECK(peer_header(&peer, "Expect") == NULL);
+    CHECK(peer_header(&peer, "Accept-Encoding") == NULL);
+    CHECK(peer_header(&peer, "webhook-signature") == NULL);
+    CHECK(peer_header(&peer, "Upgrade") == NULL);
+    CHECK_INT(1, peer_headers(&peer, "Content-Type"));
+    close_all();
+}
+
+static void
+test_http__own_headers__sent_beside_ours(void **state) /* T-1, O-19 */
+{
+    struct wb_http_opts opts = {
+        .headers = WB_LIT("X-Tenant: a\nContent-Type: text/csv\nEmpty: \n"
+                          "User-Agent: me\n"),
+        .method = WB_LIT("PUT"),
+    };
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_endpoint(opts);
+    q.headers = WB_LIT("traceparent: 00-abc\nBlank: \n");
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK(strncmp(peer.last, "PUT /hook HTTP/1.1\r\n", 20) == 0);
+    CHECK_TEXT("a", peer_header(&peer, "X-Tenant"));
+    CHECK_TEXT("text/csv", peer_header(&peer, "Content-Type"));
+    CHECK_TEXT("", peer_header(&peer, "Empty"));
+    CHECK_TEXT("", peer_header(&peer, "Blank"));
+    CHECK_TEXT("me", peer_header(&peer, "User-Agent"));
+    CHECK_TEXT("00-abc", peer_header(&peer, "traceparent"));
+    CHECK_INT(1, peer_headers(&peer, "Content-Type"));
+    q.headers = (struct wb_slice){0};
+    q.content_type = WB_LIT("application/xml");
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_TEXT("application/xml", peer_header(&peer, "Content-Type"));
+    CHECK(peer_header(&peer, "traceparent") == NULL);
+    close_all();
+}
+
+static void
+test_http__url_of_its_own__is_used_once(void **state) /* T-1 */
+{
+    struct wb_request q = some_request();
+    char other[100];
+
+    (void)state;
+    open_endpoint(plain);
+    (void)snprintf(
+        other, sizeof(other), "http://127.0.0.1:%d/a%%2Fb?c=d", peer.port);
+    q.url = wb_slice(other);
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK(strncmp(peer.last, "POST /a%2Fb?c=d HTTP/1.1\r\n", 26) == 0);
+    post();
+    CHECK(strncmp(peer.last, "POST /hook HTTP/1.1\r\n", 21) == 0);
+    close_all();
+}
+
+static void
+test_http__empty_and_large_body__arrive_whole(void **state)
+{
+    enum {
+        LARGE = 100000
+    };
+    struct wb_request q = some_request();
+    char *large = malloc(LARGE);
+
+    (void)state;
+    open_endpoint(plain);
+    q.body = (struct wb_slice){0};
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_TEXT("0", peer_header(&peer, "Content-Length"));
+    memset(large, '\0', LARGE);
+    q.body = (struct wb_slice){large, LARGE};
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_TEXT("100000", peer_header(&peer, "Content-Length"));
+    CHECK(peer_header(&peer, "Expect") == NULL);
+    close_all();
+    free(large);
+}
+
+static void
+test_http__proxy_in_the_environment__is_not_used(void **state)
+{
+    (void)state;
+    CHECK_INT(0, setenv("http_proxy", "http://127.0.0.1:1", 1));
+    CHECK_INT(0, setenv("ALL_PROXY", "http://127.0.0.1:1", 1));
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_all();
+    (void)unsetenv("http_proxy");
+    (void)unsetenv("ALL_PROXY");
+}
+
+/* ---- outcomes ------------------------------------------------------------ */
+
+static void
+test_http__every_status__has_its_outcome(void **state) /* */
+{
+    static const struct {
+        int status;
+        enum wb_outcome outcome;
+    } cases[] = {
+        {200, WB_DELIVERED},
+        {201, WB_DELIVERED},
+        {204, WB_DELIVERED},
+        {299, WB_DELIVERED},
+        {300, WB_REJECTED},
+        {304, WB_REJECTED},
+        {400, WB_REJECTED},
+        {401, WB_REJECTED},
+        {404, WB_REJECTED},
+        {408, WB_RETRY},
+        {409, WB_REJECTED},
+        {410, WB_REJECTED},
+        {417, WB_REJECTED},
+        {425, WB_RETRY},
+        {429, WB_RETRY},
+        {500, WB_RETRY},
+        {501, WB_RETRY},
+        {503, WB_RETRY},
+        {599, WB_RETRY},
+        {600, WB_REJECTED},
+        {999, WB_REJECTED},
+        {0, WB_REJECTED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        CHECK_INT(cases[i].outcome, wb_http_outcome(cases[i].status));
+    open_endpoint(plain);
+    for (size_t i = 0; cases[i].status != 599; i++) {
+        char reply[100];
+
+        (void)snprintf(reply, sizeof(reply),
+            "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", cases[i].status);
+        peer.reply = reply;
+        post();
+        CHECK_INT(cases[i].outcome, sent.outcome);
+        CHECK_INT(cases[i].status, sent.status);
+    }
+    CHECK_INT(peer.requests, 18);
+    close_all();
+}
+
+static void
+test_http__error_with_body__reads_as_one_line(void **state) /* O-13 */
+{
+    (void)state;
+    post_to("HTTP/1.1 401 Unauthorized\r\nContent-Length: 23\r\n\r\n"
+            "{\"error\":\r\n\"\x1b[2Jbad\xff\"}\n",
+        plain);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    CHECK_INT(401, sent.status);
+    CHECK_TEXT("401 Unauthorized: {\"error\": \" [2Jbad?\"}", sent.error);
+    CHECK_INT(23, sent.body_len);
+    close_all();
+}
+
+static void
+test_http__error_without_body__has_no_colon(void **state) /* O-13 */
+{
+    (void)state;
+    post_to("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n"
+            "\r\n",
+        plain);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_TEXT("500 Internal Server Error", sent.error);
+    close_all();
+}
+
+static void
+test_http__no_words_in_status__standard_phrase(void **state) /* O-13 */
+{
+    (void)state;
+    post_to("HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n", plain);
+    CHECK_TEXT("503 Service Unavailable", sent.error);
+    peer.reply = "HTTP/1.1 499 \r\nContent-Length: 0\r\n\r\n";
+    post();
+    CHECK_TEXT("499", sent.error);
+    close_all();
+}
+
+static void
+test_http__secret_in_reply__is_masked(void **state) /* S9 */
+{
+    struct wb_http_opts opts = {
+        .headers = WB_LIT("Authorization: Bearer canary-1234567\n"
+                          "X-Api-Key: hunter2hunter2\n"
+                          "Accept: application/json\n")};
+
+    (void)state;
+    post_to(
+        "HTTP/1.1 401 no canary-1234567\r\nContent-Length: 68\r\n\r\n"
+        "got Bearer canary-1234567 and hunter2hunter2 not application/json..",
+        opts);
+    CHECK(strstr(sent.error, "canary") == NULL);
+    CHECK(strstr(sent.error, "hunter2") == NULL);
+    CHECK(strstr(sent.body, "canary") == NULL);
+    CHECK_HAS("application/json", sent.error);
+    CHECK_HAS("401 no **************: got Bearer ****", sent.error);
+    CHECK_TEXT("Bearer canary-1234567", peer_header(&peer, "Authorization"));
+    close_all();
+}
+
+static void
+test_http__retry_after__seconds_or_date(void **state) /* */
+{
+    static const struct {
+        const char *value;
+        int64_t ms;
+    } cases[] = {
+        {"120", 120000},
+        {"  7  ", 7000},
+        {"0", 0},
+        {"Thu, 01 Jan 2026 00:01:30 GMT", 90000},
+        {"Wed, 31 Dec 2025 23:59:59 GMT", 0}, /* past */
+        {"-1", 0},
+        {"+1", 0},
+        {"1.5", 0},
+        {"soon", 0},
+        {"", 0},
+        {"9223372036854775", INT64_C(9223372036854775000)},
+        {"9223372036854776", 0},
+        {"99999999999999999999", 0},
+        {"Thu, 01 Jan 2026 00:01:30 CET", 0},
+        {"Thursday, 01-Jan-26 00:01:30 GMT", 0},
+        {"1 1", 0},
+    };
+
+    (void)state;
+    open_endpoint(plain);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char reply[200];
+
+        (void)snprintf(reply, sizeof(reply),
+            "HTTP/1.1 %s\r\nRETRY-after: %s\r\nContent-Length: 0\r\n\r\n",
+            i % 2 == 0 ? "429 Slow" : "503 Busy", cases[i].value);
+        peer.reply = reply;
+        post();
+        CHECK_INT(WB_RETRY, sent.outcome);
+        CHECK_INT(cases[i].ms, sent.retry_after_ms);
+    }
+    peer.reply =
+        "HTTP/1.1 400 No\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n";
+    post();
+    CHECK_INT(0, sent.retry_after_ms);
+    close_all();
+}
+
+static void
+test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
+{
+    static const char *const codes[] = {"301", "302", "303", "307", "308"};
+
+    (void)state;
+    open_endpoint(plain);
+    for (int i = 0; i < 5; i++) {
+        char reply[200];
+
+        (void)snprintf(reply, sizeof(reply),
+            "HTTP/1.1 %s Go\r\nLocation: http://127.0.0.1:%d/x\r\n"
+            "Content-Length: 0\r\n\r\n",
+            codes[i], peer.port);
+        peer.reply = reply;
+        post();
+        CHECK_INT(WB_REJECTED, sent.outcome);
+        CHECK_INT(i + 1, peer.requests);
+    }
+    close_all();
+}
+
+/* ---- redirects that are followed ------------------------------------------
+ */
+
+static char hop[200];
+
+/* Two redirects, then 200. */
+static bool
+redirect_twice(struct peer_conn *c)
+{
+    if (c->peer->requests <= 2)
+        return peer_say(c, hop, strlen(hop));
+    return peer_reply(c);
+}
+
+static void
+test_http__follow__body_goes_along(void **state)
+{
+    (void)state;
+    peer.answer = redirect_twice;
+    peer.reply = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    open_endpoint((struct wb_http_opts){.follow = true});
+    (void)snprintf(hop, sizeof(hop),
+        "HTTP/1.1 307 Go\r\nLocation: /next\r\nContent-Length: 3\r\n\r\nbye");
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_TEXT("hi", sent.body);
+    CHECK_INT(3, peer.requests);
+    CHECK(strncmp(peer.last, "POST /next HTTP/1.1\r\n", 21) == 0);
+    CHECK_TEXT("{\"n\":1}", peer_body(&peer));
+    close_all();
+}
+
+static bool
+redirect_always(struct peer_conn *c)
+{
+    return peer_say(c, hop, strlen(hop));
+}
+
+static void
+test_http__follow_in_a_ring__stops_after_three(void **state)
+{
+    (void)state;
+    peer.answer = redirect_always;
+    open_endpoint((struct wb_http_opts){.follow = true});
+    (void)snprintf(hop, sizeof(hop),
+        "HTTP/1.1 308 Go\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n");
+    post();
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    CHECK_TEXT("308 Go", sent.error);
+    CHECK_INT(4, peer.requests);
+    close_all();
+}
+
+static void
+test_http__follow_elsewhere__only_http_and_only_if_there(void **state) /* S2 */
+{
+    static const char *const targets[] = {"file:///etc/passwd",
+        "gopher://127.0.0.1:1/x", "ftp://127.0.0.1/x", "dict://127.0.0.1:1/"};
+
+    (void)state;
+    peer.answer = redirect_always;
+    open_endpoint((struct wb_http_opts){.follow = true});
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(hop, sizeof(hop),
+            "HTTP/1.1 302 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n",
+            targets[i]);
+        post();
+        CHECK_INT(WB_REJECTED, sent.outcome);
+        CHECK_INT(i + 1, peer.requests);
+    }
+    (void)snprintf(hop, sizeof(hop),
+        "HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1:%d/\r\n"
+        "Content-Length: 0\r\n\r\n",
+        peer_dead_port());
+    post();
+    CHECK_INT(WB_RETRY, sent.outcome); /* answered, and not taken */
+    CHECK_HAS("transport: ", sent.error);
+    close_all();
+}
+
+/* ---- connections ------------------------------------------------------------
+ */
+
+static void
+test_http__many_requests__one_connection(void **state) /* T-3 */
+{
+    (void)state;
+    open_endpoint(plain);
+    for (int i = 0; i < 20; i++)
+        post();
+    CHECK_INT(20, peer.requests);
+    CHECK_INT(1, peer.connections);
+    close_all();
+}
+
+static void
+test_http__many_at_once__each_told_once(void **state)
+{
+    enum {
+        MANY = 64
+    };
+    static struct sent all[MANY];
+    struct wb_request q = some_request();
+
+    (void)state;
+    memset(all, 0, sizeof(all));
+    open_endpoint(plain);
+    for (int round = 1; round <= 3; round++) {
+        for (int i = 0; i < MANY; i++)
+            endpoint->send(endpoint, &q, sent_done, &all[i]);
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        for (int i = 0; i < MANY; i++) {
+            CHECK_INT(round, all[i].calls);
+            CHECK_INT(WB_DELIVERED, all[i].outcome);
+        }
+    }
+    CHECK_INT(3 * MANY, peer.requests);
+    CHECK(peer.connections <= MANY);
+    close_all();
+}
+
+/* Answers the first request of a connection; reads the second and dies. */
+static bool
+die_on_second(struct peer_conn *c)
+{
+    return c->requests == 1 && peer_reply(c);
+}
+
+static void
+test_http__reused_connection_dies__sent_once_and_unknown(void **state) /* T-7 */
+{
+    (void)state;
+    peer.answer = die_on_second;
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    post();
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_HAS("not sent twice", sent.error);
+    CHECK_INT(2, peer.requests);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(3, peer.requests);
+    close_all();
+}
+
+/* The connection is closed between two requests. */
+static bool
+close_after_reply(struct peer_conn *c)
+{
+    (void)peer_reply(c);
+    return false;
+}
+
+static void
+test_http__idle_connection_closed__new_one_is_made(void **state)
+{
+    (void)state;
+    peer.answer = close_after_reply;
+    open_endpoint(plain);
+    for (int i = 0; i < 5; i++) {
+        post();
+        CHECK_INT(WB_DELIVERED, sent.outcome);
+        while (peer.conn[i].fd == 0 ||
+               recv(peer.conn[i].fd, url, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+            uv_sleep(1);
+    }
+    CHECK_INT(5, peer.requests);
+    close_all();
+}
+
+static void
+test_http__nobody_listens__retry_nothing_sent(void **state) /* F5 */
+{
+    (void)state;
+    open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
+    post();
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_INT(0, sent.status);
+    CHECK_HAS("transport: failed to connect to 127.0.0.1", sent.error);
+    close_all();
+}
+
+static void
+test_http__unknown_host__says_so(void **state) /* O-13 */
+{
+    (void)state;
+    open_with((struct wb_http_opts){.url = WB_LIT("http://nosuch.invalid/")});
+    post();
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_HAS("transport: could not resolve host", sent.error);
+    CHECK_HAS("nosuch.invalid", sent.error);
+    close_all();
+}
+
+static bool
+close_silently(struct peer_conn *c)
+{
+    (void)c;
+    return false;
+}
+
+static void
+test_http__closed_before_answer__unknown(void **state) /* F5 */
+{
+    (void)state;
+    peer.answer = close_silently;
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_INT(1, peer.requests);
+    CHECK_TEXT("transport: empty reply from server", sent.error);
+    close_all();
+}
+
+/* The same verdict at whatever byte of the answer the connection dies, until
+ * the header is complete: from then on the status counts (C10). */
+static void
+test_http__closed_at_byte_k__unknown_until_header_ends(void **state)
+{
+    static const char reply[] =
+        "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n\r\nhello";
+    size_t header = sizeof(reply) - 1 - 5;
+
+    (void)state;
+    peer.answer = close_after_reply;
+    peer.reply = reply;
+    open_endpoint(plain);
+    for (size_t k = 1; k < sizeof(reply); k++) {
+        peer.reply_len = k;
+        post();
+        CHECK_INT(k < header ? WB_UNKNOWN : WB_DELIVERED, sent.outcome);
+        CHECK_INT(k, peer.requests);
+    }
+    close_all();
+}
+
+static bool
+never_answer(struct peer_conn *c)
+{
+    (void)peer_wait_ms(c, 10000);
+    return false;
+}
+
+static void
+test_http__black_hole__unknown_at_the_deadline(void **state) /* F5 */
+{
+    struct wb_request q = some_request();
+    uint64_t start = uv_hrtime();
+
+    (void)state;
+    peer.answer = never_answer;
+    open_endpoint(plain);
+    q.timeout_ms = 100;
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_HAS("transport: operation timed out", sent.error);
+    CHECK((uv_hrtime() - start) / 1000000 < 2000);
+    close_all();
+}
+
+static bool
+drip(struct peer_conn *c)
+{
+    const char *p = c->peer->reply;
+
+    while (*p != '\0' && peer_say(c, p++, 1) && peer_wait_ms(c, 20))
+        ;
+    return false;
+}
+
+static void
+test_http__drip__deadline_holds(void **state) /* S4 */
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    peer.answer = drip;
+    peer.reply = "HTTP/1.1 200 OK\r\nX-Very-Long: aaaaaaaaaaaaaaaaaaaaaaaa";
+    open_endpoint(plain);
+    q.timeout_ms = 150;
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    close_all();
+}
+
+/* ---- hostile replies
+ * --------------------------------------------------------- */
+
+static bool
+say_for_ever(struct peer_conn *c)
+{
+    const char *p = c->peer->reply, *loop_from = strchr(p, '|');
+
+    if (!peer_say(c, p, (size_t)(loop_from - p)))
+        return false;
+    while (peer_say(c, loop_from + 1, strlen(loop_from + 1)))
+        ;
+    return false;
+}
+
+static void
+test_http__endless_reply__given_up(void **state) /* S4 */
+{
+    static const struct {
+        const char *reply;
+        enum wb_outcome outcome;
+        const char *error;
+    } cases[] = {
+        {"HTTP/1.1 200 OK\r\n|A: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n",
+            WB_UNKNOWN, "transport: the header of the reply does not end"},
+        {"HTTP/1.1 200 OK\r\nA: |aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            WB_UNKNOWN, "transport: "},
+        {"|HTTP/1.1 100 Continue\r\n\r\n", WB_UNKNOWN,
+            "transport: interim replies without end"},
+        {"|HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", WB_UNKNOWN,
+            "transport: interim replies without end"},
+        {"HTTP/1.1 101 Switching Protocols\r\n\r\n|aaaaaaaaaaaaaaaaaaaaaaa",
+            WB_UNKNOWN, "transport: "},
+        {"HTTP/1.1 404 Not Found\r\n\r\n|zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+            WB_REJECTED, "404 Not Found: zzzzzzzzzz"},
+        {"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n|"
+         "4\r\nwiki\r\n",
+            WB_REJECTED, "404 Not Found: wikiwiki"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n|"
+         "A: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n",
+            WB_UNKNOWN, "transport: the header of the reply does not end"},
+        {"|aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", WB_UNKNOWN,
+            "transport: "},
+        {"HTTP/1.1 200 |aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            WB_UNKNOWN, "transport: "},
+    };
+
+    (void)state;
+    peer.answer = say_for_ever;
+    open_endpoint(plain);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        peer.reply = cases[i].reply;
+        post();
+        CHECK_INT(cases[i].outcome, sent.outcome);
+        CHECK(strncmp(sent.error, cases[i].error, strlen(cases[i].error)) == 0);
+        CHECK(sent.body_len <= 65536);
+    }
+    close_all();
+}
+
+static void
+test_http__long_reply__kept_up_to_the_limit(void **state) /* T-3 */
+{
+    (void)state;
+    peer.answer = say_for_ever;
+    peer.reply =
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n|0123456";
+    open_endpoint((struct wb_http_opts){.max_reply_bytes = 10});
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_TEXT("0123456012", sent.body);
+    close_all();
+}
+
+static void
+test_http__malformed_reply__unknown(void **state) /* F5, C24 */
+{
+    static const char *const replies[] = {
+        "\r\n\r\n",
+        "HELLO\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/9.9 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+    };
+
+    (void)state;
+    peer.answer = close_after_reply;
+    open_endpoint(plain);
+    for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
+        peer.reply = replies[i];
+        post();
+        if (sent.outcome != WB_UNKNOWN)
+            print_message("case %zu: %s\n", i, sent.error);
+        CHECK_INT(WB_UNKNOWN, sent.outcome);
+    }
+    close_all();
+}
+
+static void
+test_http__gzip__is_not_inflated(void **state) /* S4 */
+{
+    /* 1 MiB of zeros, gzip twice: 43 bytes would do; any gzip serves. */
+    static const char reply[] =
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\n"
+        "Content-Length: 22\r\n\r\n"
+        "\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04\0\x43\xbe\xb7\xe8\x01\0\0\0!";
+
+    (void)state;
+    peer.reply = reply;
+    peer.reply_len = sizeof(reply) - 1;
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(22, sent.body_len);
+    CHECK((unsigned char)sent.body[0] == 0x1f);
+    close_all();
+}
+
+/* ---- refused before anything is sent
+ * -------------------------------------------- */
+
+static void
+test_http__bad_request__rejected_unsent(void **state) /* S3 */
+{
+    static const char *const urls[] = {"ftp://127.0.0.1/", "http://u@h/",
+        "http://127.0.0.1/a b", "http://127.0.0.1/\r\nX: y", "nonsense"};
+    static const char *const headers[] = {"Host: x\n", "A: b\r\n", "A b\n",
+        "Idempotency-Key: x\n", "Webhook-Signature: x\n", "X-Route: mine\n",
+        "Content-Type: text/plain\n", "Transfer-Encoding: chunked\n"};
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_endpoint((struct wb_http_opts){.headers = WB_LIT("X-Route: its\n")});
+    for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+        q.url = wb_slice(urls[i]);
+        send_and_wait(&loop, endpoint, &q, &sent);
+        CHECK_INT(WB_REJECTED, sent.outcome);
+        CHECK_HAS("transport: ", sent.error);
+    }
+    q.url = (struct wb_slice){0};
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+        q.headers = wb_slice(headers[i]);
+        send_and_wait(&loop, endpoint, &q, &sent);
+        CHECK_INT(WB_REJECTED, sent.outcome);
+    }
+    q.headers = (struct wb_slice){0};
+    q.content_type = WB_LIT("a\r\nb: c");
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    q.content_type = (struct wb_slice){0};
+    (void)snprintf(q.id.text, sizeof(q.id.text), "a.b"); /* S7 */
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    q.id.text[0] = '\0';
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    CHECK_INT(0, peer.requests);
+    close_all();
+}
+
+static void
+test_http__bad_options__invalid(void **state)
+{
+    static const struct wb_slice short_key = {"too short", 9};
+    static const struct wb_http_opts bad[] = {
+        {.url = {"ftp://h/", 8}},
+        {.url = {"http://u:p@h/", 13}},
+        {.method = {"GET", 3}},
+        {.method = {"POST\r\nX: y", 10}},
+        {.method = {"post", 4}},
+        {.headers = {"Host: x\n", 8}},
+        {.headers = {"A: b", 4}},
+        {.secrets = &short_key, .n_secrets = 1},
+        {.max_reply_bytes = SIZE_MAX},
+    };
+    struct wb_err err = {0};
+
+    (void)state;
+    open_with((struct wb_http_opts){0});
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct wb_transport *t = endpoint;
+
+        CHECK_STATUS(INVALID, wb_http_new(&t, http, &bad[i], &err));
+        CHECK(t == NULL);
+        CHECK(err.msg[0] != '\0' && strstr(err.msg, "u:p") == NULL);
+    }
+    CHECK_STATUS(UNAVAILABLE,
+        wb_http_new(&(struct wb_transport *){NULL}, http,
+            &(struct wb_http_opts){.ca_file = WB_LIT("none.pem")}, &err));
+    post();
+    CHECK_INT(WB_REJECTED, sent.outcome); /* no url anywhere */
+    close_all();
+}
+
+/* ---- freeing
+ * ---------------------------------------------------------------------- */
+
+static void
+test_http__freed_in_flight__no_done(void **state)
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    peer.answer = never_answer;
+    open_endpoint(plain);
+    memset(&sent, 0, sizeof(sent));
+    for (int i = 0; i < 5; i++)
+        endpoint->send(endpoint, &q, sent_done, &sent);
+    while (peer.requests < 5)
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    close_all();
+    CHECK_INT(0, sent.calls);
+}
+
+static void
+free_endpoint(void *ctx, const struct wb_result *r)
+{
+    sent_done(ctx, r);
+    wb_transport_free(endpoint);
+    endpoint = NULL;
+}
+
+static void
+test_http__freed_by_done__is_fine(void **state)
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_endpoint(plain);
+    memset(&sent, 0, sizeof(sent));
+    endpoint->send(endpoint, &q, free_endpoint, &sent);
+    endpoint->send(endpoint, &q, free_endpoint, &sent);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(1, sent.calls);
+    close_all();
+}
+
+static int resends;
+
+static void
+send_again(void *ctx, const struct wb_result *r)
+{
+    struct wb_request q = some_request();
+
+    sent_done(ctx, r);
+    if (--resends > 0)
+        endpoint->send(endpoint, &q, send_again, ctx);
+}
+
+static void
+test_http__sent_from_done__goes_out(void **state)
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_endpoint(plain);
+    memset(&sent, 0, sizeof(sent));
+    resends = 10;
+    endpoint->send(endpoint, &q, send_again, &sent);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(10, sent.calls);
+    CHECK_INT(1, peer.connections);
+    close_all();
+}
+
+static void
+test_http__memory_fails__retry_and_no_leak(void **state) /* F4 */
+{
+    long n;
+
+    (void)state;
+    for (n = 0;; n++) {
+        struct wb_http_opts opts = {.headers = WB_LIT("A: b\n")};
+        struct wb_err err = {0};
+        struct wb_transport *t;
+
+        CHECK_INT(0, uv_loop_init(&loop));
+        peer_start(&peer);
+        opts.url = wb_slice(url_at(peer.port));
+        world_fail_at(n);
+        if (wb_http_open(&http, ENV, &loop, &err) == WB_OK) {
+            if (wb_http_new(&t, http, &opts, &err) == WB_OK) {
+                struct wb_request q = some_request();
+
+                send_and_wait(&loop, t, &q, &sent);
+                CHECK(sent.outcome ==
+                      (world.failed == 0 ? WB_DELIVERED : WB_RETRY));
+                wb_transport_free(t);
+            } else {
+                CHECK_INT(WB_NOMEM, err.status);
+            }
+            wb_http_close(http);
+        } else {
+            CHECK_INT(WB_NOMEM, err.status);
+        }
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        CHECK_INT(0, uv_loop_close(&loop));
+        peer_stop(&peer);
+        memset(&peer, 0, sizeof(peer));
+        if (world.failed == 0)
+            break;
+    }
+    world_fail_at(-1);
+    CHECK(n >= 4);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_http__request__carries_id_and_webhook_headers),
+        RUN(test_http__own_headers__sent_beside_ours),
+        RUN(test_http__url_of_its_own__is_used_once),
+        RUN(test_http__empty_and_large_body__arrive_whole),
+        RUN(test_http__proxy_in_the_environment__is_not_used),
+        RUN(test_http__every_status__has_its_outcome),
+        RUN(test_http__error_with_body__reads_as_one_line),
+        RUN(test_http__error_without_body__has_no_colon),
+        RUN(test_http__no_words_in_status__standard_phrase),
+        RUN(test_http__secret_in_reply__is_masked),
+        RUN(test_http__retry_after__seconds_or_date),
+        RUN(test_http__redirect__not_followed),
+        RUN(test_http__follow__body_goes_along),
+        RUN(test_http__follow_in_a_ring__stops_after_three),
+        RUN(test_http__follow_elsewhere__only_http_and_only_if_there),
+        RUN(test_http__many_requests__one_connection),
+        RUN(test_http__many_at_once__each_told_once),
+        RUN(test_http__reused_connection_dies__sent_once_and_unknown),
+        RUN(test_http__idle_connection_closed__new_one_is_made),
+        RUN(test_http__nobody_listens__retry_nothing_sent),
+        RUN(test_http__unknown_host__says_so),
+        RUN(test_http__closed_before_answer__unknown),
+        RUN(test_http__closed_at_byte_k__unknown_until_header_ends),
+        RUN(test_http__black_hole__unknown_at_the_deadline),
+        RUN(test_http__drip__deadline_holds),
+        RUN(test_http__endless_reply__given_up),
+        RUN(test_http__long_reply__kept_up_to_the_limit),
+        RUN(test_http__malformed_reply__unknown),
+        RUN(test_http__gzip__is_not_inflated),
+        RUN(test_http__bad_request__rejected_unsent),
+        RUN(test_http__bad_options__invalid),
+        RUN(test_http__freed_in_flight__no_done),
+        RUN(test_http__freed_by_done__is_fine),
+        RUN(test_http__sent_from_done__goes_out),
+        RUN(test_http__memory_fails__retry_and_no_leak),
+    };
+    return RUN_ALL(tests);
+}
