@@ -129,6 +129,13 @@ WB_MUST_USE bool wb__parse_u64(struct wb_slice s, uint64_t max, uint64_t *out);
 /* a + b and a - b of int64_t, stopping at the ends of the type. */
 int64_t wb__sat_add(int64_t a, int64_t b);
 
+/* ---- hash ---------------------------------------------------------------- */
+
+/* SHA-256 of the parts, each behind its length (8 bytes, little endian). False
+ * when out of memory. */
+WB_MUST_USE bool wb__sha256(
+    const struct wb_slice *parts, size_t n, uint8_t out[32]);
+
 /* ---- uuid ---------------------------------------------------------------- */
 
 /* UUIDv7 (RFC 9562) of a time and ten random bytes. */

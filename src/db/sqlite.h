@@ -40,7 +40,7 @@ struct wb__sqlite {
  * text; IO marks the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
-WB_MUST_USE enum wb_status wb__sqlite_exec(
+enum wb_status wb__sqlite_exec(
     struct wb__sqlite *s, const char *sql, struct wb_err *err);
 /* First column of the first row as text, cut to fit; "" without a row. */
 WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,

@@ -1,0 +1,103 @@
+/* retry.c - the retry decision. Pure functions only: no clock, no I/O. */
+#include "waybill/retry.h"
+
+#include "base/base.h"
+
+static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
+
+/* The policy with every value in range, so that nothing below can overflow. */
+static struct wb_retry_policy
+in_range(const struct wb_retry_policy *policy)
+{
+    struct wb_retry_policy p = policy == NULL ? standard : *policy;
+
+    if (p.base_ms < 0)
+        p.base_ms = 0;
+    if (p.cap_ms < p.base_ms)
+        p.cap_ms = p.base_ms;
+    if (p.retry_after_ms < 0)
+        p.retry_after_ms = 0;
+    if (p.factor < 1)
+        p.factor = 1;
+    if (p.max_attempts < 1)
+        p.max_attempts = 1;
+    return p;
+}
+
+/* base, base * factor, base * factor^2 ... cap. */
+static int64_t
+window_ms(const struct wb_retry_policy *p, uint32_t number)
+{
+    int64_t window = p->base_ms;
+
+    for (uint32_t i = 1; i < number && window < p->cap_ms; i++) {
+        if (p->factor == 1 || window == 0)
+            break;
+        if (window > p->cap_ms / p->factor)
+            return p->cap_ms;
+        window *= p->factor;
+    }
+    return window;
+}
+
+/* Upper half of the window, so that retries spread but never bunch at zero. */
+static int64_t
+jittered_ms(int64_t window, uint64_t random)
+{
+    int64_t half = window / 2;
+
+    return window - half + (int64_t)(random % ((uint64_t)half + 1));
+}
+
+static struct wb_decision
+dead(const char *why)
+{
+    return (struct wb_decision){.verdict = WB_VERDICT_DEAD, .why = why};
+}
+
+struct wb_decision
+wb_retry_decide(
+    const struct wb_retry_policy *policy, const struct wb_attempt *attempt)
+{
+    struct wb_retry_policy p = in_range(policy);
+    int64_t now = attempt->now_ms > 0 ? attempt->now_ms : 0;
+    int64_t delay, asked = attempt->retry_after_ms;
+
+    if (attempt->outcome == WB_DELIVERED)
+        return (struct wb_decision){
+            .verdict = WB_VERDICT_DONE, .why = "delivered"};
+    if (attempt->outcome == WB_REJECTED && !p.retry_rejected)
+        return dead("rejected");
+    if (attempt->number >= p.max_attempts)
+        return dead("attempts");
+    delay = jittered_ms(window_ms(&p, attempt->number), attempt->random);
+    if (asked > p.retry_after_ms)
+        asked = p.retry_after_ms;
+    if (asked > delay)
+        delay = asked;
+    return (struct wb_decision){.verdict = WB_VERDICT_RETRY,
+        .at_ms = wb__sat_add(now, delay),
+        .why = "retry"};
+}
+
+int64_t
+wb_retry_horizon_ms(const struct wb_retry_policy *policy, bool with_retry_after)
+{
+    struct wb_retry_policy p = in_range(policy);
+    int64_t sum = 0;
+
+    for (uint32_t n = 1; n < p.max_attempts && sum < INT64_MAX; n++) {
+        int64_t wait = window_ms(&p, n);
+        uint32_t times = 1;
+
+        if (wait == window_ms(&p, n + 1)) /* and so are all that follow */
+            times = p.max_attempts - n;
+        if (with_retry_after && p.retry_after_ms > wait)
+            wait = p.retry_after_ms;
+        if (wait > (INT64_MAX - sum) / times)
+            return INT64_MAX;
+        sum += wait * times;
+        n += times - 1;
+    }
+    return sum;
+}

@@ -1,0 +1,212 @@
+/* row.c - rows of the outbox table: reading them, and the moves that every
+ * operation shares. */
+#include <stdio.h>
+
+#include "outbox/box.h"
+
+#define TO(id) (1U << WB_STATE_##id)
+static const struct {
+    const char *name;
+    unsigned next;
+} states[WB_STATES] = {
+#define X(id, text, to) [WB_STATE_##id] = {(text), (to)},
+    WB_STATE_MAP(X)
+#undef X
+};
+#undef TO
+
+const char *
+wb_state_name(enum wb_state state)
+{
+    return (unsigned)state < WB_STATES ? states[state].name : "?";
+}
+
+bool
+wb__state_may(enum wb_state from, enum wb_state to)
+{
+    WB_ASSERT((unsigned)from < WB_STATES && (unsigned)to < WB_STATES);
+    return (states[from].next >> to & 1U) != 0;
+}
+
+bool
+wb__state_parse(struct wb_slice name, enum wb_state *state)
+{
+    for (int i = 0; i < WB_STATES; i++) {
+        if (wb__eq(name, wb_slice(states[i].name))) {
+            *state = (enum wb_state)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum wb_status
+malformed(struct wb_err *err, int64_t seq, const char *column)
+{
+    return wb__fail(err, WB_CORRUPT, 0,
+        "row %lld of waybill_outbox has a malformed %s; mend or delete it",
+        (long long)seq, column);
+}
+
+/* A text that must fit: the table's constraints say it does. */
+static bool
+copy_text(char *out, size_t size, struct wb_slice s)
+{
+    if (s.len >= size)
+        return false;
+    if (s.len > 0)
+        memcpy(out, s.ptr, s.len);
+    out[s.len] = '\0';
+    return true;
+}
+
+enum wb_status
+wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head,
+    struct wb_err *err)
+{
+    struct wb__db *db = box->db;
+    struct wb_slice hash = wb__db_slice(db, sql, 11);
+    struct wb_slice scope = wb__db_slice(db, sql, 8);
+
+    *head = (struct wb__head){.seq = wb__db_int(db, sql, 0),
+        .due_ms = wb__db_int(db, sql, 4),
+        .attempts = (uint32_t)wb__db_int(db, sql, 5),
+        .token = (uint64_t)wb__db_int(db, sql, 6),
+        .claimed_ms = wb__db_int(db, sql, 7),
+        .keep = wb__db_int(db, sql, 10) != 0};
+    if (!wb__uuid_parse(wb__db_slice(db, sql, 1), &head->id))
+        return malformed(err, head->seq, "id");
+    if (!copy_text(head->kind, sizeof(head->kind), wb__db_slice(db, sql, 2)))
+        return malformed(err, head->seq, "kind");
+    if (!wb__state_parse(wb__db_slice(db, sql, 3), &head->state))
+        return malformed(err, head->seq, "status");
+    if (!copy_text(head->scope, sizeof(head->scope),
+            scope.len > 0 ? scope : wb_slice(head->kind)))
+        return malformed(err, head->seq, "scope");
+    /* The constraint counts characters, not bytes. */
+    if (!copy_text(head->lane, sizeof(head->lane), wb__db_slice(db, sql, 9)))
+        return malformed(err, head->seq, "lane");
+    head->has_hash = hash.len == sizeof(head->hash);
+    if (head->has_hash)
+        memcpy(head->hash, hash.ptr, sizeof(head->hash));
+    return WB_OK;
+}
+
+enum wb_status
+wb__head_find(struct wb_outbox *box, enum wb__sql sql, struct wb__val by,
+    struct wb__head *head, struct wb_err *err)
+{
+    enum wb_status rc = wb__db_start(box->db, sql, WB__ARGS(by), err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = wb__db_next(box->db, sql, err);
+    if (rc == WB_OK)
+        rc = wb__head_read(box, sql, head, err);
+    wb__db_end(box->db, sql);
+    return rc;
+}
+
+enum wb_status
+wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
+    struct wb_row *row, struct wb_err *err)
+{
+    struct wb__db *db = box->db;
+
+    *row = (struct wb_row){.seq = wb__db_int(db, sql, 0),
+        .kind = wb__db_slice(db, sql, 2),
+        .due_ms = wb__db_int(db, sql, 4),
+        .created_ms = wb__db_int(db, sql, 5),
+        .attempts = (uint32_t)wb__db_int(db, sql, 6),
+        .claimed_ms = wb__db_int(db, sql, 7),
+        .expires_ms = wb__db_int(db, sql, 8),
+        .scope = wb__db_slice(db, sql, 9),
+        .key = wb__db_slice(db, sql, 10),
+        .lane = wb__db_slice(db, sql, 11),
+        .reason = wb__db_slice(db, sql, 12),
+        .last_error = wb__db_slice(db, sql, 13),
+        .content_type = wb__db_slice(db, sql, 14),
+        .headers = wb__db_slice(db, sql, 15)};
+    if (payload)
+        row->payload = wb__db_slice(db, sql, 16);
+    if (!wb__uuid_parse(wb__db_slice(db, sql, 1), &row->id))
+        return malformed(err, row->seq, "id");
+    if (!wb__state_parse(wb__db_slice(db, sql, 3), &row->state))
+        return malformed(err, row->seq, "status");
+    return WB_OK;
+}
+
+bool
+wb__row_keep(struct wb__arena *a, struct wb_row *row)
+{
+    struct wb_slice *all[] = {&row->kind, &row->scope, &row->key, &row->lane,
+        &row->reason, &row->last_error, &row->content_type, &row->headers,
+        &row->payload};
+
+    for (size_t i = 0; i < WB_COUNT(all); i++)
+        if (!wb__arena_dup(a, *all[i], all[i]))
+            return false;
+    return true;
+}
+
+/* ---- content ----------------------------------------------------------------
+ */
+
+bool
+wb__content_hash(struct wb_slice kind, struct wb_slice content_type,
+    struct wb_slice lane, struct wb_slice payload, uint8_t out[32])
+{
+    const struct wb_slice parts[] = {kind, content_type, lane, payload};
+
+    return wb__sha256(parts, WB_COUNT(parts), out);
+}
+
+/* Rows inserted by SQL come without a hash; a tombstone has no content left. */
+enum wb_status
+wb__head_hash(struct wb_outbox *box, struct wb__head *head, struct wb_err *err)
+{
+    const enum wb__sql sql = WB__SQL_CONTENT;
+    enum wb_status rc;
+
+    if (head->has_hash || head->state == WB_STATE_DELIVERED)
+        return WB_OK;
+    rc = wb__db_start(box->db, sql, WB__ARGS(wb__int(head->seq)), err);
+    if (rc != WB_OK)
+        return rc;
+    rc = wb__db_next(box->db, sql, err);
+    if (rc == WB_OK)
+        head->has_hash = wb__content_hash(wb__db_slice(box->db, sql, 0),
+            wb__db_slice(box->db, sql, 1), wb__db_slice(box->db, sql, 2),
+            wb__db_slice(box->db, sql, 3), head->hash);
+    wb__db_end(box->db, sql);
+    if (rc == WB_OK && !head->has_hash)
+        return wb__nomem(err, "content hash");
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+/* ---- moves ----------------------------------------------------------------
+ */
+
+enum wb_status
+wb__lane_promote(
+    struct wb_outbox *box, struct wb_slice lane, struct wb_err *err)
+{
+    if (lane.len == 0)
+        return WB_OK;
+    return wb__db_run(
+        box->db, WB__SQL_PROMOTE, WB__ARGS(wb__text(lane)), NULL, err);
+}
+
+enum wb_status
+wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
+    const char *reason, struct wb_slice error, struct wb_err *err)
+{
+    int64_t until_ms =
+        wb__sat_add(wb__box_now(box), box->opts.keep_abandoned_ms);
+    enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
+        WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
+            wb__text_or_null(error)),
+        NULL, err);
+
+    return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
+}
