@@ -1,0 +1,145 @@
+/* file.c - append messages to a file as NDJSON.
+ *
+ * (1) A message is one line, whatever its payload: JSON has its line ends
+ *     replaced by spaces, anything else goes as base64.
+ * (2) Delivered means on the disk; see os/append.h. */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "os/append.h"
+#include "waybill/transport.h"
+
+enum {
+    LINE_BYTES = 256 << 20
+};
+
+struct file {
+    struct wb_transport base; /* first: a transport is its file */
+    const struct wb_env *env;
+    struct wb__buf line;
+    char path[];
+};
+
+/* As far as jansson takes it: what it refuses (1e400) goes as base64. */
+static bool
+is_json(struct wb_slice s)
+{
+    json_t *value =
+        s.len == 0
+            ? NULL
+            : json_loadb(s.ptr, s.len,
+                  JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
+                  NULL);
+    bool ok = value != NULL;
+
+    json_decref(value);
+    return ok;
+}
+
+/* In JSON a raw line end is only ever white space between tokens. */
+static void
+json_add(struct wb__buf *b, struct wb_slice payload)
+{
+    char *at = wb__buf_room(b, payload.len);
+
+    for (size_t i = 0; at != NULL && i < payload.len; i++) {
+        char c = payload.ptr[i];
+
+        at[i] = c == '\n' || c == '\r' ? ' ' : c;
+    }
+}
+
+static void
+line_write(struct wb__buf *b, const struct wb_request *q)
+{
+    wb__buf_clear(b);
+    wb__buf_str(b, "{\"id\":\"");
+    wb__buf_str(b, q->id.text);
+    wb__buf_str(b, "\",\"kind\":\"");
+    wb__buf_add(b, q->kind);
+    if (is_json(q->body)) {
+        wb__buf_str(b, "\",\"payload\":");
+        json_add(b, q->body);
+        wb__buf_str(b, "}\n");
+    } else {
+        wb__buf_str(b, "\",\"payload_base64\":\"");
+        wb__base64(b, q->body);
+        wb__buf_str(b, "\"}\n");
+    }
+}
+
+/* May stand between quotes as it is. */
+static bool
+is_plain(struct wb_slice s)
+{
+    return wb__printable(s) &&
+           (s.len == 0 || (memchr(s.ptr, '"', s.len) == NULL &&
+                              memchr(s.ptr, '\\', s.len) == NULL));
+}
+
+static enum wb_outcome
+file_append(struct file *f, const struct wb_request *q, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    if (!is_plain(q->kind) || !is_plain(wb_slice(q->id.text))) {
+        (void)wb__fail(err, WB_INVALID, 0, "kind or id is not plain text");
+        return WB_REJECTED;
+    }
+    line_write(&f->line, q);
+    if (f->line.failed != WB_OK) {
+        (void)wb__fail(err, f->line.failed, 0, "%s: %s", f->path,
+            wb_status_text(f->line.failed));
+        return f->line.failed == WB_TOOBIG ? WB_REJECTED : WB_RETRY;
+    }
+    rc = wb__append_line(f->path, wb__buf_slice(&f->line), err);
+    return rc == WB_OK ? WB_DELIVERED : rc == WB_IO ? WB_UNKNOWN : WB_RETRY;
+}
+
+static void
+file_send(struct wb_transport *self, const struct wb_request *request,
+    wb_done_fn *done, void *ctx)
+{
+    struct file *f = (struct file *)self;
+    struct wb_err err = {0};
+    char text[sizeof(err.msg) + 16];
+    struct wb_result res = {.outcome = file_append(f, request, &err)};
+
+    if (res.outcome != WB_DELIVERED) {
+        (void)snprintf(text, sizeof(text), "transport: %s", err.msg);
+        res.error = wb_slice(text);
+    }
+    wb__buf_fini(&f->line);
+    done(ctx, &res);
+}
+
+static void
+file_free(struct wb_transport *self)
+{
+    struct file *f = (struct file *)self;
+
+    wb__free(f->env, f);
+}
+
+enum wb_status
+wb_file_new(struct wb_transport **out, const struct wb_env *env,
+    const char *path, struct wb_err *err)
+{
+    enum wb_status rc = wb__append_line(path, WB_LIT(""), err);
+    size_t len = strlen(path);
+    struct file *f;
+
+    *out = NULL;
+    if (rc != WB_OK)
+        return rc;
+    env = env == NULL ? wb_env_system() : env;
+    f = wb__alloc(env, sizeof(*f) + len + 1);
+    if (f == NULL)
+        return wb__nomem(err, "file transport");
+    f->base = (struct wb_transport){"file", file_send, file_free};
+    f->env = env;
+    f->line = (struct wb__buf){.env = env, .max = LINE_BYTES};
+    memcpy(f->path, path, len + 1);
+    *out = &f->base;
+    return WB_OK;
+}
