@@ -173,6 +173,7 @@ const char *cli_u64(uint64_t n, char out[24]);
 void cli_add_payload(struct cli *cli, json_t *object, struct wb_slice payload);
 /* Header lines as an array of strings. */
 json_t *cli_headers(struct wb_slice lines);
+json_t *cli_content_type(struct wb_slice s);
 
 /* A table for people. Columns grow with what is in them; widths are settled
  * every CLI_TABLE_ROWS rows, so that any number of rows takes bounded memory.

@@ -36,7 +36,7 @@ check(struct visit *v, const char *name, const char *mend, const char *fmt, ...)
     }
     cli_cell(&v->table, "%s", mend == NULL ? "ok" : "FAILED");
     cli_cell(&v->table, "%s", name);
-    cli_cell(&v->table, "%.150s%s%.200s", line, mend != NULL ? " -> " : "",
+    cli_cell(&v->table, "%.150s%s%.140s", line, mend != NULL ? " -> " : "",
         mend != NULL ? mend : "");
     cli_row(&v->table);
 }
@@ -116,6 +116,23 @@ check_sqlite(struct visit *v, const struct wb_health *h)
         "%llu claims whose worker seems dead", (unsigned long long)h->stuck);
 }
 
+static const char *
+mend_of(enum wb_status status)
+{
+    switch (status) {
+    case WB_BUSY:
+        return "another program holds the lock: wait, or end it";
+    case WB_CORRUPT:
+        return "give --db a database of waybill's, or restore a backup";
+    case WB_NEWER:
+        return "use the version of waybill that wrote it, or a later one";
+    case WB_IO:
+        return "see to the disk and to the rights on file and folder";
+    default:
+        return "give --db another place";
+    }
+}
+
 static void
 check_database(struct visit *v)
 {
@@ -140,7 +157,7 @@ check_database(struct visit *v)
     opts.existing = true;
     if (wb_outbox_open(&cli->box, cli->db, &opts, &err) != WB_OK ||
         wb_outbox_health(cli->box, &health, &err) != WB_OK) {
-        check(v, "database", wb_status_text(err.status), "%s", err.msg);
+        check(v, "database", mend_of(err.status), "%s", err.msg);
         return;
     }
     check(v, "database", NULL, "%s opens, schema %lld", cli->db,

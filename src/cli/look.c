@@ -277,7 +277,7 @@ show_json(struct cli *cli, const struct wb_row *r)
     if (object != NULL) {
         cli_add_payload(cli, object, r->payload);
         (void)json_object_set_new(
-            object, "content_type", cli_str(r->content_type));
+            object, "content_type", cli_content_type(r->content_type));
         (void)json_object_set_new(object, "headers", cli_headers(r->headers));
         (void)json_object_set_new(object, "scope", cli_str(r->scope));
     }

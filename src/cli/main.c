@@ -7,6 +7,10 @@
 
 #include "cli/cli.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 static const struct cli_command *const commands[] = {&cli_send, &cli_drain_once,
     &cli_run, &cli_status, &cli_list, &cli_show, &cli_retry, &cli_discard,
     &cli_pause, &cli_resume, &cli_backup, &cli_doctor, &cli_claim, &cli_confirm,
@@ -27,6 +31,17 @@ take_standard_descriptors(void)
         }
         uv_fs_req_cleanup(&req);
     }
+}
+
+/* SQLite frees some 150 KiB after each statement of an import. Depending on how
+ * the heap happens to lie, malloc gave that back to the kernel and asked for it
+ * again a hundred thousand times: imports took 1.7 times as long. */
+static void
+keep_heap(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+#endif
 }
 
 static enum cli_exit
@@ -67,6 +82,7 @@ main(int argc, char **argv)
     enum cli_exit code;
 
     take_standard_descriptors();
+    keep_heap();
     (void)signal(SIGPIPE, SIG_IGN);
     cli.env = wb_env_system();
     cli.commands = commands;

@@ -116,6 +116,9 @@ cli_fail_as(struct cli *cli, enum cli_exit code, const struct wb_err *err)
     bool say_fenced =
         err->status == WB_FENCED && strstr(err->msg, "fenced") == NULL;
 
+    /* A walk that one of our own callbacks ended, which has told why. */
+    if (err->status == WB_OK)
+        return CLI_FAILED;
     print_error(cli, code == CLI_USAGE ? "usage" : code_of(err->status, name),
         "%s%s", say_fenced ? "fenced: " : "",
         err->msg[0] != '\0' ? err->msg : wb_status_text(err->status));
@@ -256,6 +259,13 @@ cli_headers(struct wb_slice lines)
     return list;
 }
 
+/* The default is not stored. */
+json_t *
+cli_content_type(struct wb_slice s)
+{
+    return cli_str(s.len > 0 ? s : WB_LIT("application/json"));
+}
+
 /* ---- times for people --------------------------------------------------- */
 
 const char *
@@ -295,6 +305,9 @@ cli_when(const struct cli *cli, int64_t ms, char *out)
 }
 
 /* ---- tables for people -------------------------------------------------- */
+
+/* Characters of a cell. */
+#define CELL_MAX 300
 
 /* States are coloured wherever they stand. */
 static const char *
@@ -372,9 +385,9 @@ table_flush(struct cli_table *t)
 void
 cli_cell_slice(struct cli_table *t, struct wb_slice s)
 {
-    char line[4 * 100 + 1];
+    char line[4 * CELL_MAX + 1];
 
-    (void)wb__one_line(s, 100, line);
+    (void)wb__one_line(s, CELL_MAX, line);
     wb__buf_add(&t->text, wb_slice(line[0] != '\0' ? line : "-"));
     wb__buf_add(&t->text, (struct wb_slice){"", 1});
 }
@@ -382,7 +395,7 @@ cli_cell_slice(struct cli_table *t, struct wb_slice s)
 void
 cli_cell(struct cli_table *t, const char *fmt, ...)
 {
-    char text[200];
+    char text[CELL_MAX + 1];
     va_list ap;
 
     va_start(ap, fmt);

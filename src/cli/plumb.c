@@ -78,10 +78,11 @@ claimed_object(struct cli *cli, const struct wb_claimed *m)
     cli_add_payload(cli, object, m->payload);
     (void)json_object_update_new(object,
         json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:I}", "key", cli_str(m->key),
-            "lane", cli_str(m->lane), "content_type", cli_str(m->content_type),
-            "headers", cli_headers(m->headers), "created_ms",
-            (json_int_t)m->created_ms, "expires_ms", cli_int(m->expires_ms),
-            "lease_end_ms", (json_int_t)m->lease_end_ms));
+            "lane", cli_str(m->lane), "content_type",
+            cli_content_type(m->content_type), "headers",
+            cli_headers(m->headers), "created_ms", (json_int_t)m->created_ms,
+            "expires_ms", cli_int(m->expires_ms), "lease_end_ms",
+            (json_int_t)m->lease_end_ms));
     return object;
 }
 
