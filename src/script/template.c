@@ -1,0 +1,247 @@
+/* template.c - URLs, and URLs with fields from the payload.
+ *
+ * (1) A field changes neither scheme, host nor the number of path segments or
+ *     parameters: it stands in path or query, and all of its bytes but
+ *     A-Z a-z 0-9 - . _ ~ are percent-encoded.
+ * (2) A field that is absent, null, empty in the path, an object or an array
+ *     is an error that names it.
+ * (3) Errors show nothing of the URL: parts of it may be secret. */
+#include "script/script.h"
+#include "transport/http.h"
+
+static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "abcdefghijklmnopqrstuvwxyz"
+                                 "0123456789-._~";
+
+static bool
+is_one_of(char c, const char *set)
+{
+    return c != '\0' && strchr(set, c) != NULL;
+}
+
+/* Bytes before the first of these, or all. */
+static size_t
+span_before(struct wb_slice s, const char *set)
+{
+    size_t n = 0;
+
+    while (n < s.len && !is_one_of(s.ptr[n], set))
+        n++;
+    return n;
+}
+
+/* ---- a whole URL
+ * --------------------------------------------------------------- */
+
+static bool
+is_dots(struct wb_slice segment)
+{
+    return wb__eq(segment, WB_LIT(".")) || wb__eq(segment, WB_LIT(".."));
+}
+
+/* From the host on: past "http://" or "https://"; empty if there is neither. */
+static struct wb_slice
+after_scheme(struct wb_slice url)
+{
+    size_t n = span_before(url, "/");
+
+    return wb__from(url, n + 2 <= url.len ? n + 2 : url.len);
+}
+
+/* What the transport lets pass, and curl or a server would change. */
+static const char *
+target_wrong(struct wb_slice url)
+{
+    struct wb_slice segment;
+
+    if (span_before(url, "#") != url.len)
+        return "has a fragment, which is never sent; leave it out";
+    if (span_before(url, "\"<>^`{|}") != url.len)
+        return "has a character that must be percent-encoded";
+    url = after_scheme(url);
+    url.len = span_before(url, "?");
+    while (wb__cut(&url, '/', &segment))
+        if (is_dots(segment))
+            return "has \".\" or \"..\" as part of its path";
+    return NULL;
+}
+
+enum wb_status
+wb__target_check(struct wb_slice url, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_check(url, err);
+    const char *wrong = rc == WB_OK ? target_wrong(url) : NULL;
+
+    if (wrong == NULL)
+        return rc;
+    return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
+}
+
+/* ---- fields
+ * -------------------------------------------------------------------- */
+
+bool
+wb__path_valid(struct wb_slice path)
+{
+    struct wb_slice name;
+    bool any = false;
+
+    if (path.len == 0 || path.ptr[path.len - 1] == '.')
+        return false;
+    while (wb__cut(&path, '.', &name)) {
+        any = name.len > 0;
+        for (size_t i = 0; i < name.len; i++)
+            any =
+                any && is_one_of(name.ptr[i], unreserved) && name.ptr[i] != '~';
+        if (!any)
+            return false;
+    }
+    return any;
+}
+
+bool
+wb__template_has_fields(struct wb_slice text)
+{
+    return text.len > 0 && memchr(text.ptr, '{', text.len) != NULL;
+}
+
+/* What to do with each field. NULL, or what is wrong with it. */
+typedef enum wb_status field_fn(void *ctx, struct wb_slice field, bool in_path,
+    struct wb__buf *out, struct wb_err *err);
+
+/* Text up to each field goes to out, the fields to fn. */
+static enum wb_status
+walk(struct wb_slice text, field_fn *fn, void *ctx, struct wb__buf *out,
+    struct wb_err *err)
+{
+    bool in_path = true;
+
+    while (text.len > 0) {
+        struct wb_slice piece = {text.ptr, span_before(text, "{}")};
+        enum wb_status rc;
+
+        wb__buf_add(out, piece);
+        in_path = in_path && span_before(piece, "?") == piece.len;
+        text = wb__from(text, piece.len);
+        if (text.len == 0)
+            break;
+        piece = wb__from(text, 1);
+        piece.len = span_before(piece, "{}");
+        if (text.ptr[0] == '}' || piece.len + 1 == text.len ||
+            piece.ptr[piece.len] == '{')
+            return wb__fail(err, WB_INVALID, 0,
+                "the url has a %c without its pair; a field is written {name}",
+                text.ptr[0]);
+        rc = fn(ctx, piece, in_path, out, err);
+        if (rc != WB_OK)
+            return rc;
+        text = wb__from(text, piece.len + 2);
+    }
+    return WB_OK;
+}
+
+static enum wb_status
+check_field(void *ctx, struct wb_slice field, bool in_path, struct wb__buf *out,
+    struct wb_err *err)
+{
+    struct wb_slice before = after_scheme(wb__buf_slice(out));
+
+    (void)ctx;
+    if (!wb__path_valid(field))
+        return wb__fail(err, WB_INVALID, 0,
+            "the url has {%.*s}, which names no field; names are of letters, "
+            "digits, _ and -, joined by a point",
+            WB_SHOW(field));
+    if (before.len == 0 || (in_path && span_before(before, "/") == before.len))
+        return wb__fail(err, WB_INVALID, 0,
+            "the url has {%.*s} before its path; scheme and host cannot come "
+            "from a payload",
+            WB_SHOW(field));
+    wb__buf_add(out, WB_LIT("x"));
+    return WB_OK;
+}
+
+enum wb_status
+wb__template_check(struct wb_slice text, struct wb_err *err)
+{
+    char room[WB__URL_MAX + 1];
+    /* Cannot grow: no more is written than was read. */
+    struct wb__buf out = {.max = WB__URL_MAX, .ptr = room, .cap = sizeof(room)};
+    enum wb_status rc;
+
+    if (text.len > WB__URL_MAX)
+        return wb__target_check(text, err);
+    rc = walk(text, check_field, NULL, &out, err);
+    return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
+}
+
+/* ---- expand
+ * -------------------------------------------------------------------- */
+
+static void
+encode(struct wb__buf *out, struct wb_slice s)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        char coded[3] = {'%', hex[c >> 4], hex[c & 15]};
+
+        if (is_one_of((char)c, unreserved))
+            wb__buf_add(out, (struct wb_slice){s.ptr + i, 1});
+        else
+            wb__buf_add(out, (struct wb_slice){coded, 3});
+    }
+}
+
+static const char *
+value_wrong(const json_t *value, bool in_path)
+{
+    if (value == NULL)
+        return "is not in the payload";
+    if (json_is_null(value))
+        return "is null";
+    if (json_is_object(value) || json_is_array(value))
+        return "is neither text nor number";
+    if (in_path && json_is_string(value) && json_string_length(value) == 0)
+        return "is empty";
+    return NULL;
+}
+
+static enum wb_status
+expand_field(void *ctx, struct wb_slice field, bool in_path,
+    struct wb__buf *out, struct wb_err *err)
+{
+    const json_t *value = wb__json_member(ctx, field);
+    const char *wrong = value_wrong(value, in_path);
+    char room[64]; /* a number, true or false; cannot grow */
+    struct wb__buf plain = {.max = 63, .ptr = room, .cap = sizeof(room)};
+
+    if (wrong != NULL)
+        return wb__fail(
+            err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), wrong);
+    if (json_is_string(value)) {
+        encode(out, (struct wb_slice){
+                        json_string_value(value), json_string_length(value)});
+    } else {
+        wb__json_write(&plain, value, 0);
+        encode(out, wb__buf_slice(&plain));
+    }
+    return WB_OK;
+}
+
+enum wb_status
+wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
+    struct wb_err *err)
+{
+    enum wb_status rc = walk(text, expand_field, payload, out, err);
+
+    if (rc != WB_OK)
+        return rc;
+    if (out->failed == WB_NOMEM)
+        return wb__nomem(err, "url");
+    if (out->failed != WB_OK)
+        return wb__fail(
+            err, WB_INVALID, 0, "the url is longer than %d bytes", WB__URL_MAX);
+    return wb__target_check(wb__buf_slice(out), err);
+}
