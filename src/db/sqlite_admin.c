@@ -103,12 +103,12 @@ wb__sqlite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
     places(s, h);
     rc = wb__sqlite_text(s, "PRAGMA journal_mode", h->journal_mode,
         sizeof(h->journal_mode), err);
-    if (rc == WB_OK && !s->borrowed)
-        rc = wb__sqlite_exec(s, "PRAGMA synchronous=FULL", err);
-    s->relaxed = false;
     if (rc == WB_OK)
         rc = wb__sqlite_text(s, "PRAGMA synchronous", text, sizeof(text), err);
-    h->full_sync = rc == WB_OK && (text[0] == '2' || text[0] == '3');
+    /* Inside a transaction it cannot be set; a relaxed one ended here, and the
+     * next durable one sets it first. */
+    h->full_sync =
+        rc == WB_OK && (s->relaxed || text[0] == '2' || text[0] == '3');
     if (rc == WB_OK)
         rc = wb__sqlite_text(s,
             "SELECT value FROM waybill_meta WHERE name = 'version'", text,
