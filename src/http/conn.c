@@ -398,8 +398,8 @@ resume(struct wb__conn *c)
     c->later.len = left.len;
     if (c->phase <= BODY && c->eof)
         close_conn(c); /* what has begun will never be complete */
-    else if (c->phase == IDLE && c->server->stopping)
-        close_conn(c);
+    else if (c->phase == IDLE && (c->server->stopping || c->server->waiting))
+        close_conn(c); /* its place is wanted */
     else if (c->phase != CLOSED && c->later.len < LATER_BYTES)
         read_on(c);
 }

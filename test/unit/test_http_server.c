@@ -1,0 +1,403 @@
+/* test_http_server.c - the server over real sockets on loopback (G-11, G-12,
+ * G-14, C24). Deadlines and limits: test_http_limits.c. */
+#include "http_client.h"
+
+#include "../http_cases.h"
+
+static const struct wb__server_opts usual = {0};
+
+static struct house house; /* one a test */
+
+static void
+begin(struct wb__server_opts opts)
+{
+    CHECK_INT(WB_OK, house_open(&house, opts));
+}
+
+/* ---- answers --------------------------------------------------------------
+ */
+
+static void
+test_http_server__request__answered_and_kept_alive(void **state)
+{
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    for (int i = 0; i < 3; i++) {
+        const char *got;
+
+        client_say(fd, POST "Content-Length: 5\r\n\r\nhello");
+        got = client_read(fd, "POST /in hello");
+        CHECK_HAS("HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+                  "X-Own: yes\r\nContent-Length: 14\r\n\r\nPOST /in hello",
+            got);
+    }
+    (void)close(fd);
+    house_close(&house);
+    CHECK_INT(3, house.calls);
+}
+
+static void
+test_http_server__one_byte_at_a_time__same_request(void **state)
+{
+    static const char text[] = CHUNKED "5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    for (size_t i = 0; i < sizeof(text) - 1; i++)
+        CHECK(client_send(fd, text + i, 1));
+    CHECK_HAS("POST /in hello", client_read(fd, "hello"));
+    (void)close(fd);
+    house_close(&house);
+}
+
+/* G-14 */
+static void
+test_http_server__pipelined__answered_in_order(void **state)
+{
+    static const char *const path[] = {"/later", "/1", "/2", "/later", "/3"};
+    char all[4096] = "", want[4096] = "";
+    const char *got, *at;
+
+    (void)state;
+    begin(usual);
+    for (size_t i = 0; i < WB_COUNT(path); i++) {
+        (void)snprintf(all + strlen(all), sizeof(all) - strlen(all),
+            "PUT %s HTTP/1.1\r\n" HOST "Content-Length: 1\r\n\r\n%zu", path[i],
+            i);
+        (void)snprintf(want + strlen(want), sizeof(want) - strlen(want),
+            "PUT %s %zu|", path[i], i);
+    }
+    at = got = client_once(&house, all, strlen(all));
+    for (char *w = strtok(want, "|"); w != NULL; w = strtok(NULL, "|")) {
+        at = strstr(at, w);
+        if (at == NULL)
+            fail_msg("%s not in its place in %s", w, got);
+    }
+    CHECK_INT(WB_COUNT(path), count_of(got, "HTTP/1.1 200 OK"));
+    house_close(&house);
+}
+
+static void
+test_http_server__flood_of_requests_unread__bounded_and_all_answered(
+    void **state)
+{
+    enum {
+        N = 20000
+    };
+    static const char one[] = GET "\r\n";
+    size_t sent = 0, answered = 0;
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    /* write as long as it goes, without reading */
+    while (sent < N * (sizeof(one) - 1)) {
+        size_t at = sent % (sizeof(one) - 1);
+        ssize_t n = send(
+            fd, one + at, sizeof(one) - 1 - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0)
+            break;
+        sent += (size_t)n;
+    }
+    CHECK(client_send(fd, one + sent % (sizeof(one) - 1),
+        sizeof(one) - 1 - sent % (sizeof(one) - 1)));
+    CHECK_INT(0, shutdown(fd, SHUT_WR));
+    for (;;) {
+        const char *got = client_read(fd, NULL);
+
+        if (got[0] == '\0')
+            break;
+        answered += count_of(got, "GET / ");
+    }
+    CHECK_INT(sent / (sizeof(one) - 1) + 1, answered);
+    (void)close(fd);
+    house_close(&house);
+}
+
+static void
+test_http_server__head__length_without_body(void **state)
+{
+    const char *got;
+    static const char text[] = "HEAD /x HTTP/1.1\r\n" HOST "\r\n" GET "\r\n";
+
+    (void)state;
+    begin(usual);
+    got = client_once(&house, text, sizeof(text) - 1);
+    CHECK_HAS("Content-Length: 8\r\n\r\nHTTP/1.1 200 OK", got);
+    CHECK(strstr(got, "HEAD /x") == NULL);
+    house_close(&house);
+}
+
+/* G-14 */
+static void
+test_http_server__expect__answered_before_the_body(void **state)
+{
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    CHECK_TEXT("HTTP/1.1 100 Continue\r\n\r\n", client_read(fd, "\r\n\r\n"));
+    client_say(fd, "hi");
+    CHECK_HAS("POST /in hi", client_read(fd, "hi"));
+    /* no 100 for a body that is here, or is none */
+    client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi");
+    CHECK(strstr(client_read(fd, "/in hi"), "100 Continue") == NULL);
+    client_say(fd, POST "Expect: 100-continue\r\n\r\n");
+    CHECK(strstr(client_read(fd, "/in "), "100 Continue") == NULL);
+    /* nor for one that will be refused */
+    client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 99999999\r\n"
+                        "\r\n");
+    CHECK(strncmp(client_read(fd, NULL), "HTTP/1.1 413 ", 13) == 0);
+    (void)close(fd);
+    house_close(&house);
+}
+
+static void
+test_http_server__http10__closes_unless_asked(void **state)
+{
+    static const char closing[] =
+        "GET /1 HTTP/1.0\r\n\r\nGET /evil HTTP/1.0\r\n"
+        "\r\n";
+    int fd;
+
+    (void)state;
+    begin(usual);
+    CHECK_HAS("Connection: close\r\n",
+        client_once(&house, closing, sizeof(closing) - 1));
+    fd = client_open(&house);
+    client_say(fd, "GET /1 HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+    CHECK_HAS("Connection: keep-alive\r\n", client_read(fd, "GET /1"));
+    client_say(fd, "GET /2 HTTP/1.1\r\nConnection: x, close\r\n" HOST "\r\n");
+    CHECK_HAS("Connection: close\r\n", client_read(fd, NULL));
+    (void)close(fd);
+    house_close(&house);
+    CHECK_INT(3, house.calls);
+}
+
+static void
+test_http_server__drop__closed_without_a_byte(void **state)
+{
+    static const char text[] = "GET /drop HTTP/1.1\r\n" HOST "\r\n";
+
+    (void)state;
+    begin(usual);
+    CHECK_TEXT("", client_once(&house, text, sizeof(text) - 1));
+    house_close(&house);
+}
+
+/* S3 */
+static void
+test_http_server__answer_that_would_split__500_instead(void **state)
+{
+    static const char text[] = "GET /split HTTP/1.1\r\n" HOST "\r\n";
+    const char *got;
+
+    (void)state;
+    begin(usual);
+    got = client_once(&house, text, sizeof(text) - 1);
+    CHECK(strncmp(got, "HTTP/1.1 500 ", 13) == 0);
+    CHECK_INT(1, count_of(got, "HTTP/1.1 "));
+    house_close(&house);
+}
+
+/* ---- refusals -------------------------------------------------------------
+ */
+
+/* G-11, C24: the whole table over the wire. */
+static void
+test_http_server__every_case_of_the_table__status_and_close(void **state)
+{
+    static const struct {
+        const char *name;
+        int verdict;
+        const char *bytes;
+        size_t len;
+    } cases[] = {
+#define CASE(name, verdict, bytes) {#name, verdict, bytes, sizeof(bytes) - 1},
+        HTTP_REQUEST_CASES(CASE)
+#undef CASE
+    };
+
+    (void)state;
+    begin(usual);
+    for (size_t i = 0; i < WB_COUNT(cases); i++) {
+        const char *got = client_once(&house, cases[i].bytes, cases[i].len);
+        char want[32];
+
+        (void)snprintf(want, sizeof(want), "HTTP/1.1 %d ", cases[i].verdict);
+        if (cases[i].verdict < 100 &&
+            count_of(got, "HTTP/1.1 200 ") != (size_t)cases[i].verdict)
+            fail_msg("%s: %s", cases[i].name, got);
+        if (cases[i].verdict >= 100 &&
+            (strstr(got, want) == NULL || strstr(got, "close\r\n") == NULL))
+            fail_msg("%s: %s", cases[i].name, got);
+    }
+    CHECK_INT(0, house.evil);
+    house_close(&house);
+}
+
+/* G-12 */
+static void
+test_http_server__body_past_the_limit__client_reads_413(void **state)
+{
+    static char mass[3 << 20];
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    client_say(fd, POST "Content-Length: 3145728\r\n\r\n");
+    /* The answer is on its way, yet all can be written and it can be read. */
+    CHECK(client_send(fd, mass, sizeof(mass)));
+    CHECK_HAS("HTTP/1.1 413 Content Too Large\r\n", client_read(fd, NULL));
+    (void)close(fd);
+    house_close(&house);
+}
+
+static void
+test_http_server__client_that_never_stops__cut_off(void **state)
+{
+    static char mass[1 << 16];
+    int64_t from = real_ms();
+    int fd, n = 0;
+
+    (void)state;
+    begin((struct wb__server_opts){.linger_ms = 100});
+    fd = client_open(&house);
+    client_say(fd, CHUNKED "fffffff\r\n");
+    while (client_send(fd, mass, sizeof(mass)))
+        n++;
+    CHECK(n < 1000); /* 4 MiB of draining and what sockets hold */
+    CHECK(real_ms() - from < 10000);
+    (void)close(fd);
+    /* and one that stays without a word */
+    fd = client_open(&house);
+    client_say(fd, "?\n");
+    CHECK(client_ended(fd));
+    CHECK(client_send(fd, "x", 1));
+    WAIT_FOR(!client_send(fd, "x", 1));
+    (void)close(fd);
+    house_close(&house);
+}
+
+static void
+test_http_server__endless_head__431(void **state)
+{
+    char line[64];
+    int fd;
+
+    (void)state;
+    begin(usual);
+    fd = client_open(&house);
+    client_say(fd, GET);
+    for (int i = 0; i < 2000; i++) {
+        (void)snprintf(line, sizeof(line), "X-%d: %050d\r\n", i, i);
+        if (!client_send(fd, line, strlen(line)))
+            break;
+    }
+    CHECK_HAS("HTTP/1.1 431 ", client_read(fd, NULL));
+    (void)close(fd);
+    house_close(&house);
+}
+
+/* ---- addresses ------------------------------------------------------------
+ */
+
+static void
+test_http_server__address__as_written(void **state)
+{
+    static const struct {
+        const char *listen, *address;
+        enum wb_status status;
+    } rows[] = {
+        {"127.0.0.1:0", "127.0.0.1:", WB_OK},
+        {"localhost:0", "127.0.0.1:", WB_OK},
+        {":0", "0.0.0.0:", WB_OK},
+        {"[::1]:0", "[::1]:", WB_OK},
+        {"::1:0", NULL, WB_INVALID},
+        {"127.0.0.1", NULL, WB_INVALID},
+        {"127.0.0.1:", NULL, WB_INVALID},
+        {"127.0.0.1:x", NULL, WB_INVALID},
+        {"127.0.0.1:65536", NULL, WB_INVALID},
+        {"", NULL, WB_INVALID},
+        {"192.0.2.1:0", NULL, WB_UNAVAILABLE},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(rows); i++) {
+        uv_loop_t loop;
+        struct wb__server *server = NULL;
+        struct wb_err err = {0};
+        struct wb__server_opts opts = {.env = ENV,
+            .loop = &loop,
+            .listen = wb_slice(rows[i].listen),
+            .handle = house_handle};
+        enum wb_status status;
+
+        CHECK_INT(0, uv_loop_init(&loop));
+        status = wb__server_open(&server, &opts, &err);
+        if (status != rows[i].status &&
+            !(rows[i].listen[0] == '[' && status == WB_UNAVAILABLE))
+            fail_msg("%s: %s", rows[i].listen, err.msg);
+        if (status == WB_OK)
+            CHECK(strncmp(wb__server_address(server), rows[i].address,
+                      strlen(rows[i].address)) == 0);
+        wb__server_close(server);
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        CHECK_INT(0, uv_loop_close(&loop));
+    }
+}
+
+static void
+test_http_server__address_in_use__unavailable_and_named(void **state)
+{
+    struct wb_err err = {0};
+    struct wb__server *server = NULL;
+    uv_loop_t loop;
+    char at[32];
+    struct wb__server_opts opts = {
+        .env = ENV, .loop = &loop, .handle = house_handle};
+
+    (void)state;
+    begin(usual);
+    (void)snprintf(at, sizeof(at), "127.0.0.1:%d", house.port);
+    opts.listen = wb_slice(at);
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_STATUS(UNAVAILABLE, wb__server_open(&server, &opts, &err));
+    CHECK_HAS(at, err.msg);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(0, uv_loop_close(&loop));
+    house_close(&house);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_http_server__request__answered_and_kept_alive),
+        RUN(test_http_server__one_byte_at_a_time__same_request),
+        RUN(test_http_server__pipelined__answered_in_order),
+        RUN(test_http_server__flood_of_requests_unread__bounded_and_all_answered),
+        RUN(test_http_server__head__length_without_body),
+        RUN(test_http_server__expect__answered_before_the_body),
+        RUN(test_http_server__http10__closes_unless_asked),
+        RUN(test_http_server__drop__closed_without_a_byte),
+        RUN(test_http_server__answer_that_would_split__500_instead),
+        RUN(test_http_server__every_case_of_the_table__status_and_close),
+        RUN(test_http_server__body_past_the_limit__client_reads_413),
+        RUN(test_http_server__client_that_never_stops__cut_off),
+        RUN(test_http_server__endless_head__431),
+        RUN(test_http_server__address__as_written),
+        RUN(test_http_server__address_in_use__unavailable_and_named),
+    };
+    return RUN_ALL(tests);
+}
