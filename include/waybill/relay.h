@@ -128,6 +128,12 @@ WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
 /* End run, or a drain, early. Threads: any; safe in a signal handler. */
 void wb_relay_stop(struct wb_relay *relay);
 
+/* What the last drain of the database at url did, as one line of JSON (fields
+ * of wb_report, and at_ms). It is kept beside the file, so that it can be read
+ * when the database cannot. NOTFOUND if there was none; TOOBIG. */
+WB_MUST_USE enum wb_status wb_relay_last(
+    const char *url, char *out, size_t size, struct wb_err *err);
+
 #ifdef __cplusplus
 }
 #endif

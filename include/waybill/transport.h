@@ -28,6 +28,7 @@ struct wb_request {
     struct wb_slice content_type; /* empty: application/json */
     struct wb_slice headers;      /* lines "Name: value\n", checked; or empty */
     struct wb_slice body;
+    struct wb_slice ids;          /* batch: "id,id,..." of its messages */
 };
 
 /* What became of it. Slices are borrowed for the length of the done() call. */

@@ -1,0 +1,469 @@
+/* drain.c - the loop around the pump: one bounded pass, or a worker.
+ *
+ * (1) One drain of a database at a time, or as many as it was told. One that
+ *     finds no place leaves a flag; whoever holds a place looks again after it
+ *     has given it up, so that no message is stranded.
+ * (2) A worker sleeps until a due time, the end of a breaker or of half a
+ *     lease, a commit of another process (the log file changes), or LONGEST_MS
+ *     have gone by, whichever is first.
+ * (3) Nothing returns while a request is in flight. */
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "outbox/box.h"
+#include "relay/relay.h"
+
+enum {
+    LONGEST_MS = 30000,
+    LEASE_MS = 60000,
+    READY_US = 5000000
+};
+
+struct wb__driver {
+    uv_loop_t own;
+    uv_async_t stop;
+    uv_timer_t timer;
+    uv_fs_event_t watch;
+    atomic_bool stopped;
+    int open; /* handles not closed yet */
+};
+
+/* ---- handles ----------------------------------------------------------------
+ */
+
+/* To wake the loop is all that is asked of them. */
+static void
+on_stop(uv_async_t *handle)
+{
+    (void)handle;
+}
+
+static void
+on_timer(uv_timer_t *handle)
+{
+    (void)handle;
+}
+
+static void
+on_change(uv_fs_event_t *handle, const char *name, int events, int status)
+{
+    struct wb_relay *relay = handle->data;
+
+    (void)name;
+    (void)events;
+    (void)status;
+    relay->look = true;
+    relay->kinds_stale = true;
+}
+
+static void
+on_close(uv_handle_t *handle)
+{
+    struct wb_relay *relay = handle->data;
+
+    relay->driver->open--;
+}
+
+static void
+handle_own(struct wb_relay *relay, uv_handle_t *handle)
+{
+    handle->data = relay;
+    relay->driver->open++;
+}
+
+static enum wb_status
+driver_open(struct wb_relay *relay, struct wb_err *err)
+{
+    struct wb__driver *d = wb__alloc(relay->env, sizeof(*d));
+
+    if (d == NULL)
+        return wb__nomem(err, "relay");
+    relay->driver = d;
+    if (relay->loop == NULL) {
+        if (uv_loop_init(&d->own) != 0)
+            return wb__fail(
+                err, WB_UNAVAILABLE, 0, "relay: no event loop to be had");
+        relay->loop = &d->own;
+        relay->own_loop = true;
+    }
+    if (uv_async_init(relay->loop, &d->stop, on_stop) != 0)
+        return wb__fail(err, WB_UNAVAILABLE, 0, "relay: no event to be had");
+    handle_own(relay, (uv_handle_t *)&d->stop);
+    (void)uv_timer_init(relay->loop, &d->timer);
+    handle_own(relay, (uv_handle_t *)&d->timer);
+    (void)uv_fs_event_init(relay->loop, &d->watch);
+    handle_own(relay, (uv_handle_t *)&d->watch);
+    return WB_OK;
+}
+
+static void
+driver_close(struct wb_relay *relay)
+{
+    struct wb__driver *d = relay->driver;
+
+    if (d == NULL)
+        return;
+    if (d->open > 0) {
+        uv_close((uv_handle_t *)&d->stop, on_close);
+        uv_close((uv_handle_t *)&d->timer, on_close);
+        uv_close((uv_handle_t *)&d->watch, on_close);
+    }
+    while (d->open > 0)
+        (void)uv_run(relay->loop, UV_RUN_ONCE);
+    if (relay->own_loop)
+        WB_ASSERT(uv_loop_close(&d->own) == 0);
+    wb__free(relay->env, d);
+}
+
+/* ---- the relay --------------------------------------------------------------
+ */
+
+static int64_t
+lease_of(const struct wb_relay_opts *opts)
+{
+    int64_t lease = opts->lease_ms > 0 ? opts->lease_ms : LEASE_MS;
+
+    for (size_t i = 0; i < opts->n_routes && opts->lease_ms <= 0; i++)
+        if (opts->routes[i].timeout_ms > lease / 2)
+            lease = opts->routes[i].timeout_ms * 2;
+    return lease;
+}
+
+void
+wb_relay_free(struct wb_relay *relay)
+{
+    if (relay == NULL)
+        return;
+    WB_ASSERT(relay->in_flight == 0);
+    driver_close(relay);
+    wb__arena_clear(&relay->kinds);
+    wb__arena_clear(&relay->errors);
+    wb__tally_clear(&relay->tally);
+    wb__free(relay->env, relay->live);
+    wb__free(relay->env, relay->source);
+    wb__free(relay->env, relay->finish);
+    wb__free(relay->env, relay);
+}
+
+enum wb_status
+wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
+    const struct wb_relay_opts *opts, struct wb_err *err)
+{
+    const struct wb_env *env = opts->env == NULL ? wb_env_system() : opts->env;
+    struct wb_relay *relay = wb__alloc(env, sizeof(*relay));
+    enum wb_status rc;
+
+    if (relay == NULL)
+        return wb__nomem(err, "relay");
+    relay->env = env;
+    relay->box = box;
+    relay->opts = *opts;
+    relay->opts.lease_ms = lease_of(opts);
+    relay->loop = opts->loop;
+    relay->kinds.env = relay->errors.env = relay->tally.names.env = env;
+    rc = wb__routes_set(relay, err);
+    if (rc == WB_OK)
+        rc = driver_open(relay, err);
+    if (rc == WB_OK)
+        *out = relay;
+    else
+        wb_relay_free(relay);
+    return rc;
+}
+
+void
+wb_relay_stop(struct wb_relay *relay)
+{
+    atomic_store(&relay->driver->stopped, true);
+    (void)uv_async_send(&relay->driver->stop);
+}
+
+/* ---- one pass --------------------------------------------------------------
+ */
+
+struct pass {
+    struct wb_relay *relay;
+    const struct wb_drain *drain;
+    bool worker;
+    int64_t start_us, end_us; /* end_us: claim no more after it; 0: never */
+    int64_t shown_us, ready_us;
+    bool ready;
+};
+
+static int64_t
+mono_us(const struct wb_relay *relay)
+{
+    return relay->env->mono_us(relay->env->ctx);
+}
+
+static bool
+is_stopped(const struct wb_relay *relay)
+{
+    return atomic_load(&relay->driver->stopped);
+}
+
+static bool
+is_ready(struct wb_relay *relay)
+{
+    return relay->opts.ready == NULL ||
+           relay->opts.ready(relay->opts.ctx, NULL);
+}
+
+static void
+pass_begin(struct pass *p)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t now_ms = wb__box_now(relay->box);
+
+    relay->due_by_ms = p->worker ? 0 : now_ms;
+    relay->not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
+    relay->most_in_flight = p->drain->concurrency;
+    relay->kinds_stale = relay->look = true;
+    relay->next_due_ms = 0;
+}
+
+/* Decide, before a turn, whether it may claim. */
+static void
+pass_look(struct pass *p)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t now_us = mono_us(relay);
+
+    if (p->worker && now_us >= p->ready_us) {
+        p->ready = is_ready(relay);
+        p->ready_us = now_us + READY_US;
+        relay->look = true;
+    }
+    if (relay->next_due_ms != 0 &&
+        wb__box_now(relay->box) >= relay->next_due_ms)
+        relay->look = true;
+    relay->stopping = is_stopped(relay) || !p->ready ||
+                      (p->end_us != 0 && now_us >= p->end_us);
+    if (p->drain->progress != NULL && now_us - p->shown_us >= 100000) {
+        p->shown_us = now_us;
+        p->drain->progress(p->drain->ctx, &relay->report);
+    }
+}
+
+static bool
+pass_over(const struct pass *p, int64_t wait_us)
+{
+    const struct wb_relay *relay = p->relay;
+
+    if (relay->in_flight > 0 || relay->n_finish > 0)
+        return false;
+    if (p->worker)
+        return is_stopped(relay) || (p->end_us != 0 && relay->stopping) ||
+               relay->left == 0;
+    return relay->stopping || relay->left == 0 || relay->n_sources == 0 ||
+           (!relay->look && wait_us == 0);
+}
+
+/* How long the loop may sleep at most. */
+static int64_t
+sleep_ms(const struct pass *p, int64_t wait_us)
+{
+    const struct wb_relay *relay = p->relay;
+    int64_t now_us = mono_us(relay), ms = LONGEST_MS, until;
+
+    if (wait_us != 0 && (wait_us - now_us) / 1000 + 1 < ms)
+        ms = (wait_us - now_us) / 1000 + 1;
+    if (p->end_us != 0 && (p->end_us - now_us) / 1000 + 1 < ms &&
+        !relay->stopping)
+        ms = (p->end_us - now_us) / 1000 + 1;
+    until = relay->next_due_ms - wb__box_now(relay->box);
+    if (p->worker && relay->next_due_ms != 0 && !relay->stopping && until < ms)
+        ms = until;
+    if (p->worker && !p->ready && READY_US / 1000 < ms)
+        ms = READY_US / 1000;
+    return ms > 0 ? ms : 1;
+}
+
+/* Sleep until something happens. What the loop has ready is all handled before
+ * the next turn, so that it is finished in one commit. */
+static void
+pass_wait(struct pass *p, int64_t wait_us)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t ms = sleep_ms(p, wait_us);
+
+    uv_update_time(relay->loop);
+    (void)uv_timer_start(&relay->driver->timer, on_timer, (uint64_t)ms, 0);
+    (void)uv_run(relay->loop, UV_RUN_ONCE);
+    (void)uv_timer_stop(&relay->driver->timer);
+    if (ms == LONGEST_MS && relay->n_finish == 0)
+        relay->look = relay->kinds_stale = true; /* in case a wake was lost */
+}
+
+/* The database failed: what is in flight must end before anything is freed;
+ * its leases run out. */
+static void
+pass_abort(struct pass *p)
+{
+    p->relay->stopping = true;
+    while (p->relay->in_flight > 0)
+        pass_wait(p, 0);
+    p->relay->n_finish = 0;
+    wb__arena_clear(&p->relay->errors);
+}
+
+/* Would another turn find nothing to do? */
+static bool
+must_wait(const struct wb_relay *relay, int64_t wait_us)
+{
+    return relay->n_finish == 0 &&
+           (relay->in_flight > 0 || !relay->look || wait_us != 0 ||
+               relay->stopping || relay->n_sources == 0);
+}
+
+static enum wb_status
+pass_run(struct pass *p, struct wb_err *err)
+{
+    int64_t wait_us = 0;
+    enum wb_status rc;
+
+    pass_begin(p);
+    while (true) {
+        pass_look(p);
+        rc = wb__pump_turn(p->relay, p->drain->kind, &wait_us, err);
+        if (rc == WB_BUSY && p->worker) {
+            pass_wait(p, mono_us(p->relay) + 100000); /* nothing changed */
+            continue;
+        }
+        if (rc != WB_OK)
+            break;
+        if (pass_over(p, wait_us))
+            return WB_OK;
+        if (must_wait(p->relay, wait_us))
+            pass_wait(p, wait_us);
+    }
+    pass_abort(p);
+    return rc;
+}
+
+/* ---- drain, run ------------------------------------------------------------
+ */
+
+static int
+take_place(struct wb_relay *relay, uint32_t places)
+{
+    int n = places < 1                 ? 1
+            : places > WB__DRAIN_SLOTS ? WB__DRAIN_SLOTS
+                                       : (int)places;
+
+    for (int turn = 0; turn < 2; turn++) {
+        for (int slot = 0; slot < n; slot++)
+            if (wb__db_drain_try(relay->box->db, slot))
+                return slot;
+        /* Whoever held it may have looked at the flag before it was set. */
+        wb__db_drain_flag_set(relay->box->db, true);
+    }
+    return -1;
+}
+
+static void
+report_begin(struct wb_relay *relay, const struct wb_drain *drain)
+{
+    relay->report = (struct wb_report){.why = WB_DRAIN_EMPTY};
+    wb__tally_clear(&relay->tally);
+    relay->left = drain->max > 0 ? drain->max : UINT64_MAX;
+}
+
+static bool
+has_route(struct wb_relay *relay, struct wb_slice only)
+{
+    return only.len > 0 ? wb__route_of(relay, only) != NULL : relay->n_live > 0;
+}
+
+static struct pass
+pass_of(struct wb_relay *relay, const struct wb_drain *drain, bool worker)
+{
+    struct pass p = {.relay = relay, .drain = drain, .worker = worker};
+
+    p.ready = true;
+    p.start_us = mono_us(relay);
+    if (drain->for_ms > 0)
+        p.end_us = wb__sat_add(p.start_us, drain->for_ms * 1000);
+    return p;
+}
+
+static enum wb_status
+drain_passes(struct pass *p, int slot, struct wb_err *err)
+{
+    struct wb_relay *relay = p->relay;
+    struct wb__db *db = relay->box->db;
+    enum wb_status rc;
+
+    do {
+        wb__db_drain_flag_set(db, false);
+        rc = pass_run(p, err);
+        wb__db_drain_free(db, slot);
+    } while (rc == WB_OK && !relay->stopping && relay->left > 0 &&
+             wb__db_drain_flag(db) && wb__db_drain_try(db, slot));
+    if (relay->none == WB_NONE_BREAKER_OPEN)
+        relay->report.why = WB_DRAIN_BREAKER_OPEN;
+    return rc;
+}
+
+enum wb_status
+wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
+    struct wb_report *report, struct wb_err *err)
+{
+    struct pass p = pass_of(relay, drain, false);
+    enum wb_status rc;
+    int slot;
+
+    report_begin(relay, drain);
+    *report = relay->report;
+    report->why = WB_DRAIN_NOT_READY;
+    if (!has_route(relay, drain->kind) || !is_ready(relay))
+        return WB_OK;
+    slot = take_place(relay, drain->concurrency);
+    report->why = WB_DRAIN_BUSY;
+    if (slot < 0)
+        return WB_OK;
+    relay->none = WB_NONE_EMPTY;
+    rc = drain_passes(&p, slot, err);
+    if (rc == WB_OK)
+        rc = wb__report_end(relay, (mono_us(relay) - p.start_us) / 1000, err);
+    *report = relay->report;
+    return rc;
+}
+
+static void
+watch(struct wb_relay *relay)
+{
+    const char *path = wb__db_watch_path(relay->box->db);
+
+    /* Without it the worker looks every LONGEST_MS. */
+    if (path != NULL)
+        (void)uv_fs_event_start(&relay->driver->watch, on_change, path, 0);
+}
+
+enum wb_status
+wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
+    struct wb_report *report, struct wb_err *err)
+{
+    struct pass p = pass_of(relay, drain, true);
+    enum wb_status rc, end_rc;
+    int slot;
+
+    report_begin(relay, drain);
+    *report = relay->report;
+    if (!has_route(relay, drain->kind))
+        return wb__fail(err, WB_UNAVAILABLE, 0,
+            "no route is configured; there is nothing to work on");
+    slot = take_place(relay, drain->concurrency);
+    if (slot < 0)
+        return wb__fail(err, WB_BUSY, 0,
+            "another worker or drain has this database; stop it, or give "
+            "--concurrency");
+    watch(relay);
+    rc = pass_run(&p, err);
+    (void)uv_fs_event_stop(&relay->driver->watch);
+    wb__db_drain_free(relay->box->db, slot);
+    end_rc = wb__report_end(
+        relay, (mono_us(relay) - p.start_us) / 1000, rc == WB_OK ? err : NULL);
+    *report = relay->report;
+    return rc != WB_OK ? rc : end_rc;
+}

@@ -1,0 +1,227 @@
+/* pump.c - one turn of the relay: what ended is finished and what there is
+ * room for is claimed, in one commit.
+ *
+ * (1) A worker claims no more than it can send at once, and extends claims at
+ *     half their lease: what it holds never outlives its lease.
+ * (2) In a pass only what was due at its start is claimed, and what is retried
+ *     is due after its start: each message is attempted at most once. */
+#include "outbox/box.h"
+#include "relay/relay.h"
+
+/* ---- finishes --------------------------------------------------------------
+ */
+
+static bool
+finish_room(struct wb_relay *relay)
+{
+    size_t cap = relay->finish_cap == 0 ? 64 : 2 * relay->finish_cap;
+    struct wb_finish *grown;
+
+    if (relay->n_finish < relay->finish_cap)
+        return true;
+    grown = relay->env->resize(
+        relay->env->ctx, relay->finish, cap * sizeof(*grown));
+    if (grown == NULL)
+        return false;
+    relay->finish = grown;
+    relay->finish_cap = cap;
+    return true;
+}
+
+enum wb_status
+wb__pump_end(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *message, const struct wb_result *result)
+{
+    struct wb_slice error = result->error;
+    struct wb_finish *f;
+
+    if (!finish_room(relay))
+        return WB_NOMEM;
+    f = &relay->finish[relay->n_finish];
+    *f = (struct wb_finish){.id = message->id,
+        .token = message->token,
+        .seq = message->seq,
+        .end = result->outcome == WB_DELIVERED ? WB_CONFIRM : WB_FAIL,
+        .forget = true,
+        .outcome = result->outcome,
+        .retry_after_ms = result->retry_after_ms,
+        .not_before_ms = relay->not_before_ms,
+        .retry = route->retry,
+        .breaker = route->breaker};
+    if (error.len > 16384)
+        error.len = 16384; /* more than is ever kept of it */
+    if (!wb__arena_dup(&relay->errors, error, &f->error))
+        return WB_NOMEM;
+    relay->n_finish++;
+    return WB_OK;
+}
+
+static void
+count_finish(struct wb_report *r, const struct wb_finish *f)
+{
+    if (f->status == WB_NOTFOUND)
+        return; /* vanished meanwhile: moves no counter */
+    r->attempted++;
+    if (f->status != WB_OK)
+        r->fenced++;
+    else if (f->end == WB_CONFIRM)
+        r->confirmed++;
+    else if (f->end == WB_RELEASE)
+        r->released++;
+    else if (f->state == WB_STATE_PENDING)
+        r->retried++;
+    else if (f->outcome == WB_REJECTED)
+        r->rejected++;
+    else
+        r->abandoned++;
+}
+
+static void
+finishes_done(struct wb_relay *relay)
+{
+    for (size_t i = 0; i < relay->n_finish; i++)
+        count_finish(&relay->report, &relay->finish[i]);
+    relay->n_finish = 0;
+    wb__arena_clear(&relay->errors);
+}
+
+/* ---- leases ----------------------------------------------------------------
+ */
+
+static int64_t
+half_lease_us(const struct wb_relay *relay)
+{
+    return relay->opts.lease_ms * 500;
+}
+
+/* Extend the claims of one flight. One that was lost is told by its finish. */
+static enum wb_status
+extend(struct wb_relay *relay, struct wb__flight *flight, struct wb_err *err)
+{
+    struct wb_finish claims[64];
+
+    WB_ASSERT(flight->n <= WB_COUNT(claims));
+    for (size_t i = 0; i < flight->n; i++)
+        claims[i] = (struct wb_finish){.id = flight->item[i].message->id,
+            .token = flight->item[i].message->token,
+            .seq = flight->item[i].message->seq};
+    return wb_outbox_extend(
+        relay->box, claims, flight->n, relay->opts.lease_ms, err);
+}
+
+static enum wb_status
+extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
+{
+    int64_t now_us = relay->env->mono_us(relay->env->ctx);
+
+    for (struct wb__flight *f = relay->flights; f != NULL; f = f->next) {
+        if (f->extend_us <= now_us) {
+            enum wb_status rc = extend(relay, f, err);
+
+            if (rc != WB_OK && rc != WB_BUSY)
+                return rc;
+            f->extend_us = now_us + half_lease_us(relay);
+        }
+        if (*wait_us == 0 || f->extend_us < *wait_us)
+            *wait_us = f->extend_us;
+    }
+    return WB_OK;
+}
+
+/* ---- claim ----------------------------------------------------------------
+ */
+
+static uint32_t
+batch_most(const struct wb_relay *relay)
+{
+    uint32_t most = 1;
+
+    for (size_t i = 0; i < relay->n_live; i++)
+        if (relay->live[i].route->batch > most)
+            most = relay->live[i].route->batch;
+    return most;
+}
+
+static uint32_t
+claim_most(struct wb_relay *relay, int64_t *wait_us)
+{
+    uint64_t most = wb__slots_set(relay, wait_us), room;
+
+    if (relay->stopping || relay->n_sources == 0 ||
+        (!relay->look && relay->n_finish == 0))
+        return 0;
+    if (most > relay->left)
+        most = relay->left;
+    if (most > WB_CLAIM_MAX)
+        most = WB_CLAIM_MAX;
+    if (relay->most_in_flight == 0)
+        return (uint32_t)most;
+    room = relay->most_in_flight > relay->in_flight
+               ? relay->most_in_flight - relay->in_flight
+               : 0;
+    room *= batch_most(relay);
+    return (uint32_t)(most < room ? most : room);
+}
+
+static void
+note_claim(struct wb_relay *relay, const struct wb_batch *batch, bool held_back)
+{
+    relay->report.ended += batch->ended;
+    relay->next_due_ms = batch->next_due_ms;
+    relay->none = batch->reason;
+    relay->left -= batch->len;
+    /* What a rate holds back was not asked for. */
+    relay->look = batch->len > 0 || batch->ended > 0 || held_back;
+}
+
+static enum wb_status
+turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
+    struct wb_batch *batch, struct wb_err *err)
+{
+    struct wb_claim claim = {.sources = relay->source,
+        .n_sources = relay->n_sources,
+        .max = most,
+        .lease_ms = relay->opts.lease_ms,
+        .due_by_ms = relay->due_by_ms};
+    enum wb_status rc;
+
+    if (relay->n_finish == 0 && most == 0)
+        return WB_OK;
+    if (relay->n_finish > 0)
+        rc = wb_outbox_finish(relay->box, relay->finish, relay->n_finish,
+            most > 0 ? &claim : NULL, batch, err);
+    else
+        rc = wb_outbox_claim(relay->box, &claim, batch, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    finishes_done(relay);
+    if (most > 0)
+        note_claim(relay, batch, held_back);
+    return WB_OK;
+}
+
+enum wb_status
+wb__pump_turn(struct wb_relay *relay, struct wb_slice only, int64_t *wait_us,
+    struct wb_err *err)
+{
+    struct wb__load *load = wb__alloc(relay->env, sizeof(*load));
+    enum wb_status rc = WB_OK;
+    uint32_t most;
+
+    if (load == NULL)
+        return wb__nomem(err, "relay");
+    load->refs = 1;
+    if (relay->kinds_stale)
+        rc = wb__sources_set(relay, only, err);
+    relay->kinds_stale = rc != WB_OK;
+    if (rc == WB_OK) {
+        most = claim_most(relay, wait_us);
+        rc = turn_commit(relay, most, *wait_us != 0, &load->batch, err);
+    }
+    if (rc != WB_OK) {
+        wb__free(relay->env, load);
+        return rc;
+    }
+    rc = wb__flights_start(relay, load, err);
+    return rc != WB_OK ? rc : extend_due(relay, wait_us, err);
+}

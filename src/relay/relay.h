@@ -1,0 +1,144 @@
+/* relay.h - the relay inside.
+ *
+ *     turn: finish what ended + claim for free slots, one commit
+ *        -> flights: build the request, group a batch, send
+ *        -> transport -> done: judge, a finish for the next turn
+ *
+ * pump.c and flight.c know no event loop: whatever calls done() in between
+ * turns drives them, so that a simulation runs the same code. drain.c is the
+ * loop. */
+#ifndef WB_SRC_RELAY_RELAY_H
+#define WB_SRC_RELAY_RELAY_H
+
+#include "base/base.h"
+#include "waybill/relay.h"
+
+struct wb_tally {
+    struct wb__arena names;
+    struct wb_count *count; /* in order of name */
+    size_t n, cap;
+};
+void wb__tally_clear(struct wb_tally *tally);
+
+/* A route as it runs. */
+struct wb__live {
+    const struct wb_route *route;
+    uint32_t in_flight; /* requests */
+    uint32_t slots;     /* messages the coming claim may take */
+    int64_t next_us;    /* rate: no request before this */
+};
+
+/* A claim's rows, kept while any of them is in flight. */
+struct wb__load {
+    struct wb_batch batch;
+    size_t refs;
+};
+
+/* One request under way: one message, or several. */
+struct wb__flight {
+    struct wb__flight *next, **link; /* list of those in flight */
+    struct wb_relay *relay;
+    struct wb__live *live;
+    struct wb__load *load;
+    struct wb__item *item;
+    size_t n;
+    struct wb_request request;
+    struct wb__buf body; /* of a batch */
+    struct wb__buf ids;
+    int64_t extend_us; /* extend the claims from then on */
+};
+struct wb__item {
+    const struct wb_claimed *message;
+    struct wb_request request; /* as the build hook left it */
+    void *token;               /* the hook's */
+};
+
+struct wb_relay {
+    const struct wb_env *env;
+    struct wb_outbox *box;
+    struct wb_relay_opts opts;
+    struct uv_loop_s *loop;
+    bool own_loop;
+    struct wb__live *live;
+    size_t n_live;
+
+    struct wb_source *source; /* kinds that have a route, this pass */
+    size_t n_sources, source_cap;
+    struct wb__arena kinds; /* their names */
+    bool kinds_stale;
+
+    struct wb__flight *flights;
+    size_t in_flight;         /* requests */
+    struct wb_finish *finish; /* ended since the last turn */
+    size_t n_finish, finish_cap;
+    struct wb__arena errors; /* texts of finish[] */
+
+    struct wb_report report;
+    struct wb_tally tally;
+    uint64_t left;         /* messages that may still be attempted */
+    int64_t due_by_ms;     /* of this pass; 0: now */
+    int64_t not_before_ms; /* of what is retried in it */
+    uint32_t most_in_flight;
+    bool stopping; /* claim no more */
+    bool look;     /* a claim may find something */
+    int64_t next_due_ms;
+    enum wb_none none;
+
+    struct wb__driver *driver; /* drain.c */
+};
+
+/* ---- route.c ---------------------------------------------------------------
+ */
+
+WB_MUST_USE enum wb_status wb__routes_set(
+    struct wb_relay *relay, struct wb_err *err);
+struct wb__live *wb__route_of(struct wb_relay *relay, struct wb_slice kind);
+/* The sources of the kinds that wait and have a route. */
+WB_MUST_USE enum wb_status wb__sources_set(
+    struct wb_relay *relay, struct wb_slice only, struct wb_err *err);
+/* How many messages each route may take now; returns the sum. *wait_us: when
+ * one that is held back by its rate may go on, or 0. */
+void wb__rate_sent(struct wb__live *live, int64_t now_us);
+uint32_t wb__slots_set(struct wb_relay *relay, int64_t *wait_us);
+
+/* ---- flight.c ---------------------------------------------------------------
+ */
+
+/* Send all messages of a load; consumes its first reference. */
+WB_MUST_USE enum wb_status wb__flights_start(
+    struct wb_relay *relay, struct wb__load *load, struct wb_err *err);
+void wb__flight_free(struct wb__flight *flight);
+
+/* ---- batch.c ----------------------------------------------------------------
+ */
+
+/* May the message go into a batch: is its body JSON? */
+WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
+/* Make the flight's request out of its items. */
+WB_MUST_USE enum wb_status wb__batch_encode(
+    struct wb__flight *flight, struct wb_err *err);
+/* What the reply says of each item: calls each(ctx, i, result) for all. */
+void wb__batch_results(const struct wb__flight *flight,
+    const struct wb_result *result,
+    void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
+
+/* ---- pump.c -----------------------------------------------------------------
+ */
+
+/* Note the end of one message; *result is copied. */
+WB_MUST_USE enum wb_status wb__pump_end(struct wb_relay *relay,
+    const struct wb_route *route, const struct wb_claimed *message,
+    const struct wb_result *result);
+/* Finish what has ended, claim what there is room for, send it. *wait_us: the
+ * monotonic time at which a turn has something to do though nothing ended; 0:
+ * never. */
+WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
+    struct wb_slice only, int64_t *wait_us, struct wb_err *err);
+
+/* ---- report.c --------------------------------------------------------------
+ */
+
+WB_MUST_USE enum wb_status wb__report_end(
+    struct wb_relay *relay, int64_t duration_ms, struct wb_err *err);
+
+#endif /* WB_SRC_RELAY_RELAY_H */
