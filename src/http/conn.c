@@ -237,6 +237,7 @@ refuse(struct wb__conn *c, int status, const char *why)
     wb__buf_fmt(&body, "{\"status\":%d,\"title\":\"%s\",\"detail\":\"%s\"}\n",
         status, wb__http_reason(status), why);
     a.body = wb__buf_slice(&body);
+    wb__buf_fini(&c->body); /* others may be short of it */
     send_answer(c, &a, NULL, false);
     wb__buf_fini(&body);
 }

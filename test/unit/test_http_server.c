@@ -14,8 +14,7 @@ begin(struct wb__server_opts opts)
     CHECK_INT(WB_OK, house_open(&house, opts));
 }
 
-/* ---- answers --------------------------------------------------------------
- */
+/* ---- answers ------------------------------------------------------------- */
 
 static void
 test_http_server__request__answered_and_kept_alive(void **state)
@@ -209,8 +208,7 @@ test_http_server__answer_that_would_split__500_instead(void **state)
     house_close(&house);
 }
 
-/* ---- refusals -------------------------------------------------------------
- */
+/* ---- refusals ------------------------------------------------------------ */
 
 /* G-11, C24: the whole table over the wire. */
 static void
@@ -309,8 +307,7 @@ test_http_server__endless_head__431(void **state)
     house_close(&house);
 }
 
-/* ---- addresses ------------------------------------------------------------
- */
+/* ---- addresses ----------------------------------------------------------- */
 
 static void
 test_http_server__address__as_written(void **state)
