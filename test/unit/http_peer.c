@@ -119,6 +119,10 @@ tls_accept(struct peer *p, int fd)
     SSL *tls = SSL_new(ctx);
 
     SSL_CTX_free(ctx);
+    if (p->tls_old) {
+        (void)SSL_set_cipher_list(tls, "ALL:@SECLEVEL=0");
+        (void)SSL_set_max_proto_version(tls, TLS1_1_VERSION);
+    }
     if (SSL_use_certificate_file(tls, p->tls_cert, SSL_FILETYPE_PEM) == 1 &&
         SSL_use_PrivateKey_file(tls, p->tls_key, SSL_FILETYPE_PEM) == 1 &&
         SSL_set_fd(tls, fd) == 1 && SSL_accept(tls) == 1)
@@ -228,8 +232,8 @@ peer_header(struct peer *p, const char *name)
     at = find_header(p, name, 0);
     if (at != NULL) {
         at += strspn(at, " ");
-        (void)snprintf(
-            value, sizeof(value), "%.*s", (int)strcspn(at, "\r"), at);
+        memcpy(value, at, strcspn(at, "\r"));
+        value[strcspn(at, "\r")] = '\0';
     }
     (void)pthread_mutex_unlock(&p->lock);
     return at == NULL ? NULL : value;

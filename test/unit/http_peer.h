@@ -33,6 +33,7 @@ struct peer {
     const char *reply;              /* ["HTTP/1.1 204 No Content\r\n\r\n"] */
     size_t reply_len;               /* [strlen(reply)] */
     const char *tls_cert, *tls_key; /* PEM files: speak TLS */
+    bool tls_old;                   /* 1.1 at most */
 
     int port;
     atomic_int requests, connections;

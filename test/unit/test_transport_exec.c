@@ -1,0 +1,379 @@
+/* test_transport_exec.c - T-5: a command per message; F5, S3, S11. */
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "transport_ground.h"
+
+static uv_loop_t loop;
+static struct wb_transport *command;
+static struct sent sent;
+
+static void
+open_command(const char *const *argv)
+{
+    struct wb_err err = {0};
+
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_OK(wb_exec_new(&command, ENV, &loop, argv, &err), err);
+}
+
+static void
+open_shell(const char *script)
+{
+    const char *argv[] = {"sh", "-c", script, NULL};
+
+    open_command(argv);
+}
+
+static void
+close_command(void)
+{
+    wb_transport_free(command);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(0, uv_loop_close(&loop));
+}
+
+static void
+run_with(const struct wb_request *q)
+{
+    send_and_wait(&loop, command, q, &sent);
+}
+
+/* Run script on some_request(), with a deadline. */
+static void
+run_shell(const char *script, int64_t timeout_ms)
+{
+    struct wb_request q = some_request();
+
+    q.timeout_ms = timeout_ms;
+    open_shell(script);
+    run_with(&q);
+    close_command();
+}
+
+static void
+test_exec__payload_and_environment__reach_the_command(void **state)
+{
+    struct wb_request q = some_request();
+    static const char script[] =
+        "cat; for v in ID KIND KEY ATTEMPT CONTENT_TYPE HEADER_X_TENANT "
+        "HEADER_A_B HEADER_LEFT; do eval \"echo \\\"|\\$WAYBILL_$v\\\"\"; "
+        "done; "
+        "echo \"|$HOME_OF_TEST|$WAYBILL_CONFIG\"";
+
+    (void)state;
+    CHECK_INT(0, setenv("HOME_OF_TEST", "here", 1));
+    CHECK_INT(0, setenv("WAYBILL_CONFIG", "kept", 1));
+    CHECK_INT(0, setenv("WAYBILL_ID", "outer", 1));
+    CHECK_INT(0, setenv("WAYBILL_HEADER_LEFT", "outer", 1));
+    open_shell(script);
+    q.key = wb_slice("my-key");
+    q.attempt = 3;
+    q.headers = wb_slice("X-Tenant: $(touch owned); `x`\na.b: c d\n");
+    run_with(&q);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(0, sent.status);
+    CHECK_TEXT("", sent.error);
+    CHECK_TEXT("{\"n\":1}|0190b5a8-7c1e-7000-8000-000000000001\n|order.paid\n"
+               "|my-key\n|3\n|application/json\n|$(touch owned); `x`\n|c d\n"
+               "|\n|here|kept\n",
+        sent.body);
+    CHECK(access("owned", F_OK) != 0);
+    close_command();
+}
+
+static void
+test_exec__argv__no_shell_between(void **state) /* S11 */
+{
+    const char *argv[] = {"printf", "%s,%s", "$HOME; a b", "", NULL};
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_command(argv);
+    run_with(&q);
+    CHECK_TEXT("$HOME; a b,", sent.body);
+    close_command();
+}
+
+static void
+test_exec__exit_status__decides(void **state)
+{
+    static const struct {
+        int status;
+        enum wb_outcome outcome;
+    } cases[] = {
+        {0, WB_DELIVERED},
+        {1, WB_RETRY},
+        {2, WB_RETRY},
+        {64, WB_RETRY},
+        {65, WB_REJECTED},
+        {74, WB_REJECTED},
+        {75, WB_RETRY},
+        {76, WB_REJECTED},
+        {78, WB_REJECTED},
+        {79, WB_RETRY},
+        {127, WB_RETRY},
+        {255, WB_RETRY},
+    };
+    char script[50];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)snprintf(script, sizeof(script), "exit %d", cases[i].status);
+        run_shell(script, 5000);
+        CHECK_INT(cases[i].outcome, sent.outcome);
+        CHECK_INT(cases[i].status, sent.status);
+        (void)snprintf(
+            script, sizeof(script), "exit status %d", cases[i].status);
+        CHECK_TEXT(i == 0 ? "" : script, sent.error);
+    }
+}
+
+static void
+test_exec__stderr__last_line_is_the_error(void **state)
+{
+    (void)state;
+    run_shell("printf 'first\\nlast \\033[1mline\\n\\n' >&2; exit 65", 5000);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    CHECK_TEXT("last [1mline", sent.error);
+    run_shell("echo noise >&2; exit 0", 5000);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_TEXT("", sent.error);
+}
+
+static void
+test_exec__endless_stderr__last_line_still_found(void **state)
+{
+    (void)state;
+    run_shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done "
+              ">&2; echo the end >&2; exit 1",
+        5000);
+    CHECK_TEXT("the end", sent.error);
+    run_shell("head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1", 5000);
+    CHECK_INT(500, strlen(sent.error));
+}
+
+static void
+test_exec__signal__retry(void **state)
+{
+    (void)state;
+    run_shell("kill -TERM $$", 5000);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_INT(0, sent.status);
+    CHECK_TEXT("transport: died of signal 15", sent.error);
+}
+
+static void
+test_exec__reads_nothing__large_payload_harmless(void **state)
+{
+    struct wb_request q = some_request();
+    char *large = malloc(1 << 20);
+
+    (void)state;
+    memset(large, 'x', 1 << 20);
+    q.body = (struct wb_slice){large, 1 << 20};
+    open_shell("exit 0");
+    run_with(&q);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_command();
+    open_shell("wc -c");
+    run_with(&q);
+    CHECK_TEXT("1048576\n", sent.body);
+    q.body = (struct wb_slice){0};
+    run_with(&q);
+    CHECK_TEXT("0\n", sent.body);
+    close_command();
+    free(large);
+}
+
+static void
+test_exec__writes_a_lot__64_kib_kept(void **state)
+{
+    (void)state;
+    run_shell("head -c 1000000 /dev/zero | tr '\\0' y", 5000);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(65536, sent.body_len);
+}
+
+/* Gone, or a zombie that nobody has waited for yet. */
+static bool
+is_dead(const char *pid)
+{
+    char path[60], line[200] = "";
+    FILE *f;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", atoi(pid));
+    f = fopen(path, "r");
+    if (f == NULL)
+        return true;
+    (void)(fgets(line, sizeof(line), f) != NULL);
+    (void)fclose(f);
+    return line[0] == '\0' || strstr(line, ") Z ") != NULL;
+}
+
+static void
+test_exec__timeout__whole_group_killed_and_unknown(void **state)
+{
+    uint64_t start = uv_hrtime();
+    char *pid;
+
+    (void)state;
+    run_shell("echo so far; sleep 30 & "
+              "sh -c 'echo $$ > child; exec sleep 30'",
+        300);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: killed after 300 ms", sent.error);
+    CHECK_TEXT("so far\n", sent.body);
+    CHECK((uv_hrtime() - start) / 1000000 < 2500);
+    pid = test_read("child", NULL);
+    for (int i = 0; i < 400 && !is_dead(pid); i++)
+        uv_sleep(5);
+    CHECK(is_dead(pid));
+    free(pid);
+}
+
+static void
+test_exec__grandchild_holds_the_pipes__not_waited_for(void **state)
+{
+    uint64_t start = uv_hrtime();
+
+    (void)state;
+    run_shell("echo hi; sleep 4 & exit 0", 10000);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_TEXT("hi\n", sent.body);
+    CHECK((uv_hrtime() - start) / 1000000 < 3000);
+}
+
+static void
+test_exec__no_such_command__retry_and_says_so(void **state)
+{
+    const char *argv[] = {"waybill-no-such-command", NULL};
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_command(argv);
+    run_with(&q);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_TEXT("transport: cannot start the command: no such file or directory",
+        sent.error);
+    close_command();
+}
+
+static void
+test_exec__bad_request__rejected(void **state) /* S3 */
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    open_shell("touch ran");
+    q.headers = wb_slice("A: b\r\n");
+    run_with(&q);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    q.headers = (struct wb_slice){0};
+    q.kind = (struct wb_slice){"a\0b", 3};
+    run_with(&q);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    CHECK(access("ran", F_OK) != 0);
+    close_command();
+}
+
+static void
+test_exec__bad_command__invalid(void **state)
+{
+    static const char *const none[] = {NULL}, *const empty[] = {"", NULL};
+    struct wb_transport *t;
+
+    (void)state;
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_STATUS(INVALID, wb_exec_new(&t, ENV, &loop, none, NULL));
+    CHECK_STATUS(INVALID, wb_exec_new(&t, ENV, &loop, empty, NULL));
+    CHECK_INT(0, uv_loop_close(&loop));
+}
+
+static void
+test_exec__many_at_once__each_told_once(void **state)
+{
+    static struct sent all[20];
+    struct wb_request q = some_request();
+
+    (void)state;
+    memset(all, 0, sizeof(all));
+    open_shell("cat");
+    for (int i = 0; i < 20; i++)
+        command->send(command, &q, sent_done, &all[i]);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    for (int i = 0; i < 20; i++) {
+        CHECK_INT(1, all[i].calls);
+        CHECK_TEXT("{\"n\":1}", all[i].body);
+    }
+    close_command();
+}
+
+static void
+test_exec__freed_in_flight__killed_and_no_done(void **state)
+{
+    struct wb_request q = some_request();
+    uint64_t start = uv_hrtime();
+
+    (void)state;
+    open_shell("exec sleep 30");
+    memset(&sent, 0, sizeof(sent));
+    command->send(command, &q, sent_done, &sent);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    close_command();
+    CHECK_INT(0, sent.calls);
+    CHECK((uv_hrtime() - start) / 1000000 < 3000);
+}
+
+static void
+test_exec__memory_fails__retry_and_no_leak(void **state) /* F4 */
+{
+    static const char *const argv[] = {"true", NULL};
+    struct wb_request q = some_request();
+
+    (void)state;
+    for (long n = 0;; n++) {
+        struct wb_err err = {0};
+
+        CHECK_INT(0, uv_loop_init(&loop));
+        world_fail_at(n);
+        if (wb_exec_new(&command, ENV, &loop, argv, &err) == WB_OK) {
+            run_with(&q);
+            CHECK(
+                sent.outcome == (world.failed == 0 ? WB_DELIVERED : WB_RETRY));
+            wb_transport_free(command);
+        } else {
+            CHECK_INT(WB_NOMEM, err.status);
+        }
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        CHECK_INT(0, uv_loop_close(&loop));
+        if (world.failed == 0)
+            break;
+    }
+    world_fail_at(-1);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_exec__payload_and_environment__reach_the_command),
+        RUN(test_exec__argv__no_shell_between),
+        RUN(test_exec__exit_status__decides),
+        RUN(test_exec__stderr__last_line_is_the_error),
+        RUN(test_exec__endless_stderr__last_line_still_found),
+        RUN(test_exec__signal__retry),
+        RUN(test_exec__reads_nothing__large_payload_harmless),
+        RUN(test_exec__writes_a_lot__64_kib_kept),
+        RUN(test_exec__timeout__whole_group_killed_and_unknown),
+        RUN(test_exec__grandchild_holds_the_pipes__not_waited_for),
+        RUN(test_exec__no_such_command__retry_and_says_so),
+        RUN(test_exec__bad_request__rejected),
+        RUN(test_exec__bad_command__invalid),
+        RUN(test_exec__many_at_once__each_told_once),
+        RUN(test_exec__freed_in_flight__killed_and_no_done),
+        RUN(test_exec__memory_fails__retry_and_no_leak),
+    };
+    return RUN_ALL(tests);
+}
