@@ -86,8 +86,8 @@ struct wb_http_opts {
  *
  * Guarantees  One request a send(): a connection that dies under a reused
  *             request is reported, never tried again. TLS verified. Adds
- *             Idempotency-Key, webhook-id, webhook-timestamp and, with
- *             secrets, webhook-signature. The url and headers are refused
+ *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
+ *             for a batch Waybill-Ids and, with secrets, webhook-signature. The url and headers are refused
  *             here (INVALID), those of a request at send (REJECTED).
  * Takes       opts: copied; secrets are wiped when freed.
  * Gives       *out: freed with wb_transport_free(), before wb_http_close().

@@ -92,7 +92,8 @@ is_reserved(struct wb_slice name)
     for (size_t i = 0; i < WB_COUNT(names); i++)
         if (wb__eq_nocase(name, wb_slice(names[i])))
             return true;
-    return wb__eq_nocase(head, WB_LIT("webhook-"));
+    return wb__eq_nocase(head, WB_LIT("webhook-")) ||
+           wb__eq_nocase(head, WB_LIT("waybill-"));
 }
 
 enum wb_status

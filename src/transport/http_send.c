@@ -77,7 +77,8 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
     line_add(a, WB_LIT("Idempotency-Key"), id);
     line_add(a, WB_LIT("webhook-id"), id);
     line_add(a, WB_LIT("webhook-timestamp"), seconds);
-    line_add(a, WB_LIT("Waybill-Kind"), q->kind);
+    if (q->kind.len > 0)
+        line_add(a, WB_LIT("Waybill-Kind"), q->kind);
     if (q->ids.len > 0)
         line_add(a, WB_LIT("Waybill-Ids"), q->ids);
     if (!lines_sign(a, id, seconds, q->body))
