@@ -113,13 +113,9 @@ bash_values(const struct cli_option *o)
 {
     for (; o != NULL && o->name != NULL; o++) {
         if (o->type == CLI_FILE)
-            printf("    --%s) COMPREPLY=($(compgen -f -- \"$cur\")); "
-                   "return ;;\n",
-                o->name);
+            printf("    --%s) of=(-f) ;;\n", o->name);
         else if (o->type == CLI_STATUS)
-            printf("    --%s) COMPREPLY=($(compgen -W '" STATUSES
-                   "' -- \"$cur\")); return ;;\n",
-                o->name);
+            printf("    --%s) of=(-W '" STATUSES "') ;;\n", o->name);
     }
 }
 
@@ -132,13 +128,14 @@ complete_bash(const struct cli *cli)
            "bash`.\n"
            "_waybill() {\n"
            "  local cur=${COMP_WORDS[COMP_CWORD]} "
-           "prev=${COMP_WORDS[COMP_CWORD-1]} word command= words\n"
+           "prev=${COMP_WORDS[COMP_CWORD-1]} word command='' words of\n"
            "  COMPREPLY=()\n"
            "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
            "    case $word in\n    ");
     for (c = cli->commands; *c != NULL; c++)
         printf("%s%s", c == cli->commands ? "" : "|", (*c)->name);
-    puts(") command=$word; break ;;\n    esac\n  done\n  case $prev in");
+    puts(") command=$word; break ;;\n    esac\n  done\n  of=()\n"
+         "  case $prev in");
     bash_values(cli_globals);
     for (c = cli->commands; *c != NULL; c++)
         bash_values((*c)->options);
@@ -153,7 +150,8 @@ complete_bash(const struct cli *cli)
         printf(" %s", (*c)->name);
     printf("' ;;\n  esac\n  words+='");
     bash_words(cli_globals);
-    puts("'\n  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
+    puts("'\n  [ ${#of[@]} -gt 0 ] || of=(-W \"$words\")\n"
+         "  mapfile -t COMPREPLY < <(compgen \"${of[@]}\" -- \"$cur\")\n"
          "}\ncomplete -o default -F _waybill waybill");
 }
 

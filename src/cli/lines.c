@@ -21,12 +21,12 @@ struct import {
     struct wb_accepted accepted[LINES_MAX];
     uint64_t number[LINES_MAX]; /* of the line, from 1 */
     char key[LINES_MAX][KEY_ROOM];
-    size_t n;         /* messages that wait for a commit */
-    uint64_t lines;   /* seen */
-    uint64_t full_at; /* first line that found no room, or 0 */
-    bool skipping;    /* the rest of a line that is too long */
-    size_t start, len, cap;
-    char buf[];
+    size_t n;          /* messages that wait for a commit */
+    uint64_t lines;    /* seen */
+    uint64_t full_at;  /* first line that found no room, or 0 */
+    bool skipping;     /* the rest of a line that is too long */
+    struct wb__buf in; /* what was read; lines before start are taken */
+    size_t start;
 };
 
 /* ---- commits ------------------------------------------------------------ */
@@ -145,8 +145,8 @@ take_lines(struct import *im)
     const char *from, *end;
 
     while (code == CLI_DONE) {
-        from = im->buf + im->start;
-        end = memchr(from, '\n', im->len - im->start);
+        from = im->in.ptr + im->start;
+        end = memchr(from, '\n', im->in.len - im->start);
         if (end == NULL)
             break;
         im->start += (size_t)(end - from) + 1;
@@ -155,27 +155,42 @@ take_lines(struct import *im)
     return code;
 }
 
+/* The whole buffer is the beginning of one line. */
+static enum cli_exit
+grow(struct import *im)
+{
+    size_t len = im->in.len;
+    struct wb_err err;
+
+    if (im->in.cap > im->max) {
+        reject_long(im, im->lines + 1);
+        im->skipping = true;
+    } else if (wb__buf_room(&im->in, READ_AHEAD) == NULL) {
+        (void)wb__nomem(&err, "a line");
+        return stop_at(im, im->lines + 1, &err);
+    }
+    im->in.len = im->skipping ? 0 : len;
+    return CLI_DONE;
+}
+
 /* Room for the next read. Messages that wait point into the buffer: it moves
  * only when there are none. */
 static enum cli_exit
 make_room(struct import *im)
 {
+    bool full = im->in.len == im->in.cap;
     enum cli_exit code = CLI_DONE;
 
-    if (im->len == im->cap || !wb__readable(STDIN_FILENO))
+    if (full || !wb__readable(STDIN_FILENO))
         code = commit(im);
     if (code != CLI_DONE || im->n > 0)
         return code;
-    im->len -= im->start;
-    memmove(im->buf, im->buf + im->start, im->len);
+    im->in.len -= im->start;
+    memmove(im->in.ptr, im->in.ptr + im->start, im->in.len);
     im->start = 0;
-    if (im->len == im->cap && !im->skipping) {
-        reject_long(im, im->lines + 1);
-        im->skipping = true;
-    }
     if (im->skipping)
-        im->len = 0;
-    return CLI_DONE;
+        im->in.len = 0;
+    return im->in.len == im->in.cap ? grow(im) : CLI_DONE;
 }
 
 static enum cli_exit
@@ -187,16 +202,16 @@ take_all(struct import *im)
     while (code == CLI_DONE && got > 0) {
         code = make_room(im);
         if (code == CLI_DONE)
-            code = cli_read_stdin(
-                im->cli, im->buf + im->len, im->cap - im->len, &got);
-        im->len += code == CLI_DONE ? got : 0;
+            code = cli_read_stdin(im->cli, im->in.ptr + im->in.len,
+                im->in.cap - im->in.len, &got);
+        im->in.len += code == CLI_DONE ? got : 0;
         if (code == CLI_DONE)
             code = take_lines(im);
     }
     /* The last line may have no end. */
-    if (code == CLI_DONE && (im->len > im->start || im->skipping))
-        code = take_line(
-            im, (struct wb_slice){im->buf + im->start, im->len - im->start});
+    if (code == CLI_DONE && (im->in.len > im->start || im->skipping))
+        code = take_line(im,
+            (struct wb_slice){im->in.ptr + im->start, im->in.len - im->start});
     return code == CLI_DONE ? commit(im) : code;
 }
 
@@ -204,23 +219,27 @@ enum cli_exit
 cli_import(struct cli *cli, const struct wb_message *m,
     struct wb_slice key_prefix, struct cli_counts *counts)
 {
-    size_t max = cli_payload_max(cli), cap = max + READ_AHEAD;
-    struct import *im = wb__alloc(cli->env, sizeof(*im) + cap);
-    enum cli_exit code;
+    struct import *im = wb__alloc(cli->env, sizeof(*im));
+    enum cli_exit code = CLI_FAILED;
     struct wb_err err;
 
-    if (im == NULL) {
-        (void)wb__nomem(&err, "the import");
-        return cli_fail(cli, &err);
+    if (im != NULL) {
+        im->cli = cli;
+        im->counts = counts;
+        im->prefix = key_prefix;
+        im->max = cli_payload_max(cli);
+        im->in = (struct wb__buf){.env = cli->env, .max = im->max + READ_AHEAD};
     }
-    im->cli = cli;
-    im->counts = counts;
-    im->prefix = key_prefix;
-    im->max = max;
-    im->cap = cap;
-    for (size_t i = 0; i < LINES_MAX; i++)
-        im->message[i] = *m;
-    code = take_all(im);
+    if (im == NULL || wb__buf_room(&im->in, READ_AHEAD) == NULL) {
+        (void)wb__nomem(&err, "the import");
+        code = cli_fail(cli, &err);
+    } else {
+        im->in.len = 0;
+        for (size_t i = 0; i < LINES_MAX; i++)
+            im->message[i] = *m;
+        code = take_all(im);
+        wb__buf_fini(&im->in);
+    }
     wb__free(cli->env, im);
     return code;
 }
