@@ -5,13 +5,9 @@
  *     3.51.3). So no connection checkpoints by itself (wal_autocheckpoint=0);
  *     one holds the write lock, so that nobody commits, while a second one
  *     runs a passive checkpoint.
- * (2) It runs after a commit that left LONG frames or more in the log, and
+ * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing. */
 #include "db/sqlite.h"
-
-enum {
-    LONG = 1000
-};
 
 int
 wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
@@ -22,8 +18,8 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (strcmp(schema, "main") != 0)
         return SQLITE_OK;
     s->wal_frames = frames;
-    if (frames < s->checkpoint_at - LONG)
-        s->checkpoint_at = LONG; /* the log was started anew */
+    if (frames < s->checkpoint_at - s->wal_long)
+        s->checkpoint_at = s->wal_long; /* the log was started anew */
     /* A caller's connection has no other moment. The commit has happened: a
      * checkpoint that fails must not turn it into an error. */
     if (s->borrowed)
@@ -59,10 +55,10 @@ wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
     enum wb_status rc = WB_OK;
 
     if (s->checkpoint_at == 0)
-        s->checkpoint_at = LONG;
+        s->checkpoint_at = s->wal_long;
     if (s->wal_frames < s->checkpoint_at)
         return WB_OK;
-    s->checkpoint_at = s->wal_frames + LONG;
+    s->checkpoint_at = s->wal_frames + s->wal_long;
     wb__turn_take(&s->turn);
     if (sqlite3_exec(s->handle, "BEGIN IMMEDIATE", NULL, NULL, NULL) ==
         SQLITE_OK) {

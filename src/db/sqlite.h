@@ -31,9 +31,10 @@ struct wb__sqlite {
     struct wb__turn turn;
     sqlite3 *checkpointer; /* opened when first needed */
     int wal_frames;        /* in the log after our last commit */
-    int checkpoint_at;     /* try again once it is this long */
-    char *path;            /* NULL on a VFS of the caller's */
-    char *watch;           /* path of the log */
+    int wal_long;      /* frames that call for a checkpoint; tests lower it */
+    int checkpoint_at; /* try again once it is this long */
+    char *path;        /* NULL on a VFS of the caller's */
+    char *watch;       /* path of the log */
 };
 
 /* Map the handle's last error to a status, with what was being done in the

@@ -8,6 +8,10 @@
 
 #include "db/sqlite.h"
 
+enum {
+    WAL_LONG = 1000
+};
+
 static char *
 path_with(const struct wb_env *env, const char *path, const char *suffix)
 {
@@ -149,6 +153,7 @@ sqlite_new(const struct wb__db_opts *opts)
         return NULL;
     s->db.engine = &wb__sqlite_engine;
     s->db.opts = *opts;
+    s->wal_long = WAL_LONG;
     s->turn.env = opts->env;
     s->turn.lock.fd = -1;
     return s;
