@@ -3,8 +3,8 @@
  * (1) A message is checked before anything is touched.
  * (2) The unique indexes of id and key decide what is a duplicate; only after
  *     one of them has spoken are contents compared.
- * (3) Rows are counted again once a part of the room that was left is used up,
- *     so that several processes together stay within 1 % of max_rows. */
+ * (3) Rows are counted again after every 1/1600 of max_rows, so that up to 16
+ *     handles together stay within 1 % of it, whenever each of them counted. */
 #include <stdio.h>
 
 #include "outbox/box.h"
@@ -100,9 +100,9 @@ check_rows(struct wb_outbox *box, struct wb_err *err)
             "the outbox holds %lld messages, its limit; drain it, or raise "
             "max_rows",
             (long long)rows);
-    box->rows_left = room / 16 > most / 1600 ? room / 16 : most / 1600;
-    if (box->rows_left < 1 || room < box->rows_left)
-        box->rows_left = 1;
+    box->rows_left = most / 1600 > 1 ? most / 1600 : 1;
+    if (room < box->rows_left)
+        box->rows_left = room;
     return WB_OK;
 }
 

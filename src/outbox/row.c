@@ -156,7 +156,11 @@ bool
 wb__content_hash(struct wb_slice kind, struct wb_slice content_type,
     struct wb_slice lane, struct wb_slice payload, uint8_t out[32])
 {
-    const struct wb_slice parts[] = {kind, content_type, lane, payload};
+    /* Left out or written out, the default is the same content. */
+    struct wb_slice type = wb__eq(content_type, WB_LIT("application/json"))
+                               ? (struct wb_slice){0}
+                               : content_type;
+    const struct wb_slice parts[] = {kind, type, lane, payload};
 
     return wb__sha256(parts, WB_COUNT(parts), out);
 }
