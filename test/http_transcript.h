@@ -41,6 +41,11 @@ transcript_head(struct transcript *t)
 {
     const struct wb__http_head *h = &t->parser.head;
 
+    /* Every line may be sent on as it is (S3). */
+    WB_ASSERT(wb__headers_check(h->headers, NULL) == WB_OK);
+    WB_ASSERT(t->parser.mode == WB__HTTP_RESPONSES ||
+              (h->method.len > 0 && h->path.len > 0 &&
+                  (h->host.len > 0 || h->minor == 0)));
     wb__buf_fmt(&t->text, "head 1.%d %d %c%c%c%c %llu\n", h->minor, h->status,
         h->has_length ? 'L' : '-', h->chunked ? 'C' : '-',
         h->keep_alive ? 'K' : '-', h->expects ? 'E' : '-',
