@@ -280,10 +280,10 @@ check_retention(lua_State *L, const struct wb_config *c)
         keep = INT64_C(7) * 86400000;
     for (size_t i = 0; i < c->n_routes; i++) {
         const struct wb_route *r = &c->routes[i];
-        int64_t horizon = wb_retry_horizon_ms(r->retry, true);
+        int64_t horizon = wb_retry_horizon_ms(r->retry, false);
         const struct wb__route_spec *spec = c->first;
 
-        if (horizon <= keep)
+        if (horizon < keep)
             continue;
         while (strcmp(spec->name, r->kind) != 0)
             spec = spec->next;

@@ -264,6 +264,9 @@ build_from_payload(const struct wb__route_spec *spec,
         return rc;
     if (wb__template_has_fields(url))
         rc = wb__template_expand(url, payload, &out->url, err);
+    if (rc == WB_INVALID && spec->url.text.secret)
+        rc = wb__fail(err, rc, 0,
+            "url: a field of it is not in the payload, or does not fit");
     if (rc == WB_OK && path.len > 0) {
         part = wb__json_member(payload, path);
         if (part != NULL)
@@ -390,8 +393,11 @@ call_response(lua_State *L)
     lua_call(L, 2, 3);
     j->outcome = read_outcome(L);
     j->retry_after_ms = j->outcome == WB_RETRY ? read_seconds(L) : 0;
-    if (!lua_isnil(L, 5))
-        reason.ptr = luaL_tolstring(L, 5, &reason.len);
+    if (lua_isstring(L, 5))
+        reason.ptr = lua_tolstring(L, 5, &reason.len);
+    else if (!lua_isnil(L, 5))
+        reason = wb_slice(lua_pushfstring(
+            L, "a %s in place of a reason", luaL_typename(L, 5)));
     if (reason.len == 0)
         reason = j->outcome == WB_REJECTED
                      ? WB_LIT("rejected by the response rule")

@@ -48,13 +48,38 @@ append(const char *bytes, size_t len, void *ctx)
     return out->failed == WB_OK ? 0 : -1;
 }
 
-void
-wb__json_write(struct wb__buf *out, const json_t *value, size_t flags)
+static void
+dump(struct wb__buf *out, const json_t *value, size_t flags)
 {
     if (json_dump_callback(
             value, append, out, flags | JSON_COMPACT | JSON_ENCODE_ANY) != 0 &&
         out->failed == WB_OK)
         out->failed = WB_NOMEM;
+}
+
+static bool
+means(struct wb_slice text, const json_t *value)
+{
+    json_t *again;
+    bool same = wb__json_parse(text, "copy", &again, NULL) == WB_OK &&
+                json_equal(again, value);
+
+    json_decref(again);
+    return same;
+}
+
+void
+wb__json_write(struct wb__buf *out, const json_t *value, size_t flags)
+{
+    size_t begin = out->len;
+
+    /* 0.1 should not become 0.10000000000000001, unless it must. */
+    dump(out, value, flags | JSON_REAL_PRECISION(15));
+    if (out->failed != WB_OK ||
+        means((struct wb_slice){out->ptr + begin, out->len - begin}, value))
+        return;
+    out->len = begin;
+    dump(out, value, flags | JSON_REAL_PRECISION(17));
 }
 
 /* ---- a tree owned by Lua
@@ -321,7 +346,7 @@ check_list(lua_State *L)
 
     for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
         n++;
-    if (n != lua_rawlen(L, -1))
+    if (n > lua_rawlen(L, -1))
         (void)luaL_error(L, "a table with both items and names is no JSON");
 }
 

@@ -116,7 +116,9 @@ check_target(
             L, r, WB_INVALID, NULL, "no url; write url = \"https://…\"");
     if (url->text.s.len > 0 && !url->text.absent &&
         wb__template_check(url->text.s, &err) != WB_OK)
-        wb__record_fail(L, r, WB_INVALID, "url", "%s", err.msg);
+        wb__record_fail(L, r, WB_INVALID, "url", "%s",
+            url->text.secret ? "the url, which has a secret in it, is none"
+                             : err.msg);
     if (spec->body.text.s.len > 0 && !wb__path_valid(spec->body.text.s))
         wb__record_fail(L, r, WB_INVALID, "body",
             "body wants the name of a field of the payload, or a function");

@@ -55,16 +55,25 @@ resize(void *ctx, void *ptr, size_t old, size_t size)
 
 static void spend_hook(lua_State *L, lua_Debug *ar);
 
+/* An error in that line of the file; luaL_error() would take the line of
+ * whoever called. */
+WB_NORETURN static void
+fail_at(lua_State *L, int line, const char *text)
+{
+    if (line > 0)
+        (void)lua_pushfstring(L, WB_CHUNK ":%d: %s", line, text);
+    else
+        (void)lua_pushstring(L, text);
+    (void)lua_error(L);
+    wb__panic(__FILE__, __LINE__, __func__, "lua_error() returned");
+}
+
 /* Out of steps: fail now, and at each instruction that is still tried. */
-static void
+WB_NORETURN static void
 ran_out(lua_State *L, int line)
 {
-    char where[32] = "";
-
     lua_sethook(L, spend_hook, LUA_MASKCOUNT, 1);
-    if (line > 0)
-        (void)snprintf(where, sizeof(where), WB_CHUNK ":%d: ", line);
-    (void)luaL_error(L, "%sran out of steps; is there an endless loop?", where);
+    fail_at(L, line, "ran out of steps; is there an endless loop?");
 }
 
 static void
@@ -453,8 +462,7 @@ wb__script_fail(
     va_end(ap);
     if (s->reading && s->err.status == WB_OK)
         (void)wb__fail(&s->err, status, 0, "%s:%d: %s", s->path, line, text);
-    (void)luaL_error(L, WB_CHUNK ":%d: %s", line, text);
-    WB_ASSERT(false);
+    fail_at(L, line, text);
 }
 
 /* Lua's text of an error, with our path where Lua has the chunk's name. */

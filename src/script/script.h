@@ -119,7 +119,8 @@ WB_MUST_USE enum wb_status wb__json_parse(
     struct wb_slice text, const char *what, json_t **out, struct wb_err *err);
 /* The member at a.b.c, borrowed; NULL if there is none. */
 json_t *wb__json_member(json_t *root, struct wb_slice path);
-/* JSON_COMPACT, any value, appended. */
+/* Append any value, compact, in order, numbers exact and no longer than they
+ * need be. */
 void wb__json_write(struct wb__buf *out, const json_t *value, size_t flags);
 
 void wb__json_init(lua_State *L, int names); /* null and array */

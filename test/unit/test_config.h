@@ -146,23 +146,24 @@ wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n)
 static struct wb_config *config;
 static struct wb_err err;
 
-static enum wb_status
+static inline enum wb_status
 read_bytes(const char *text, size_t len, struct uv_loop_s *loop)
 {
     n_made = 0;
+    http_open = false;
     config = NULL;
     memset(&err, 0, sizeof(err));
     test_write("c.lua", text, len);
     return wb_config_open(&config, "c.lua", ENV, loop, &err);
 }
 
-static enum wb_status
+static inline enum wb_status
 read_text(const char *text)
 {
     return read_bytes(text, strlen(text), LOOP);
 }
 
-static void
+static inline void
 close_config(void)
 {
     wb_config_close(config);
@@ -174,7 +175,7 @@ close_config(void)
 
 #define READ(text) CHECK_OK(read_text(text), err)
 
-static const struct wb_route *
+static inline const struct wb_route *
 route_at(size_t i)
 {
     size_t n;
@@ -184,7 +185,7 @@ route_at(size_t i)
     return &routes[i];
 }
 
-static struct wb__script *
+static inline struct wb__script *
 script(void)
 {
     return (struct wb__script *)(void *)config;
@@ -193,7 +194,7 @@ script(void)
 /* ---- messages
  * -------------------------------------------------------------------- */
 
-static struct wb_claimed
+static inline struct wb_claimed
 message_of(const char *kind, const char *payload)
 {
     return (struct wb_claimed){
@@ -211,7 +212,7 @@ struct built {
     char url[1024], body[4096];
 };
 
-static struct built
+static inline struct built
 build_with(const struct wb_route *r, const char *payload)
 {
     struct wb_claimed m = message_of(r->kind, payload);
@@ -237,7 +238,7 @@ struct judged {
     char error[1024], tally[512];
 };
 
-static struct judged
+static inline struct judged
 judge_with(const struct wb_route *r, const char *payload, int status,
     const char *reply)
 {

@@ -1,0 +1,891 @@
+/* test_config.c - a configuration file: what each field does, and what each
+ * mistake says, with file, line and mend (L-3, T-1, S9, I16). */
+#include "test_config.h"
+
+#include <unistd.h>
+
+/* ---- mistakes
+ * ------------------------------------------------------------------ */
+
+static const struct {
+    const char *name, *text;
+    enum wb_status status;
+    const char *says;
+} mistakes[] = {
+    {"unknown name, own line",
+        "route \"x\" {\n  url = \"http://h/\",\n  tiemout = \"3s\",\n}",
+        WB_INVALID,
+        "c.lua:3: route \"x\": unknown name \"tiemout\"; did you mean "
+        "\"timeout\"?"},
+    {"unknown name without a likeness",
+        "route \"x\" { url = \"http://h/\", colour = 1 }", WB_INVALID,
+        "c.lua:1: route \"x\": unknown name \"colour\"; doc/CONFIG.md has all "
+        "names"},
+    {"unknown name in a group",
+        "route \"x\" { url = \"http://h/\",\n retry = {\n  bas = \"1s\" } }",
+        WB_INVALID,
+        "c.lua:3: route \"x\": unknown name \"retry.bas\"; did you mean "
+        "\"base\"?"},
+    {"unknown name in a small group",
+        "route \"x\" { url = \"http://h/\", batch = { count = 3 } }",
+        WB_INVALID,
+        "c.lua:1: route \"x\": unknown name \"batch.count\"; known are max, "
+        "format"},
+    {"first of several unknown names, in order",
+        "route \"x\" { zz = 1, url = \"http://h/\", aa = 1 }", WB_INVALID,
+        "unknown name \"aa\""},
+    {"same field name elsewhere",
+        "route \"a\" { url = \"http://h/\",\n timeout = \"5s\" }\n"
+        "-- timeout = 3\nroute \"b\" {\n url = \"http://h/\", -- timeout = \n"
+        " body = \"timeout = {\",\n timeout = 5 }",
+        WB_INVALID,
+        "c.lua:7: route \"b\": timeout wants a duration like \"30s\", not a "
+        "number"},
+    {"field of a shared table: line of the route",
+        "local common = {\n  rate = \"fast\",\n  url = \"http://h/\" }\n\n"
+        "route \"x\"(common)\nroute \"y\" { rate = 1 }",
+        WB_INVALID,
+        "c.lua:5: route \"x\": rate wants a whole number from 1 to 1000000, "
+        "not text"},
+    {"value without a name", "route \"x\" { \"http://h/\" }", WB_INVALID,
+        "c.lua:1: route \"x\": a value without a name; write name = value"},
+    {"no fields", "\nroute \"x\"", WB_INVALID,
+        "c.lua:2: route \"x\" has no fields; write route \"x\" { … }"},
+    {"fields are no table", "route \"x\" \"http://h/\"", WB_INVALID,
+        "c.lua:1: route \"x\": wants a table of fields"},
+    {"no url", "route \"x\" { timeout = \"1s\" }", WB_INVALID,
+        "c.lua:1: route \"x\": no url; write url = \"https://…\""},
+    {"route twice",
+        "route \"x\" { url = \"http://h/\" }\nroute \"x\" { url = "
+        "\"http://h/\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\" stands twice, first in line 1; take one out"},
+    {"route name with capitals", "route \"Mail\" {}", WB_INVALID,
+        "c.lua:1: route wants the kind it is for"},
+    {"route name with star inside", "route \"a*b\" {}", WB_INVALID,
+        "c.lua:1: route wants the kind it is for"},
+    {"route without a name", "route {}", WB_INVALID,
+        "c.lua:1: route wants the kind it is for"},
+    {"url of another scheme", "route \"x\" {\n url = \"ftp://h/\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": the url must begin with http:// or https://"},
+    {"url with a user", "route \"x\" { url = \"http://u:p@h/\" }", WB_INVALID,
+        "must not hold a user or password; use a header"},
+    {"url with a space", "route \"x\" { url = \"http://h/a b\" }", WB_INVALID,
+        "must be percent-encoded"},
+    {"url with a fragment", "route \"x\" { url = \"http://h/#a\" }", WB_INVALID,
+        "the url has a fragment, which is never sent; leave it out"},
+    {"url with dots", "route \"x\" { url = \"http://h/a/../b\" }", WB_INVALID,
+        "the url has \".\" or \"..\" as part of its path"},
+    {"url with an open brace", "route \"x\" { url = \"http://h/{a\" }",
+        WB_INVALID, "has a { without its pair"},
+    {"url with a closing brace", "route \"x\" { url = \"http://h/a}\" }",
+        WB_INVALID, "has a } without its pair"},
+    {"url with an empty field", "route \"x\" { url = \"http://h/{}\" }",
+        WB_INVALID, "the url has {}, which names no field"},
+    {"url with a strange field", "route \"x\" { url = \"http://h/{a b}\" }",
+        WB_INVALID, "the url has {a b}, which names no field"},
+    {"field in the host", "route \"x\" { url = \"http://{h}/\" }", WB_INVALID,
+        "the url has {h} before its path; scheme and host cannot come from a "
+        "payload"},
+    {"field in the scheme", "route \"x\" { url = \"{s}://h/\" }", WB_INVALID,
+        "the url has {s} before its path"},
+    {"field behind the port", "route \"x\" { url = \"http://h:80{p}/\" }",
+        WB_INVALID, "the url has {p} before its path"},
+    {"url of no type", "route \"x\" { url = 3 }", WB_INVALID,
+        "c.lua:1: route \"x\": url wants text or a function, not a number"},
+    {"empty url", "route \"x\" { url = \"\" }", WB_INVALID, "url is empty"},
+    {"method", "route \"x\" { url = \"http://h/\",\n method = \"GET\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": method wants \"POST\", \"PUT\" or \"PATCH\", "
+        "not \"GET\""},
+    {"transport", "route \"x\" { transport = \"smtp\" }", WB_INVALID,
+        "transport wants \"http\", \"exec\" or \"file\", not \"smtp\""},
+    {"transport of C", "route \"x\" { transport = \"callback\" }", WB_INVALID,
+        "transport wants \"http\", \"exec\" or \"file\""},
+    {"exec without argv", "route \"x\" { transport = \"exec\" }", WB_INVALID,
+        "no argv; write argv = {"},
+    {"file without path", "route \"x\" { transport = \"file\" }", WB_INVALID,
+        "no path; write path ="},
+    {"argv without exec",
+        "route \"x\" { url = \"http://h/\",\nargv = {\"a\"} }", WB_INVALID,
+        "c.lua:2: route \"x\": argv is for transport = \"exec\", this is "
+        "\"http\""},
+    {"url with exec",
+        "route \"x\" { transport = \"exec\", argv = {\"a\"},\n url = "
+        "\"http://h/\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": url is for transport = \"http\", this is "
+        "\"exec\""},
+    {"batch with file",
+        "route \"x\" { transport = \"file\", path = \"p\", batch = {max = 2} }",
+        WB_INVALID, "batch is for transport = \"http\", this is \"file\""},
+    {"empty argv", "route \"x\" { transport = \"exec\", argv = {} }",
+        WB_INVALID, "argv wants a list like { \"a\", \"b\" }, not a table"},
+    {"argv of numbers", "route \"x\" { transport = \"exec\", argv = {1} }",
+        WB_INVALID, "argv wants a list like { \"a\", \"b\" }, not a number"},
+    {"secret in argv",
+        "route \"x\" { transport = \"exec\", argv = { env \"CANARY\" } }",
+        WB_INVALID, "argv wants a list like { \"a\", \"b\" }, not a secret"},
+    {"zero byte in path",
+        "route \"x\" { transport = \"file\", path = \"a\\0b\" }", WB_INVALID,
+        "path is empty, or has a zero byte"},
+    {"header with a line end",
+        "route \"x\" { url = \"http://h/\", headers = {\n  [\"X-A\"] = "
+        "\"a\\r\\nB: c\" } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": headers.X-A: header 1 has white space at an end "
+        "of its value"},
+    {"header with a second header in it",
+        "route \"x\" { url = \"http://h/\", headers = { [\"X-A\"] = "
+        "\"a\\nB: c\" } }",
+        WB_INVALID, "headers.X-A: header has a second line"},
+    {"header name with a second header in it",
+        "route \"x\" { url = \"http://h/\", headers = { [\"A: b\\nC\"] = "
+        "\"d\" } }",
+        WB_INVALID, "header has a second line"},
+    {"header name with a space",
+        "route \"x\" { url = \"http://h/\", headers = { [\"X A\"] = \"a\" } }",
+        WB_INVALID, "headers.X A: header 1 is not \"Name: value\""},
+    {"header of ours",
+        "route \"x\" { url = \"http://h/\", headers = { host = \"a\" } }",
+        WB_INVALID, "headers.host: header host: written by Waybill"},
+    {"header of a number",
+        "route \"x\" { url = \"http://h/\", headers = {\n a = 1 } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": headers.a wants text or env \"NAME\", not a "
+        "number"},
+    {"headers of no table", "route \"x\" { url = \"http://h/\", headers = 1 }",
+        WB_INVALID,
+        "headers wants a table like { [\"X-Name\"] = \"text\" }, not a number"},
+    {"secret as text",
+        "route \"x\" { url = \"http://h/\", secret = \"whsec_AAAA\" }",
+        WB_INVALID, "secret wants env \"NAME\" or file \"PATH\", not text"},
+    {"secret that is not there",
+        "route \"x\" {\n url = \"http://h/\",\n secret = env \"NO_SUCH\" }",
+        WB_UNAVAILABLE,
+        "c.lua:3: environment variable NO_SUCH is not there or empty; export "
+        "it"},
+    {"secret that is empty", "route \"x\" { secret = env \"EMPTY\" }",
+        WB_UNAVAILABLE, "environment variable EMPTY is not there or empty"},
+    {"secret file that is not there", "\nlocal s = file \"no/such\"",
+        WB_UNAVAILABLE,
+        "c.lua:2: file no/such is not there or empty; one line with the "
+        "secret belongs there"},
+    {"secret file that is a folder", "local s = file \"/\"", WB_UNAVAILABLE,
+        "c.lua:1: "},
+    {"key too short",
+        "route \"x\" { url = \"http://h/\",\n secret = env \"SHORT\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": secret: a key has 24 to 64 bytes, this one has "
+        "23"},
+    {"key too long",
+        "route \"x\" { url = \"http://h/\", secret = env \"LONG\" }",
+        WB_INVALID, "a key has 24 to 64 bytes, this one has 67"},
+    {"key far too long",
+        "route \"x\" { url = \"http://h/\", secret = env \"HUGE\" }",
+        WB_INVALID, "secret: what stands behind whsec_ is no key in base64"},
+    {"key of no base64",
+        "route \"x\" { url = \"http://h/\",\nsecrets = { env \"KEY\",\n "
+        "env \"BAD64\" } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": secrets: what stands behind whsec_ is no key in "
+        "base64"},
+    {"secret and secrets",
+        "route \"x\" { url = \"http://h/\", secret = env \"KEY\", secrets = { "
+        "env \"KEY\" } }",
+        WB_INVALID, "secret and secrets; keep one of them"},
+    {"env without a name", "local x = env(3)", WB_INVALID,
+        "c.lua:1: env wants a name, as in env \"NAME\""},
+    {"env with a strange default", "local x = env(\"A\", {})", WB_INVALID,
+        "env takes a text as default, or false"},
+    {"duration without unit",
+        "route \"x\" { url = \"http://h/\", timeout = \"30\" }", WB_INVALID,
+        "timeout: \"30\" is no duration; write it like 500ms, 30s"},
+    {"duration of nothing",
+        "route \"x\" { url = \"http://h/\", timeout = \"0\" }", WB_INVALID,
+        "timeout is too small; 1 ms at least"},
+    {"duration too long",
+        "route \"x\" { url = \"http://h/\", timeout = \"2d\" }", WB_INVALID,
+        "timeout is too large; 86400000 ms at most"},
+    {"size", "outbox {\n max_payload = \"1x\" }", WB_INVALID,
+        "c.lua:2: outbox: max_payload: \"1x\" is no size; write it like"},
+    {"size too large",
+        "route \"x\" { url = \"http://h/\", max_reply = \"17m\" }", WB_INVALID,
+        "max_reply is too large; 16777216 bytes at most"},
+    {"count of nothing", "route \"x\" { url = \"http://h/\", concurrency = 0 }",
+        WB_INVALID, "concurrency wants a whole number from 1 to 1000, not 0"},
+    {"count with a part", "route \"x\" { url = \"http://h/\", rate = 1.5 }",
+        WB_INVALID,
+        "rate wants a whole number from 1 to 1000000, not a number"},
+    {"count as text", "route \"x\" { url = \"http://h/\", rate = \"8\" }",
+        WB_INVALID, "rate wants a whole number from 1 to 1000000, not text"},
+    {"bool as text", "route \"x\" { url = \"http://h/\", follow = \"yes\" }",
+        WB_INVALID, "follow wants true or false, not text"},
+    {"response as text",
+        "route \"x\" { url = \"http://h/\", response = \"a\" }", WB_INVALID,
+        "response wants a function, not text"},
+    {"body that names nothing",
+        "route \"x\" { url = \"http://h/\", body = \"a..b\" }", WB_INVALID,
+        "body wants the name of a field of the payload, or a function"},
+    {"retry as text", "route \"x\" { url = \"http://h/\", retry = \"no\" }",
+        WB_INVALID, "retry wants a table, not text"},
+    {"immediate with base",
+        "route \"x\" { url = \"http://h/\", retry = {\n immediate = true,\n "
+        "base = \"1s\" } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": retry.immediate goes without base, cap and "
+        "factor"},
+    {"cap below base",
+        "route \"x\" { url = \"http://h/\", retry = { base = \"2m\",\n cap = "
+        "\"1m\" } }",
+        WB_INVALID, "c.lua:2: route \"x\": retry.cap is less than retry.base"},
+    {"base above the standard cap",
+        "route \"x\" { url = \"http://h/\", retry = { base = \"7h\" } }",
+        WB_INVALID, "retry.cap is less than retry.base"},
+    {"attempts",
+        "route \"x\" { url = \"http://h/\", retry = { attempts = 0 } }",
+        WB_INVALID,
+        "retry.attempts wants a whole number from 1 to 1000, not 0"},
+    {"batch of 65",
+        "route \"x\" { url = \"http://h/\", batch = {\n max = 65 } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": batch.max wants a whole number from 1 to 64, "
+        "not 65"},
+    {"batch format",
+        "route \"x\" { url = \"http://h/\", batch = { format = \"xml\" } }",
+        WB_INVALID, "batch.format wants \"array\" or \"ndjson\", not \"xml\""},
+    {"batch to a url of the message",
+        "route \"x\" { url = \"http://h/{id}\",\n batch = { max = 2 } }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": a batch goes to one url; this url depends on "
+        "the message"},
+    {"retries longer than ids are kept (O-4)",
+        "outbox { keep_delivered = \"5h\" }\nroute \"x\" { url = \"http://h/\" "
+        "}",
+        WB_INVALID,
+        "c.lua:2: route \"x\": its retries may take 9 h, but ids are kept for "
+        "5 h; fewer retry.attempts, less retry.cap, or more "
+        "outbox.keep_delivered"},
+    {"retries longer than a week",
+        "route \"x\" { url = \"http://h/\", retry = { attempts = 100 } }",
+        WB_INVALID, "but ids are kept for 168 h"},
+    {"lease below twice the timeout",
+        "relay {\n lease = \"59s\" }\nroute \"x\" { url = \"http://h/\" }",
+        WB_INVALID,
+        "c.lua:2: relay: lease is less than twice the timeout of route \"x\" "
+        "(30000 ms); make it at least 60000ms"},
+    {"unknown name in relay", "relay { laese = \"60s\" }", WB_INVALID,
+        "c.lua:1: relay: unknown name \"laese\"; did you mean \"lease\"?"},
+    {"outbox twice", "outbox {}\noutbox {}", WB_INVALID,
+        "c.lua:2: outbox: stands twice, first in line 1; take one out"},
+    {"outbox of no table", "outbox(3)", WB_INVALID,
+        "c.lua:1: outbox: wants a table of fields"},
+    {"mistyped function", "\n\nruote \"x\" {}", WB_INVALID,
+        "c.lua:3: unknown name \"ruote\"; did you mean \"route\"?"},
+    {"name of nothing", "local x = frobnicate", WB_INVALID,
+        "c.lua:1: unknown name \"frobnicate\"; a sandbox has no more than"},
+    {"mistyped ready", "\nraedy = function() end", WB_INVALID,
+        "c.lua:2: \"raedy\" cannot be set; did you mean \"ready\"?; a value of "
+        "your own is a local"},
+    {"variable that is no local", "x = 1", WB_INVALID,
+        "c.lua:1: \"x\" cannot be set; a value of your own is a local"},
+    {"ready of no type", "ready = true", WB_INVALID,
+        "c.lua:1: ready wants a function, not a boolean"},
+    {"syntax", "route \"x\" {\n url = \"http://h/\"\n timeout = 1 }",
+        WB_INVALID,
+        "c.lua:3: '}' expected (to close '{' at line 1) near 'timeout'"},
+    {"run-time error", "local x = nil\nlocal y = x.z", WB_INVALID,
+        "c.lua:2: attempt to index a nil value (local 'x')"},
+    {"own error", "error(\"this is mine\")", WB_INVALID,
+        "c.lua:1: this is mine"},
+    {"error that is no text", "error({})", WB_INVALID,
+        "c.lua: failed with a table in place of an error text"},
+    {"a caught mistake is still one",
+        "pcall(function()\n route \"x\" { nonsense = 1 } end)", WB_INVALID,
+        "c.lua:2: route \"x\": unknown name \"nonsense\""},
+    {"tally at the top", "tally \"x\"", WB_INVALID,
+        "c.lua:1: tally is for response functions"},
+};
+
+static void
+set_variables(void)
+{
+    (void)setenv("KEY", "0123456789abcdef01234567", 1);
+    (void)setenv("KEY64", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3OA==", 1);
+    (void)setenv("SHORT", "0123456789abcdef0123456", 1);
+    (void)setenv("LONG",
+        "whsec_"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AA"
+        "AAAAAAAAAAAAAAAAAA==",
+        1);
+    (void)setenv("HUGE",
+        "whsec_"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AA"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        1);
+    (void)setenv("BAD64", "whsec_!!!!!!!!", 1);
+    (void)setenv("CANARY", "canary-sings-loud-and-clear", 1);
+    (void)setenv("EMPTY", "", 1);
+    (void)unsetenv("NO_SUCH");
+}
+
+static void
+test_config__table_of_mistakes__file_line_and_mend(void **state)
+{
+    int bad = 0;
+
+    (void)state;
+    set_variables();
+    for (size_t i = 0; i < WB_COUNT(mistakes); i++) {
+        enum wb_status status = read_text(mistakes[i].text);
+
+        if (status != mistakes[i].status ||
+            strstr(err.msg, mistakes[i].says) == NULL ||
+            strncmp(err.msg, "c.lua:", 6) != 0)
+            bad++, print_error("%s: %s: %s\n wanted: %s\n", mistakes[i].name,
+                       wb_status_name(status), err.msg, mistakes[i].says);
+        CHECK_INT(status, err.status);
+        close_config();
+    }
+    CHECK_INT(0, bad);
+}
+
+static void
+test_config__no_such_file__not_found(void **state)
+{
+    struct wb_config *c = NULL;
+
+    (void)state;
+    CHECK_STATUS(NOTFOUND, wb_config_open(&c, "no.lua", ENV, LOOP, &err));
+    CHECK(c == NULL);
+    CHECK_HAS("no.lua", err.msg);
+    CHECK_STATUS(NOTFOUND, wb_config_open(&c, "no.lua", ENV, NULL, NULL));
+}
+
+static void
+test_config__binary_chunk__refused(void **state)
+{
+    (void)state;
+    CHECK_STATUS(INVALID, read_bytes("\x1bLua\x54\0\x19\x93", 8, LOOP));
+    CHECK_HAS("attempt to load a binary chunk", err.msg);
+}
+
+static void
+test_config__too_large__refused(void **state)
+{
+    char *text = malloc(WB_SOURCE_MAX + 1);
+
+    (void)state;
+    CHECK(text != NULL);
+    memset(text, ' ', WB_SOURCE_MAX + 1);
+    CHECK_STATUS(TOOBIG, read_bytes(text, WB_SOURCE_MAX + 1, LOOP));
+    CHECK_OK(read_bytes(text, WB_SOURCE_MAX, LOOP), err);
+    close_config();
+    free(text);
+}
+
+static void
+test_config__long_path__its_end_is_shown(void **state)
+{
+    char path[400] = "";
+    struct wb_config *c = NULL;
+
+    (void)state;
+    for (int i = 0; i < 60; i++)
+        strcat(path, "././/");
+    strcat(path, "c.lua");
+    test_write("c.lua", "x = 1", 5);
+    CHECK_STATUS(INVALID, wb_config_open(&c, path, ENV, LOOP, &err));
+    CHECK_HAS("/c.lua:1: \"x\" cannot be set", err.msg);
+    CHECK(strlen(err.msg) < 220);
+}
+
+/* ---- what fields do
+ * -------------------------------------------------------------- */
+
+static void
+test_config__empty_file__no_routes_and_defaults(void **state)
+{
+    size_t n = 9;
+
+    (void)state;
+    READ("\xef\xbb\xbf-- nothing");
+    (void)wb_config_routes(config, &n);
+    CHECK_INT(0, n);
+    CHECK_INT(0, wb_config_lease_ms(config));
+    CHECK_INT(0, wb_config_outbox(config)->max_rows);
+    CHECK(wb_config_ready(config, NULL));
+    close_config();
+}
+
+static void
+test_config__least_route__defaults(void **state)
+{
+    const struct wb_route *r;
+
+    (void)state;
+    READ("route \"mail.*\" { url = \"https://h.example:8443/in?a=b\" }");
+    r = route_at(0);
+    CHECK_TEXT("mail.*", r->kind);
+    CHECK_TEXT("https://h.example:8443/in?a=b", r->endpoint);
+    CHECK(r->scope == NULL && r->build == NULL && r->judge == NULL);
+    CHECK_INT(0, r->timeout_ms);
+    CHECK_INT(0, r->concurrency);
+    CHECK_INT(0, r->batch);
+    CHECK_INT(10000, r->retry->base_ms);
+    CHECK_INT(8, r->retry->max_attempts);
+    CHECK_INT(3, r->breaker->failures);
+    CHECK_INT(60000, r->breaker->open_ms);
+    CHECK(r->transport == &made[0].transport);
+    CHECK_TEXT("https://h.example:8443/in?a=b", made[0].url);
+    CHECK_TEXT("POST", made[0].method);
+    CHECK_TEXT("", made[0].headers);
+    CHECK_INT(0, made[0].opts.n_secrets);
+    CHECK_INT(0, made[0].opts.max_reply_bytes);
+    CHECK(!made[0].opts.public_only && !made[0].opts.follow);
+    CHECK(!made[0].opts.http1 && made[0].opts.ca_file.len == 0);
+    close_config();
+}
+
+static const char full_route[] =
+    "route \"x\" {\n"
+    "  transport = \"http\",\n"
+    "  url = \"http://h/{id}\",\n"
+    "  method = \"PUT\",\n"
+    "  headers = { [\"X-Team\"] = \"red\", Authorization = \"Bearer \" .. env "
+    "\"CANARY\" },\n"
+    "  secrets = { env \"KEY64\", env \"KEY\" },\n"
+    "  timeout = \"45s\", concurrency = 3, rate = 7,\n"
+    "  retry = { base = \"1s\", cap = \"1m\", factor = 2, attempts = 5,\n"
+    "            retry_after = \"1h\", rejected = true },\n"
+    "  breaker = { failures = 9, open = \"2m\", scope = \"h\" },\n"
+    "  public_only = true, follow = true, http1 = true, disable_on_410 = "
+    "true,\n"
+    "  ca_file = \"/etc/ca.pem\", max_reply = \"1k\",\n"
+    "}\n"
+    "relay { lease = \"90s\" }\n"
+    "outbox { max_payload = \"64k\", max_rows = 1000, max_file = 1048576,\n"
+    "  keep_delivered = \"8d\", keep_abandoned = \"90d\", busy = \"1s\" }\n";
+
+static void
+check_full_policies(const struct wb_route *r)
+{
+    CHECK_INT(45000, r->timeout_ms);
+    CHECK_INT(3, r->concurrency);
+    CHECK_INT(7, r->rate_per_s);
+    CHECK_INT(1000, r->retry->base_ms);
+    CHECK_INT(60000, r->retry->cap_ms);
+    CHECK_INT(2, r->retry->factor);
+    CHECK_INT(5, r->retry->max_attempts);
+    CHECK_INT(3600000, r->retry->retry_after_ms);
+    CHECK(r->retry->retry_rejected);
+    CHECK_INT(9, r->breaker->failures);
+    CHECK_INT(120000, r->breaker->open_ms);
+    CHECK_TEXT("h", r->scope);
+    CHECK(r->disable_on_410);
+}
+
+static void
+test_config__every_field_of_http__arrives(void **state)
+{
+    const struct wb_outbox_opts *box;
+
+    (void)state;
+    set_variables();
+    READ(full_route);
+    check_full_policies(route_at(0));
+    CHECK_TEXT("http://h/{id}", route_at(0)->endpoint);
+    CHECK_TEXT("", made[0].url);
+    CHECK_TEXT("PUT", made[0].method);
+    CHECK_TEXT("Authorization: Bearer canary-sings-loud-and-clear\n"
+               "X-Team: red\n",
+        made[0].headers);
+    CHECK_INT(2, made[0].opts.n_secrets);
+    CHECK_TEXT("0123456789abcdef012345678", made[0].secret[0]);
+    CHECK_INT(25, made[0].secret_len[0]);
+    CHECK_TEXT("0123456789abcdef01234567", made[0].secret[1]);
+    CHECK(made[0].opts.public_only && made[0].opts.follow);
+    CHECK(made[0].opts.http1);
+    CHECK_TEXT("/etc/ca.pem", made[0].ca_file);
+    CHECK_INT(1024, made[0].opts.max_reply_bytes);
+    CHECK_INT(90000, wb_config_lease_ms(config));
+    box = wb_config_outbox(config);
+    CHECK_INT(65536, box->max_payload_bytes);
+    CHECK_INT(1000, box->max_rows);
+    CHECK_INT(1048576, box->max_file_bytes);
+    CHECK_INT(8 * INT64_C(86400000), box->keep_delivered_ms);
+    CHECK_INT(90 * INT64_C(86400000), box->keep_abandoned_ms);
+    CHECK_INT(1000, box->busy_ms);
+    close_config();
+}
+
+static void
+test_config__batch__count_and_format(void **state)
+{
+    (void)state;
+    READ("route \"a\" { url = \"http://h/\", batch = { max = 64 } }\n"
+         "route \"b\" { url = \"http://h/\", method = \"PATCH\", batch = { max "
+         "= 2, format = \"ndjson\" } }");
+    CHECK_INT(64, route_at(0)->batch);
+    CHECK(!route_at(0)->batch_ndjson);
+    CHECK_INT(2, route_at(1)->batch);
+    CHECK(route_at(1)->batch_ndjson);
+    CHECK_TEXT("PATCH", made[1].method);
+    close_config();
+}
+
+static void
+test_config__immediate__retried_at_once_as_often_as_said(void **state)
+{
+    (void)state;
+    READ("route \"a\" { url = \"http://h/\", retry = { immediate = true, "
+         "attempts = 100 } }");
+    CHECK_INT(0, route_at(0)->retry->base_ms);
+    CHECK_INT(0, route_at(0)->retry->cap_ms);
+    CHECK_INT(100, route_at(0)->retry->max_attempts);
+    close_config();
+}
+
+static void
+test_config__exec_and_file__made_of_their_fields(void **state)
+{
+    (void)state;
+    READ("route \"a\" { transport = \"exec\", argv = { \"sh\", \"-c\", "
+         "\"cat\\n\" } }\n"
+         "route \"b\" { transport = \"file\", path = \"out.ndjson\" }");
+    CHECK(!http_open);
+    CHECK_TEXT("exec", route_at(0)->transport->name);
+    CHECK_INT(3, made[0].argc);
+    CHECK_TEXT("cat\n", made[0].argv[2]);
+    CHECK_TEXT("sh", route_at(0)->endpoint);
+    CHECK_TEXT("out.ndjson", made[1].path);
+    CHECK_TEXT("out.ndjson", route_at(1)->endpoint);
+    close_config();
+}
+
+static void
+test_config__loop_over_kinds__a_route_each_in_order(void **state)
+{
+    (void)state;
+    READ("for _, k in ipairs { \"b\", \"a\" } do\n"
+         "  route(k) { url = \"http://h/\" .. k }\nend");
+    CHECK_TEXT("b", route_at(0)->kind);
+    CHECK_TEXT("http://h/a", made[1].url);
+    close_config();
+}
+
+static void
+test_config__table_changed_afterwards__route_stays(void **state)
+{
+    (void)state;
+    READ(
+        "local t = { url = \"http://\" .. \"h/one\" }\nroute \"a\"(t)\n"
+        "t.url = nil\nlocal g = {}\nfor i = 1, 20000 do g[i] = \"x\" .. i end");
+    CHECK_TEXT("http://h/one", made[0].url);
+    CHECK_TEXT("http://h/one", route_at(0)->endpoint);
+    close_config();
+}
+
+static void
+test_config__transport_not_made__error_names_route_and_all_is_freed(
+    void **state)
+{
+    (void)state;
+    make_fails = WB_UNAVAILABLE;
+    CHECK_STATUS(
+        UNAVAILABLE, read_text("\nroute \"a\" { url = \"http://h/\" }"));
+    make_fails = WB_OK;
+    CHECK_TEXT("c.lua:2: route \"a\": made to fail", err.msg);
+    CHECK(!http_open);
+}
+
+/* ---- secrets (S9, I16)
+ * ------------------------------------------------------------- */
+
+static void
+test_config__secret_from_file__trimmed_and_beside_the_config(void **state)
+{
+    struct wb_config *c = NULL;
+
+    (void)state;
+    test_write("key", "  0123456789abcdef01234567\n", 27);
+    READ("route \"a\" { url = \"http://h/\", secret = file \"key\" }");
+    CHECK_TEXT("0123456789abcdef01234567", made[0].secret[0]);
+    close_config();
+    CHECK_INT(0, chdir("/"));
+    CHECK_STATUS(NOTFOUND, wb_config_open(&c, "c.lua", ENV, LOOP, &err));
+}
+
+static void
+test_config__default__plain_text_or_nothing(void **state)
+{
+    (void)state;
+    set_variables();
+    READ("local a = env(\"NO_SUCH\", \"http://d\")\n"
+         "local b = env(\"CANARY\", \"d\")\n"
+         "local c = env(\"NO_SUCH\", false)\nlocal d = env(\"CANARY\", false)\n"
+         "local e = file(\"no\", \"x\")\n"
+         "assert(type(a) == \"string\" and a == \"http://d\")\n"
+         "assert(b == \"canary-sings-loud-and-clear\")\n"
+         "assert(c == nil)\nassert(type(d) == \"userdata\")\n"
+         "assert(e == \"x\")");
+    close_config();
+}
+
+/* Each tries to bring the secret into an error. */
+static const char *const leaks[] = {
+    "error(s)",
+    "error(\"x\" .. s)",
+    "error(tostring(s))",
+    "error(#s)",
+    "error(s.x)",
+    "error(s:sub(1))",
+    "error(s < s)",
+    "error(s < \"x\")",
+    "error(s + 1)",
+    "error(string.format(\"%s\", s))",
+    "error(string.format(\"%q\", s))",
+    "error(string.rep(s, 2))",
+    "error(table.concat({ s }))",
+    "error(s())",
+    "s.x = 1",
+    "error(getmetatable(s).__tostring(s))",
+    "error(select(2, pcall(error, s)))",
+    "local t = { [s] = 1 } error(next(t))",
+    "for i = 1, s do end",
+    "route(s) {}",
+    "env(s)",
+    "file(s)",
+    "env(\"A\", s)",
+    "ready = s",
+    "route \"x\" { url = s }",
+    "route \"x\" { url = s .. \" \" }",
+    "route \"x\" { url = \"ftp://\" .. s }",
+    "route \"x\" { url = \"http://h/{\" .. s }",
+    "route \"x\" { url = \"http://h/{\" .. s .. \" }\" }",
+    "route \"x\" { url = \"http://h/}\" .. s }",
+    "route \"x\" { url = \"http://h/../\" .. s }",
+    "route \"x\" { method = s }",
+    "route \"x\" { timeout = s }",
+    "route \"x\" { max_reply = s }",
+    "route \"x\" { rate = s }",
+    "route \"x\" { follow = s }",
+    "route \"x\" { [s] = 1 }",
+    "route \"x\" { headers = { [s] = \"1\" } }",
+    "route \"x\" { headers = s }",
+    "route \"x\" { headers = { A = s .. \"\\n\" } }",
+    "route \"x\" { headers = { [\"X A\"] = s } }",
+    "route \"x\" { headers = { host = s } }",
+    "route \"x\" { url = \"http://h/\", secret = s .. s .. s }",
+    "route \"x\" { url = \"http://h/\", secret = \"whsec_\" .. s }",
+    "route \"x\" { url = \"http://h/\", secrets = { s .. s .. s } }",
+    "route \"x\" { transport = \"exec\", argv = { s } }",
+    "route \"x\" { transport = \"file\", path = s }",
+    "route \"x\" { ca_file = s }",
+    "route \"x\" { breaker = { scope = s } }",
+    "route \"x\" { retry = s }",
+    "route \"x\" { body = s }",
+    "route \"x\" { response = s }",
+    "outbox(s)",
+    "outbox { busy = s }",
+    "relay(s)",
+    "array(s)",
+    "tally(s)",
+    "pairs(s)",
+    "next(s)",
+    "setmetatable(s, {})",
+    "utf8.len(s)",
+    "tonumber(s, 10)",
+    "ipairs(s)()",
+    "local _ = s .. {}",
+    "local _ = s .. 1",
+    "error({ s })",
+    "local x <close> = s",
+    "goto_ = s",
+    "string.find(s, \"x\")",
+    "table.insert(s, 1)",
+    "math.max(s, 1)",
+    "assert(false, s)",
+};
+
+static void
+test_config__canary_secret__in_no_error(void **state)
+{
+    char text[512];
+
+    (void)state;
+    set_variables();
+    for (size_t i = 0; i < WB_COUNT(leaks); i++) {
+        (void)snprintf(
+            text, sizeof(text), "local s = env \"CANARY\"\n%s", leaks[i]);
+        if (read_text(text) == WB_OK)
+            fail_msg("no error: %s", leaks[i]);
+        if (strstr(err.msg, "canary") != NULL || err.msg[0] == '\0')
+            fail_msg("%s: %s", leaks[i], err.msg);
+    }
+}
+
+static void
+test_config__endpoint_with_a_secret__not_shown(void **state)
+{
+    (void)state;
+    set_variables();
+    READ("route \"a\" { url = \"http://h/\" .. env \"CANARY\" }\n"
+         "route \"b\" { url = function() end }");
+    CHECK_TEXT("http://h/canary-sings-loud-and-clear", made[0].url);
+    CHECK(route_at(0)->endpoint == NULL);
+    CHECK(route_at(1)->endpoint == NULL);
+    close_config();
+}
+
+/* ---- looking only (loop NULL)
+ * ------------------------------------------------------- */
+
+static void
+test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens(
+    void **state)
+{
+    static const char text[] =
+        "route \"a\" { url = env \"NO_SUCH\" .. \"/x/{id}\",\n"
+        "  headers = { Authorization = \"Bearer \" .. env \"NO_SUCH\" },\n"
+        "  secret = file \"no\", timeout = \"5s\" }";
+
+    (void)state;
+    set_variables();
+    CHECK_OK(read_bytes(text, strlen(text), NULL), err);
+    CHECK_INT(0, n_made);
+    CHECK(route_at(0)->transport == NULL);
+    CHECK_INT(5000, route_at(0)->timeout_ms);
+    close_config();
+    CHECK_STATUS(UNAVAILABLE, read_text(text));
+    CHECK_STATUS(INVALID, read_bytes("route \"a\" {}", 12, NULL));
+}
+
+/* ---- ready (D-1)
+ * -------------------------------------------------------------------- */
+
+static const struct {
+    const char *body;
+    bool yes;
+    const char *says;
+} readies[] = {
+    {"return true", true, ""},
+    {"return 1", true, ""},
+    {"return false", false, "ready() says no"},
+    {"", false, "ready() says no"},
+    {"return nil, \"log in\"", false, "log in"},
+    {"error(\"oh\")", false, "c.lua:1: oh"},
+    {"while true do end", false, "ran out of steps"},
+    {"return true, \"unused\"", true, ""},
+};
+
+static void
+test_config__ready__says_yes_no_and_why(void **state)
+{
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(readies); i++) {
+        (void)snprintf(
+            text, sizeof(text), "ready = function() %s end", readies[i].body);
+        READ(text);
+        CHECK_INT(readies[i].yes, wb_config_ready(config, &err));
+        CHECK_HAS(readies[i].says, err.msg);
+        CHECK_INT(readies[i].yes, wb_config_ready(config, NULL));
+        close_config();
+    }
+}
+
+/* ---- out of memory
+ * -------------------------------------------------------------------- */
+
+static void
+test_config__nth_allocation_fails__no_memory_and_nothing_left(void **state)
+{
+    long n, refused = 0;
+
+    (void)state;
+    set_variables();
+    test_write("c.lua", full_route, sizeof(full_route) - 1);
+    for (n = 0;; n++) {
+        enum wb_status status;
+
+        n_made = 0;
+        config = NULL;
+        world_fail_at(n);
+        status = wb_config_open(&config, "c.lua", ENV, LOOP, &err);
+        if (world.failed == 0)
+            break;
+        world_fail_at(-1);
+        /* Lua collects and tries again: it may get by. */
+        CHECK(status == WB_OK || status == WB_NOMEM);
+        CHECK((status == WB_OK) == (config != NULL));
+        refused += status == WB_NOMEM;
+        close_config();
+        CHECK(world.live == 0);
+    }
+    world_fail_at(-1);
+    CHECK(n > 100 && refused > 3);
+    close_config();
+}
+
+/* ---- the manual
+ * ------------------------------------------------------------------------ */
+
+static void
+check_documented(const char *manual, const struct wb__schema *schema)
+{
+    char wanted[64];
+
+    for (size_t i = 0; i < schema->n; i++) {
+        (void)snprintf(wanted, sizeof(wanted), "`%s`", schema->field[i].name);
+        CHECK_HAS(wanted, manual);
+        if (schema->field[i].group != NULL)
+            check_documented(manual, schema->field[i].group);
+    }
+}
+
+static void
+test_config__manual__has_every_field(void **state)
+{
+    char *manual = test_read(test_source("doc/CONFIG.md"), NULL);
+
+    (void)state;
+    check_documented(manual, &wb__route_schema);
+    check_documented(manual, &wb__outbox_schema);
+    check_documented(manual, &wb__relay_schema);
+    free(manual);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_config__table_of_mistakes__file_line_and_mend),
+        RUN(test_config__no_such_file__not_found),
+        RUN(test_config__binary_chunk__refused),
+        RUN(test_config__too_large__refused),
+        RUN(test_config__long_path__its_end_is_shown),
+        RUN(test_config__empty_file__no_routes_and_defaults),
+        RUN(test_config__least_route__defaults),
+        RUN(test_config__every_field_of_http__arrives),
+        RUN(test_config__batch__count_and_format),
+        RUN(test_config__immediate__retried_at_once_as_often_as_said),
+        RUN(test_config__exec_and_file__made_of_their_fields),
+        RUN(test_config__loop_over_kinds__a_route_each_in_order),
+        RUN(test_config__table_changed_afterwards__route_stays),
+        RUN(test_config__transport_not_made__error_names_route_and_all_is_freed),
+        RUN(test_config__secret_from_file__trimmed_and_beside_the_config),
+        RUN(test_config__default__plain_text_or_nothing),
+        RUN(test_config__canary_secret__in_no_error),
+        RUN(test_config__endpoint_with_a_secret__not_shown),
+        RUN(test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens),
+        RUN(test_config__ready__says_yes_no_and_why),
+        RUN(test_config__nth_allocation_fails__no_memory_and_nothing_left),
+        RUN(test_config__manual__has_every_field),
+    };
+    return RUN_ALL(tests);
+}
