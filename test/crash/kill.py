@@ -35,6 +35,7 @@ route "*" {
     url = "http://127.0.0.1:%d/",
     timeout = "1s",
     retry = { immediate = true, attempts = 100 },
+    breaker = { failures = 1000 },
 }
 '''
 
@@ -203,6 +204,8 @@ def check_end(rows):
 def main():
     receipts, began = set(), time.monotonic()
     sink = None
+    with open(env['WAYBILL_CONFIG'], 'w', encoding='utf-8') as f:
+        f.write('-- no routes yet\n')
     try:
         kill_sends(receipts, KILLS // 4)
         kill_imports(receipts, KILLS // 4)

@@ -124,7 +124,7 @@ long() { printf "%0$1d" 0; }
 
 @test "configuration: not there, not Lua, unknown name, wrong type, secret" {
     refused 1 /nope.lua waybill --config /nope.lua send k '{}'
-    echo 'route "k" {' >bad.lua
+    echo 'route "k" ]' >bad.lua
     refused 1 bad.lua:1 waybill --config bad.lua send k '{}'
     printf 'route "k" {\n url = "http://127.0.0.1/",\n timout = "5s" }\n' \
         >bad.lua
