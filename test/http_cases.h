@@ -40,9 +40,6 @@
                              CHUNKED "0\r\n\r\n")                              \
     CASE(body_like_request, 1, POST "Content-Length: 39\r\n\r\n" EVIL)         \
     CASE(chunk_like_request, 1, CHUNKED "27\r\n" EVIL "\r\n0\r\n\r\n")         \
-    CASE(empty_line_before, 1, "\r\n" GET "\r\n")                              \
-    CASE(empty_line_between, 2, POST "Content-Length: 2\r\n\r\nhi\r\n" GET     \
-                                "\r\n")                                        \
     CASE(http10, 1, "GET / HTTP/1.0\r\n\r\n")                                  \
     CASE(http10_host, 1, "GET / HTTP/1.0\r\n" HOST "\r\n")                     \
     CASE(http10_body, 1, "POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi")     \
@@ -113,6 +110,9 @@
     CASE(ff_value, 400, GET "A: b\x0c\r\n\r\n")                                \
     CASE(bell_target, 400, "GET /\x07 HTTP/1.1\r\n" HOST "\r\n")               \
     CASE(tls_hello, 400, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")       \
+    CASE(line_before, 400, "\r\n" GET "\r\n")                                  \
+    CASE(line_between, 400, POST "Content-Length: 2\r\n\r\nhi\r\n" GET         \
+                                "\r\n")                                        \
     CASE(line_before_twice, 400, "\r\n\r\n" GET "\r\n")                        \
     CASE(space_before, 400, " " GET "\r\n")                                    \
     CASE(lf_before, 400, "\n" GET "\r\n")                                      \
@@ -349,70 +349,70 @@
 
 /* Likewise, of responses: what a gateway may take for a full answer. `evil`
  * stands where a second response would hide. */
-#define HTTP_RESPONSE_CASES(CASE)                                             \
-    CASE(length, 1, OK LENGTH2 "\r\nhi")                                      \
-    CASE(length_0, 1, OK "Content-Length: 0\r\n\r\n")                         \
-    CASE(chunked, 1, OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"       \
-                        "0\r\nA: b\r\n\r\n")                                  \
-    CASE(no_reason, 1, "HTTP/1.1 200 \r\n" LENGTH2 "\r\nhi")                  \
-    CASE(no_reason_no_space, 1, "HTTP/1.1 200\r\n" LENGTH2 "\r\nhi")          \
-    CASE(high_reason, 1, "HTTP/1.1 200 tr\xe8s bien\r\n" LENGTH2 "\r\nhi")    \
-    CASE(interim, 2, "HTTP/1.1 100 Continue\r\n\r\n" OK LENGTH2 "\r\nhi")     \
-    CASE(early_hints, 2, "HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" OK LENGTH2   \
-                         "\r\nhi")                                            \
-    CASE(upgrade, 1, "HTTP/1.1 101 Switching\r\n\r\n")                        \
-    CASE(no_content, 2, "HTTP/1.1 204 No Content\r\n\r\n" OK LENGTH2          \
-                        "\r\nhi")                                             \
-    CASE(not_modified, 2, "HTTP/1.1 304 Not\r\nContent-Length: 99\r\n\r\n"    \
-                          OK LENGTH2 "\r\nhi")                                \
-    CASE(two, 2, OK LENGTH2 "\r\nhi" OK LENGTH2 "\r\nhi")                     \
-    CASE(endless, 0, OK "\r\nhello")                                          \
-    CASE(endless_http10, 0, "HTTP/1.0 200 OK\r\n\r\nhello")                   \
-    CASE(host_field, 1, OK "Host: a\r\nHost: b\r\n" LENGTH2 "\r\nhi")         \
-    CASE(part, 0, OK "Content-Length: 3\r\n\r\nhi")                           \
-    CASE(both, 400, OK LENGTH2 "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n") \
-    CASE(length_twice, 400, OK LENGTH2 LENGTH2 "\r\nhi")                      \
-    CASE(length_differs, 400, OK LENGTH2 "Content-Length: 3\r\n\r\nhi!")      \
-    CASE(length_list, 400, OK "Content-Length: 2, 2\r\n\r\nhi")               \
-    CASE(length_plus, 400, OK "Content-Length: +2\r\n\r\nhi")                 \
-    CASE(length_minus, 400, OK "Content-Length: -1\r\n\r\nhi")                \
-    CASE(length_huge, 400, OK "Content-Length: 99999999999999999999\r\n\r\n") \
-    CASE(length_over, 413, OK "Content-Length: 1048577\r\n\r\n")              \
-    CASE(coding_http10, 400, "HTTP/1.0 200 OK\r\n"                            \
-                             "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")   \
-    CASE(coding_gzip, 501, OK "Transfer-Encoding: gzip, chunked\r\n\r\n")     \
-    CASE(coding_identity, 501, OK "Transfer-Encoding: identity\r\n\r\nhi")    \
-    CASE(coding_twice, 501, OK "Transfer-Encoding: chunked\r\n"               \
-                               "Transfer-Encoding: chunked\r\n\r\n")          \
-    CASE(chunk_bad, 400, OK "Transfer-Encoding: chunked\r\n\r\n2 \r\nhi\r\n") \
-    CASE(chunk_long, 400, OK "Transfer-Encoding: chunked\r\n\r\n1\r\nhi\r\n") \
-    CASE(chunk_over, 413, OK "Transfer-Encoding: chunked\r\n\r\n100001\r\n")  \
-    CASE(version_2, 505, "HTTP/2.0 200 OK\r\n\r\n")                           \
-    CASE(version_case, 400, "http/1.1 200 OK\r\n\r\n")                        \
-    CASE(version_other, 400, "ICY 200 OK\r\n\r\n")                            \
-    CASE(status_2_digits, 400, "HTTP/1.1 20 OK\r\n\r\n")                      \
-    CASE(status_4_digits, 400, "HTTP/1.1 2000 OK\r\n\r\n")                    \
-    CASE(status_99, 400, "HTTP/1.1 099 OK\r\n\r\n")                           \
-    CASE(status_600, 400, "HTTP/1.1 600 OK\r\n\r\n")                          \
-    CASE(status_letter, 400, "HTTP/1.1 2x0 OK\r\n\r\n")                       \
-    CASE(status_plus, 400, "HTTP/1.1 +20 OK\r\n\r\n")                         \
-    CASE(status_none, 400, "HTTP/1.1 \r\n\r\n")                               \
-    CASE(status_nothing, 400, "HTTP/1.1\r\n\r\n")                             \
-    CASE(two_spaces, 400, "HTTP/1.1  200 OK\r\n\r\n")                         \
-    CASE(tab, 400, "HTTP/1.1\t200 OK\r\n\r\n")                                \
-    CASE(reason_cr, 400, "HTTP/1.1 200 O\rK\r\n\r\n")                         \
-    CASE(reason_nul, 400, "HTTP/1.1 200 O\0K\r\n\r\n")                        \
-    CASE(lf_status_line, 400, "HTTP/1.1 200 OK\n" LENGTH2 "\r\nhi")           \
-    CASE(lf_field, 400, OK "A: b\n" LENGTH2 "\r\nhi")                         \
-    CASE(lf_end, 400, OK LENGTH2 "\nhi")                                      \
-    CASE(cr_in_value, 400, OK "A: b\rC: d\r\n" LENGTH2 "\r\nhi")              \
-    CASE(fold, 400, OK "A: b\r\n c\r\n" LENGTH2 "\r\nhi")                     \
-    CASE(space_colon, 400, OK "Content-Length : 2\r\n\r\nhi")                 \
-    CASE(empty_name, 400, OK ": b\r\n" LENGTH2 "\r\nhi")                      \
-    CASE(no_colon, 400, OK "A\r\n" LENGTH2 "\r\nhi")                          \
-    CASE(nul_value, 400, OK "A: \0\r\n" LENGTH2 "\r\nhi")                     \
-    CASE(line_before, 400, "\r\n" OK LENGTH2 "\r\nhi")                        \
-    CASE(a_request, 400, GET "\r\n")                                          \
-    CASE(head_endless, 431, OK X4096("A: b\r\n"))                             \
-    CASE(trailer_bad, 400, OK "Transfer-Encoding: chunked\r\n\r\n"            \
+#define HTTP_RESPONSE_CASES(CASE)                                              \
+    CASE(length, 1, OK LENGTH2 "\r\nhi")                                       \
+    CASE(length_0, 1, OK "Content-Length: 0\r\n\r\n")                          \
+    CASE(chunked, 1, OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"        \
+                        "0\r\nA: b\r\n\r\n")                                   \
+    CASE(no_reason, 1, "HTTP/1.1 200 \r\n" LENGTH2 "\r\nhi")                   \
+    CASE(no_reason_no_space, 1, "HTTP/1.1 200\r\n" LENGTH2 "\r\nhi")           \
+    CASE(high_reason, 1, "HTTP/1.1 200 tr\xe8s bien\r\n" LENGTH2 "\r\nhi")     \
+    CASE(interim, 2, "HTTP/1.1 100 Continue\r\n\r\n" OK LENGTH2 "\r\nhi")      \
+    CASE(early_hints, 2, "HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" OK LENGTH2    \
+                         "\r\nhi")                                             \
+    CASE(upgrade, 1, "HTTP/1.1 101 Switching\r\n\r\n")                         \
+    CASE(no_content, 2, "HTTP/1.1 204 No Content\r\n\r\n" OK LENGTH2           \
+                        "\r\nhi")                                              \
+    CASE(not_modified, 2, "HTTP/1.1 304 Not\r\nContent-Length: 99\r\n\r\n"     \
+                          OK LENGTH2 "\r\nhi")                                 \
+    CASE(two, 2, OK LENGTH2 "\r\nhi" OK LENGTH2 "\r\nhi")                      \
+    CASE(endless, 0, OK "\r\nhello")                                           \
+    CASE(endless_http10, 0, "HTTP/1.0 200 OK\r\n\r\nhello")                    \
+    CASE(host_field, 1, OK "Host: a\r\nHost: b\r\n" LENGTH2 "\r\nhi")          \
+    CASE(part, 0, OK "Content-Length: 3\r\n\r\nhi")                            \
+    CASE(both, 400, OK LENGTH2 "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")  \
+    CASE(length_twice, 400, OK LENGTH2 LENGTH2 "\r\nhi")                       \
+    CASE(length_differs, 400, OK LENGTH2 "Content-Length: 3\r\n\r\nhi!")       \
+    CASE(length_list, 400, OK "Content-Length: 2, 2\r\n\r\nhi")                \
+    CASE(length_plus, 400, OK "Content-Length: +2\r\n\r\nhi")                  \
+    CASE(length_minus, 400, OK "Content-Length: -1\r\n\r\nhi")                 \
+    CASE(length_huge, 400, OK "Content-Length: 99999999999999999999\r\n\r\n")  \
+    CASE(length_over, 413, OK "Content-Length: 1048577\r\n\r\n")               \
+    CASE(coding_http10, 400, "HTTP/1.0 200 OK\r\n"                             \
+                             "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")    \
+    CASE(coding_gzip, 501, OK "Transfer-Encoding: gzip, chunked\r\n\r\n")      \
+    CASE(coding_identity, 501, OK "Transfer-Encoding: identity\r\n\r\nhi")     \
+    CASE(coding_twice, 501, OK "Transfer-Encoding: chunked\r\n"                \
+                               "Transfer-Encoding: chunked\r\n\r\n")           \
+    CASE(chunk_bad, 400, OK "Transfer-Encoding: chunked\r\n\r\n2 \r\nhi\r\n")  \
+    CASE(chunk_long, 400, OK "Transfer-Encoding: chunked\r\n\r\n1\r\nhi\r\n")  \
+    CASE(chunk_over, 413, OK "Transfer-Encoding: chunked\r\n\r\n100001\r\n")   \
+    CASE(version_2, 505, "HTTP/2.0 200 OK\r\n\r\n")                            \
+    CASE(version_case, 400, "http/1.1 200 OK\r\n\r\n")                         \
+    CASE(version_other, 400, "ICY 200 OK\r\n\r\n")                             \
+    CASE(status_2_digits, 400, "HTTP/1.1 20 OK\r\n\r\n")                       \
+    CASE(status_4_digits, 400, "HTTP/1.1 2000 OK\r\n\r\n")                     \
+    CASE(status_99, 400, "HTTP/1.1 099 OK\r\n\r\n")                            \
+    CASE(status_600, 400, "HTTP/1.1 600 OK\r\n\r\n")                           \
+    CASE(status_letter, 400, "HTTP/1.1 2x0 OK\r\n\r\n")                        \
+    CASE(status_plus, 400, "HTTP/1.1 +20 OK\r\n\r\n")                          \
+    CASE(status_none, 400, "HTTP/1.1 \r\n\r\n")                                \
+    CASE(status_nothing, 400, "HTTP/1.1\r\n\r\n")                              \
+    CASE(two_spaces, 400, "HTTP/1.1  200 OK\r\n\r\n")                          \
+    CASE(tab, 400, "HTTP/1.1\t200 OK\r\n\r\n")                                 \
+    CASE(reason_cr, 400, "HTTP/1.1 200 O\rK\r\n\r\n")                          \
+    CASE(reason_nul, 400, "HTTP/1.1 200 O\0K\r\n\r\n")                         \
+    CASE(lf_status_line, 400, "HTTP/1.1 200 OK\n" LENGTH2 "\r\nhi")            \
+    CASE(lf_field, 400, OK "A: b\n" LENGTH2 "\r\nhi")                          \
+    CASE(lf_end, 400, OK LENGTH2 "\nhi")                                       \
+    CASE(cr_in_value, 400, OK "A: b\rC: d\r\n" LENGTH2 "\r\nhi")               \
+    CASE(fold, 400, OK "A: b\r\n c\r\n" LENGTH2 "\r\nhi")                      \
+    CASE(space_colon, 400, OK "Content-Length : 2\r\n\r\nhi")                  \
+    CASE(empty_name, 400, OK ": b\r\n" LENGTH2 "\r\nhi")                       \
+    CASE(no_colon, 400, OK "A\r\n" LENGTH2 "\r\nhi")                           \
+    CASE(nul_value, 400, OK "A: \0\r\n" LENGTH2 "\r\nhi")                      \
+    CASE(line_before, 400, "\r\n" OK LENGTH2 "\r\nhi")                         \
+    CASE(a_request, 400, GET "\r\n")                                           \
+    CASE(head_endless, 431, OK X4096("A: b\r\n"))                              \
+    CASE(trailer_bad, 400, OK "Transfer-Encoding: chunked\r\n\r\n"             \
                               "0\r\nA : b\r\n\r\n")

@@ -125,12 +125,8 @@ end_line(struct wb__http_parser *p)
 
     if (line.len == 0 && p->line > 0)
         return end_head(p);
-    if (line.len == 0) {
-        /* Old clients end a body with a line too many (RFC 9112, 2.2). */
-        p->text.len = 0;
-        return (p->mode == WB__HTTP_REQUESTS && p->raw_bytes == 2) ||
-               wb__http_refuse(p, 400, "an empty line where a message begins");
-    }
+    if (line.len == 0) /* RFC 9112, 2.2 lets one pass; no client needs it */
+        return wb__http_refuse(p, 400, "an empty line where a message begins");
     ok = p->line == 0 ? end_start(p, line) : end_field(p, line);
     p->line = p->text.len;
     return ok;
