@@ -137,27 +137,27 @@ def reason(reasons, key, used):
 
 
 def compare(who, ours, theirs):
-    """Print each difference; how many have no reason."""
+    """A line a case, as cmocka writes them; how many differ without a reason."""
     wrong, used = 0, set()
     refuse = THEY_REFUSE[who]
     let_in = {**THEY_LET_IN['both'], **THEY_LET_IN[who]}
     number = OTHER_NUMBER[who]
     for key, (messages, status) in ours.items():
         their_messages, refused = theirs[key]
+        kind, why = 'the same', 'none needed'
         if status == 0 and refused:
             kind, why = 'refuses, we let in', reason(refuse, key, used)
         elif status != 0 and not refused:
             kind, why = f'lets in {their_messages}, we say {status}', reason(let_in, key, used)
         elif status == 0 and messages != their_messages:
             kind, why = f'finds {their_messages}, we {messages}', reason(number, key, used)
-        else:
-            continue
+        if kind != 'the same':
+            print(f'{who} {" ".join(key)}: {kind}: {why}')
         wrong += why is None
-        print(f'{"ok  " if why else "FAIL"} {who} {" ".join(key)}: {kind}: {why}')
-    own = {**refuse, **THEY_LET_IN[who], **number}
-    for pattern in own:
+        print(f'[{"       OK " if why else "  FAILED  "}] http_oracle__{who}_{"_".join(key)}')
+    for pattern in {**refuse, **THEY_LET_IN[who], **number}:
         if pattern not in used:
-            print(f'FAIL {who}: no difference needs the reason for {pattern}')
+            print(f'{who}: no difference needs the reason for {pattern}')
             wrong += 1
     return wrong
 
