@@ -44,19 +44,19 @@ check(struct visit *v, const char *name, const char *mend, const char *fmt, ...)
 /* ---- the files -------------------------------------------------------------
  */
 
+#define STICKY 01000
+
+/* mask: what others must not be allowed. */
 static void
-check_mode(struct visit *v, const char *name, const char *path, uint32_t wanted,
+check_mode(struct visit *v, const char *name, const char *path, uint32_t mask,
     const char *mend)
 {
     struct wb__place p = wb__place_of(path);
 
-    if (!p.exists)
-        return;
-    check(v, name, (p.mode & 077) != 0 ? mend : NULL, "%s is %04o%s%s", path,
-        p.mode, (p.mode & 077) != 0 ? ", wanted " : "",
-        (p.mode & 077) == 0 ? ""
-        : wanted == 0600    ? "0600"
-                            : "0700");
+    if (p.exists)
+        check(v, name,
+            (p.mode & mask) != 0 && (p.mode & STICKY) == 0 ? mend : NULL,
+            "%s is %04o", path, p.mode);
 }
 
 static void
@@ -65,16 +65,16 @@ check_files(struct visit *v)
     char folder[sizeof(v->cli->db)];
     char *slash;
 
-    check_mode(v, "file_mode", v->cli->db, 0600,
+    check_mode(v, "file_mode", v->cli->db, 077,
         "others may read the messages: chmod 600 the database");
     (void)snprintf(folder, sizeof(folder), "%s", v->cli->db);
     slash = strrchr(folder, '/');
-    if (slash == folder)
-        slash++;
-    (void)snprintf(slash != NULL ? slash : folder, slash != NULL ? 1 : 2, "%s",
-        slash != NULL ? "" : ".");
-    check_mode(v, "folder_mode", folder, 0700,
-        "others may enter the folder: chmod 700 it");
+    if (slash == NULL)
+        (void)snprintf(folder, sizeof(folder), ".");
+    else
+        slash[slash == folder] = '\0';
+    check_mode(v, "folder_mode", folder, 022,
+        "others may put another file in its place: chmod 700 the folder");
 }
 
 /* ---- the database ----------------------------------------------------------
@@ -241,14 +241,16 @@ static void
 check_last_drain(struct visit *v)
 {
     json_t *last = cli_last_drain(v->cli);
+    json_int_t at_ms = 0, attempted = 0, confirmed = 0;
     char when[32];
 
-    if (json_is_object(last))
-        check(v, "last_drain", NULL, "%s",
-            cli_when(v->cli, json_integer_value(json_object_get(last, "at_ms")),
-                when));
+    if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",
+            &attempted, "confirmed", &confirmed) == 0)
+        check(v, "last_drain", NULL, "%s: %lld attempted, %lld confirmed",
+            cli_when(v->cli, at_ms, when), (long long)attempted,
+            (long long)confirmed);
     else
-        check(v, "last_drain", NULL, "not known");
+        check(v, "last_drain", NULL, "none, or its note was lost");
     json_decref(last);
 }
 

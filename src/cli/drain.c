@@ -15,6 +15,27 @@ on_signal(int number)
     wb_relay_stop(stopped_by_signal);
 }
 
+struct caught {
+    int number;
+    void (*before)(int number);
+};
+
+/* What is ignored stays so: a job in the background does not get the terminal's
+ * interrupts. */
+static void
+signal_set(struct caught *c)
+{
+    c->before = signal(c->number, on_signal);
+    if (c->before == SIG_IGN)
+        (void)signal(c->number, SIG_IGN);
+}
+
+static void
+signal_unset(const struct caught *c)
+{
+    (void)signal(c->number, c->before);
+}
+
 static void
 on_progress(void *ctx, const struct wb_report *r)
 {
@@ -82,12 +103,15 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
             (unsigned long long)r->tally[i].n);
 }
 
-/* Nothing keeps it yet. */
 json_t *
 cli_last_drain(const struct cli *cli)
 {
-    (void)cli;
-    return json_null();
+    char text[2048];
+    json_t *last = NULL;
+
+    if (wb_relay_last(cli->db, text, sizeof(text), NULL) == WB_OK)
+        last = json_loads(text, 0, NULL);
+    return last != NULL ? last : json_null();
 }
 
 static enum cli_exit
@@ -102,6 +126,7 @@ enum cli_exit
 cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     bool forever, struct cli_drained *out)
 {
+    struct caught term = {.number = SIGTERM}, interrupt = {.number = SIGINT};
     struct wb_report report = {0};
     struct wb_err err = {0};
     enum wb_status rc;
@@ -109,11 +134,11 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     drain->progress = on_progress;
     drain->ctx = cli;
     stopped_by_signal = relay;
-    (void)signal(SIGTERM, on_signal);
-    (void)signal(SIGINT, on_signal);
+    signal_set(&term);
+    signal_set(&interrupt);
     rc = (forever ? wb_relay_run : wb_relay_drain)(relay, drain, &report, &err);
-    (void)signal(SIGTERM, SIG_DFL);
-    (void)signal(SIGINT, SIG_DFL);
+    signal_unset(&interrupt);
+    signal_unset(&term);
     cli_progress(cli, "%s", "");
     if (rc != WB_OK)
         return cli_fail_as(cli, rc == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);

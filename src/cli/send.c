@@ -21,7 +21,7 @@ read_headers(struct cli *cli, struct wb__buf *lines)
 
         if (strcmp(cli->value[i].option->name, "header") != 0)
             continue;
-        if (memchr(rest.ptr, '\n', rest.len) != NULL ||
+        if (strpbrk(rest.ptr, "\r\n") != NULL ||
             memchr(rest.ptr, ':', rest.len) == NULL ||
             !wb__cut(&rest, ':', &name)) {
             (void)cli_usage(cli, "--header '%.60s': not NAME:VALUE on one line",

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # helper.bash - each test has its own folder, home and database. The command is
 # $WAYBILL [build/waybill].
 
@@ -73,7 +74,16 @@ claim() {
     id=$(get .id) token=$(get .token)
 }
 
-# config TEXT: becomes the configuration
+# fail_thrice: three failures in a row open k's breaker
+fail_thrice() {
+    for _ in 1 2 3; do
+        waybill send k x >/dev/null
+        claim --kind k
+        waybill --quiet fail "$id" --token "$token" --error down
+    done
+}
+
+# config <<<TEXT: becomes the configuration
 config() {
     mkdir -p etc/waybill
     cat >etc/waybill/config.lua

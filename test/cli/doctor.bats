@@ -1,0 +1,147 @@
+#!/usr/bin/env bats
+# doctor: every check, and each finding with its mend.
+load helper
+
+# finding NAME: ok, detail and mend of a check
+finding() { get ".checks[] | select(.name == \"$1\") | .$2"; }
+
+@test "doctor: nothing there yet: 0, and it makes nothing" {
+    try js doctor
+    ended 0
+    has "$(finding database detail)" "not there yet"
+    [ ! -e box.db ]
+}
+
+@test "doctor: all well: 0, each check once with its fields" {
+    waybill send k x
+    try js doctor
+    ended 0
+    same '["name","ok","detail","mend"]' \
+        "$(get '.checks | map(keys_unsorted | tojson) | unique | .[]')"
+    same "clock config database endpoints file_mode file_system folder_mode \
+integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
+        "$(get '.checks | map(.name) | sort | join(" ")')"
+    same true/null "$(get '.checks | map("\(.ok)/\(.mend)") | unique | .[]')"
+    try waybill doctor
+    ended 0
+    has "$out" "integrity"
+}
+
+@test "doctor: SQLite's version, and the guard against its bug" {
+    waybill send k x
+    try js doctor
+    has "$(finding sqlite_version detail)" SQLite
+}
+
+@test "doctor: modes of file and folder" {
+    mkdir open
+    waybill --db open/box.db send k x
+    chmod 644 open/box.db
+    chmod 777 open
+    try js --db open/box.db doctor
+    ended 1
+    same false/false "$(finding file_mode ok)/$(finding folder_mode ok)"
+    has "$(finding file_mode mend)" "chmod 600"
+    has "$(finding folder_mode mend)" "chmod 700"
+    chmod 600 open/box.db
+    chmod 755 open
+    try js --db open/box.db doctor
+    ended 0
+}
+
+@test "doctor: a database that cannot be opened" {
+    for _ in {1..100}; do echo "this is no database"; done >bad.db
+    chmod 600 bad.db
+    try js --db bad.db doctor
+    ended 1
+    same false "$(finding database ok)"
+    [ "$(finding database mend)" != null ]
+    same true "$(finding clock ok)"
+    same true "$(finding config ok)"
+    try waybill --db bad.db doctor
+    ended 1
+    has "$out" FAILED
+    mkdir folder
+    try js --db folder doctor
+    ended 1
+    try js --db postgres://x/y doctor
+    ended 1
+    has "$(finding database detail)" PostgreSQL
+}
+
+@test "doctor: a configuration that does not read, a secret that is missing" {
+    waybill send k x
+    config <<<'nonsense('
+    try js doctor
+    ended 1
+    same false "$(finding config ok)"
+    has "$(finding config detail)" config.lua:
+    same true "$(finding integrity ok)"
+    config <<<'route "k" { url = "https://h/", secret = env "NO_SUCH" }'
+    try js doctor
+    ended 1
+    has "$(finding config detail)" NO_SUCH
+}
+
+@test "doctor: endpoints in the clear" {
+    waybill send k x
+    config <<'END'
+route "a" { url = "http://example.org/hook" }
+route "b" { url = "https://example.org/hook" }
+route "c" { url = "http://127.0.0.1:8080/" }
+route "d" { url = "http://localhost/" }
+END
+    try js doctor
+    ended 1
+    has "$(finding endpoints detail)" "route a"
+    same 1 "$(get '.checks | map(select(.name == "endpoints")) | length')"
+    config <<<'route "b" { url = "https://example.org/hook" }'
+    try js doctor
+    ended 0
+}
+
+@test "doctor: claims whose worker is gone" {
+    waybill send k x
+    claim --lease 1ms
+    until_true 5 stuck
+    has "$(finding stuck_claims mend)" reset-stale
+    waybill reset-stale
+    try js doctor
+    ended 0
+}
+
+stuck() {
+    try js doctor
+    [ "$(finding stuck_claims ok)" = false ]
+}
+
+@test "doctor: a reader that pins a WAL past 64 MB" {
+    waybill send k x
+    mkfifo go
+    sqlite3 box.db >pinned <<'END' 3>&- &
+BEGIN;
+SELECT count(*) FROM waybill_outbox;
+.shell read -r _ <go
+END
+    PIDS=$!
+    until_true 10 [ -s pinned ]
+    for _ in {1..75}; do head -c 1000000 /dev/zero | tr '\0' x; echo; done |
+        waybill --quiet send k --lines
+    try js doctor
+    ended 1
+    same false "$(finding wal_size ok)"
+    has "$(finding wal_size mend)" reader
+    echo >go
+}
+
+@test "doctor: last drain, also when the database cannot be opened" {
+    config <<<'route "k" { transport = "exec", argv = { "true" } }'
+    waybill send k x
+    waybill --quiet drain
+    try js doctor
+    has "$(finding last_drain detail)" "1 attempted, 1 confirmed"
+    for _ in {1..100}; do echo "this is no database"; done >box.db
+    try js doctor
+    ended 1
+    has "$(finding last_drain detail)" "1 attempted, 1 confirmed"
+}

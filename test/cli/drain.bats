@@ -1,0 +1,212 @@
+#!/usr/bin/env bats
+# drain and run: reports, reasons, exit codes. Messages go to a command whose
+# exit status says what became of them.
+load helper
+
+# deliver SCRIPT: every kind goes to sh -c SCRIPT
+deliver() {
+    config <<END
+route "*" { transport = "exec", argv = { "sh", "-c", [==[$1]==] }, ${2:-} }
+END
+}
+
+@test "drain: all confirmed: 0, and every field" {
+    deliver 'cat >>got; echo "$WAYBILL_ID" >>ids'
+    a=$(send k 1)
+    b=$(send l 2)
+    try js drain
+    ended 0
+    fields attempted confirmed retried abandoned rejected released fenced \
+        duration_ms breakers_open tally
+    same 2/2/0/0/0/0/0 "$(get '[.attempted, .confirmed, .retried, .abandoned,
+        .rejected, .released, .fenced] | map(tostring) | join("/")')"
+    same '{}/0/null' "$(get '"\(.tally | tojson)/\(.breakers_open)/\(.reason)"')"
+    same "$(sort <<<"$a"$'\n'"$b")" "$(sort ids)"
+    same 1 "$(wc -l <out.txt)"
+}
+
+@test "drain: some not: 4, and each count" {
+    deliver 'case $WAYBILL_KIND in ok) ;; no) exit 65;; *) exit 75;; esac'
+    for k in ok no later; do waybill send "$k" x; done
+    try js drain
+    ended 4
+    same 3/1/1/1 \
+        "$(get '"\(.attempted)/\(.confirmed)/\(.retried)/\(.rejected)"')"
+}
+
+@test "drain: nothing due: 3, empty" {
+    deliver 'exit 0'
+    try js drain
+    ended 3
+    same 0/empty "$(get '"\(.attempted)/\(.reason)"')"
+    waybill send k x --in 1h
+    try js drain
+    ended 3
+    same empty "$(get .reason)"
+    try waybill drain
+    ended 3
+    has "$out" empty
+}
+
+@test "drain: behind an open breaker: 3, breaker-open" {
+    deliver 'exit 75' 'retry = { immediate = true }'
+    waybill send k x
+    for _ in 1 2 3; do js drain || same 4 $?; done
+    try js drain
+    ended 3
+    same breaker-open/1 "$(get '"\(.reason)/\(.breakers_open)"')"
+}
+
+@test "drain: no configuration, or not ready: 3, not-ready, nothing touched" {
+    id=$(send k x)
+    try js drain
+    ended 3
+    same not-ready "$(get .reason)"
+    config <<'END'
+ready = function() return false, "not logged in" end
+route "*" { transport = "file", path = "out" }
+END
+    try js drain
+    ended 3
+    same not-ready "$(get .reason)"
+    same 0 "$(row "$id" attempts)"
+    try waybill drain
+    has "$out$err" not-ready
+}
+
+@test "drain: another one at it: 3, busy; it takes what came meanwhile" {
+    deliver 'until [ -e go ]; do sleep 0.02; done; echo "$WAYBILL_ID" >>ids'
+    waybill send k 1
+    "$WAYBILL" --quiet drain 3>&- &
+    PIDS=$!
+    until_true 10 processing
+    waybill send k 2
+    try js drain
+    ended 3
+    same busy "$(get .reason)"
+    : >go
+    wait "$PIDS"
+    PIDS=
+    same 2 "$(wc -l <ids)"
+}
+
+processing() { [ "$(status_of processing)" = 1 ]; }
+
+@test "drain D-1: --max attempts so many, --kind of this kind alone" {
+    deliver 'echo "$WAYBILL_KIND" >>kinds'
+    for k in a b b b; do waybill send "$k" x; done
+    try js drain --kind b --max 2
+    ended 0
+    same 2 "$(get .attempted)"
+    same b,b "$(paste -sd, kinds)"
+    same 2 "$(status_of pending)"
+}
+
+@test "drain --for: takes no more after it" {
+    deliver 'sleep 0.05' 'concurrency = 1'
+    seq 100 | waybill --quiet send k --lines
+    try js drain --for 200ms
+    ended 0
+    [ "$(get .attempted)" -lt 100 ]
+    [ "$(status_of pending)" -gt 0 ]
+}
+
+@test "drain: a tally of the route's response is summed" {
+    config <<'END'
+route "k" { transport = "exec", argv = { "cat" }, response = function(reply)
+    tally "uploaded"
+    tally("bytes", 2)
+end }
+END
+    waybill send k x
+    waybill send k y
+    try js drain
+    ended 0
+    same '{"bytes":4,"uploaded":2}' "$(get '.tally | tojson')"
+    waybill send k z
+    try waybill drain
+    has "$out" "uploaded 1"
+}
+
+@test "drain: the exec transport's error is kept" {
+    deliver 'echo "disk on fire" >&2; exit 75'
+    id=$(send k x)
+    js drain || same 4 $?
+    has "$(row "$id" last_error)" "disk on fire"
+}
+
+@test "drain: people get a sentence on stdout, no progress without terminal" {
+    deliver 'exit 0'
+    waybill send k x
+    try waybill drain
+    ended 0
+    has "$out" "1 confirmed"
+    same "" "$err"
+    waybill send k x
+    try waybill --quiet drain
+    ended 0
+    same "" "$out$err"
+}
+
+@test "drain: SIGTERM finishes what is in flight and reports" {
+    deliver 'echo >>started; until [ -e go ]; do sleep 0.02; done' \
+        'concurrency = 1'
+    seq 5 | waybill --quiet send k --lines
+    "$WAYBILL" --json drain >report 3>&- &
+    PIDS=$!
+    until_true 10 [ -e started ]
+    kill -TERM "$PIDS"
+    : >go
+    wait "$PIDS"
+    PIDS=
+    same 1/1 "$(jq -r '"\(.attempted)/\(.confirmed)"' report)"
+    same 4/0 "$(js status | jq -r '"\(.pending)/\(.processing)"')"
+}
+
+@test "run: wakes for other processes' messages; SIGTERM ends it with 0" {
+    deliver 'echo "$WAYBILL_ID" >>ids'
+    "$WAYBILL" --json run >report 2>run.err 3>&- &
+    PIDS=$!
+    for n in 1 2 3; do
+        waybill send k "$n"
+        until_true 10 delivered "$n"
+    done
+    kill -TERM "$PIDS"
+    code=0
+    wait "$PIDS" || code=$?
+    PIDS=
+    same 0 "$code"
+    same 3 "$(jq -r .confirmed report)"
+    same "" "$(cat run.err)"
+}
+
+delivered() { [ -f ids ] && [ "$(wc -l <ids)" -ge "$1" ]; }
+
+@test "run: SIGINT as well, with nothing done" {
+    deliver 'exit 0'
+    env --default-signal=INT "$WAYBILL" --json run >report 3>&- &
+    PIDS=$!
+    until_true 10 lock_taken
+    kill -INT "$PIDS"
+    code=0
+    wait "$PIDS" || code=$?
+    PIDS=
+    same 0 "$code"
+    same 0 "$(jq -r .attempted report)"
+}
+
+lock_taken() { js drain | jq -e '.reason == "busy"'; }
+
+@test "run: a second one: 75" {
+    deliver 'exit 0'
+    "$WAYBILL" --quiet run 3>&- &
+    PIDS=$!
+    until_true 10 lock_taken
+    try js run
+    ended 75
+    same busy "$(jq -r .error.code <<<"$err")"
+}
+
+@test "run --listen: said to be not built" {
+    usage run --listen 127.0.0.1:0
+}

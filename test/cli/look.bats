@@ -1,0 +1,155 @@
+#!/usr/bin/env bats
+# status, list and show.
+load helper
+
+@test "status: every field, on a new database too" {
+    try js status
+    ended 0
+    fields pending held processing abandoned by_kind oldest_pending_ms \
+        breakers paused unrouted last_drain spill
+    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0}}' \
+        "$out"
+}
+
+@test "status O-15: counts by status and by kind, age of the oldest" {
+    waybill send a 1
+    waybill send a 2
+    waybill send b 3 --lane l
+    waybill send b 4 --lane l
+    claim --kind a
+    claim --kind a
+    waybill fail "$id" --token "$token" --error no --reject
+    try js status
+    same 1/1/1/1 "$(get '"\(.pending)/\(.held)/\(.processing)/\(.abandoned)"')"
+    same '{"a":{"pending":0,"held":0,"processing":1,"abandoned":1,"delivered":0},"b":{"pending":1,"held":1,"processing":0,"abandoned":0,"delivered":0}}' \
+        "$(get '.by_kind | tojson')"
+    [ "$(get .oldest_pending_ms)" -ge 0 ]
+    [ "$(get .oldest_pending_ms)" -lt 60000 ]
+}
+
+@test "status: paused kinds, and what waits without a route" {
+    config <<<'route "a.*" { transport = "file", path = "out.ndjson" }'
+    waybill send a.x 1
+    waybill send b 2
+    waybill send b 3
+    waybill pause b
+    try js status
+    ended 0
+    same '["b"]/{"b":2}' "$(get '"\(.paused | tojson)/\(.unrouted | tojson)"')"
+}
+
+@test "status: without a configuration every kind is unrouted" {
+    waybill send a 1
+    same 1 "$(status_of unrouted.a)"
+}
+
+@test "status: breakers" {
+    fail_thrice
+    try js status
+    same k/open/3 "$(get '.breakers[0] | "\(.scope)/\(.state)/\(.failures)"')"
+    [ "$(get '.breakers[0].open_until_ms')" -gt "$(now_ms)" ]
+    same '["scope","state","failures","open_until_ms"]' \
+        "$(get '.breakers[0] | keys_unsorted | tojson')"
+}
+
+@test "status: last drain" {
+    config <<<'route "k" { transport = "file", path = "out.ndjson" }'
+    waybill send k 1
+    waybill drain
+    try js status
+    same 1/1 "$(get '.last_drain | "\(.attempted)/\(.confirmed)"')"
+}
+
+@test "status: people get a table and sentences" {
+    waybill send order.placed 1
+    try waybill status
+    ended 0
+    has "$out" order.placed
+    has "$out" "1 pending"
+    same 0 "$(grep -c $'\033' out.txt)"
+}
+
+@test "list: fields, oldest first" {
+    waybill send a 1
+    waybill send b 2
+    try js list
+    ended 0
+    fields id seq kind status attempts due_ms created_ms last_error
+    same a,b "$(jq -rs 'map(.kind) | join(",")' out.txt)"
+    same null "$(get .last_error | head -1)"
+}
+
+@test "list: by status, kind and limit; nothing found is 0" {
+    for k in a a b; do waybill send "$k" x; done
+    claim --kind b
+    same 2 "$(js list --kind a | wc -l)"
+    same 1 "$(js list --limit 1 | wc -l)"
+    same b "$(js list --status processing | jq -r .kind)"
+    same 2 "$(js list --status pending | wc -l)"
+    try js list --status abandoned
+    ended 0
+    same "" "$out"
+    try js list --kind nobody
+    ended 0
+}
+
+@test "list: delivered ones only where asked for" {
+    waybill send k x --key a
+    claim
+    waybill confirm "$id" --token "$token"
+    same "" "$(js list)"
+    same "$id/delivered/null" \
+        "$(js list --status delivered |
+            jq -r '"\(.id)/\(.status)/\(.due_ms)"')"
+}
+
+@test "list: the error of a failed one, as one line" {
+    waybill send k x
+    claim
+    waybill fail "$id" --token "$token" --error $'503  Bad\n\tthing \033[1m'
+    same "503 Bad thing [1m" "$(js list | jq -r .last_error)"
+    try waybill list
+    has "$out" "503 Bad thing"
+    same 0 "$(grep -c $'\033' out.txt)"
+}
+
+@test "list: columns are aligned for people" {
+    waybill send a x
+    waybill send a.much.longer.kind x
+    try waybill list
+    same 3 "$(wc -l <out.txt)"
+    column=$(head -1 out.txt | grep -bo STATUS | cut -d: -f1)
+    [ "$(tail -n +2 out.txt | cut -c$((column + 1))- | grep -c ^pending)" = 2 ]
+}
+
+@test "show: by id, by a unique beginning, not by less than 8" {
+    a=$(send k x --id 01900000-0000-7000-8000-000000000001)
+    b=$(send k y --id 01900000-0000-7000-8000-0000000000f2)
+    try js show "$a"
+    ended 0
+    fields id seq kind status attempts due_ms created_ms last_error
+    same "$a/x" "$(get '"\(.id)/\(.payload)"')"
+    c=$(send k z --id 0fe00000-0000-7000-8000-000000000003)
+    same "$c" "$(row 0fe00000 id)"
+    usage show 0fe0000
+    usage show 01900000
+    has "$(js show 01900000 2>&1)" more
+    same "$b" "$(row 01900000-0000-7000-8000-0000000000f id)"
+}
+
+@test "show: unknown: exit 3" {
+    try js show "$NOBODY"
+    ended 3
+    same notfound "$(jq -r .error.code <<<"$err")"
+    same "" "$out"
+}
+
+@test "show: people see the payload and the times" {
+    id=$(send k '{"a":1}' --in 1h --header X:1 --key kk --lane ll)
+    try waybill show "$id"
+    ended 0
+    for part in '{"a":1}' 'X: 1' kk ll pending; do has "$out" "$part"; done
+    id=$(printf '\377' | send k)
+    try waybill show "$id"
+    has "$out" "1 bytes that are no text"
+}
