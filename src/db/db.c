@@ -31,6 +31,12 @@ wb__db_close(struct wb__db *db)
         db->engine->close(db);
 }
 
+bool
+wb__db_failed(const struct wb__db *db)
+{
+    return db->failed;
+}
+
 static enum wb_status
 check_failed(struct wb__db *db, struct wb_err *err)
 {

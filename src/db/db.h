@@ -36,10 +36,12 @@ WB_MUST_USE enum wb_status wb__db_borrow(struct wb__db **out,
     struct sqlite3 *sqlite, bool adopt, const struct wb__db_opts *opts,
     struct wb_err *err);
 void wb__db_close(struct wb__db *db);
+bool wb__db_failed(const struct wb__db *db); /* see (4) */
 
 /* ---- transactions -------------------------------------------------------- */
 
 enum wb__tx {
+    WB__TX_NONE, /* not for begin: what is asked is asked outside of any */
     WB__TX_READ,
     WB__TX_RELAXED,
     WB__TX_FULL

@@ -5,7 +5,7 @@
  * (2) One leader at a time. When it has run what was queued it hands the lead
  *     to the first of those who came meanwhile; N threads never cost N commits.
  * (3) An operation that fails takes nobody with it: the others are run again,
- *     each alone. Out of an I/O error nothing is run again. */
+ *     each alone. Once the store is FAILED nothing is run again. */
 #include "outbox/box.h"
 
 int64_t
@@ -26,17 +26,20 @@ wb__box_random(const struct wb_outbox *box)
 /* Run the operations from first up to end in one transaction. */
 static enum wb_status
 run_together(struct wb_outbox *box, struct wb__op *first, struct wb__op *end,
-    struct wb_err *err)
+    bool *began, struct wb_err *err)
 {
-    enum wb__tx tx = WB__TX_READ;
+    enum wb__tx tx = WB__TX_NONE;
     enum wb_status rc;
 
     for (struct wb__op *op = first; op != end; op = op->next)
         if (op->tx > tx)
             tx = op->tx;
+    if (tx == WB__TX_NONE)
+        return first->run(box, first, err);
     rc = wb__db_begin(box->db, tx, err);
     if (rc != WB_OK)
         return rc;
+    *began = true;
     for (struct wb__op *op = first; op != end && rc == WB_OK; op = op->next)
         rc = op->run(box, op, err);
     if (rc == WB_OK)
@@ -46,31 +49,48 @@ run_together(struct wb_outbox *box, struct wb__op *first, struct wb__op *end,
 }
 
 static void
-run_all(struct wb_outbox *box, struct wb__op *first)
+run_group(struct wb_outbox *box, struct wb__op *first, struct wb__op *end)
 {
     struct wb_err err = {0};
-    enum wb_status rc = run_together(box, first, NULL, &err);
-    bool alone = rc != WB_OK && rc != WB_IO && first->next != NULL;
+    bool began = false, alone;
+    enum wb_status rc = run_together(box, first, end, &began, &err);
 
-    for (struct wb__op *op = first; op != NULL; op = op->next) {
+    /* Who did not get the lock together would wait as long for it alone. */
+    alone = rc != WB_OK && began && first->next != end &&
+            !wb__db_failed(box->db);
+    for (struct wb__op *op = first; op != end; op = op->next) {
         op->err = err;
-        op->status = alone ? run_together(box, op, op->next, &op->err) : rc;
+        op->status =
+            alone ? run_together(box, op, op->next, &began, &op->err) : rc;
     }
+}
+
+/* Take those off the queue that may share a transaction; gives who is next. */
+static struct wb__op *
+take_group(struct wb_outbox *box)
+{
+    struct wb__op *end = box->first->next;
+
+    if (box->first->tx != WB__TX_NONE)
+        while (end != NULL && end->tx != WB__TX_NONE)
+            end = end->next;
+    box->first = end;
+    if (end == NULL)
+        box->last = &box->first;
+    return end;
 }
 
 /* Called, and returns, with the lock held. */
 static void
 lead(struct wb_outbox *box, struct wb__op *own)
 {
-    struct wb__op *first = box->first;
+    struct wb__op *first = box->first, *end = take_group(box);
 
     box->leading = true;
-    box->first = NULL;
-    box->last = &box->first;
     wb__mutex_unlock(&box->lock);
-    run_all(box, first);
+    run_group(box, first, end);
     wb__mutex_lock(&box->lock);
-    for (struct wb__op *op = first; op != NULL; op = op->next) {
+    for (struct wb__op *op = first; op != end; op = op->next) {
         op->done = true;
         if (op != own)
             wb__cond_signal(&op->wake);

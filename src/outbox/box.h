@@ -30,7 +30,7 @@ struct wb_outbox {
 struct wb__op {
     enum wb_status (*run)(
         struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
-    enum wb__tx tx; /* the least it needs */
+    enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
     enum wb_status status;
     struct wb_err err;
     bool done, lead;

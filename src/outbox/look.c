@@ -368,7 +368,7 @@ enum wb_status
 wb_outbox_backup(struct wb_outbox *box, const char *path, struct wb_err *err)
 {
     struct backup_op o = {
-        .op = {.run = backup_run, .tx = WB__TX_READ}, .path = path};
+        .op = {.run = backup_run, .tx = WB__TX_NONE}, .path = path};
 
     return wb__box_run(box, &o.op, err);
 }
