@@ -1,5 +1,7 @@
 /* test_transport_tls.c - S6: chain, host and dates are verified, TLS 1.2 at
  * least; T-3: HTTP/2 (against node, where it is installed). */
+#define _GNU_SOURCE /* pipe2 */
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -226,7 +228,7 @@ node_start(uv_process_t *process, uv_loop_t *on, int *stdin_end)
         .file = "node", .args = argv, .stdio_count = 3, .stdio = stdio};
     FILE *f;
 
-    CHECK(pipe(in) == 0 && pipe(out) == 0);
+    CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
     stdio[0].data.fd = in[0];
     stdio[1].data.fd = out[1];
     *stdin_end = in[1];
