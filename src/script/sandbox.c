@@ -93,8 +93,10 @@ wb__script_line(lua_State *L)
 {
     lua_Debug ar;
 
-    if (lua_getstack(L, 1, &ar) && lua_getinfo(L, "l", &ar))
-        return ar.currentline;
+    /* C functions on the way, such as pcall, have no line. */
+    for (int level = 1; lua_getstack(L, level, &ar); level++)
+        if (lua_getinfo(L, "l", &ar) && ar.currentline > 0)
+            return ar.currentline;
     return 0;
 }
 

@@ -169,8 +169,11 @@ WB_NORETURN static void
 wrong_type(
     lua_State *L, const struct wb__record *r, const struct wb__field *f, int at)
 {
-    wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not %s",
-        full_name(L, r, f->name), wanted(L, f), type_name(L, at));
+    const char *got = type_name(L, at); /* before anything is pushed */
+    const char *name = full_name(L, r, f->name);
+
+    wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not %s", name,
+        wanted(L, f), got);
 }
 
 /* ---- the nearest name
@@ -346,13 +349,17 @@ read_units(lua_State *L, const struct wb__record *r, const struct wb__field *f)
 static int64_t
 read_word(lua_State *L, const struct wb__record *r, const struct wb__field *f)
 {
+    const char *word, *name;
+
     if (lua_type(L, -1) != LUA_TSTRING)
         wrong_type(L, r, f, -1);
+    word = lua_tostring(L, -1);
     for (int64_t i = 0; f->words[i] != NULL; i++)
-        if (strcmp(f->words[i], lua_tostring(L, -1)) == 0)
+        if (strcmp(f->words[i], word) == 0)
             return i;
+    name = full_name(L, r, f->name);
     wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not \"%.40s\"",
-        full_name(L, r, f->name), wanted(L, f), lua_tostring(L, -1));
+        name, wanted(L, f), word);
 }
 
 /* Text as it may stand in a call of the kernel: no NUL, and not too long. */

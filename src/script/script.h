@@ -32,7 +32,7 @@ struct wb__limits {
 };
 #define WB_SCRIPT_LIMITS                 \
     {                                    \
-        20000000, 5000, (size_t)64 << 20 \
+        20000000, 10000, (size_t)64 << 20 \
     }
 #define WB_SOURCE_MAX ((size_t)1 << 20) /* bytes of a configuration */
 

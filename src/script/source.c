@@ -148,6 +148,26 @@ start_at(struct wb_slice source, int line, const char *keyword)
     return first;
 }
 
+/* Past the { that opens the table of the call; false where another statement
+ * comes first, as in route "x"(table). */
+static bool
+open_table(struct lexer *x)
+{
+    struct wb_slice text;
+    enum token token;
+    int parens = 0;
+
+    while ((token = next_token(x, &text)) != END) {
+        if (token == SIGN && text.ptr[0] == '{')
+            return true;
+        if (token == NAME && parens <= 0)
+            return false;
+        if (token == SIGN)
+            parens += (text.ptr[0] == '(') - (text.ptr[0] == ')');
+    }
+    return false;
+}
+
 int
 wb__source_line(struct wb_slice source, int line, const char *keyword,
     const char *outer, struct wb_slice field)
@@ -155,30 +175,21 @@ wb__source_line(struct wb_slice source, int line, const char *keyword,
     struct lexer x = start_at(source, line, keyword);
     const struct wb_slice path[2] = {
         outer != NULL ? wb_slice(outer) : field, field};
-    int last = outer != NULL, level = 0, depth = 0;
+    int last = outer != NULL, level = 0, depth = open_table(&x), at;
     struct wb_slice text;
     enum token token;
 
-    for (;;) {
-        int at;
-
-        token = next_token(&x, &text);
+    while (depth > 0 && (token = next_token(&x, &text)) != END) {
         at = x.line;
-        if (token == END ||
-            (depth == 0 && token == NAME && wb__eq(text, wb_slice(keyword))))
-            return line;
-        if (token == SIGN && text.ptr[0] == '{')
-            depth++;
-        if (token == SIGN && text.ptr[0] == '}' && --depth <= level) {
-            if (depth <= 0)
-                return line;
+        depth += token == SIGN && text.ptr[0] == '{';
+        if (token == SIGN && text.ptr[0] == '}' && --depth <= level)
             level = depth - 1;
-        }
-        if (depth != level + 1 || !wb__eq(text, path[level]) ||
+        if (level < 0 || depth != level + 1 || !wb__eq(text, path[level]) ||
             !is_field(x, token))
             continue;
         if (level == last)
             return at;
         level++;
     }
+    return line;
 }

@@ -47,6 +47,20 @@ static const struct {
         WB_INVALID,
         "c.lua:5: route \"x\": rate wants a whole number from 1 to 1000000, "
         "not text"},
+    {"fields from elsewhere: line of the route",
+        "local function r(k, f) route(k)(f) end\nlocal a = { tiemout = 1 }\n"
+        "r(\"x\", a)",
+        WB_INVALID, "c.lua:1: route \"x\": unknown name \"tiemout\""},
+    {"route of a name made up",
+        "local p = { \"a\" }\nroute(\"k.\" .. p[1])\n{\n url = 1 }", WB_INVALID,
+        "c.lua:4: route \"k.a\": url wants text or a function"},
+    {"comments, strings and braces on the way",
+        "route \"x\" { --[==[ rate = { ]==]\n headers = { rate = \"rate = {\", "
+        "[ [[a]] ] = '\\'rate =' },\n response = function(a) return { rate = "
+        "1 } end,\n [\"rate\"] = 0 }",
+        WB_INVALID, "c.lua:4: route \"x\": rate wants a whole number"},
+    {"called by pcall", "\npcall(route, \"X\")", WB_INVALID,
+        "c.lua:2: route wants the kind it is for"},
     {"value without a name", "route \"x\" { \"http://h/\" }", WB_INVALID,
         "c.lua:1: route \"x\": a value without a name; write name = value"},
     {"no fields", "\nroute \"x\"", WB_INVALID,
