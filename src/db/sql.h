@@ -11,6 +11,11 @@
     " lane IS NOT NULL AND status IN ('pending', 'held', 'processing') "
 #define WB__ENDED " status IN ('abandoned', 'delivered') "
 
+/* Leases that ended by ?1, were given by ?2, or in the future. */
+#define WB__STALE                \
+    " status = 'processing' AND" \
+    " (due_ms <= ?1 OR claimed_ms <= ?2 OR claimed_ms > ?1) "
+
 /* What finishing a claim needs to know of a row, and what people are shown. */
 #define WB__HEAD                                                          \
     " seq, id, kind, status, due_ms, attempts, token, claimed_ms, scope," \
@@ -31,6 +36,10 @@
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
         "  ELSE status END WHERE token IS NOT NULL",                           \
+        NULL)                                                                  \
+    X(PROBES_FORGET,                                                           \
+        "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
+        " WHERE probe_token IS NOT NULL",                                      \
         NULL)                                                                  \
     /* accept */                                                               \
     X(INSERT,                                                                  \
@@ -111,10 +120,14 @@
         " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \
         " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3)",                         \
         NULL)                                                                  \
+    X(RESET_PROBES,                                                            \
+        "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
+        " WHERE probe_token IN"                                                \
+        " (SELECT token FROM waybill_outbox WHERE" WB__STALE ")",              \
+        NULL)                                                                  \
     X(RESET_STALE,                                                             \
         "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
-        " due_ms = min(due_ms, ?1) WHERE status = 'processing' AND"            \
-        " (due_ms <= ?1 OR claimed_ms <= ?2 OR claimed_ms > ?1)",              \
+        " due_ms = min(due_ms, ?1) WHERE" WB__STALE,                           \
         NULL)                                                                  \
     /* breaker, pause */                                                       \
     X(BREAKERS,                                                                \

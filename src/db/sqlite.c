@@ -20,8 +20,8 @@ of(struct wb__db *db)
     return (struct wb__sqlite *)db;
 }
 
-static enum wb_status
-status_of(int code)
+enum wb_status
+wb__sqlite_status(int code)
 {
     if (code == SQLITE_IOERR_NOMEM)
         return WB_NOMEM;
@@ -55,7 +55,7 @@ enum wb_status
 wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 {
     int code = sqlite3_extended_errcode(s->handle);
-    enum wb_status rc = status_of(code);
+    enum wb_status rc = wb__sqlite_status(code);
 
     if (rc == WB_IO)
         s->db.failed = true;

@@ -37,6 +37,8 @@ struct wb__sqlite {
     char *watch;       /* path of the log */
 };
 
+enum wb_status wb__sqlite_status(int code);
+
 /* Map the handle's last error to a status, with what was being done in the
  * text; IO marks the connection FAILED. */
 enum wb_status wb__sqlite_fail(

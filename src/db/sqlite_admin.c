@@ -14,7 +14,7 @@ disown(sqlite3 *copy)
 }
 
 static int
-copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
 {
     sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
     int code;
@@ -31,30 +31,57 @@ copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
     return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
 }
 
+/* Of one snapshot: or each commit of another process would start it anew. */
+static int
+copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+{
+    int code = sqlite3_exec(from,
+        "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
+        NULL, NULL);
+
+    if (code == SQLITE_OK)
+        code = copy_pages(from, to, busy_ms);
+    (void)sqlite3_exec(from, "RELEASE waybill_backup", NULL, NULL, NULL);
+    return code;
+}
+
+static enum wb_status
+copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    sqlite3 *copy = NULL;
+    enum wb_status rc = WB_OK;
+    int code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
+
+    if (code == SQLITE_OK)
+        code = copy_to(s->handle, copy, s->db.opts.busy_ms);
+    if (code == SQLITE_OK)
+        code = disown(copy);
+    if (code != SQLITE_OK)
+        rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
+            path, sqlite3_errstr(code));
+    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
+        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
+    return rc;
+}
+
 enum wb_status
 wb__sqlite_backup(struct wb__db *db, const char *path, struct wb_err *err)
 {
     struct wb__sqlite *s = (struct wb__sqlite *)db;
-    sqlite3 *copy = NULL;
-    enum wb_status rc = wb__file_create(path, err);
-    int code;
+    enum wb_status rc;
 
+    if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
+        return wb__fail(err, WB_BUSY, 0,
+            "backup to %s: the connection is inside a transaction that "
+            "wrote; commit it first",
+            path);
+    rc = wb__file_create(path, err);
     if (rc == WB_EMPTY)
         return wb__fail(err, WB_REFUSED, 0,
             "%s is there already; a backup never overwrites", path);
     if (rc != WB_OK)
         return rc;
-    code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
-    if (code == SQLITE_OK)
-        code = copy_to(s->handle, copy, db->opts.busy_ms);
-    if (code == SQLITE_OK)
-        code = disown(copy);
-    if (code != SQLITE_OK)
-        rc = wb__fail(err, (code & 0xff) == SQLITE_BUSY ? WB_BUSY : WB_IO, code,
-            "backup to %s: %s", path,
-            copy == NULL ? "out of memory" : sqlite3_errmsg(copy));
-    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
-        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
+    rc = copy_file(s, path, err);
     if (rc != WB_OK)
         wb__file_remove(path);
     return rc;

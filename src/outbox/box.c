@@ -56,8 +56,8 @@ run_group(struct wb_outbox *box, struct wb__op *first, struct wb__op *end)
     enum wb_status rc = run_together(box, first, end, &began, &err);
 
     /* Who did not get the lock together would wait as long for it alone. */
-    alone = rc != WB_OK && began && first->next != end &&
-            !wb__db_failed(box->db);
+    alone =
+        rc != WB_OK && began && first->next != end && !wb__db_failed(box->db);
     for (struct wb__op *op = first; op != end; op = op->next) {
         op->err = err;
         op->status =

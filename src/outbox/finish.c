@@ -401,8 +401,13 @@ reset_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     int64_t before_ms =
         o->older_ms < 0 ? INT64_MIN : wb__sat_add(now_ms, -o->older_ms);
 
-    return wb__db_run(box->db, WB__SQL_RESET_STALE,
-        WB__ARGS(wb__int(now_ms), wb__int(before_ms)), &o->n, err);
+    const struct wb__args args = WB__ARGS(wb__int(now_ms), wb__int(before_ms));
+    enum wb_status rc =
+        wb__db_run(box->db, WB__SQL_RESET_PROBES, args, NULL, err);
+
+    return rc != WB_OK
+               ? rc
+               : wb__db_run(box->db, WB__SQL_RESET_STALE, args, &o->n, err);
 }
 
 enum wb_status

@@ -48,6 +48,8 @@ shim_read(sqlite3_file *f, void *out, int n, sqlite3_int64 at)
 {
     int code = fault(SHIM_READ);
 
+    if (shim.on_read != NULL)
+        shim.on_read();
     return code != SQLITE_OK
                ? code
                : real_of(f)->pMethods->xRead(real_of(f), out, n, at);
@@ -178,6 +180,7 @@ shim_install(void)
 
     shim_heal();
     shim.wal_syncs = shim.main_syncs = shim.writes = 0;
+    shim.on_read = NULL;
     if (real_vfs != NULL)
         return;
     real_vfs = sqlite3_vfs_find(NULL);

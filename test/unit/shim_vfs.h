@@ -20,11 +20,12 @@ enum shim_op {
 
 struct shim {
     atomic_long wal_syncs, main_syncs, writes;
-    atomic_int op;       /* which enum shim_op fails */
-    atomic_long fail_in; /* the n-th from now on (0: the next); < 0: none */
-    atomic_bool forever; /* and every one after it */
-    atomic_int code;     /* with this SQLite code */
-    atomic_long fired;   /* faults that happened */
+    atomic_int op;         /* which enum shim_op fails */
+    atomic_long fail_in;   /* the n-th from now on (0: the next); < 0: none */
+    atomic_bool forever;   /* and every one after it */
+    atomic_int code;       /* with this SQLite code */
+    atomic_long fired;     /* faults that happened */
+    void (*on_read)(void); /* called before each read; NULL: nothing */
 };
 extern struct shim shim;
 
