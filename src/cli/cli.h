@@ -158,7 +158,9 @@ void cli_complain(struct cli *cli, enum wb_status status, const char *fmt, ...)
 
 /* One object on stdout; takes it. NULL (out of memory) is FAILED. */
 enum cli_exit cli_json(struct cli *cli, json_t *take);
-/* A sentence on stdout for people; not under --json or --quiet. */
+/* A line on stdout for people, not under --json: what they asked to see, and
+ * what was done, which --quiet silences. */
+void cli_tell(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 void cli_say(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 /* A remark on stderr for people; not under --json or --quiet. */
 void cli_note(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);

@@ -269,9 +269,10 @@ run_doctor(struct cli *cli)
     check(&v, "spill", NULL, "no spilled messages");
     check_last_drain(&v);
     if (cli->json)
-        code = cli_json(cli, json_pack("{s:o}", "checks", v.checks));
+        code = cli_json(cli, json_pack("{s:O}", "checks", v.checks));
     else
         code = cli_table_end(cli, &v.table);
+    json_decref(v.checks);
     return code == CLI_DONE && v.sick ? CLI_FAILED : code;
 }
 

@@ -88,7 +88,7 @@ status_object(struct census *c)
 {
     json_int_t age = c->cli->now_ms - c->oldest_ms;
 
-    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, "
+    return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:o, "
                      "s:{s:i, s:i}}",
         "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
         (json_int_t)c->n[WB_STATE_HELD], "processing",
@@ -113,7 +113,7 @@ print_breakers(const struct census *c)
 
         if (json_unpack((json_t *)b, "{s:s, s:s, s:I}", "scope", &scope,
                 "state", &state, "failures", &failures) == 0)
-            cli_say(c->cli, "breaker %s is %s after %lld failures", scope,
+            cli_tell(c->cli, "breaker %s is %s after %lld failures", scope,
                 state, (long long)failures);
     }
 }
@@ -125,17 +125,17 @@ print_census(const struct census *c)
     json_t *last = cli_last_drain(c->cli);
     char span[32], when[32];
 
-    cli_say(c->cli, "%llu pending, %llu held, %llu processing, %llu abandoned",
+    cli_tell(c->cli, "%llu pending, %llu held, %llu processing, %llu abandoned",
         (unsigned long long)c->n[WB_STATE_PENDING],
         (unsigned long long)c->n[WB_STATE_HELD],
         (unsigned long long)c->n[WB_STATE_PROCESSING],
         (unsigned long long)c->n[WB_STATE_ABANDONED]);
     if (c->oldest_ms != 0)
-        cli_say(c->cli, "the oldest has been pending for %s",
+        cli_tell(c->cli, "the oldest has been pending for %s",
             cli_span(c->cli->now_ms - c->oldest_ms, span));
     print_breakers(c);
     if (json_is_object(last))
-        cli_say(c->cli, "last drain: %s",
+        cli_tell(c->cli, "last drain: %s",
             cli_when(c->cli, json_integer_value(json_object_get(last, "at_ms")),
                 when));
     json_decref(last);
@@ -161,12 +161,16 @@ run_status(struct cli *cli)
         wb_outbox_breakers(
             cli->box, (struct wb_slice){0}, add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
+    if (cli_table_end(cli, &c.table) != CLI_DONE)
+        code = CLI_FAILED;
     if (code == CLI_DONE && cli->json)
-        return cli_json(cli, status_object(&c));
-    if (code == CLI_DONE)
-        code = cli_table_end(cli, &c.table);
-    if (code == CLI_DONE)
+        code = cli_json(cli, status_object(&c));
+    else if (code == CLI_DONE)
         print_census(&c);
+    json_decref(c.by_kind);
+    json_decref(c.unrouted);
+    json_decref(c.paused);
+    json_decref(c.breakers);
     return code;
 }
 
@@ -292,7 +296,7 @@ say_slice(const struct cli *cli, const char *name, struct wb_slice s)
     if (s.len == 0)
         return;
     (void)wb__one_line(s, 2048, line);
-    cli_say(cli, "%-13s %s", name, line);
+    cli_tell(cli, "%-13s %s", name, line);
 }
 
 static void
@@ -303,7 +307,7 @@ say_time(const struct cli *cli, const char *name, int64_t ms)
     if (ms == 0)
         return;
     wb__format_time(ms, text);
-    cli_say(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
+    cli_tell(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
 }
 
 /* Text as it is into a pipe; to a terminal on one line, controls taken out. */
@@ -311,12 +315,12 @@ static void
 say_payload(struct cli *cli, struct wb_slice payload)
 {
     if (!wb__utf8_valid(payload)) {
-        cli_say(cli, "%-13s %zu bytes that are no text; --json shows them",
+        cli_tell(cli, "%-13s %zu bytes that are no text; --json shows them",
             "payload", payload.len);
     } else if (cli_is_terminal(STDOUT_FILENO)) {
         say_slice(cli, "payload", payload);
     } else {
-        cli_say(cli, "%-13s %.*s", "payload", (int)payload.len,
+        cli_tell(cli, "%-13s %.*s", "payload", (int)payload.len,
             payload.len > 0 ? payload.ptr : "");
     }
 }
@@ -329,11 +333,11 @@ show_row(void *ctx, const struct wb_row *r)
 
     if (cli->json)
         return show_json(cli, r);
-    cli_say(cli, "%-13s %s", "id", r->id.text);
+    cli_tell(cli, "%-13s %s", "id", r->id.text);
     say_slice(cli, "kind", r->kind);
-    cli_say(cli, "%-13s %s", "status", wb_state_name(r->state));
+    cli_tell(cli, "%-13s %s", "status", wb_state_name(r->state));
     say_slice(cli, "reason", r->reason);
-    cli_say(cli, "%-13s %u", "attempts", r->attempts);
+    cli_tell(cli, "%-13s %u", "attempts", r->attempts);
     say_slice(cli, "last error", r->last_error);
     say_time(cli, "due", r->due_ms);
     say_time(cli, "created", r->created_ms);

@@ -19,6 +19,8 @@ cli_is_terminal(int fd)
 /* One line of at most MESSAGE_MAX characters. */
 #define MESSAGE_MAX 500
 
+static void vprint_error(const struct cli *cli, const char *code,
+    const char *fmt, va_list ap) WB_PRINTF(3, 0);
 static void
 vprint_error(
     const struct cli *cli, const char *code, const char *fmt, va_list ap)
@@ -149,17 +151,36 @@ cli_json(struct cli *cli, json_t *take)
     return CLI_DONE;
 }
 
+static void vtell(const struct cli *cli, const char *fmt, va_list ap)
+    WB_PRINTF(2, 0);
+static void
+vtell(const struct cli *cli, const char *fmt, va_list ap)
+{
+    if (cli->json)
+        return;
+    vfprintf(stdout, fmt, ap);
+    fputc('\n', stdout);
+}
+
+void
+cli_tell(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vtell(cli, fmt, ap);
+    va_end(ap);
+}
+
 void
 cli_say(const struct cli *cli, const char *fmt, ...)
 {
     va_list ap;
 
-    if (cli->json || cli->quiet)
-        return;
     va_start(ap, fmt);
-    vfprintf(stdout, fmt, ap);
+    if (!cli->quiet)
+        vtell(cli, fmt, ap);
     va_end(ap);
-    fputc('\n', stdout);
 }
 
 void

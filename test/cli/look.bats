@@ -153,3 +153,14 @@ load helper
     try waybill show "$id"
     has "$out" "1 bytes that are no text"
 }
+
+@test "--quiet: what was asked for is shown" {
+    id=$(send k x)
+    for command in status list "show $id" doctor; do
+        # shellcheck disable=SC2086
+        try waybill --quiet $command
+        ended 0
+        [ -n "$out" ]
+        same "" "$err"
+    done
+}
