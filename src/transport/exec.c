@@ -9,7 +9,6 @@
  * (4) Every child is waited for, also one whose transport was freed. */
 #include <ctype.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <uv.h>
 

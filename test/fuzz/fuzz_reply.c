@@ -1,0 +1,45 @@
+/* fuzz_reply.c - a reply in pieces: bounded whatever comes, and its error is
+ * one clean line. First byte: limit of the body; then lines up to '\n', until
+ * the header is complete, then the body. */
+#define _GNU_SOURCE /* memmem */
+#include <stdlib.h>
+
+#include "transport/http.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+must(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct wb_slice rest = {(const char *)data, size}, line;
+    struct wb__reply r = {.body = {.env = wb_env_system()}};
+    char error[WB__REPLY_ERROR_SIZE];
+    size_t len;
+
+    if (size == 0)
+        return 0;
+    r.body.max = data[0];
+    rest = wb__from(rest, 1);
+    while (!r.final && wb__cut(&rest, '\n', &line) && wb__reply_line(&r, line))
+        ;
+    while (r.final && wb__cut(&rest, '\n', &line) && wb__reply_body(&r, line))
+        ;
+    must(r.header_bytes <= WB__REPLY_HEADER_BYTES || r.wrong != NULL);
+    must(!r.final || (r.status >= 200 && r.status <= 999));
+    must(r.body.len <= data[0]);
+    must(wb__reply_retry_after_ms(&r, 1000) >= 0);
+    wb__reply_mask(&r, WB_LIT("secret"));
+    len = wb__reply_error(&r, error);
+    must(len < sizeof(error) && wb__printable((struct wb_slice){error, len}));
+    must(memmem(error, len, "secret", 6) == NULL);
+    wb__reply_clear(&r);
+    wb__buf_fini(&r.body);
+    return 0;
+}
