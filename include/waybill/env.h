@@ -28,6 +28,9 @@ struct wb_env {
 
     /* Name of the SQLite VFS to open databases with; NULL: the default. */
     const char *vfs;
+
+    /* Wait. NULL: the machine's; a clock that is moved by hand moves here. */
+    void (*sleep_us)(void *ctx, int64_t us);
 };
 
 /* Clock, getrandom and malloc of this machine. Static. Threads: any. */

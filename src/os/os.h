@@ -26,7 +26,17 @@ void wb__mutex_unlock(struct wb__mutex *m);
 void wb__cond_init(struct wb__cond *c);
 void wb__cond_fini(struct wb__cond *c);
 void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
+/* The same, but for us > 0 at most, by the monotonic clock. */
+void wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us);
 void wb__cond_signal(struct wb__cond *c);
+
+struct wb__thread {
+    pthread_t id;
+};
+/* Run fn(ctx) in a thread that gets no signals. False: there is none. */
+WB_MUST_USE bool wb__thread_start(
+    struct wb__thread *t, void *(*fn)(void *ctx), void *ctx);
+void wb__thread_join(struct wb__thread *t);
 
 /* ---- files ----------------------------------------------------------------
  */

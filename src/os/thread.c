@@ -1,5 +1,10 @@
 /* thread.c - mutexes and condition variables. A call that fails here is our
  * own bug: a lock used before init, or freed while held. */
+#define _GNU_SOURCE /* pthread_cond_clockwait */
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
 #include "os/os.h"
 
 void
@@ -45,7 +50,45 @@ wb__cond_wait(struct wb__cond *c, struct wb__mutex *m)
 }
 
 void
+wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us)
+{
+    struct timespec t;
+    int sys;
+
+    if (us > INT64_C(86400000000))
+        us = INT64_C(86400000000); /* whoever waits looks at the clock again */
+    WB_ASSERT(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
+    t.tv_sec += us / 1000000;
+    t.tv_nsec += us % 1000000 * 1000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    sys = pthread_cond_clockwait(&c->c, &m->m, CLOCK_MONOTONIC, &t);
+    WB_ASSERT(sys == 0 || sys == ETIMEDOUT);
+}
+
+void
 wb__cond_signal(struct wb__cond *c)
 {
     WB_ASSERT(pthread_cond_signal(&c->c) == 0);
+}
+
+bool
+wb__thread_start(struct wb__thread *t, void *(*fn)(void *ctx), void *ctx)
+{
+    sigset_t all, before;
+    int sys;
+
+    (void)sigfillset(&all);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    sys = pthread_create(&t->id, NULL, fn, ctx);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    return sys == 0;
+}
+
+void
+wb__thread_join(struct wb__thread *t)
+{
+    WB_ASSERT(pthread_join(t->id, NULL) == 0);
 }
