@@ -1,0 +1,108 @@
+/* idem.h - the idempotency store inside: one face, backends behind it.
+ *
+ * idem.c checks what callers give and fills in defaults; a backend sees valid
+ * arguments only and decides inside one critical section or transaction. */
+#ifndef WB_SRC_IDEM_IDEM_H
+#define WB_SRC_IDEM_IDEM_H
+
+#include "base/base.h"
+#include "os/os.h"
+#include "waybill/idem.h"
+
+enum {
+    WB__IDEM_IDENTITY_MAX = 255,
+    WB__IDEM_KEY_MAX = 255,
+    WB__IDEM_SCOPE_MAX = 8191,
+    WB__IDEM_HEADERS_MAX = 65535,
+    WB__IDEM_POLL_US = 25000 /* where nobody signals */
+};
+
+struct wb__idem_backend {
+    void (*close)(struct wb_idem *store);
+    enum wb_status (*begin)(struct wb_idem *store, const struct wb_idem_op *op,
+        const struct wb_fingerprint *fingerprint,
+        const struct wb_idem_begin *begin, struct wb_idem_result *result,
+        struct wb_err *err);
+    enum wb_status (*complete)(struct wb_idem *store,
+        const struct wb_idem_op *op, uint64_t token,
+        const struct wb_idem_record *record, struct wb_err *err);
+    enum wb_status (*release)(struct wb_idem *store,
+        const struct wb_idem_op *op, uint64_t token, struct wb_err *err);
+    enum wb_status (*extend)(struct wb_idem *store, const struct wb_idem_op *op,
+        uint64_t token, int64_t lease_ms, struct wb_err *err);
+    /* A claim becomes SENDING or DOUBTFUL. */
+    enum wb_status (*mark)(struct wb_idem *store, const struct wb_idem_op *op,
+        uint64_t token, enum wb_idem_state state, struct wb_err *err);
+    enum wb_status (*settle)(struct wb_idem *store, const struct wb_idem_op *op,
+        const struct wb_idem_record *record, struct wb_err *err);
+    enum wb_status (*lookup)(struct wb_idem *store, const struct wb_idem_op *op,
+        struct wb_idem_result *result, struct wb_err *err);
+    enum wb_status (*store)(struct wb_idem *store, const struct wb_idem_op *op,
+        const struct wb_idem_record *record, struct wb_err *err);
+    enum wb_status (*forget)(struct wb_idem *store, const struct wb_idem_op *op,
+        struct wb_idem_item *item, struct wb_err *err);
+    enum wb_status (*list)(struct wb_idem *store,
+        enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item),
+        void *ctx, struct wb_err *err);
+    enum wb_status (*reap)(
+        struct wb_idem *store, uint64_t *n, struct wb_err *err);
+};
+
+/* keeper.c: the thread that renews the leases of running dispatchers. */
+struct wb__lease;
+struct wb__keeper {
+    struct wb__mutex lock;
+    struct wb__cond wake, idle;
+    struct wb__thread thread;
+    bool running, stop;
+    struct wb__lease *first;
+    const struct wb__lease *busy; /* being renewed */
+};
+
+/* First member of every backend. */
+struct wb_idem {
+    const struct wb__idem_backend *backend;
+    const struct wb_env *env;
+    struct wb_idem_opts opts; /* defaults filled in */
+    bool borrowed;            /* one thread's; no keeper */
+    struct wb__keeper keeper;
+};
+
+/* idem.c */
+void wb__idem_init(struct wb_idem *store,
+    const struct wb__idem_backend *backend, const struct wb_idem_opts *opts);
+void wb__idem_fini(struct wb_idem *store);
+uint64_t wb__idem_token(const struct wb_idem *store);
+/* OK, or why the names will not do. */
+WB_MUST_USE enum wb_status wb__idem_op_check(
+    const struct wb_idem_op *op, struct wb_err *err);
+/* Copy a record into the result. False, and nothing changed, without memory. */
+WB_MUST_USE bool wb__idem_give(struct wb_idem_result *result,
+    const struct wb_env *env, const struct wb_idem_record *record);
+enum wb_status wb__idem_fenced(const struct wb_idem_op *op, struct wb_err *err);
+enum wb_status wb__idem_taken(const struct wb_idem_op *op, struct wb_err *err);
+enum wb_status wb__idem_not_unknown(
+    const struct wb_idem_op *op, struct wb_err *err);
+bool wb__fingerprint_eq(
+    const struct wb_fingerprint *a, const struct wb_fingerprint *b);
+
+/* Sleep by the environment's clock, or the machine's. */
+void wb__idem_sleep(const struct wb_env *env, int64_t us);
+
+/* ---- keeper.c ------------------------------------------------------------ */
+
+struct wb__lease {
+    const struct wb_idem_op *op;
+    uint64_t token;
+    int64_t lease_ms;
+    int64_t next_us; /* renew at */
+    struct wb__lease *next, **link;
+};
+void wb__keeper_init(struct wb__keeper *keeper);
+void wb__keeper_fini(struct wb__keeper *keeper); /* stops the thread */
+/* Renew it until it is let go. UNAVAILABLE: no thread. */
+WB_MUST_USE enum wb_status wb__keeper_hold(
+    struct wb_idem *store, struct wb__lease *lease, struct wb_err *err);
+void wb__keeper_drop(struct wb_idem *store, struct wb__lease *lease);
+
+#endif /* WB_SRC_IDEM_IDEM_H */
