@@ -18,6 +18,9 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (strcmp(schema, "main") != 0)
         return SQLITE_OK;
     s->wal_frames = frames;
+    if (s->wake)
+        wb__lockfile_poke(&s->turn.lock);
+    s->wake = false;
     if (frames < s->checkpoint_at - s->wal_long)
         s->checkpoint_at = s->wal_long; /* the log was started anew */
     /* A caller's connection has no other moment. The commit has happened: a

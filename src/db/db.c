@@ -174,10 +174,16 @@ wb__db_drain_flag(struct wb__db *db)
     return db->engine->drain_flag(db);
 }
 
-const char *
-wb__db_watch_path(struct wb__db *db)
+void
+wb__db_wake(struct wb__db *db)
 {
-    return db->engine->watch_path(db);
+    db->engine->wake(db);
+}
+
+struct wb__watch
+wb__db_watch(struct wb__db *db)
+{
+    return db->engine->watch(db);
 }
 
 const char *

@@ -154,9 +154,15 @@ void wb__db_drain_free(struct wb__db *db, int slot);
 void wb__db_drain_flag_set(struct wb__db *db, bool on);
 bool wb__db_drain_flag(struct wb__db *db);
 
-/* A file that changes whenever another process commits; NULL if the engine
- * has none. Watch it, never open it. */
-const char *wb__db_watch_path(struct wb__db *db);
+/* The commit of the transaction that is open makes work for workers. */
+void wb__db_wake(struct wb__db *db);
+/* Files that tell a worker so, NULL if the engine has none; to be watched,
+ * never opened. wake changes right after a commit of this library; log while
+ * anybody writes, whose commit then comes a little later. */
+struct wb__watch {
+    const char *wake, *log;
+};
+struct wb__watch wb__db_watch(struct wb__db *db);
 /* The database's own path, NULL if it has none. */
 const char *wb__db_path(struct wb__db *db);
 

@@ -27,7 +27,8 @@ struct wb__engine {
     void (*drain_free)(struct wb__db *db, int slot);
     void (*drain_flag_set)(struct wb__db *db, bool on);
     bool (*drain_flag)(struct wb__db *db);
-    const char *(*watch_path)(struct wb__db *db);
+    void (*wake)(struct wb__db *db);
+    struct wb__watch (*watch)(struct wb__db *db);
     const char *(*path)(struct wb__db *db);
     enum wb_status (*backup)(
         struct wb__db *db, const char *path, struct wb_err *err);

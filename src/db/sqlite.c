@@ -240,6 +240,7 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
     if (s->nested)
         return wb__sqlite_exec(s, "SAVEPOINT waybill", err);
+    s->wake = false;
     if (tx == WB__TX_READ)
         return run_once(s, &s->begin_read, "BEGIN", err);
     rc = set_sync(s, tx == WB__TX_RELAXED && !s->borrowed, err);
@@ -329,10 +330,16 @@ lite_drain_flag(struct wb__db *db)
     return wb__lockfile_flag(&of(db)->turn.lock);
 }
 
-static const char *
-lite_watch_path(struct wb__db *db)
+static void
+lite_wake(struct wb__db *db)
 {
-    return of(db)->watch;
+    of(db)->wake = true;
+}
+
+static struct wb__watch
+lite_watch(struct wb__db *db)
+{
+    return (struct wb__watch){of(db)->lock_path, of(db)->log_path};
 }
 
 static const char *
@@ -366,7 +373,8 @@ lite_close(struct wb__db *db)
     }
     wb__lockfile_close(&s->turn.lock);
     wb__free(env, s->path);
-    wb__free(env, s->watch);
+    wb__free(env, s->lock_path);
+    wb__free(env, s->log_path);
     wb__free(env, s);
 }
 
@@ -388,7 +396,8 @@ const struct wb__engine wb__sqlite_engine = {
     .drain_free = lite_drain_free,
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
-    .watch_path = lite_watch_path,
+    .wake = lite_wake,
+    .watch = lite_watch,
     .path = lite_path,
     .backup = wb__sqlite_backup,
     .health = wb__sqlite_health,

@@ -34,7 +34,8 @@ struct wb__sqlite {
     int wal_long;      /* frames that call for a checkpoint; tests lower it */
     int checkpoint_at; /* try again once it is this long */
     char *path;        /* NULL on a VFS of the caller's */
-    char *watch;       /* path of the log */
+    char *lock_path, *log_path; /* beside it */
+    bool wake;                  /* see wb__db_wake() */
 };
 
 enum wb_status wb__sqlite_status(int code);

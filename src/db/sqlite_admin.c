@@ -100,7 +100,7 @@ places(const struct wb__sqlite *s, struct wb_health *h)
     h->file_bytes = p.bytes;
     h->file_mode = p.mode;
     h->network_fs = p.network;
-    h->wal_bytes = wb__place_of(s->watch).bytes;
+    h->wal_bytes = wb__place_of(s->log_path).bytes;
     if (slash != NULL)
         (void)snprintf(folder, sizeof(folder), "%.*s",
             slash == s->path ? 1 : (int)(slash - s->path), s->path);

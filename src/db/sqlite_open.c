@@ -165,15 +165,13 @@ static enum wb_status
 paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
 {
     const struct wb_env *env = s->db.opts.env;
-    char *lock = path_with(env, path, "-lock");
 
     s->path = path_with(env, path, "");
-    s->watch = path_with(env, path, "-wal");
-    if (lock != NULL)
-        (void)wb__lockfile_open(&s->turn.lock, lock, NULL);
-    wb__free(env, lock);
-    if (lock == NULL || s->path == NULL || s->watch == NULL)
+    s->log_path = path_with(env, path, "-wal");
+    s->lock_path = path_with(env, path, "-lock");
+    if (s->path == NULL || s->log_path == NULL || s->lock_path == NULL)
         return wb__nomem(err, "open");
+    (void)wb__lockfile_open(&s->turn.lock, s->lock_path, NULL);
     return WB_OK;
 }
 

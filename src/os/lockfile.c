@@ -10,9 +10,11 @@
 
 #include "os/os.h"
 
+/* Past every byte that is locked. */
 enum {
-    FLAG_AT = 64
-}; /* past every byte that is locked */
+    FLAG_AT = 64,
+    POKE_AT
+};
 
 enum wb_status
 wb__lockfile_open(struct wb__lockfile *f, const char *path, struct wb_err *err)
@@ -59,18 +61,29 @@ wb__lockfile_free(struct wb__lockfile *f, int byte)
         (void)set_lock(f->fd, byte, F_UNLCK);
 }
 
-/* A flag that cannot be written or read counts as set: that costs a look. */
-void
-wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
+static void
+write_byte(const struct wb__lockfile *f, char value, int at)
 {
-    char value = on ? '1' : '0';
     ssize_t n;
 
     if (f->fd < 0)
         return;
     do
-        n = pwrite(f->fd, &value, 1, FLAG_AT);
+        n = pwrite(f->fd, &value, 1, at);
     while (n < 0 && errno == EINTR);
+}
+
+void
+wb__lockfile_poke(struct wb__lockfile *f)
+{
+    write_byte(f, '.', POKE_AT);
+}
+
+/* A flag that cannot be written or read counts as set: that costs a look. */
+void
+wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
+{
+    write_byte(f, on ? '1' : '0', FLAG_AT);
 }
 
 bool

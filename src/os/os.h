@@ -87,4 +87,7 @@ void wb__lockfile_free(struct wb__lockfile *f, int byte);
 void wb__lockfile_flag_set(struct wb__lockfile *f, bool on);
 bool wb__lockfile_flag(struct wb__lockfile *f);
 
+/* Change the file, for those who watch it. */
+void wb__lockfile_poke(struct wb__lockfile *f);
+
 #endif /* WB_SRC_OS_H */

@@ -250,6 +250,7 @@ accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
         return rc;
     WB_ASSERT(inserted);
     box->rows_left--;
+    wb__db_wake(box->db);
     *accepted =
         (struct wb_accepted){.id = c->id, .seq = wb__db_last_seq(box->db)};
     return WB_OK;

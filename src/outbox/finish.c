@@ -239,7 +239,7 @@ run_finish(struct wb_outbox *box, struct finish_op *o, struct wb_err *err)
 {
     enum wb_status rc = wb__box_run(box, &o->op, err);
 
-    if (rc != WB_OK && o->claimed)
+    if (rc != WB_OK && o->claim != NULL)
         wb__claim_undo(o->claim, o->batch);
     return rc;
 }
@@ -286,7 +286,7 @@ wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
 
     wb_batch_free(batch);
     if (rc == WB_OK)
-        rc = wb__box_run(box, &look.op, err);
+        rc = run_finish(box, &look, err);
     if (rc == WB_OK && look.claimed)
         rc = run_finish(box, &take, err);
     return rc == WB_OK && batch->len == 0 ? WB_EMPTY : rc;

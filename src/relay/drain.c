@@ -4,8 +4,10 @@
  *     finds no place leaves a flag; whoever holds a place looks again after it
  *     has given it up, so that no message is stranded.
  * (2) A worker sleeps until a due time, the end of a breaker or of half a
- *     lease, a commit of another process (the log file changes), or LONGEST_MS
- *     have gone by, whichever is first.
+ *     lease, a commit of another process, or LONGEST_MS have gone by, whichever
+ *     is first. A commit through this library says so. Other programs are
+ *     noticed by their writing the log, before their commit is there to see:
+ *     the worker looks again after 2 ms, 4 ms and so on, up to AGAIN_MS.
  * (3) Nothing returns while a request is in flight. */
 #include <stdatomic.h>
 #include <uv.h>
@@ -15,6 +17,7 @@
 
 enum {
     LONGEST_MS = 30000,
+    AGAIN_MS = 1024,
     LEASE_MS = 60000,
     READY_US = 5000000
 };
@@ -23,7 +26,9 @@ struct wb__driver {
     uv_loop_t own;
     uv_async_t stop;
     uv_timer_t timer;
-    uv_fs_event_t watch;
+    uv_fs_event_t wake, log;
+    int64_t again_us; /* look again then; 0: no log was written lately */
+    int64_t again_ms; /* and, if nothing came, after this long again */
     atomic_bool stopped;
     int open; /* handles not closed yet */
 };
@@ -45,15 +50,32 @@ on_timer(uv_timer_t *handle)
 }
 
 static void
-on_change(uv_fs_event_t *handle, const char *name, int events, int status)
+look_again(struct wb_relay *relay)
+{
+    relay->look = relay->kinds_stale = true;
+}
+
+static void
+on_wake(uv_fs_event_t *handle, const char *name, int events, int status)
+{
+    (void)name;
+    (void)events;
+    (void)status;
+    look_again(handle->data);
+}
+
+static void
+on_log(uv_fs_event_t *handle, const char *name, int events, int status)
 {
     struct wb_relay *relay = handle->data;
+    struct wb__driver *d = relay->driver;
 
     (void)name;
     (void)events;
     (void)status;
-    relay->look = true;
-    relay->kinds_stale = true;
+    d->again_ms = 2;
+    if (d->again_us == 0)
+        d->again_us = relay->env->mono_us(relay->env->ctx) + 2000;
 }
 
 static void
@@ -91,8 +113,10 @@ driver_open(struct wb_relay *relay, struct wb_err *err)
     handle_own(relay, (uv_handle_t *)&d->stop);
     (void)uv_timer_init(relay->loop, &d->timer);
     handle_own(relay, (uv_handle_t *)&d->timer);
-    (void)uv_fs_event_init(relay->loop, &d->watch);
-    handle_own(relay, (uv_handle_t *)&d->watch);
+    (void)uv_fs_event_init(relay->loop, &d->wake);
+    handle_own(relay, (uv_handle_t *)&d->wake);
+    (void)uv_fs_event_init(relay->loop, &d->log);
+    handle_own(relay, (uv_handle_t *)&d->log);
     return WB_OK;
 }
 
@@ -106,7 +130,8 @@ driver_close(struct wb_relay *relay)
     if (d->open > 0) {
         uv_close((uv_handle_t *)&d->stop, on_close);
         uv_close((uv_handle_t *)&d->timer, on_close);
-        uv_close((uv_handle_t *)&d->watch, on_close);
+        uv_close((uv_handle_t *)&d->wake, on_close);
+        uv_close((uv_handle_t *)&d->log, on_close);
     }
     while (d->open > 0)
         (void)uv_run(relay->loop, UV_RUN_ONCE);
@@ -218,8 +243,21 @@ pass_begin(struct pass *p)
     relay->due_by_ms = p->worker ? 0 : now_ms;
     relay->not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
     relay->most_in_flight = p->drain->concurrency;
-    relay->kinds_stale = relay->look = true;
+    look_again(relay);
     relay->next_due_ms = 0;
+}
+
+/* The log was written a while ago: its commit may be there now. */
+static void
+pass_again(struct wb_relay *relay, int64_t now_us)
+{
+    struct wb__driver *d = relay->driver;
+
+    if (d->again_us == 0 || now_us < d->again_us)
+        return;
+    look_again(relay);
+    d->again_us = d->again_ms > AGAIN_MS ? 0 : now_us + d->again_ms * 1000;
+    d->again_ms *= 2;
 }
 
 /* Decide, before a turn, whether it may claim. */
@@ -234,6 +272,7 @@ pass_look(struct pass *p)
         p->ready_us = now_us + READY_US;
         relay->look = true;
     }
+    pass_again(relay, now_us);
     if (relay->next_due_ms != 0 &&
         wb__box_now(relay->box) >= relay->next_due_ms)
         relay->look = true;
@@ -259,23 +298,31 @@ pass_over(const struct pass *p, int64_t wait_us)
            (!relay->look && wait_us == 0);
 }
 
+static void
+sooner(int64_t *ms, int64_t at_us, int64_t now_us)
+{
+    if (at_us != 0 && (at_us - now_us) / 1000 + 1 < *ms)
+        *ms = (at_us - now_us) / 1000 + 1;
+}
+
 /* How long the loop may sleep at most. */
 static int64_t
 sleep_ms(const struct pass *p, int64_t wait_us)
 {
     const struct wb_relay *relay = p->relay;
-    int64_t now_us = mono_us(relay), ms = LONGEST_MS, until;
+    int64_t now_us = mono_us(relay), ms = LONGEST_MS, until_ms;
 
-    if (wait_us != 0 && (wait_us - now_us) / 1000 + 1 < ms)
-        ms = (wait_us - now_us) / 1000 + 1;
-    if (p->end_us != 0 && (p->end_us - now_us) / 1000 + 1 < ms &&
-        !relay->stopping)
-        ms = (p->end_us - now_us) / 1000 + 1;
-    until = relay->next_due_ms - wb__box_now(relay->box);
-    if (p->worker && relay->next_due_ms != 0 && !relay->stopping && until < ms)
-        ms = until;
-    if (p->worker && !p->ready && READY_US / 1000 < ms)
-        ms = READY_US / 1000;
+    sooner(&ms, wait_us, now_us);
+    if (!relay->stopping)
+        sooner(&ms, p->end_us, now_us);
+    if (p->worker && !p->ready)
+        sooner(&ms, p->ready_us, now_us);
+    if (p->worker && !relay->stopping)
+        sooner(&ms, relay->driver->again_us, now_us);
+    until_ms = relay->next_due_ms - wb__box_now(relay->box);
+    if (p->worker && relay->next_due_ms != 0 && !relay->stopping &&
+        until_ms < ms)
+        ms = until_ms;
     return ms > 0 ? ms : 1;
 }
 
@@ -292,7 +339,7 @@ pass_wait(struct pass *p, int64_t wait_us)
     (void)uv_run(relay->loop, UV_RUN_ONCE);
     (void)uv_timer_stop(&relay->driver->timer);
     if (ms == LONGEST_MS && relay->n_finish == 0)
-        relay->look = relay->kinds_stale = true; /* in case a wake was lost */
+        look_again(relay); /* in case a wake was lost */
 }
 
 /* The database failed: what is in flight must end before anything is freed;
@@ -430,14 +477,16 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     return rc;
 }
 
+/* What cannot be watched is looked at every LONGEST_MS. */
 static void
 watch(struct wb_relay *relay)
 {
-    const char *path = wb__db_watch_path(relay->box->db);
+    struct wb__watch w = wb__db_watch(relay->box->db);
 
-    /* Without it the worker looks every LONGEST_MS. */
-    if (path != NULL)
-        (void)uv_fs_event_start(&relay->driver->watch, on_change, path, 0);
+    if (w.wake != NULL)
+        (void)uv_fs_event_start(&relay->driver->wake, on_wake, w.wake, 0);
+    if (w.log != NULL)
+        (void)uv_fs_event_start(&relay->driver->log, on_log, w.log, 0);
 }
 
 enum wb_status
@@ -460,7 +509,8 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
             "--concurrency");
     watch(relay);
     rc = pass_run(&p, err);
-    (void)uv_fs_event_stop(&relay->driver->watch);
+    (void)uv_fs_event_stop(&relay->driver->wake);
+    (void)uv_fs_event_stop(&relay->driver->log);
     wb__db_drain_free(relay->box->db, slot);
     end_rc = wb__report_end(
         relay, (mono_us(relay) - p.start_us) / 1000, rc == WB_OK ? err : NULL);
