@@ -42,8 +42,8 @@ const struct wb_route *wb_config_routes(
 const struct wb_outbox_opts *wb_config_outbox(const struct wb_config *config);
 int64_t wb_config_lease_ms(const struct wb_config *config); /* 0: default */
 
-/* The `ready` function's word; true where there is none. Fits
- * wb_relay_opts.ready with the config as ctx. */
+/* The `ready` function's word, and in err its reason for a no; true where there
+ * is none. Fits wb_relay_opts.ready with the config as ctx. */
 bool wb_config_ready(void *config, struct wb_err *err);
 
 #ifdef __cplusplus

@@ -191,6 +191,31 @@ script(void)
     return (struct wb__script *)(void *)config;
 }
 
+/* Variables that the texts of the tests name. */
+static inline void
+set_variables(void)
+{
+    (void)setenv("KEY", "0123456789abcdef01234567", 1);
+    (void)setenv("KEY64", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3OA==", 1);
+    (void)setenv("SHORT", "0123456789abcdef0123456", 1);
+    (void)setenv("LONG",
+        "whsec_"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AA"
+        "AAAAAAAAAAAAAAAAAA==",
+        1);
+    (void)setenv("HUGE",
+        "whsec_"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        "AA"
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        1);
+    (void)setenv("BAD64", "whsec_!!!!!!!!", 1);
+    (void)setenv("CANARY", "canary-sings-loud-and-clear", 1);
+    (void)setenv("EMPTY", "", 1);
+    (void)unsetenv("NO_SUCH");
+}
+
 /* ---- messages
  * -------------------------------------------------------------------- */
 

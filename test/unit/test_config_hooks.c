@@ -49,6 +49,9 @@ static const struct {
     {"url function gives a secret",
         "url = function(m) return \"http://h/\" .. token end", "x",
         "http://h/canary", "x", NULL},
+    {"secret taken for a field is not shown",
+        "url = \"http://h/{\" .. token .. \"}\"", "{}", NULL, NULL,
+        "url: a field of it is not in the payload, or does not fit"},
     {"url function gives nothing", "url = function() end", "x", NULL, NULL,
         "c.lua: url: the function gave a nil, not text"},
     {"url function gives no url", "url = function() return \"file:///x\" end",
@@ -199,14 +202,19 @@ test_config_hooks__table_of_builds__request_or_error(void **state)
         read_route(builds[i].fields);
         b = build_with(route_at(0), builds[i].payload);
         if (builds[i].body == NULL &&
-            (b.status != WB_INVALID || strstr(err.msg, builds[i].says) == NULL))
-            bad++, print_error("%s: %s\n wanted %s\n", builds[i].name, err.msg,
-                       builds[i].says);
+            (b.status != WB_INVALID ||
+                strstr(err.msg, builds[i].says) == NULL)) {
+            bad++;
+            print_error("%s: %s\n wanted %s\n", builds[i].name, err.msg,
+                builds[i].says);
+        }
         if (builds[i].body != NULL &&
             (b.status != WB_OK || strcmp(b.url, builds[i].url) != 0 ||
-                strcmp(b.body, builds[i].body) != 0))
-            bad++, print_error("%s: %s url %s body %s\n", builds[i].name,
-                       err.msg, b.url, b.body);
+                strcmp(b.body, builds[i].body) != 0)) {
+            bad++;
+            print_error("%s: %s url %s body %s\n", builds[i].name, err.msg,
+                b.url, b.body);
+        }
         CHECK(strstr(err.msg, "canary") == NULL);
         close_config();
     }
@@ -398,11 +406,12 @@ test_config_hooks__table_of_judgements__as_written(void **state)
         if (j.outcome != judges[i].outcome ||
             j.retry_after_ms != judges[i].retry_after_ms ||
             strcmp(j.error, judges[i].error) != 0 ||
-            strcmp(j.tally, judges[i].tally) != 0)
-            bad++, print_error(
-                       "%s: outcome %d after %lld error \"%s\" tally \"%s\"\n",
-                       judges[i].name, (int)j.outcome,
-                       (long long)j.retry_after_ms, j.error, j.tally);
+            strcmp(j.tally, judges[i].tally) != 0) {
+            bad++;
+            print_error("%s: outcome %d after %lld error \"%s\" tally \"%s\"\n",
+                judges[i].name, (int)j.outcome, (long long)j.retry_after_ms,
+                j.error, j.tally);
+        }
         close_config();
     }
     CHECK_INT(0, bad);
