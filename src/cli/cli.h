@@ -216,6 +216,11 @@ struct cli_drained {
 enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever, struct cli_drained *out);
 
+/* metrics.c: answer GET /metrics and /healthz while the loop goes round. */
+struct wb__server;
+enum cli_exit cli_listen(
+    struct cli *cli, const char *address, struct wb__server **server);
+
 /* send.c: the next bytes of stdin, *got 0 at the end; the payload limit. */
 enum cli_exit cli_read_stdin(
     struct cli *cli, char *into, size_t room, size_t *got);

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include "cli/cli.h"
+#include "http/server.h"
 
 static struct wb_relay *stopped_by_signal;
 
@@ -149,49 +150,57 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     return drained(&report);
 }
 
-/* ---- the commands ------------------------------------------------------- */
+/* ---- the commands ----------------------------------------------------------
+ */
 
 static enum cli_exit
-drain_and_print(struct cli *cli, bool forever)
+drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
 {
     struct wb_drain drain = {.kind = cli_slice(cli, "kind"),
         .concurrency = (uint32_t)cli_number(cli, "concurrency", 0)};
     struct cli_drained out = {0};
-    struct wb_relay *relay = NULL;
     enum cli_exit code;
 
     if (!forever) {
         drain.max = cli_number(cli, "max", 0);
         drain.for_ms = cli_ms(cli, "for", 0);
     }
-    code = cli_open_relay(cli, &relay);
-    if (code == CLI_DONE) {
-        code = cli_drain(cli, relay, &drain, forever, &out);
-        if (out.object != NULL)
-            (void)cli_json(cli, out.object);
-        else if (out.text.len > 0)
-            cli_say(cli, "%s", out.text.ptr);
-        wb__buf_fini(&out.text);
-    }
-    wb_relay_free(relay);
+    code = cli_drain(cli, relay, &drain, forever, &out);
+    if (out.object != NULL)
+        (void)cli_json(cli, out.object);
+    else if (out.text.len > 0)
+        cli_say(cli, "%s", out.text.ptr);
+    wb__buf_fini(&out.text);
     return code;
 }
 
 static enum cli_exit
 run_drain(struct cli *cli)
 {
-    return drain_and_print(cli, false);
+    struct wb_relay *relay = NULL;
+    enum cli_exit code = cli_open_relay(cli, &relay);
+
+    if (code == CLI_DONE)
+        code = drain_and_print(cli, relay, false);
+    wb_relay_free(relay);
+    return code;
 }
 
 /* A worker that was told to stop has done what it was asked for. */
 static enum cli_exit
 run_run(struct cli *cli)
 {
-    enum cli_exit code;
+    const char *listen = cli_text(cli, "listen");
+    struct wb__server *server = NULL;
+    struct wb_relay *relay = NULL;
+    enum cli_exit code = cli_open_relay(cli, &relay);
 
-    if (cli_has(cli, "listen"))
-        return cli_usage(cli, "--listen: not yet built; leave it out");
-    code = drain_and_print(cli, true);
+    if (code == CLI_DONE && listen != NULL)
+        code = cli_listen(cli, listen, &server);
+    if (code == CLI_DONE)
+        code = drain_and_print(cli, relay, true);
+    wb__server_close(server);
+    wb_relay_free(relay);
     return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
 }
 
@@ -231,7 +240,9 @@ static const struct cli_option run_options[] = {
         "workers of this database at once, and requests in flight "
         "[1 worker; the routes decide]",
         false},
-    {"listen", CLI_TEXT, "ADDR", "metrics and health over HTTP [off]", false},
+    {"listen", CLI_TEXT, "ADDR",
+        "answer GET /metrics and /healthz there; host:port or :port [off]",
+        false},
     {0},
 };
 
@@ -247,5 +258,5 @@ const struct cli_command cli_run = {
     .options = run_options,
     .run = run_run,
     .examples = "waybill run\n"
-                "waybill --verbose run --concurrency 4",
+                "waybill run --listen 127.0.0.1:9464",
 };

@@ -173,10 +173,10 @@ cli_close(struct cli *cli)
 {
     wb_config_close(cli->config);
     wb_outbox_close(cli->box);
-    if (cli->loop_open) {
-        /* What was closed a moment ago still has its callbacks to run. */
+    /* What was closed a moment ago still has its callbacks to run. */
+    for (int i = 0; i < 100 && cli->loop_open; i++) {
         (void)uv_run(&cli->loop, UV_RUN_NOWAIT);
-        (void)uv_loop_close(&cli->loop);
+        cli->loop_open = uv_loop_close(&cli->loop) != 0;
     }
     wb__free(cli->env, cli->value);
     wb__free(cli->env, cli->arg);

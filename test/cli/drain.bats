@@ -207,6 +207,51 @@ lock_taken() { js drain | jq -e '.reason == "busy"'; }
     same busy "$(jq -r .error.code <<<"$err")"
 }
 
-@test "run --listen: said to be not built" {
-    usage run --listen 127.0.0.1:0
+# listen: a worker with --listen, its address in $address
+listen() {
+    "$WAYBILL" --json run --listen 127.0.0.1:0 >report 3>&- &
+    PIDS=$!
+    until_true 10 [ -s report ]
+    address=$(jq -r .listening report)
+}
+
+@test "run --listen: health and metrics" {
+    deliver 'exit 0'
+    waybill send k x --in 1h
+    waybill send 'l' x --lane 1 --in 1h
+    waybill send 'l' x --lane 1
+    listen
+    same "ok 200" "$(curl -s -w '%{http_code}' "http://$address/healthz" |
+        paste -sd' ')"
+    curl -s "http://$address/metrics" >metrics
+    grep -qx 'waybill_messages{kind="k",status="pending"} 1' metrics
+    grep -qx 'waybill_messages{kind="l",status="held"} 1' metrics
+    grep -q '^waybill_oldest_pending_seconds [0-9.]*$' metrics
+    if command -v promtool >/dev/null; then promtool check metrics <metrics; fi
+    same 404 "$(curl -s -o /dev/null -w '%{http_code}' "http://$address/")"
+    same 405 "$(curl -s -o /dev/null -w '%{http_code}' -X POST \
+        "http://$address/metrics")"
+    kill -TERM "$PIDS"
+    code=0
+    wait "$PIDS" || code=$?
+    same 0 "$code"
+    same 0 "$(jq -s '.[1].attempted' report)"
+}
+
+@test "run --listen: a breaker that is open" {
+    deliver 'exit 75' 'retry = { immediate = true }'
+    fail_thrice
+    listen
+    curl -s "http://$address/metrics" |
+        grep -qx 'waybill_breaker_open{scope="[*k]*"} 1'
+}
+
+@test "run --listen: bad addresses" {
+    deliver 'exit 0'
+    usage run --listen nowhere
+    usage run --listen 127.0.0.1:99999
+    listen
+    try js --db other.db run --listen "$address"
+    ended 1
+    same unavailable "$(jq -r .error.code <<<"$err")"
 }
