@@ -42,27 +42,29 @@ folder_sync(const char *path)
     return ok;
 }
 
-static int
-open_or_create(const char *path, bool *created)
+/* A regular file that still has its name, and whose name is on the disk. */
+static enum wb_status
+place_check(int fd, const char *path, struct wb_err *err)
 {
-    /* Non-blocking, or a FIFO without a reader would stop us for ever. */
-    int flags = O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-    int fd = open(path, flags);
+    struct stat st;
 
-    *created = false;
-    if (fd >= 0 || errno != ENOENT)
-        return fd;
-    fd = open(path, flags | O_CREAT | O_EXCL, 0600);
-    *created = fd >= 0;
-    return fd < 0 && errno == EEXIST ? open(path, flags) : fd;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
+    if (st.st_nlink == 0)
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
+    if (st.st_size == 0 && !folder_sync(path))
+        return fail(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
 }
 
 static enum wb_status
 open_locked(const char *path, int *out, struct wb_err *err)
 {
-    struct stat st;
-    bool created;
-    int fd = open_or_create(path, &created);
+    /* Non-blocking, or a FIFO without a reader would stop us for ever. */
+    int fd = open(path,
+        O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+        0600);
 
     *out = fd;
     if (fd < 0)
@@ -71,14 +73,10 @@ open_locked(const char *path, int *out, struct wb_err *err)
             : errno == ENOENT ? WB_NOTFOUND
                               : WB_UNAVAILABLE,
             "cannot open", path);
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
     while (flock(fd, LOCK_EX) != 0)
         if (errno != EINTR)
             return fail(err, WB_UNAVAILABLE, "cannot lock", path);
-    if (created && !folder_sync(path))
-        return fail(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
-    return WB_OK;
+    return place_check(fd, path, err);
 }
 
 /* All of line in one write, or nothing of it. */

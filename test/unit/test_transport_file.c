@@ -1,5 +1,6 @@
 /* test_transport_file.c - T-5: NDJSON in a file, one durable line a message;
  * F3, S11. And the callback transport. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -9,6 +10,19 @@
 
 #include "os/append.h"
 #include "transport_ground.h"
+
+static int bad_syncs; /* how many of the next fsync() fail */
+
+/* In place of libc's. */
+int
+fsync(int fd)
+{
+    if (bad_syncs == 0)
+        return fdatasync(fd);
+    bad_syncs--;
+    errno = EIO;
+    return -1;
+}
 
 static struct wb_transport *file;
 static struct sent sent;
@@ -188,6 +202,44 @@ test_file__disk_full__line_cut_off_and_retry(void **state) /* F3, C7 */
 }
 
 static void
+test_file__sync_fails__unknown_then_fine(void **state) /* F3 */
+{
+    (void)state;
+    open_file("out");
+    append("1", 1);
+    bad_syncs = 1;
+    append("2", 1);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: cannot sync out: Input/output error", sent.error);
+    append("3", 1);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    wb_transport_free(file);
+}
+
+/* The name must be on the disk before a line in it counts. */
+static void
+test_file__folder_not_synced__nothing_delivered(void **state) /* F2 */
+{
+    struct wb_transport *t;
+
+    (void)state;
+    bad_syncs = 1;
+    CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, "out", NULL));
+    bad_syncs = 0;
+    open_file("out");
+    CHECK_INT(0, unlink("out"));
+    bad_syncs = 2;
+    append("1", 1);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    append("1", 1);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    append("1", 1);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    check_file("out", HEAD "\"payload\":1}\n");
+    wb_transport_free(file);
+}
+
+static void
 test_file__kind_with_quote__rejected(void **state)
 {
     struct wb_request q = some_request();
@@ -307,6 +359,8 @@ main(void)
         RUN(test_file__rotated_away__goes_into_a_new_one),
         RUN(test_file__torn_line_before__ended_first),
         RUN(test_file__disk_full__line_cut_off_and_retry),
+        RUN(test_file__sync_fails__unknown_then_fine),
+        RUN(test_file__folder_not_synced__nothing_delivered),
         RUN(test_file__kind_with_quote__rejected),
         RUN(test_file__memory_fails__retry_and_no_leak),
         RUN(test_file__many_writers__no_line_torn),

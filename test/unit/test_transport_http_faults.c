@@ -268,6 +268,24 @@ test_http__endless_reply__given_up(void **state) /* S4 */
     close_all();
 }
 
+/* 66 lines of a thousand bytes: few enough, and too much. */
+static void
+test_http__header_past_64_kib__given_up(void **state) /* S4 */
+{
+    static char reply[70000];
+    size_t at = (size_t)snprintf(reply, sizeof(reply), "HTTP/1.1 200 OK\r\n");
+
+    (void)state;
+    for (int i = 0; i < 66; i++)
+        at += (size_t)snprintf(
+            reply + at, sizeof(reply) - at, "A: %0995d\r\n", i);
+    (void)snprintf(reply + at, sizeof(reply) - at, "Content-Length: 0\r\n\r\n");
+    post_to(reply, plain);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_HAS("header of the reply does not end", sent.error);
+    close_all();
+}
+
 static void
 test_http__long_reply__kept_up_to_the_limit(void **state) /* T-3 */
 {
@@ -455,6 +473,7 @@ main(void)
         RUN(test_http__black_hole__unknown_at_the_deadline),
         RUN(test_http__drip__deadline_holds),
         RUN(test_http__endless_reply__given_up),
+        RUN(test_http__header_past_64_kib__given_up),
         RUN(test_http__long_reply__kept_up_to_the_limit),
         RUN(test_http__malformed_reply__unknown),
         RUN(test_http__gzip__is_not_inflated),
