@@ -124,7 +124,7 @@ WB_MUST_USE enum wb_status wb_outbox_attach(struct wb_outbox **out,
 /* Where a claim may take from: one kind, and whose breaker decides. */
 struct wb_source {
     struct wb_slice kind;
-    struct wb_slice scope; /* of the breaker [the kind] */
+    struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
     uint32_t max_attempts; /* [8] */
     uint32_t *slots;       /* how many more may be taken; counted down. Sources
                               may share one. NULL: as many as there are */
@@ -214,7 +214,7 @@ struct wb_finish {
     enum wb_end end;
     int64_t seq;             /* from the claim, saves a look-up [0: by id] */
     bool forget;             /* CONFIRM: will not be repeated, keep no trace */
-    enum wb_outcome outcome; /* FAIL: RETRY, REJECTED or UNKNOWN */
+    enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
     struct wb_slice error;   /* FAIL: one line is made of it */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
     int64_t not_before_ms;   /* FAIL: floor of the next due time */

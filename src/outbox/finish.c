@@ -102,16 +102,17 @@ confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
 
 static enum wb_status
 release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
-    struct wb_err *err)
+    int64_t now_ms, struct wb_err *err)
 {
     struct wb__val none = {.type = WB__NULL};
+    /* A clock that was ahead then must not make it wait now. */
+    int64_t due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
     enum wb_status rc = wb__db_run(box->db, WB__SQL_PENDING,
-        WB__ARGS(
-            wb__int(head->seq), wb__int(head->claimed_ms), wb__int(1), none),
-        NULL, err);
+        WB__ARGS(wb__int(head->seq), wb__int(due_ms), wb__int(1), none), NULL,
+        err);
 
     f->state = WB_STATE_PENDING;
-    f->due_ms = head->claimed_ms;
+    f->due_ms = due_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     if (rc != WB_OK)
         return rc;
@@ -135,7 +136,8 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
 {
     char text[4 * ERROR_CHARS + 1];
     struct wb_slice error = {text, wb__one_line(f->error, ERROR_CHARS, text)};
-    struct wb_attempt attempt = {.outcome = f->outcome,
+    struct wb_attempt attempt = {
+        .outcome = f->outcome == WB_DELIVERED ? WB_RETRY : f->outcome,
         .number = head->attempts,
         .now_ms = now_ms,
         .retry_after_ms = f->retry_after_ms,
@@ -182,7 +184,7 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     case WB_CONFIRM:
         return confirm(box, f, &head, now_ms, err);
     case WB_RELEASE:
-        return release(box, f, &head, err);
+        return release(box, f, &head, now_ms, err);
     case WB_FAIL:
         break;
     }
@@ -231,6 +233,12 @@ check_claim(const struct wb_claim *claim, struct wb_err *err)
 {
     if (claim != NULL && claim->lease_ms < 0)
         return wb__fail(err, WB_INVALID, 0, "claim: a lease below zero");
+    for (size_t i = 0; claim != NULL && i < claim->n_sources; i++)
+        if (claim->sources[i].scope.len >=
+            sizeof(((struct wb__head *)0)->scope))
+            return wb__fail(err, WB_INVALID, 0,
+                "claim: the scope \"%.*s\" is longer than 255 bytes",
+                WB_SHOW(claim->sources[i].scope));
     return WB_OK;
 }
 
@@ -334,8 +342,6 @@ wb_outbox_fail(
     struct wb_outbox *box, struct wb_finish *finish, struct wb_err *err)
 {
     finish->end = WB_FAIL;
-    if (finish->outcome == WB_DELIVERED)
-        finish->outcome = WB_RETRY;
     return finish_alone(box, finish, "fail", err);
 }
 
