@@ -30,8 +30,8 @@ struct wb__limits {
     int64_t cpu_ms; /* of this process: for what steps do not see */
     size_t bytes;   /* of the whole state */
 };
-#define WB_SCRIPT_LIMITS                 \
-    {                                    \
+#define WB_SCRIPT_LIMITS                  \
+    {                                     \
         20000000, 10000, (size_t)64 << 20 \
     }
 #define WB_SOURCE_MAX ((size_t)1 << 20) /* bytes of a configuration */
