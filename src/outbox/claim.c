@@ -395,8 +395,10 @@ take_rows(struct claiming *c, struct wb_err *err)
         if (rc == WB_OK)
             rc = fronts_look(c, f, c->batch->ended > ended, err);
     }
-    if (front_oldest(c, &due_ms, &seq) != NULL)
-        c->batch->next_due_ms = c->now_ms; /* there is more */
+    /* There is more; or a lane may have gone on in a kind not looked at. */
+    if (front_oldest(c, &due_ms, &seq) != NULL ||
+        (c->batch->ended > 0 && c->claim->sources == NULL))
+        c->batch->next_due_ms = c->now_ms;
     return rc;
 }
 
