@@ -1,0 +1,149 @@
+/* Batches: several messages in one request (T-4). */
+#include "relay_desk.h"
+
+/* ---- T-4 --------------------------------------------------------------------
+ */
+
+static void
+batch_desk(struct desk *d)
+{
+    desk_open(d);
+    d->route[0].batch = 3;
+    d->fake.status = 200;
+    d->fake.body = "ok";
+}
+
+static void
+test_batch__T4_array__bodies_in_order_with_their_ids(void **state)
+{
+    struct desk d;
+    struct wb_id id[5];
+    char want[256];
+
+    (void)state;
+    batch_desk(&d);
+    desk_start(&d, 1);
+    for (int i = 0; i < 5; i++)
+        id[i] = put(&d, "a", i == 0 ? "{\"n\":0}" : "[1]");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(5, d.report.confirmed);
+    CHECK_INT(2, d.fake.sent);
+    CHECK_TEXT("[{\"n\":0},[1],[1]]", d.fake.bodies[0]);
+    CHECK_TEXT("[[1],[1]]", d.fake.bodies[1]);
+    snprintf(
+        want, sizeof(want), "%s,%s,%s", id[0].text, id[1].text, id[2].text);
+    CHECK_TEXT(want, d.fake.batch_ids[0]);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_ndjson__one_line_each(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.route[0].batch_ndjson = true;
+    desk_start(&d, 1);
+    put(&d, "a", "{\"n\":0}");
+    put(&d, "a", "{\n \"n\" : 1\n}");
+    drain(&d, (struct wb_drain){0});
+    CHECK_TEXT("{\"n\":0}\n{\"n\":1}\n", d.fake.bodies[0]);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_one_is_no_json__it_fails_alone(void **state)
+{
+    struct desk d;
+    struct wb_id bad;
+
+    (void)state;
+    batch_desk(&d);
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    bad = put(&d, "a", "{nonsense");
+    put(&d, "a", "3");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    CHECK_INT(1, d.report.rejected);
+    CHECK_TEXT("[1,3]", d.fake.bodies[0]);
+    CHECK_INT(WB_STATE_ABANDONED, state_of(&d, bad).state);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_results_per_item__each_has_its_own_end(void **state)
+{
+    struct desk d;
+    struct wb_id id[3];
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.body = "{\"results\":[{\"status\":201},{\"status\":503},"
+                  "{\"error\":\"no such team\"}]}";
+    desk_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        id[i] = put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.confirmed);
+    CHECK_INT(1, d.report.retried);
+    CHECK_INT(1, d.report.rejected);
+    CHECK_INT(WB_STATE_PENDING, state_of(&d, id[1]).state);
+    CHECK_INT(WB_STATE_ABANDONED, state_of(&d, id[2]).state);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_whole_fails__all_share_the_outcome(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.outcome = WB_UNKNOWN;
+    desk_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.fake.sent);
+    CHECK_INT(3, d.report.retried);
+    desk_close(&d);
+}
+
+/* The same messages together are the same request again. */
+static void
+test_batch__sent_again__same_id(void **state)
+{
+    static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.route[0].retry = &now;
+    d.fake.outcome = WB_RETRY;
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    put(&d, "a", "2");
+    drain(&d, (struct wb_drain){0});
+    world_pass_ms(2);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.fake.sent);
+    CHECK_TEXT(d.fake.ids[0], d.fake.ids[1]);
+    desk_close(&d);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_batch__T4_array__bodies_in_order_with_their_ids),
+        RUN(test_batch__T4_ndjson__one_line_each),
+        RUN(test_batch__T4_one_is_no_json__it_fails_alone),
+        RUN(test_batch__T4_results_per_item__each_has_its_own_end),
+        RUN(test_batch__T4_whole_fails__all_share_the_outcome),
+        RUN(test_batch__sent_again__same_id),
+    };
+
+    return RUN_ALL(tests);
+}

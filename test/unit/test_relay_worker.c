@@ -1,0 +1,261 @@
+/* Places, requests in flight, leases, rates, and the worker. */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "relay_desk.h"
+
+/* ---- D-2 --------------------------------------------------------------------
+ */
+
+static void
+test_drain__D2_place_taken__busy_and_flag_left(void **state)
+{
+    struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *other;
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    CHECK_OK(wb_outbox_open(&other, "box.db", &opts, &d.err), d.err);
+    CHECK(wb__db_drain_try(other->db, 0));
+    wb__db_drain_flag_set(other->db, false);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(WB_DRAIN_BUSY, d.report.why);
+    CHECK_INT(0, d.report.attempted);
+    CHECK(wb__db_drain_flag(other->db));
+    drain(&d, (struct wb_drain){.concurrency = 2});
+    CHECK_INT(1, d.report.confirmed); /* the second of two places */
+    wb__db_drain_free(other->db, 0);
+    wb_outbox_close(other);
+    desk_close(&d);
+}
+
+/* Another drain comes by while this one sends: it finds the place taken and
+ * leaves; its message must not be stranded. */
+static void
+send_while_draining(struct fake *f)
+{
+    struct desk *d = f->ctx;
+    struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *other;
+    struct wb_message m = {.kind = WB_LIT("a"), .payload = WB_LIT("late")};
+
+    if (f->sent != 1)
+        return;
+    world_pass_ms(10);
+    CHECK_OK(wb_outbox_open(&other, "box.db", &opts, &d->err), d->err);
+    CHECK_OK(wb_outbox_enqueue(other, &m, NULL, &d->err), d->err);
+    CHECK(!wb__db_drain_try(other->db, 0));
+    wb__db_drain_flag_set(other->db, true);
+    wb_outbox_close(other);
+}
+
+static void
+test_drain__D2_flag_set_meanwhile__looks_again(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.on_send = send_while_draining;
+    d.fake.ctx = &d;
+    desk_start(&d, 1);
+    put(&d, "a", "early");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    CHECK_TEXT("late", d.fake.bodies[1]);
+    desk_close(&d);
+}
+
+/* ---- in flight
+ * --------------------------------------------------------------- */
+
+static void
+test_drain__T1_concurrency__never_more_in_flight(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].concurrency = 3;
+    desk_start(&d, 1);
+    for (int i = 0; i < 10; i++)
+        put(&d, "a", "x");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(10, d.report.confirmed);
+    CHECK_INT(3, d.fake.most_flying);
+    for (int i = 0; i < 10; i++)
+        put(&d, "a", "x");
+    d.fake.most_flying = 0;
+    drain(&d, (struct wb_drain){.concurrency = 2});
+    CHECK_INT(2, d.fake.most_flying);
+    desk_close(&d);
+}
+
+static void
+past_half_the_lease(struct fake *f)
+{
+    struct desk *d = f->ctx;
+    const struct wb__flight *flight;
+
+    /* Once all three are out, more than half of the lease goes by. */
+    if (f->sent != 3)
+        return;
+    world_pass_ms(31000);
+    for (flight = d->relay->flights; flight != NULL; flight = flight->next)
+        CHECK(flight->extend_us <= world.mono_us);
+}
+
+static void
+test_drain__D2a_half_a_lease_gone__claims_extended(void **state)
+{
+    struct desk d;
+    struct wb_batch batch = {0};
+    struct wb_claim claim = {.max = 10};
+
+    (void)state;
+    desk_open(&d);
+    d.fake.loop = &d.loop;
+    d.fake.on_send = past_half_the_lease;
+    d.fake.ctx = &d;
+    desk_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "x");
+    d.relay->left = UINT64_MAX;
+    d.relay->look = d.relay->kinds_stale = true;
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &(int64_t){0}, &d.err),
+        d.err);
+    world_pass_ms(30000); /* 61 s after the claim */
+    CHECK_STATUS(EMPTY, wb_outbox_claim(d.box, &claim, &batch, &d.err));
+    wb_batch_free(&batch);
+    while (d.relay->in_flight > 0)
+        uv_run(&d.loop, UV_RUN_ONCE);
+    d.relay->n_finish = 0;
+    wb__arena_clear(&d.relay->errors);
+    desk_close(&d);
+}
+
+static void
+test_drain__T1_rate__paced(void **state)
+{
+    struct wb_relay_opts opts = {.env = wb_env_system()};
+    struct desk d;
+    int64_t start_us, us;
+
+    (void)state;
+    desk_open(&d);
+    d.route[0].rate_per_s = 100;
+    opts.routes = d.route;
+    opts.n_routes = 1;
+    opts.loop = &d.loop;
+    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    for (int i = 0; i < 30; i++)
+        put(&d, "a", "x");
+    start_us = opts.env->mono_us(NULL);
+    drain(&d, (struct wb_drain){0});
+    us = opts.env->mono_us(NULL) - start_us;
+    CHECK_INT(30, d.report.confirmed);
+    CHECK(us >= 150000); /* 30 at 100 a second, a tenth of one caught up */
+    desk_close(&d);
+}
+
+/* ---- D-3 --------------------------------------------------------------------
+ */
+
+struct stopping {
+    struct desk *desk;
+    size_t after;
+};
+
+static void
+stop_after(struct fake *f)
+{
+    struct stopping *s = f->ctx;
+
+    if (f->sent >= s->after)
+        wb_relay_stop(s->desk->relay);
+}
+
+/* Another process sends while the worker sleeps: its commit wakes it. */
+static void
+test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
+{
+    struct wb_relay_opts opts = {.env = wb_env_system()};
+    struct wb_drain options = {0};
+    struct stopping s;
+    struct desk d;
+    int64_t start_us;
+    pid_t child;
+    int status;
+
+    (void)state;
+    desk_open(&d);
+    s = (struct stopping){.desk = &d, .after = 1};
+    d.fake.on_send = stop_after;
+    d.fake.ctx = &s;
+    opts.routes = d.route;
+    opts.n_routes = 1;
+    opts.loop = &d.loop;
+    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    child = test_fork();
+    if (child == 0) {
+        struct wb_outbox *box;
+        struct wb_message m = {.kind = WB_LIT("a"), .due_ms = 1};
+
+        usleep(100000); /* the worker is asleep by then */
+        if (wb_outbox_open(&box, "box.db", NULL, NULL) != WB_OK ||
+            wb_outbox_enqueue(box, &m, NULL, NULL) != WB_OK)
+            _Exit(1);
+        wb_outbox_close(box);
+        _Exit(0);
+    }
+    start_us = opts.env->mono_us(NULL);
+    CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK_INT(1, d.report.confirmed);
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
+    desk_close(&d);
+}
+
+static void
+test_worker__D3_stopped__in_flight_is_finished(void **state)
+{
+    struct wb_drain options = {0};
+    struct stopping s;
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    s = (struct stopping){.desk = &d, .after = 1};
+    d.fake.loop = &d.loop;
+    d.fake.on_send = stop_after;
+    d.fake.ctx = &s;
+    d.route[0].concurrency = 2;
+    desk_start(&d, 1);
+    for (int i = 0; i < 9; i++)
+        put(&d, "a", "x");
+    CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
+    CHECK_INT(2, d.fake.sent); /* what was claimed with the first */
+    CHECK_INT(2, d.report.confirmed);
+    desk_close(&d);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_drain__D2_place_taken__busy_and_flag_left),
+        RUN(test_drain__D2_flag_set_meanwhile__looks_again),
+        RUN(test_drain__T1_concurrency__never_more_in_flight),
+        RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
+        RUN(test_drain__T1_rate__paced),
+        RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
+        RUN(test_worker__D3_stopped__in_flight_is_finished),
+    };
+
+    return RUN_ALL(tests);
+}
