@@ -196,6 +196,8 @@
     CASE(host_v6_empty, 400, "GET / HTTP/1.1\r\nHost: []\r\n\r\n")             \
     CASE(expect_other, 417, POST "Expect: tea\r\nContent-Length: 2\r\n\r\nhi") \
     CASE(expect_two, 417, POST "Expect: 100-continue\r\nExpect: tea\r\n\r\n")  \
+    CASE(expect_two_other, 417, POST "Expect: tea\r\n"                         \
+                                     "Expect: 100-continue\r\n\r\n")           \
     CASE(head_one_over, 431, GET "A: " X4096("xxx") X256("xxxxxxxxxxxxxxx")    \
             X16("xxxxxxxxxxxxx") "xxxxxxxxx\r\n\r\n")                          \
     CASE(head_over_limit, 431, GET "A: " X4096("xxxx") "\r\n\r\n")             \
@@ -290,6 +292,8 @@
                               EVIL)                                            \
     /* chunks */                                                               \
     CASE(chunk_no_size, 400, CHUNKED "\r\nhello\r\n0\r\n\r\n" EVIL)            \
+    CASE(chunk_no_size_end, 400, CHUNKED "\r\n\r\n" EVIL)                      \
+    CASE(chunk_no_size_ext, 400, CHUNKED ";a\r\n\r\n" EVIL)                    \
     CASE(chunk_letter, 400, CHUNKED "g\r\nhello\r\n0\r\n\r\n" EVIL)            \
     CASE(chunk_0x, 400, CHUNKED "0x5\r\nhello\r\n0\r\n\r\n" EVIL)              \
     CASE(chunk_plus, 400, CHUNKED "+5\r\nhello\r\n0\r\n\r\n" EVIL)             \
@@ -318,6 +322,7 @@
     CASE(chunk_no_end, 400, CHUNKED "5\r\nhello0\r\n\r\n" EVIL)                \
     CASE(chunk_lf_end, 400, CHUNKED "5\r\nhello\n0\r\n\r\n" EVIL)              \
     CASE(chunk_cr_end, 400, CHUNKED "5\r\nhello\r0\r\n\r\n" EVIL)              \
+    CASE(chunk_other_end, 400, CHUNKED "5\r\nhello!\n0\r\n\r\n" EVIL)          \
     CASE(chunk_two_ends, 400, CHUNKED "5\r\nhello\r\n\r\n0\r\n\r\n" EVIL)      \
     CASE(extension_lf, 400, CHUNKED "5;a\nbcdef\r\nhello\r\n0\r\n\r\n" EVIL)   \
     CASE(extension_lf_2, 400, CHUNKED "0;\n\r\n\r\n" EVIL)                     \
@@ -339,6 +344,7 @@
     CASE(trailer_no_name, 400, CHUNKED "0\r\n: b\r\n\r\n" EVIL)                \
     CASE(trailer_lf, 400, CHUNKED "0\r\nA: b\n\r\n" EVIL)                      \
     CASE(trailer_cr, 400, CHUNKED "0\r\nA: b\rc\r\n\r\n" EVIL)                 \
+    CASE(trailer_cr_end, 400, CHUNKED "0\r\nA: b\rc\r\n" EVIL)                 \
     CASE(trailer_nul, 400, CHUNKED "0\r\nA: \0\r\n\r\n" EVIL)                  \
     CASE(trailer_endless, 431, CHUNKED "0\r\n" X4096("A: b\r\n") "\r\n")       \
     CASE(after_last, 400, CHUNKED "0\r\n\r\nhello\r\n" EVIL)                   \

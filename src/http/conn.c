@@ -318,8 +318,8 @@ static void
 take_body(struct wb__conn *c, struct wb_slice piece)
 {
     wb__buf_add(&c->body, piece);
-    if (c->body.failed != WB_OK || !account(c))
-        refuse(c, 503, "too much is held for other requests");
+    if (c->body.failed != WB_OK)
+        refuse(c, 503, "out of memory");
 }
 
 /* Parse until a request is complete or the input used up; what is left. */

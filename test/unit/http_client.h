@@ -261,6 +261,8 @@ client_read(int fd, const char *until)
     while (len < sizeof(got) - 1) {
         ssize_t n = recv(fd, got + len, sizeof(got) - 1 - len, 0);
 
+        if (n < 0 && errno == EAGAIN)
+            fail_msg("neither answer nor end, after \"%s\"", got);
         if (n <= 0)
             break;
         len += (size_t)n;
