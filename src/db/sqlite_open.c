@@ -63,42 +63,6 @@ place_prepare(
     return place_check(path, opts, &place, err);
 }
 
-/* A connection of our own, with what every one of ours needs. */
-enum wb_status
-wb__sqlite_handle(
-    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
-{
-    sqlite3 *h = NULL;
-    int code = sqlite3_open_v2(path, &h,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-            (s->db.opts.env->vfs != NULL ? SQLITE_OPEN_CREATE : 0),
-        s->db.opts.env->vfs);
-
-    if (code == SQLITE_OK)
-        code = sqlite3_extended_result_codes(h, 1);
-    if (code == SQLITE_OK)
-        code = sqlite3_busy_timeout(h, (int)s->db.opts.busy_ms);
-    if (code == SQLITE_OK)
-        code = sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(h,
-            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
-            NULL, NULL, NULL);
-    if (code != SQLITE_OK) {
-        const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
-        enum wb_status rc = (code & 0xff) == SQLITE_NOTADB  ? WB_CORRUPT
-                            : (code & 0xff) == SQLITE_NOMEM ? WB_NOMEM
-                                                            : WB_IO;
-
-        rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
-        (void)sqlite3_close(h);
-        return rc;
-    }
-    *out = h;
-    return WB_OK;
-}
-
 /* Other processes may be opening the same new file: the switch to WAL needs
  * it alone for a moment, and does not wait by itself. */
 static enum wb_status

@@ -83,7 +83,7 @@ item_end(struct wb_relay *relay, const struct wb_route *route,
     if (route->judge != NULL &&
         (answered || (result->status == 0 && result->outcome == WB_DELIVERED)))
         route->judge(route->ctx, message, result, &relay->tally);
-    (void)(wb__pump_end(relay, route, message, result) == WB_OK);
+    (void)(wb__end_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
         (void)(wb_outbox_pause(relay->box, message->kind, true, NULL) == WB_OK);
 }

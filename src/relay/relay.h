@@ -122,13 +122,17 @@ void wb__batch_results(const struct wb__flight *flight,
     const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
-/* ---- pump.c -----------------------------------------------------------------
- */
+/* ---- ends.c ------------------------------------------------------------- */
 
 /* Note the end of one message; *result is copied. */
-WB_MUST_USE enum wb_status wb__pump_end(struct wb_relay *relay,
+WB_MUST_USE enum wb_status wb__end_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
     const struct wb_result *result);
+/* The ends noted so far have been finished: count them, and forget them. */
+void wb__ends_told(struct wb_relay *relay);
+
+/* ---- pump.c ------------------------------------------------------------- */
+
 /* Finish what has ended, claim what there is room for, send it. *wait_us: the
  * monotonic time at which a turn has something to do though nothing ended; 0:
  * never. */

@@ -1,0 +1,111 @@
+/* sqlite_call.c - what every part of the SQLite engine calls: statuses, plain
+ * statements, connections. */
+#include <stdio.h>
+
+#include "db/sqlite.h"
+
+enum wb_status
+wb__sqlite_status(int code)
+{
+    if (code == SQLITE_IOERR_NOMEM)
+        return WB_NOMEM;
+    switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+        return WB_BUSY;
+    case SQLITE_NOMEM:
+        return WB_NOMEM;
+    case SQLITE_FULL:
+        return WB_FULL;
+    case SQLITE_TOOBIG:
+        return WB_TOOBIG;
+    case SQLITE_CONSTRAINT:
+        return WB_INVALID;
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return WB_REFUSED;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_ERROR:
+        return WB_CORRUPT;
+    default:
+        return WB_IO;
+    }
+}
+
+enum wb_status
+wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
+{
+    int code = sqlite3_extended_errcode(s->handle);
+    enum wb_status rc = wb__sqlite_status(code);
+
+    if (rc == WB_IO)
+        s->db.failed = true;
+    return wb__fail(err, rc, code, "%s: %s%s", what, sqlite3_errmsg(s->handle),
+        rc == WB_IO ? "; close the store and open it again" : "");
+}
+
+enum wb_status
+wb__sqlite_exec(struct wb__sqlite *s, const char *sql, struct wb_err *err)
+{
+    if (sqlite3_exec(s->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
+        return wb__sqlite_fail(s, sql, err);
+    return WB_OK;
+}
+
+enum wb_status
+wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
+    struct wb_err *err)
+{
+    sqlite3_stmt *q;
+    const unsigned char *text;
+    int code;
+
+    out[0] = '\0';
+    if (sqlite3_prepare_v2(s->handle, sql, -1, &q, NULL) != SQLITE_OK)
+        return wb__sqlite_fail(s, sql, err);
+    code = sqlite3_step(q);
+    text = code == SQLITE_ROW ? sqlite3_column_text(q, 0) : NULL;
+    if (text != NULL)
+        (void)snprintf(out, size, "%s", (const char *)text);
+    code = sqlite3_finalize(q);
+    return code == SQLITE_OK ? WB_OK : wb__sqlite_fail(s, sql, err);
+}
+
+/* A connection of our own, with what every one of ours needs. */
+enum wb_status
+wb__sqlite_handle(
+    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
+{
+    sqlite3 *h = NULL;
+    int code = sqlite3_open_v2(path, &h,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+            (s->db.opts.env->vfs != NULL ? SQLITE_OPEN_CREATE : 0),
+        s->db.opts.env->vfs);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_extended_result_codes(h, 1);
+    if (code == SQLITE_OK)
+        code = sqlite3_busy_timeout(h, (int)s->db.opts.busy_ms);
+    if (code == SQLITE_OK)
+        code = sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(h,
+            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
+            NULL, NULL, NULL);
+    if (code != SQLITE_OK) {
+        const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
+        enum wb_status rc = (code & 0xff) == SQLITE_NOTADB  ? WB_CORRUPT
+                            : (code & 0xff) == SQLITE_NOMEM ? WB_NOMEM
+                                                            : WB_IO;
+
+        rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
+        (void)sqlite3_close(h);
+        return rc;
+    }
+    *out = h;
+    return WB_OK;
+}
