@@ -28,7 +28,7 @@ struct wb_request {
     struct wb_slice content_type; /* empty: application/json */
     struct wb_slice headers;      /* lines "Name: value\n", checked; or empty */
     struct wb_slice body;
-    struct wb_slice ids;          /* batch: "id,id,..." of its messages */
+    struct wb_slice ids; /* batch: "id,id,..." of its messages */
 };
 
 /* What became of it. Slices are borrowed for the length of the done() call. */
@@ -63,7 +63,9 @@ void wb_transport_free(struct wb_transport *transport);
 struct wb_http;
 WB_MUST_USE enum wb_status wb_http_open(struct wb_http **out,
     const struct wb_env *env, struct uv_loop_s *loop, struct wb_err *err);
-void wb_http_close(struct wb_http *http); /* after its endpoints */
+/* After its endpoints. Sockets close now, memory on the loop's next turn: run
+ * the loop once more before uv_loop_close(). NULL is fine. */
+void wb_http_close(struct wb_http *http);
 
 struct wb_http_opts {
     struct wb_slice url;            /* http:// or https://; used where a request
@@ -87,8 +89,10 @@ struct wb_http_opts {
  * Guarantees  One request a send(): a connection that dies under a reused
  *             request is reported, never tried again. TLS verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
- *             for a batch Waybill-Ids and, with secrets, webhook-signature. The url and headers are refused
- *             here (INVALID), those of a request at send (REJECTED).
+ *             for a batch Waybill-Ids and, with secrets, webhook-signature.
+ *             The url and headers are refused here (INVALID), those of a
+ *             request at send (REJECTED). An answer counts once its header
+ *             is complete; of a header at most 64 KiB and 256 lines are read.
  * Takes       opts: copied; secrets are wiped when freed.
  * Gives       *out: freed with wb_transport_free(), before wb_http_close().
  * Returns     OK, INVALID, NOMEM, UNAVAILABLE.
@@ -103,12 +107,14 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
 
 /* ---- exec: a command per message -------------------------------------- */
 
-/* argv[0] is looked up in PATH; no shell. Payload on stdin; WAYBILL_ID,
- * WAYBILL_KIND, WAYBILL_KEY, WAYBILL_ATTEMPT and WAYBILL_CONTENT_TYPE, and
- * each header as WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered,
- * 75 retry, 65..78 other rejected, anything else and death by signal retry.
- * On timeout the whole process group is killed: unknown. The last line of
- * stderr is the error; stdout (up to 64 KiB) the reply. */
+/* argv[0] is looked up in PATH; no shell, and nothing of the message in argv.
+ * Payload on stdin; WAYBILL_ID, WAYBILL_IDS of a batch, WAYBILL_KIND,
+ * WAYBILL_KEY, WAYBILL_ATTEMPT, WAYBILL_CONTENT_TYPE, and each header as
+ * WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered, 75 retry, 65..78
+ * other rejected, anything else and death by signal retry. On timeout the whole
+ * process group is killed: unknown. The last line of stderr is the error;
+ * stdout (up to 64 KiB) the reply. Freeing kills what still runs, and the loop
+ * must turn until it is gone. */
 WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
     const struct wb_env *env, struct uv_loop_s *loop,
     const char *const *argv /* NULL-ended, copied */, struct wb_err *err);

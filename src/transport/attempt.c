@@ -54,6 +54,8 @@ wb__attempt_cut(struct wb__attempt *a)
 
 /* ---- libcurl's callbacks ------------------------------------------------ */
 
+/* NOLINTBEGIN(readability-non-const-parameter): libcurl's signatures */
+
 static curl_socket_t
 on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -118,6 +120,8 @@ on_body(char *piece, size_t size, size_t n, void *user)
 
     return wb__reply_body(&a->reply, (struct wb_slice){piece, len}) ? len : 0;
 }
+
+/* NOLINTEND(readability-non-const-parameter) */
 
 /* ---- the end of an attempt ---------------------------------------------- */
 

@@ -106,6 +106,8 @@ vars_write(struct wb__buf *b, const struct wb_request *q)
     (void)snprintf(attempt, sizeof(attempt), "%u", (unsigned)q->attempt);
     var_add(b, "WAYBILL_ID=", wb_slice(q->id.text));
     var_add(b, "WAYBILL_KIND=", q->kind);
+    if (q->ids.len > 0)
+        var_add(b, "WAYBILL_IDS=", q->ids);
     var_add(b, "WAYBILL_KEY=", q->key);
     var_add(b, "WAYBILL_ATTEMPT=", wb_slice(attempt));
     var_add(b, "WAYBILL_CONTENT_TYPE=",
@@ -410,9 +412,9 @@ static enum wb_status
 request_check(const struct wb_request *q, struct wb_err *err)
 {
     if (!wb__printable(q->kind) || !wb__printable(q->key) ||
-        !wb__printable(q->content_type))
+        !wb__printable(q->content_type) || !wb__printable(q->ids))
         return wb__fail(err, WB_INVALID, 0,
-            "kind, key or content type has control characters");
+            "kind, key, ids or content type has control characters");
     return wb__headers_check(q->headers, err);
 }
 

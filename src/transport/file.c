@@ -43,9 +43,9 @@ json_add(struct wb__buf *b, struct wb_slice payload)
     char *at = wb__buf_room(b, payload.len);
 
     for (size_t i = 0; at != NULL && i < payload.len; i++) {
-        char c = payload.ptr[i];
-
-        at[i] = c == '\n' || c == '\r' ? ' ' : c;
+        at[i] = payload.ptr[i];
+        if (at[i] == '\n' || at[i] == '\r')
+            at[i] = ' ';
     }
 }
 

@@ -189,8 +189,9 @@ request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
 
     if (wrong == NULL && q->url.len == 0 && ep->url == NULL)
         wrong = "neither the route nor the message names a url";
-    if (wrong == NULL && !wb__printable(q->content_type))
-        wrong = "the content type has control characters";
+    if (wrong == NULL && (!wb__printable(q->content_type) ||
+                             !wb__printable(q->kind) || !wb__printable(q->ids)))
+        wrong = "kind, ids or content type has control characters";
     if (wrong != NULL)
         return wb__fail(err, WB_INVALID, 0, "%s", wrong);
     if (q->url.len > 0)

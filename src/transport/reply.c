@@ -37,12 +37,12 @@ wb__reply_clear(struct wb__reply *r)
 static void
 take_status(struct wb__reply *r, struct wb_slice line)
 {
-    struct wb_slice piece;
+    struct wb_slice version, code = {NULL, 0};
     uint64_t status = 0;
 
     wb__reply_next_hop(r);
-    if (!wb__cut(&line, ' ', &piece) || !wb__cut(&line, ' ', &piece) ||
-        !wb__parse_u64(piece, 999, &status))
+    if (!wb__cut(&line, ' ', &version) || !wb__cut(&line, ' ', &code) ||
+        !wb__parse_u64(code, 999, &status))
         status = 0;
     r->status = (int)status;
     (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);

@@ -58,7 +58,7 @@ test_exec__payload_and_environment__reach_the_command(void **state)
     struct wb_request q = some_request();
     static const char script[] =
         "cat; for v in ID KIND KEY ATTEMPT CONTENT_TYPE HEADER_X_TENANT "
-        "HEADER_A_B HEADER_LEFT; do eval \"echo \\\"|\\$WAYBILL_$v\\\"\"; "
+        "HEADER_A_B HEADER_LEFT IDS; do eval \"echo \\\"|\\$WAYBILL_$v\\\"\"; "
         "done; "
         "echo \"|$HOME_OF_TEST|$WAYBILL_CONFIG\"";
 
@@ -70,6 +70,7 @@ test_exec__payload_and_environment__reach_the_command(void **state)
     open_shell(script);
     q.key = wb_slice("my-key");
     q.attempt = 3;
+    q.ids = wb_slice("a,b");
     q.headers = wb_slice("X-Tenant: $(touch owned); `x`\na.b: c d\n");
     run_with(&q);
     CHECK_INT(WB_DELIVERED, sent.outcome);
@@ -77,7 +78,7 @@ test_exec__payload_and_environment__reach_the_command(void **state)
     CHECK_TEXT("", sent.error);
     CHECK_TEXT("{\"n\":1}|0190b5a8-7c1e-7000-8000-000000000001\n|order.paid\n"
                "|my-key\n|3\n|application/json\n|$(touch owned); `x`\n|c d\n"
-               "|\n|here|kept\n",
+               "|\n|a,b\n|here|kept\n",
         sent.body);
     CHECK(access("owned", F_OK) != 0);
     close_command();

@@ -23,6 +23,8 @@ test_http__request__carries_id_and_webhook_headers(void **state) /* T-3 */
     CHECK_TEXT("waybill/" WB_VERSION, peer_header(&peer, "User-Agent"));
     CHECK_TEXT("7", peer_header(&peer, "Content-Length"));
     CHECK_TEXT("{\"n\":1}", peer_body(&peer));
+    CHECK_TEXT("order.paid", peer_header(&peer, "Waybill-Kind"));
+    CHECK(peer_header(&peer, "Waybill-Ids") == NULL);
     CHECK(peer_header(&peer, "Expect") == NULL);
     CHECK(peer_header(&peer, "Accept-Encoding") == NULL);
     CHECK(peer_header(&peer, "webhook-signature") == NULL);
@@ -55,10 +57,12 @@ test_http__own_headers__sent_beside_ours(void **state) /* T-1, O-19 */
     CHECK_TEXT("00-abc", peer_header(&peer, "traceparent"));
     CHECK_INT(1, peer_headers(&peer, "Content-Type"));
     q.headers = (struct wb_slice){0};
+    q.ids = WB_LIT("a,b");
     q.content_type = WB_LIT("application/xml");
     send_and_wait(&loop, endpoint, &q, &sent);
     CHECK_TEXT("application/xml", peer_header(&peer, "Content-Type"));
     CHECK(peer_header(&peer, "traceparent") == NULL);
+    CHECK_TEXT("a,b", peer_header(&peer, "Waybill-Ids"));
     close_all();
 }
 
@@ -408,6 +412,14 @@ test_http__bad_request__rejected_unsent(void **state) /* S3 */
     send_and_wait(&loop, endpoint, &q, &sent);
     CHECK_INT(WB_REJECTED, sent.outcome);
     q.content_type = (struct wb_slice){0};
+    q.kind = WB_LIT("a\r\nb: c");
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    q.kind = WB_LIT("k");
+    q.ids = WB_LIT("a\nb");
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_REJECTED, sent.outcome);
+    q.ids = (struct wb_slice){0};
     (void)snprintf(q.id.text, sizeof(q.id.text), "a.b"); /* S7 */
     send_and_wait(&loop, endpoint, &q, &sent);
     CHECK_INT(WB_REJECTED, sent.outcome);
