@@ -48,14 +48,16 @@ wb__http_reason(int status)
 void
 wb__http_date(int64_t wall_ms, char out[30])
 {
-    static const char day[] = "SunMonTueWedThuFriSat";
-    static const char month[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const char day[][4] = {
+        "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char month[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     time_t t = (time_t)(wall_ms / 1000);
     struct tm tm = {0};
 
     (void)gmtime_r(&t, &tm);
-    (void)snprintf(out, 30, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
-        day + 3 * tm.tm_wday, (unsigned)tm.tm_mday % 32, month + 3 * tm.tm_mon,
+    (void)snprintf(out, 30, "%s, %02u %s %04u %02u:%02u:%02u GMT",
+        day[tm.tm_wday], (unsigned)tm.tm_mday % 32, month[tm.tm_mon],
         ((unsigned)tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 24,
         (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
 }

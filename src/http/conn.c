@@ -397,10 +397,10 @@ resume(struct wb__conn *c)
     else
         memmove(c->later.ptr, left.ptr, left.len);
     c->later.len = left.len;
-    if (c->phase <= BODY && c->eof)
-        close_conn(c); /* what has begun will never be complete */
-    else if (c->phase == IDLE && (c->server->stopping || c->server->waiting))
-        close_conn(c); /* its place is wanted */
+    /* What has begun will never be complete, or the place is wanted. */
+    if ((c->phase <= BODY && c->eof) ||
+        (c->phase == IDLE && (c->server->stopping || c->server->waiting)))
+        close_conn(c);
     else if (c->phase != CLOSED && c->later.len < LATER_BYTES)
         read_on(c);
 }

@@ -29,7 +29,7 @@ struct wb__conn *wb__conn_new(struct wb__server *server);
 void wb__conn_accept(struct wb__conn *conn);
 
 /* Close those between two requests: all, or the one idle longest. */
-void wb__conn_close_idle(struct wb__server *server, bool all);
+void wb__conn_close_idle(struct wb__server *server, bool every);
 void wb__conn_close_all(struct wb__server *server);
 
 #endif /* WB_SRC_HTTP_CONN_H */

@@ -136,8 +136,10 @@ end_line(struct wb__http_parser *p)
 static bool
 bytes_ok(const struct wb__http_parser *p, struct wb_slice s)
 {
-    char last = p->text.len > p->line ? p->text.ptr[p->text.len - 1] : '\0';
+    char last = '\0';
 
+    if (p->text.len > p->line)
+        last = p->text.ptr[p->text.len - 1];
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
 
