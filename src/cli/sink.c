@@ -121,11 +121,12 @@ static void
 answer_fault(struct turn *t)
 {
     int64_t wait_ms = t->sink->opts->retry_after_ms;
+    int64_t wait_s = (wait_ms + 999) / 1000;
     char extra[64] = "";
 
-    if (wait_ms > 0)
-        (void)snprintf(extra, sizeof(extra), "Retry-After: %lld\n",
-            (long long)((wait_ms - 1) / 1000 + 1));
+    if (wait_s > 0)
+        (void)snprintf(
+            extra, sizeof(extra), "Retry-After: %lld\n", (long long)wait_s);
     answer(t->call, t->status, extra, WB_LIT("{\"error\":\"asked for\"}\n"));
 }
 
