@@ -119,10 +119,12 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
     int64_t *seq, struct wb__head page[PAGE], size_t *n, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_ABANDONED;
-    int64_t before_ms = wb__sat_add(wb__box_now(box), -s->older_ms);
+    int64_t before_ms = s->older_ms > 0
+                            ? wb__sat_add(wb__box_now(box), -s->older_ms)
+                            : INT64_MAX;
     enum wb_status rc = wb__db_start(box->db, sql,
         WB__ARGS(wb__int(*due_ms), wb__int(*seq), wb__text_or_null(s->kind),
-            wb__int(s->older_ms > 0 ? before_ms : INT64_MAX), wb__int(PAGE)),
+            wb__int(before_ms), wb__int(PAGE)),
         err);
 
     *n = 0;
@@ -273,13 +275,14 @@ breakers_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     o->n = 0;
     rc = wb__breakers_load(box, &o->arena, &o->all, err);
     for (size_t i = 0; i < o->all.n && rc == WB_OK && o->reset; i++) {
-        struct wb_slice scope = wb_slice(o->all.row[i].scope);
+        const struct wb__breaker *b = &o->all.row[i];
+        struct wb_slice scope = wb_slice(b->scope);
 
         if (o->scope.len > 0 && !wb__eq(o->scope, scope))
             continue;
         rc = wb__db_run(box->db, WB__SQL_BREAKER_DELETE,
             WB__ARGS(wb__text(scope)), NULL, err);
-        o->n++;
+        o->n += wb__breaker_state(b, wb__box_now(box)) != WB_CLOSED;
     }
     return rc;
 }

@@ -1,0 +1,281 @@
+/* test_admin.c - O-14: redrive, and its sibling discard. */
+#include <stdio.h>
+
+#include "outbox_ground.h"
+
+#define S(text) wb_slice(text)
+
+static struct wb_id
+put_abandoned(struct wb_outbox *box, const char *kind)
+{
+    struct wb_id id = box_put(box, kind);
+    struct taken t = box_claim(box, kind);
+
+    CHECK_TEXT(id.text, t.id.text);
+    box_abandon(box, &t);
+    return id;
+}
+
+/* "a=2 b=1" of what a selection was told per kind. */
+static char told[256];
+
+static enum wb_status
+tell(void *ctx, const struct wb_kind_counts *k)
+{
+    size_t n = strlen(told);
+
+    (void)ctx;
+    (void)snprintf(told + n, sizeof(told) - n, "%s%.*s=%d", n > 0 ? " " : "",
+        (int)k->kind.len, k->kind.ptr, (int)k->n[WB_STATE_PENDING]);
+    return WB_OK;
+}
+
+static struct wb_selected
+redrive(struct wb_outbox *box, struct wb_select s)
+{
+    struct wb_selected did = {0};
+    struct wb_err err = {0};
+
+    told[0] = '\0';
+    CHECK_OK(wb_outbox_redrive(box, &s, &did, tell, NULL, &err), err);
+    return did;
+}
+
+static struct wb_selected
+discard(struct wb_outbox *box, struct wb_select s)
+{
+    struct wb_selected did = {0};
+    struct wb_err err = {0};
+
+    told[0] = '\0';
+    CHECK_OK(wb_outbox_discard(box, &s, &did, tell, NULL, &err), err);
+    return did;
+}
+
+static void
+test_admin__O14_redrive__as_new_and_breaker_closed(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct taken t;
+    char sql[512];
+
+    (void)state;
+    box_fill(box, "a", 3);
+    for (int i = 0; i < 3; i++) {
+        t = box_claim(box, NULL);
+        (void)box_fail(box, &t, WB_RETRY);
+    }
+    world_pass_ms(60000);
+    t = box_claim(box, NULL);
+    box_abandon(box, &t);
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_breaker"));
+    CHECK_INT(1, redrive(box, (struct wb_select){0}).total);
+    CHECK_TEXT("a=1", told);
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_breaker"));
+    CHECK_TEXT("pending", status_of(&t.id));
+    (void)snprintf(sql, sizeof(sql),
+        "SELECT attempts = 0 AND last_error IS NULL AND reason IS NULL AND"
+        " token IS NULL AND claimed_ms IS NULL AND"
+        " due_ms = created_ms + 60000 FROM waybill_outbox WHERE id = '%s'",
+        t.id.text);
+    CHECK_INT(1, sql_int(sql));
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        (void)put_abandoned(box, "b");
+    (void)put_abandoned(box, "c");
+    (void)put_abandoned(box, "a");
+    (void)box_put(box, "a");
+    CHECK_INT(5, redrive(box, (struct wb_select){.dry_run = true}).total);
+    CHECK_TEXT("a=1 b=3 c=1", told);
+    CHECK_INT(5, sql_int("SELECT count(*) FROM waybill_outbox WHERE"
+                         " status = 'abandoned'"));
+    CHECK_INT(
+        2, redrive(box, (struct wb_select){.kind = S("b"), .limit = 2}).total);
+    CHECK_TEXT("b=2", told);
+    CHECK_INT(0, redrive(box, (struct wb_select){.kind = S("none")}).total);
+    CHECK_TEXT("", told);
+    CHECK_INT(3, redrive(box, (struct wb_select){0}).total);
+    CHECK_TEXT("a=1 b=1 c=1", told);
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__O14_dry_run__writes_nothing(void **state)
+{
+    struct wb_outbox *box = box_open();
+    int64_t before;
+
+    (void)state;
+    (void)put_abandoned(box, "a");
+    before = sql_int("PRAGMA data_version");
+    (void)before;
+    (void)redrive(box, (struct wb_select){.dry_run = true});
+    (void)discard(box, (struct wb_select){.dry_run = true});
+    CHECK_TEXT("abandoned|1|rejected",
+        sql_text("SELECT status || '|' || attempts || '|' || reason FROM"
+                 " waybill_outbox"));
+    wb_outbox_close(box);
+}
+
+/* Age counts from the last claim, else from creation. */
+static void
+test_admin__O14_older_than__since_last_claim(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    (void)put_abandoned(box, "claimed");
+    (void)box_send(box, (struct wb_message){.kind = S("never"),
+                            .expires_ms = WORLD_START_MS + 1});
+    world_pass_ms(1000);
+    (void)box_claim_none(box, NULL); /* ends what expired */
+    CHECK_INT(
+        0, redrive(box, (struct wb_select){.older_ms = 1001, .dry_run = true})
+               .total);
+    CHECK_INT(
+        2, redrive(box, (struct wb_select){.older_ms = 1000, .dry_run = true})
+               .total);
+    CHECK_INT(0, redrive(box, (struct wb_select){.older_ms = INT64_MAX}).total);
+    CHECK_INT(2,
+        redrive(box, (struct wb_select){.older_ms = INT64_MIN, .dry_run = true})
+            .total);
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__O14_expired_one_redriven__may_go_again(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    (void)box_send(box,
+        (struct wb_message){.kind = S("a"), .expires_ms = WORLD_START_MS + 1});
+    world_pass_ms(1);
+    (void)box_claim_none(box, NULL);
+    CHECK_INT(1, redrive(box, (struct wb_select){0}).total);
+    (void)box_claim(box, NULL);
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__O14_ids__processing_skipped_unknown_missing(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_id id[5];
+    struct taken t;
+
+    (void)state;
+    id[0] = put_abandoned(box, "a");
+    id[1] = box_put(box, "b");
+    t = box_claim(box, "b");
+    id[2] = (struct wb_id){"0190a000-0000-7000-8000-00000000000a"};
+    id[3] = box_put(box, "c"); /* waiting for its retry */
+    t = box_claim(box, "c");
+    (void)box_fail(box, &t, WB_RETRY);
+    id[4] = box_put(box, "d");
+    t = box_claim(box, "d");
+    box_confirm(box, &t);
+    for (int dry = 1; dry >= 0; dry--) {
+        struct wb_selected did = redrive(box,
+            (struct wb_select){.ids = id, .n_ids = 5, .dry_run = dry == 1});
+
+        CHECK_INT(2, did.total);
+        CHECK_INT(1, did.skipped);
+        CHECK_INT(2, did.missing);
+        CHECK_TEXT("a=1 c=1", told);
+        CHECK_TEXT(dry ? "abandoned" : "pending", status_of(&id[0]));
+    }
+    CHECK_TEXT("processing", status_of(&id[1]));
+    CHECK_TEXT("c", box_claim(box, "c").kind); /* at once */
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__O14_many_pages__all_in_one_transaction(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    box_fill(box, "a", 1000);
+    sql_run("UPDATE waybill_outbox SET status = 'abandoned', due_ms = 7 +"
+            " seq % 3, claimed_ms = 1");
+    CHECK_INT(300, redrive(box, (struct wb_select){.limit = 300}).total);
+    CHECK_INT(700, redrive(box, (struct wb_select){0}).total);
+    CHECK_INT(1000, sql_int("SELECT count(*) FROM waybill_outbox WHERE"
+                            " status = 'pending'"));
+    wb_outbox_close(box);
+}
+
+static void
+test_admin__discard__gone_for_good(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_id id[2];
+    struct taken t;
+
+    (void)state;
+    (void)put_abandoned(box, "a");
+    (void)put_abandoned(box, "b");
+    id[0] = box_put(box, "c");
+    id[1] = box_put(box, "d");
+    t = box_claim(box, "d");
+    CHECK_INT(2, discard(box, (struct wb_select){.dry_run = true}).total);
+    CHECK_INT(1, discard(box, (struct wb_select){.kind = S("a")}).total);
+    CHECK_INT(1, discard(box, (struct wb_select){0}).total);
+    CHECK_TEXT("b=1", told);
+    CHECK_INT(1, discard(box, (struct wb_select){.ids = id, .n_ids = 2}).total);
+    CHECK_TEXT("NULL", status_of(&id[0]));
+    CHECK_TEXT("processing", status_of(&id[1]));
+    box_confirm(box, &t);
+    wb_outbox_close(box);
+}
+
+/* The status of the one who is told ends the telling, and is returned; what
+ * was done is done. */
+static enum wb_status
+refuse(void *ctx, const struct wb_kind_counts *k)
+{
+    (void)ctx;
+    (void)k;
+    return WB_FULL;
+}
+
+static void
+test_admin__teller_refuses__its_status_and_the_act_stands(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_select all = {0};
+    struct wb_selected did = {0};
+    struct wb_id id = put_abandoned(box, "a");
+
+    (void)state;
+    CHECK_STATUS(FULL, wb_outbox_redrive(box, &all, &did, refuse, NULL, NULL));
+    CHECK_INT(1, did.total);
+    CHECK_TEXT("pending", status_of(&id));
+    wb_outbox_close(box);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_admin__O14_redrive__as_new_and_breaker_closed),
+        RUN(test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order),
+        RUN(test_admin__O14_dry_run__writes_nothing),
+        RUN(test_admin__O14_older_than__since_last_claim),
+        RUN(test_admin__O14_expired_one_redriven__may_go_again),
+        RUN(test_admin__O14_ids__processing_skipped_unknown_missing),
+        RUN(test_admin__O14_many_pages__all_in_one_transaction),
+        RUN(test_admin__discard__gone_for_good),
+        RUN(test_admin__teller_refuses__its_status_and_the_act_stands),
+    };
+    return RUN_ALL(tests);
+}
