@@ -121,7 +121,7 @@ static void
 answer_fault(struct turn *t)
 {
     int64_t wait_ms = t->sink->opts->retry_after_ms;
-    int64_t wait_s = (wait_ms + 999) / 1000;
+    int64_t wait_s = wb__sat_add(wait_ms, 999) / 1000;
     char extra[64] = "";
 
     if (wait_s > 0)
