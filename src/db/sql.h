@@ -25,6 +25,19 @@
     " expires_ms, scope, key, lane, reason, last_error, content_type, " \
     "headers "
 
+/* Of the idempotency store. ?1 to ?3 are always the operation, and where they
+ * are needed ?4 the token and ?5 now. */
+#define WB__IDEM_AT " identity = ?1 AND scope = ?2 AND key = ?3 "
+#define WB__IDEM_OWN                                                 \
+    WB__IDEM_AT "AND token = ?4 AND state IN ('claimed', 'sending')" \
+                " AND ends_ms > ?5 AND version = 1"
+#define WB__IDEM_END(hold)                            \
+    " waybill_idem.ends_ms + CASE waybill_idem.state" \
+    " WHEN 'sending' THEN CAST(" hold " AS BIGINT) ELSE 0 END "
+#define WB__IDEM_DOUBT                                              \
+    " (state = 'unknown' OR (state = 'sending' AND ends_ms <= ?4))" \
+    " AND" WB__IDEM_END("?5") "> ?4 AND version = 1"
+
 #define WB__SQL_MAP(X)                                                         \
     /* meta */                                                                 \
     X(META_GET, "SELECT value FROM waybill_meta WHERE name = ?1", NULL)        \
@@ -190,6 +203,83 @@
         " status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox"             \
         "  WHERE lane = ?2 AND" WB__LIVE "AND seq <> ?1)"                      \
         "  THEN 'held' ELSE 'pending' END WHERE seq = ?1",                     \
+        NULL)                                                                  \
+    /* idempotency */                                                          \
+    X(IDEM_FIND,                                                               \
+        "SELECT state, version, fingerprint, token, since_ms, ends_ms, "       \
+        "ttl_ms,"                                                              \
+        " status, headers, body FROM waybill_idem WHERE" WB__IDEM_AT,          \
+        NULL)                                                                  \
+    X(IDEM_CLAIM,                                                              \
+        "INSERT INTO waybill_idem(identity, scope, key, token, since_ms, "     \
+        "state,"                                                               \
+        " fingerprint, ends_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?7, ?8, ?9)"        \
+        " ON CONFLICT(identity, scope, key) DO UPDATE SET"                     \
+        " token = excluded.token, since_ms = excluded.since_ms,"               \
+        " state = excluded.state, fingerprint = excluded.fingerprint,"         \
+        " ends_ms = excluded.ends_ms, ttl_ms = NULL, status = NULL,"           \
+        " headers = NULL, body = NULL"                                         \
+        " WHERE waybill_idem.version = 1 AND" WB__IDEM_END(                    \
+            "?6") "<= ?5"                                                      \
+                  " RETURNING seq",                                            \
+        NULL)                                                                  \
+    X(IDEM_COMPLETE,                                                           \
+        "UPDATE waybill_idem SET state = 'done', since_ms = ?5, ends_ms = ?6," \
+        " ttl_ms = ?7, status = ?8, headers = ?9, body = ?10"                  \
+        " WHERE" WB__IDEM_OWN,                                                 \
+        NULL)                                                                  \
+    X(IDEM_RELEASE, "DELETE FROM waybill_idem WHERE" WB__IDEM_OWN, NULL)       \
+    X(IDEM_EXTEND, "UPDATE waybill_idem SET ends_ms = ?6 WHERE" WB__IDEM_OWN,  \
+        NULL)                                                                  \
+    X(IDEM_MARK,                                                               \
+        "UPDATE waybill_idem SET state = ?6, ends_ms = coalesce(?7, ends_ms)"  \
+        " WHERE" WB__IDEM_OWN,                                                 \
+        NULL)                                                                  \
+    X(IDEM_SETTLE,                                                             \
+        "UPDATE waybill_idem SET state = 'done', since_ms = ?4, ends_ms = ?6," \
+        " ttl_ms = ?7, status = ?8, headers = ?9, body = ?10"                  \
+        " WHERE" WB__IDEM_AT "AND" WB__IDEM_DOUBT,                             \
+        NULL)                                                                  \
+    X(IDEM_SETTLE_FREE,                                                        \
+        "DELETE FROM waybill_idem WHERE" WB__IDEM_AT "AND" WB__IDEM_DOUBT,     \
+        NULL)                                                                  \
+    X(IDEM_STORE,                                                              \
+        "INSERT INTO waybill_idem(identity, scope, key, token, since_ms, "     \
+        "state,"                                                               \
+        " fingerprint, ends_ms, ttl_ms, status, headers, body)"                \
+        " VALUES(?1, ?2, ?3, ?4, ?5, 'done', ?7, ?8, ?9, ?10, ?11, ?12)"       \
+        " ON CONFLICT(identity, scope, key) DO UPDATE SET"                     \
+        " token = excluded.token, since_ms = excluded.since_ms,"               \
+        " state = excluded.state, fingerprint = excluded.fingerprint,"         \
+        " ends_ms = excluded.ends_ms, ttl_ms = excluded.ttl_ms,"               \
+        " status = excluded.status, headers = excluded.headers,"               \
+        " body = excluded.body"                                                \
+        " WHERE waybill_idem.version = 1 AND"                                  \
+        " (waybill_idem.state = 'done' OR" WB__IDEM_END("?6") "<= ?5)",        \
+        NULL)                                                                  \
+    X(IDEM_DELETE, "DELETE FROM waybill_idem WHERE" WB__IDEM_AT, NULL)         \
+    X(IDEM_CLAIMS,                                                             \
+        "SELECT count(*) FROM waybill_idem WHERE identity = ?1"                \
+        " AND state <> 'done' AND ends_ms + CASE state"                        \
+        "  WHEN 'sending' THEN CAST(?3 AS BIGINT) ELSE 0 END > ?2",            \
+        NULL)                                                                  \
+    X(IDEM_BYTES,                                                              \
+        "SELECT coalesce(sum(length(headers) + length(body) + 100), 0)"        \
+        " FROM waybill_idem WHERE identity = ?1 AND state = 'done'"            \
+        " AND (ends_ms IS NULL OR ends_ms > ?2)",                              \
+        "SELECT CAST(coalesce(sum(length(headers) + length(body) + 100), 0)"   \
+        " AS BIGINT) FROM waybill_idem WHERE identity = $1 AND state = 'done'" \
+        " AND (ends_ms IS NULL OR ends_ms > $2)")                              \
+    X(IDEM_LIST,                                                               \
+        "SELECT seq, identity, scope, key, state, version, fingerprint,"       \
+        " since_ms, ends_ms, status, length(headers) + length(body)"           \
+        " FROM waybill_idem WHERE seq > ?1 ORDER BY seq LIMIT ?2",             \
+        NULL)                                                                  \
+    X(IDEM_REAP,                                                               \
+        "DELETE FROM waybill_idem WHERE seq IN (SELECT seq FROM waybill_idem"  \
+        " WHERE ends_ms IS NOT NULL AND ends_ms <= ?1 AND version = 1"         \
+        " AND (state <> 'sending' OR ends_ms <= ?2) ORDER BY ends_ms LIMIT "   \
+        "?3)",                                                                 \
         NULL)
 
 enum wb__sql {

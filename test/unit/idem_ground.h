@@ -1,0 +1,174 @@
+/* idem_ground.h - what the tests of the idempotency store share: stores of
+ * every backend, short words for long calls. A program that uses it names its
+ * backend in `backend` before a test runs. */
+#ifndef WB_TEST_IDEM_GROUND_H
+#define WB_TEST_IDEM_GROUND_H
+
+#include <stdio.h>
+
+#include "base/base.h"
+#include "support.h"
+#include "waybill/idem.h"
+
+struct backend {
+    const char *name;
+    enum wb_status (*open)(struct wb_idem **out,
+        const struct wb_idem_opts *opts, struct wb_err *err);
+};
+static const struct backend *backend;
+
+static inline enum wb_status
+open_sql(
+    struct wb_idem **out, const struct wb_idem_opts *opts, struct wb_err *err)
+{
+    return wb_idem_open(out, "idem.db", opts, err);
+}
+
+static const struct backend memory_backend = {"memory", wb_idem_open_memory};
+static const struct backend sql_backend = {"sqlite", open_sql};
+
+/* Time that passes when somebody waits. */
+static inline void
+sleep_by_clock(void *ctx, int64_t us)
+{
+    (void)ctx;
+    world.mono_us += us;
+    world.wall_ms += (us + 999) / 1000;
+}
+
+static inline struct wb_idem *
+open_with(struct wb_idem_opts opts)
+{
+    struct wb_err err = {0};
+    struct wb_idem *store = NULL;
+
+    world.env.sleep_us = sleep_by_clock;
+    if (opts.env == NULL)
+        opts.env = ENV;
+    CHECK_OK(backend->open(&store, &opts, &err), err);
+    return store;
+}
+
+static inline struct wb_idem *
+open_store(void)
+{
+    return open_with((struct wb_idem_opts){0});
+}
+
+static inline struct wb_idem_op
+op_of(const char *identity, const char *scope, const char *key)
+{
+    return (struct wb_idem_op){
+        wb_slice(identity), wb_slice(scope), wb_slice(key)};
+}
+
+static inline struct wb_fingerprint
+print_of(const char *text)
+{
+    struct wb_slice s = wb_slice(text);
+    struct wb_fingerprint fp;
+
+    CHECK(wb_idem_fingerprint(&s, 1, &fp) == WB_OK);
+    return fp;
+}
+
+static inline struct wb_idem_record
+record_of(int status, const char *body)
+{
+    return (struct wb_idem_record){
+        .status = status, .body = wb_slice(body), .ttl_ms = WB_IDEM_TTL_MS};
+}
+
+/* Begin key for "me" in "s" with the fingerprint of what. */
+static inline struct wb_idem_result
+begin_with(struct wb_idem *store, const char *key, const char *what,
+    struct wb_idem_begin how)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+    struct wb_fingerprint fp = print_of(what);
+    struct wb_idem_result result = {0};
+    struct wb_err err = {0};
+
+    CHECK_OK(wb_idem_begin(store, &op, &fp, &how, &result, &err), err);
+    return result;
+}
+
+/* The answer alone; *token where there is one. */
+static inline enum wb_idem_answer
+begin(struct wb_idem *store, const char *key, uint64_t *token)
+{
+    struct wb_idem_result r =
+        begin_with(store, key, "request", (struct wb_idem_begin){0});
+    enum wb_idem_answer answer = r.answer;
+
+    if (token != NULL)
+        *token = answer == WB_IDEM_ACQUIRED ? r.token : 0;
+    wb_idem_result_free(&r);
+    return answer;
+}
+
+static inline enum wb_status
+complete(
+    struct wb_idem *store, const char *key, uint64_t token, const char *body)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+    struct wb_idem_record record = record_of(201, body);
+
+    return wb_idem_complete(store, &op, token, &record, NULL);
+}
+
+static inline enum wb_status
+release(struct wb_idem *store, const char *key, uint64_t token)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+
+    return wb_idem_release(store, &op, token, NULL);
+}
+
+static inline enum wb_status
+extend(struct wb_idem *store, const char *key, uint64_t token, int64_t ms)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+
+    return wb_idem_extend(store, &op, token, ms, NULL);
+}
+
+/* Store a record of a key without a claim. */
+static inline void
+put(struct wb_idem *store, const char *key, const char *body, int64_t ttl_ms)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+    struct wb_idem_record record = record_of(200, body);
+    struct wb_err err = {0};
+
+    record.ttl_ms = ttl_ms;
+    record.fingerprint = print_of("request");
+    CHECK_OK(wb_idem_store(store, &op, &record, &err), err);
+}
+
+/* Is there a record with this body? */
+static inline bool
+has(struct wb_idem *store, const char *key, const char *body)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+    struct wb_idem_result r = {0};
+    enum wb_status rc = wb_idem_lookup(store, &op, &r, NULL);
+    bool same = rc == WB_OK && wb__eq(r.record.body, wb_slice(body));
+
+    CHECK(rc == WB_OK || rc == WB_EMPTY);
+    wb_idem_result_free(&r);
+    return same;
+}
+
+#define CHECK_ANSWER(name, call) CHECK_INT(WB_IDEM_##name, (call))
+
+/* Run the tests once on each backend, by cmocka's own main loop. */
+#define RUN_EVERY(tests)                                                   \
+    int failed_;                                                           \
+    backend = &memory_backend;                                             \
+    failed_ = cmocka_run_group_tests_name("memory", (tests), NULL, NULL);  \
+    backend = &sql_backend;                                                \
+    failed_ += cmocka_run_group_tests_name("sqlite", (tests), NULL, NULL); \
+    return failed_
+
+#endif /* WB_TEST_IDEM_GROUND_H */

@@ -1,0 +1,492 @@
+/* test_idem_claims.c - claims of the idempotency store, on every backend: who
+ * may finish what, waiting, unknown outcomes (C of the specification). */
+#include "idem_ground.h"
+
+/* ---- the fencing table (C-4, C-6) ------------------------------------------
+ */
+
+/* How the claim of `token` stands when something is presented. */
+enum situation {
+    LIVE,
+    LATE,      /* the lease is over, nobody came */
+    TAKEN,     /* over, and somebody else claimed it */
+    COMPLETED, /* by this token */
+    RELEASED,  /* by this token */
+    NEXT_DONE, /* the next holder completed */
+    MARKED,    /* unknown, by this token */
+    SITUATIONS
+};
+
+static uint64_t next_token;
+
+static uint64_t
+arrange(struct wb_idem *store, const char *key, enum situation how)
+{
+    struct wb_idem_op op = op_of("me", "s", key);
+    uint64_t token;
+
+    CHECK_ANSWER(ACQUIRED, begin(store, key, &token));
+    if (how == LATE || how == TAKEN || how == NEXT_DONE)
+        world_pass_ms(60000);
+    if (how == TAKEN || how == NEXT_DONE)
+        CHECK_ANSWER(ACQUIRED, begin(store, key, &next_token));
+    if (how == NEXT_DONE)
+        CHECK_STATUS(OK, complete(store, key, next_token, "next"));
+    if (how == COMPLETED)
+        CHECK_STATUS(OK, complete(store, key, token, "mine"));
+    if (how == RELEASED)
+        CHECK_STATUS(OK, release(store, key, token));
+    if (how == MARKED)
+        CHECK_STATUS(OK, wb_idem_unknown(store, &op, token, NULL));
+    return token;
+}
+
+/* What must hold after a fenced call, whatever it was. */
+static void
+check_untouched(struct wb_idem *store, const char *key, enum situation how)
+{
+    switch (how) {
+    case LIVE:
+        CHECK_ANSWER(IN_FLIGHT, begin(store, key, NULL));
+        break;
+    case TAKEN:
+        CHECK_ANSWER(IN_FLIGHT, begin(store, key, NULL));
+        CHECK_STATUS(OK, complete(store, key, next_token, "next"));
+        break;
+    case COMPLETED:
+        CHECK(has(store, key, "mine"));
+        break;
+    case NEXT_DONE:
+        CHECK(has(store, key, "next"));
+        break;
+    case MARKED:
+        CHECK_ANSWER(UNKNOWN, begin(store, key, NULL));
+        break;
+    default:
+        CHECK_ANSWER(ACQUIRED, begin(store, key, NULL));
+    }
+}
+
+static void
+test_idem__token_presented__accepted_or_fenced_as_the_table_says(void **state)
+{
+    enum {
+        COMPLETE,
+        COMPLETE_OTHER,
+        RELEASE,
+        EXTEND,
+        SEND,
+        MAYBE,
+        CALLS
+    };
+    static const char fenced[SITUATIONS][CALLS + 1] = {
+        /* complete, complete other, release, extend, sending, unknown */
+        [LIVE] = "------",
+        [LATE] = "FFFFFF",
+        [TAKEN] = "FFFFFF",
+        [COMPLETED] = "-FFFFF",
+        [RELEASED] = "FF-FFF",
+        [NEXT_DONE] = "FFFFFF",
+        [MARKED] = "FFFFFF"};
+    struct wb_idem *store = open_store();
+
+    (void)state;
+    for (int s = 0; s < SITUATIONS; s++) {
+        for (int c = 0; c < CALLS; c++) {
+            char key[32];
+            struct wb_idem_op op;
+            enum wb_status rc = WB_OK;
+            uint64_t token;
+
+            (void)snprintf(key, sizeof(key), "k-%d-%d", s, c);
+            op = op_of("me", "s", key);
+            token = arrange(store, key, (enum situation)s);
+            if (c == COMPLETE || c == COMPLETE_OTHER)
+                rc = complete(
+                    store, key, token, c == COMPLETE ? "mine" : "other");
+            if (c == RELEASE)
+                rc = release(store, key, token);
+            if (c == EXTEND)
+                rc = extend(store, key, token, 0);
+            if (c == SEND)
+                rc = wb_idem_sending(store, &op, token, NULL);
+            if (c == MAYBE)
+                rc = wb_idem_unknown(store, &op, token, NULL);
+            if (rc != (fenced[s][c] == 'F' ? WB_FENCED : WB_OK))
+                print_error(
+                    "situation %d, call %d: %s\n", s, c, wb_status_name(rc));
+            CHECK_INT(fenced[s][c] == 'F' ? WB_FENCED : WB_OK, rc);
+            if (rc == WB_FENCED)
+                check_untouched(store, key, (enum situation)s);
+        }
+    }
+    wb_idem_close(store);
+}
+
+/* C-4 */
+static void
+test_idem__wrong_or_zero_token__fenced_in_every_situation(void **state)
+{
+    struct wb_idem *store = open_store();
+
+    (void)state;
+    for (int s = 0; s < SITUATIONS; s++) {
+        char key[32];
+        struct wb_idem_op op;
+        uint64_t token;
+
+        (void)snprintf(key, sizeof(key), "k-%d", s);
+        op = op_of("me", "s", key);
+        token = arrange(store, key, (enum situation)s);
+        for (int zero = 0; zero < 2; zero++) {
+            uint64_t wrong = zero ? 0 : token ^ 1;
+
+            CHECK_STATUS(FENCED, complete(store, key, wrong, "mine"));
+            CHECK_STATUS(FENCED, extend(store, key, wrong, 0));
+            CHECK_STATUS(FENCED, wb_idem_sending(store, &op, wrong, NULL));
+            CHECK_STATUS(FENCED, wb_idem_unknown(store, &op, wrong, NULL));
+            if (zero || (s != RELEASED && s != LATE)) /* else it is gone */
+                CHECK_STATUS(FENCED, release(store, key, wrong));
+        }
+        check_untouched(store, key, (enum situation)s);
+    }
+    wb_idem_close(store);
+}
+
+/* C-6 */
+static void
+test_idem__release_of_a_key_that_is_gone__ok(void **state)
+{
+    struct wb_idem *store = open_store();
+
+    (void)state;
+    CHECK_STATUS(OK, release(store, "never", 7));
+    wb_idem_close(store);
+}
+
+/* C-4 */
+static void
+test_idem__tokens_of_a_key__never_repeat(void **state)
+{
+    enum {
+        N = 300
+    };
+    static uint64_t seen[N];
+    struct wb_idem *store = open_store();
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        CHECK_ANSWER(ACQUIRED, begin(store, "k", &seen[i]));
+        for (int j = 0; j < i; j++)
+            CHECK(seen[j] != seen[i]);
+        if (i % 3 == 0)
+            CHECK_STATUS(OK, release(store, "k", seen[i]));
+        else
+            world_pass_ms(60000);
+        if (i % 50 == 49) { /* nor across a restart */
+            wb_idem_close(store);
+            store = open_store();
+        }
+    }
+    wb_idem_close(store);
+}
+
+/* ---- lease (C-3) -----------------------------------------------------------
+ */
+
+static void
+test_idem__lease__sixty_seconds_half_open(void **state)
+{
+    static const int64_t standard[] = {0, -5};
+    struct wb_idem *store = open_store();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(standard); i++) {
+        struct wb_idem_begin how = {.lease_ms = standard[i]};
+        struct wb_idem_result r = begin_with(store, "k", "request", how);
+
+        CHECK_ANSWER(ACQUIRED, r.answer);
+        world_pass_ms(59999);
+        CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
+        world_pass_ms(1);
+        CHECK_ANSWER(ACQUIRED, begin(store, "k", &r.token));
+        CHECK_STATUS(OK, release(store, "k", r.token));
+    }
+    wb_idem_close(store);
+}
+
+static void
+test_idem__extend__lease_counts_from_now(void **state)
+{
+    struct wb_idem *store = open_store();
+    uint64_t token;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    world_pass_ms(59999);
+    CHECK_STATUS(OK, extend(store, "k", token, 5000));
+    world_pass_ms(4999);
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
+    CHECK_STATUS(OK, extend(store, "k", token, 0));
+    world_pass_ms(59999);
+    CHECK_STATUS(OK, complete(store, "k", token, "done"));
+    wb_idem_close(store);
+}
+
+/* C-3: the lease says nothing about how long a record is kept */
+static void
+test_idem__completed__outlives_the_lease(void **state)
+{
+    struct wb_idem *store = open_store();
+    uint64_t token;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    CHECK_STATUS(OK, complete(store, "k", token, "done"));
+    world_pass_ms(WB_IDEM_TTL_MS - 1);
+    CHECK(has(store, "k", "done"));
+    world_pass_ms(1);
+    CHECK(!has(store, "k", "done"));
+    wb_idem_close(store);
+}
+
+/* ---- waiting (C-2), by a clock that is moved --------------------------------
+ */
+
+static void
+test_idem__wait__held_after_it(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.wait_ms = 10000};
+    int64_t from = world.mono_us;
+    struct wb_idem_result r;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
+    r = begin_with(store, "k", "request", how);
+    CHECK_ANSWER(HELD, r.answer);
+    CHECK(world.mono_us - from >= 10000000);
+    CHECK(world.mono_us - from <= 10100000);
+    wb_idem_close(store);
+}
+
+static void
+test_idem__wait_past_the_lease__waiter_acquires(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.wait_ms = 100000};
+    int64_t from = world.mono_us;
+    struct wb_idem_result r;
+    uint64_t token;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    r = begin_with(store, "k", "request", how);
+    CHECK_ANSWER(ACQUIRED, r.answer);
+    CHECK(world.mono_us - from >= 60000000);
+    CHECK(world.mono_us - from <= 60100000);
+    CHECK_STATUS(FENCED, complete(store, "k", token, "late"));
+    wb_idem_close(store);
+}
+
+static struct wb_idem *sleeping_store;
+static uint64_t sleeping_token;
+static int naps;
+
+/* The holder comes back while somebody waits. */
+static void
+complete_at_third_nap(void *ctx, int64_t us)
+{
+    sleep_by_clock(ctx, us);
+    CHECK(us <= 25000);
+    if (++naps == 3)
+        CHECK_STATUS(OK, complete(sleeping_store, "k", sleeping_token, "done"));
+}
+
+static void
+release_at_third_nap(void *ctx, int64_t us)
+{
+    sleep_by_clock(ctx, us);
+    if (++naps == 3)
+        CHECK_STATUS(OK, release(sleeping_store, "k", sleeping_token));
+}
+
+static void
+doubt_at_third_nap(void *ctx, int64_t us)
+{
+    struct wb_idem_op op = op_of("me", "s", "k");
+
+    sleep_by_clock(ctx, us);
+    if (++naps == 3)
+        CHECK_STATUS(
+            OK, wb_idem_unknown(sleeping_store, &op, sleeping_token, NULL));
+}
+
+static void
+test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left(void **state)
+{
+    static const struct {
+        void (*nap)(void *ctx, int64_t us);
+        enum wb_idem_answer answer;
+    } ways[] = {{complete_at_third_nap, WB_IDEM_REPLAY},
+        {release_at_third_nap, WB_IDEM_ACQUIRED},
+        {doubt_at_third_nap, WB_IDEM_UNKNOWN}};
+    struct wb_idem_begin how = {.wait_ms = 10000};
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(ways); i++) {
+        struct wb_idem_op op = op_of("me", "s", "k");
+        struct wb_idem_result r;
+        enum wb_status rc;
+
+        sleeping_store = open_store();
+        rc = wb_idem_forget(sleeping_store, &op, NULL, NULL);
+        CHECK(rc == WB_OK || rc == WB_NOTFOUND); /* of the round before */
+        naps = 0;
+        CHECK_ANSWER(ACQUIRED, begin(sleeping_store, "k", &sleeping_token));
+        world.env.sleep_us = ways[i].nap;
+        r = begin_with(sleeping_store, "k", "request", how);
+        CHECK_INT(ways[i].answer, r.answer);
+        CHECK_INT(3, naps);
+        wb_idem_result_free(&r);
+        wb_idem_close(sleeping_store);
+    }
+}
+
+/* M-7: who waits with another fingerprint is told at once */
+static void
+test_idem__mismatch_in_flight__no_wait(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.wait_ms = 10000};
+    int64_t from = world.mono_us;
+    struct wb_idem_result r;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
+    r = begin_with(store, "k", "other", how);
+    CHECK_ANSWER(MISMATCH, r.answer);
+    CHECK_INT(from, world.mono_us);
+    wb_idem_close(store);
+}
+
+/* ---- unknown (dispatcher, G-9) ---------------------------------------------
+ */
+
+static void
+test_idem__sending_lease_over__unknown_never_free(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.sending = true};
+    struct wb_idem_op op = op_of("me", "s", "later");
+    struct wb_idem_result r;
+    uint64_t token;
+
+    (void)state;
+    r = begin_with(store, "k", "request", how);
+    CHECK_ANSWER(ACQUIRED, r.answer);
+    CHECK_ANSWER(ACQUIRED, begin(store, "later", &token));
+    CHECK_STATUS(OK, wb_idem_sending(store, &op, token, NULL));
+    world_pass_ms(59999);
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "later", NULL));
+    world_pass_ms(1);
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    CHECK_ANSWER(UNKNOWN, begin(store, "later", NULL));
+    CHECK_STATUS(FENCED, complete(store, "k", r.token, "late"));
+    world_pass_ms(86400000 - 1);
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    world_pass_ms(1); /* the time is over */
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
+    wb_idem_close(store);
+}
+
+static void
+test_idem__sending__completes_and_releases_as_any_claim(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.sending = true};
+    struct wb_idem_result r = begin_with(store, "k", "request", how);
+
+    (void)state;
+    CHECK_STATUS(OK, extend(store, "k", r.token, 1000));
+    CHECK_STATUS(OK, complete(store, "k", r.token, "done"));
+    CHECK(has(store, "k", "done"));
+    r = begin_with(store, "l", "request", how);
+    CHECK_STATUS(OK, release(store, "l", r.token));
+    CHECK_ANSWER(ACQUIRED, begin(store, "l", NULL));
+    wb_idem_close(store);
+}
+
+static void
+test_idem__unknown__holds_the_key_until_its_time_is_over(void **state)
+{
+    struct wb_idem *store = open_with((struct wb_idem_opts){.hold_ms = 5000});
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_idem_begin wait = {.wait_ms = 1000};
+    struct wb_idem_result r;
+    uint64_t token;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    CHECK_STATUS(OK, wb_idem_unknown(store, &op, token, NULL));
+    r = begin_with(store, "k", "request", wait);
+    CHECK_ANSWER(UNKNOWN, r.answer);
+    r = begin_with(store, "k", "other", wait);
+    CHECK_ANSWER(MISMATCH, r.answer);
+    CHECK(!has(store, "k", ""));
+    world_pass_ms(4999);
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    world_pass_ms(1);
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
+    wb_idem_close(store);
+}
+
+static void
+test_idem__settle__done_with_a_record_or_free(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_op op = op_of("me", "s", "k"),
+                      free_op = op_of("me", "s", "f");
+    struct wb_idem_record record = record_of(204, "");
+    uint64_t token;
+
+    (void)state;
+    CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));
+    CHECK_STATUS(OK, wb_idem_unknown(store, &op, token, NULL));
+    CHECK_STATUS(OK, wb_idem_settle(store, &op, &record, NULL));
+    CHECK_ANSWER(REPLAY, begin(store, "k", NULL));
+    CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "f", &token));
+    CHECK_STATUS(OK, wb_idem_sending(store, &free_op, token, NULL));
+    world_pass_ms(60000);
+    CHECK_STATUS(OK, wb_idem_settle(store, &free_op, NULL, NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "f", NULL));
+    wb_idem_close(store);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_idem__token_presented__accepted_or_fenced_as_the_table_says),
+        RUN(test_idem__wrong_or_zero_token__fenced_in_every_situation),
+        RUN(test_idem__release_of_a_key_that_is_gone__ok),
+        RUN(test_idem__tokens_of_a_key__never_repeat),
+        RUN(test_idem__lease__sixty_seconds_half_open),
+        RUN(test_idem__extend__lease_counts_from_now),
+        RUN(test_idem__completed__outlives_the_lease),
+        RUN(test_idem__wait__held_after_it),
+        RUN(test_idem__wait_past_the_lease__waiter_acquires),
+        RUN(test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left),
+        RUN(test_idem__mismatch_in_flight__no_wait),
+        RUN(test_idem__sending_lease_over__unknown_never_free),
+        RUN(test_idem__sending__completes_and_releases_as_any_claim),
+        RUN(test_idem__unknown__holds_the_key_until_its_time_is_over),
+        RUN(test_idem__settle__done_with_a_record_or_free),
+    };
+
+    RUN_EVERY(tests);
+}
