@@ -140,24 +140,27 @@ check_database(struct visit *v)
     struct wb_health health = {0};
     struct wb_err err = {0};
     struct cli *cli = v->cli;
+    enum wb_status rc;
 
     if (cli_find_db(cli, &err) != WB_OK) {
         check(v, "database", "give --db FILE", "%s", err.msg);
         return;
     }
     check_files(v);
-    if (!wb__place_of(cli->db).exists) {
-        check(v, "database", NULL,
-            "%s is not there yet; the first send makes it", cli->db);
-        return;
-    }
     if (cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
     opts.existing = true;
-    if (wb_outbox_open(&cli->box, cli->db, &opts, &err) != WB_OK ||
-        wb_outbox_health(cli->box, &health, &err) != WB_OK) {
-        check(v, "database", mend_of(err.status), "%s", err.msg);
+    rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
+    if (rc == WB_NOTFOUND) {
+        check(v, "database", NULL,
+            "%s is not there yet; the first send makes it", cli->db);
+        return;
+    }
+    if (rc == WB_OK)
+        rc = wb_outbox_health(cli->box, &health, &err);
+    if (rc != WB_OK) {
+        check(v, "database", mend_of(rc), "%s", err.msg);
         return;
     }
     check(v, "database", NULL, "%s opens, schema %lld", cli->db,

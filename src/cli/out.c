@@ -115,15 +115,12 @@ enum cli_exit
 cli_fail_as(struct cli *cli, enum cli_exit code, const struct wb_err *err)
 {
     char name[16];
-    bool say_fenced =
-        err->status == WB_FENCED && strstr(err->msg, "fenced") == NULL;
 
     /* A walk that one of our own callbacks ended, which has told why. */
     if (err->status == WB_OK)
         return CLI_FAILED;
     print_error(cli, code == CLI_USAGE ? "usage" : code_of(err->status, name),
-        "%s%s", say_fenced ? "fenced: " : "",
-        err->msg[0] != '\0' ? err->msg : wb_status_text(err->status));
+        "%s", err->msg[0] != '\0' ? err->msg : wb_status_text(err->status));
     return code;
 }
 

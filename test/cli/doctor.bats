@@ -43,8 +43,11 @@ integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
     same false/false "$(finding file_mode ok)/$(finding folder_mode ok)"
     has "$(finding file_mode mend)" "chmod 600"
     has "$(finding folder_mode mend)" "chmod 700"
-    chmod 600 open/box.db
+    chmod 640 open/box.db
     chmod 755 open
+    try js --db open/box.db doctor
+    same false/true "$(finding file_mode ok)/$(finding folder_mode ok)"
+    chmod 600 open/box.db
     try js --db open/box.db doctor
     ended 0
 }

@@ -195,6 +195,16 @@ delivered() { [ -f ids ] && [ "$(wc -l <ids)" -ge "$1" ]; }
     same 0 "$(jq -r .attempted report)"
 }
 
+@test "run: a SIGINT that was ignored stays so: a job in the background" {
+    deliver 'exit 0'
+    env --ignore-signal=INT "$WAYBILL" --quiet run 3>&- &
+    PIDS=$!
+    until_true 10 lock_taken
+    kill -INT "$PIDS"
+    kill -INT "$PIDS"
+    lock_taken
+}
+
 lock_taken() { js drain | jq -e '.reason == "busy"'; }
 
 @test "run: a second one: 75" {

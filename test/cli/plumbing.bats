@@ -64,6 +64,18 @@ load helper
     same abandoned "$(row "$id" status)"
 }
 
+@test "claim: of two routes with a prefix the longer one holds" {
+    config <<'END'
+route "a.b.*" { transport = "file", path = "f", retry = { attempts = 1 } }
+route "a.*" { transport = "file", path = "f" }
+route "*" { transport = "file", path = "f" }
+END
+    waybill send a.b.c x
+    claim
+    waybill fail "$id" --token "$token" --error no
+    same abandoned "$(row "$id" status)"
+}
+
 @test "claim: --lease says until when" {
     waybill send k x
     before=$(now_ms)
