@@ -19,7 +19,8 @@ enum {
     LONGEST_MS = 30000,
     AGAIN_MS = 1024,
     LEASE_MS = 60000,
-    READY_US = 5000000
+    READY_US = 5000000,
+    NOTE_US = 10000000
 };
 
 struct wb__driver {
@@ -211,7 +212,8 @@ struct pass {
     const struct wb_drain *drain;
     bool worker;
     int64_t start_us, end_us; /* end_us: claim no more after it; 0: never */
-    int64_t shown_us, ready_us;
+    int64_t shown_us, ready_us, noted_us;
+    uint64_t noted; /* attempts when the note was last left */
     bool ready;
 };
 
@@ -354,6 +356,23 @@ pass_abort(struct pass *p)
     wb__arena_clear(&p->relay->errors);
 }
 
+/* A worker that is killed has told what it did all the same. */
+static void
+pass_note(struct pass *p)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t now_us = mono_us(relay);
+
+    if (!p->worker || relay->report.attempted == p->noted ||
+        now_us - p->noted_us < NOTE_US)
+        return;
+    p->noted_us = now_us;
+    p->noted = relay->report.attempted;
+    relay->report.duration_ms = (now_us - p->start_us) / 1000;
+    relay->report.why = WB_DRAIN_DONE;
+    wb__report_note(relay);
+}
+
 /* Would another turn find nothing to do? */
 static bool
 must_wait(const struct wb_relay *relay, int64_t wait_us)
@@ -381,6 +400,7 @@ pass_run(struct pass *p, struct wb_err *err)
             break;
         if (pass_over(p, wait_us))
             return WB_OK;
+        pass_note(p);
         if (must_wait(p->relay, wait_us))
             pass_wait(p, wait_us);
     }

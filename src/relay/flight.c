@@ -109,11 +109,14 @@ on_done(void *ctx, const struct wb_result *result)
     wb__flight_free(f);
 }
 
+/* Nothing was sent: no request can be made of it, or not now. */
 static void
-reject(struct wb_relay *relay, const struct wb_route *route,
-    const struct wb_claimed *message, const char *why)
+end_unsent(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *message, const struct wb_err *why)
 {
-    struct wb_result r = {.outcome = WB_REJECTED, .error = wb_slice(why)};
+    struct wb_result r = {
+        .outcome = why->status == WB_NOMEM ? WB_RETRY : WB_REJECTED,
+        .error = wb_slice(why->msg)};
 
     item_end(relay, route, message, &r);
 }
@@ -155,7 +158,8 @@ item_build(struct wb_relay *relay, const struct wb_route *route,
     if (rc == WB_OK)
         return true;
     item_release(route, item);
-    reject(relay, route, m, err.msg);
+    err.status = rc;
+    end_unsent(relay, route, m, &err);
     return false;
 }
 

@@ -142,6 +142,9 @@ WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
 /* ---- report.c --------------------------------------------------------------
  */
 
+/* Leave the note of the last drain beside the database. */
+void wb__report_note(struct wb_relay *relay);
+/* The end of a pass: fill in the report, leave the note. */
 WB_MUST_USE enum wb_status wb__report_end(
     struct wb_relay *relay, int64_t duration_ms, struct wb_err *err);
 

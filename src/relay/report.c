@@ -105,8 +105,8 @@ note_path(char out[4096], const char *db)
 }
 
 /* A note that cannot be written is not worth failing a drain for. */
-static void
-leave_note(struct wb_relay *relay)
+void
+wb__report_note(struct wb_relay *relay)
 {
     const char *path = wb__db_path(relay->box->db);
     struct wb__buf b = {.env = relay->env, .max = 4096};
@@ -163,7 +163,7 @@ wb__report_end(struct wb_relay *relay, int64_t duration_ms, struct wb_err *err)
     r->breakers_open = 0;
     if (r->attempted > 0)
         r->why = WB_DRAIN_DONE;
-    leave_note(relay);
+    wb__report_note(relay);
     return wb_outbox_breakers(
         relay->box, (struct wb_slice){0}, count_open, r, err);
 }

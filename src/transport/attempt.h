@@ -13,9 +13,9 @@
             return try_;        \
     } while (0)
 
-/* id twice, timestamp, content type, signature, kind, ids */
+/* id twice, timestamp, content type, signature, kind, key, ids */
 enum {
-    WB__LINES_MAX = 7 + WB__HEADERS_MAX
+    WB__LINES_MAX = 8 + WB__HEADERS_MAX
 };
 
 struct wb__attempt {

@@ -79,6 +79,8 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
     line_add(a, WB_LIT("webhook-timestamp"), seconds);
     if (q->kind.len > 0)
         line_add(a, WB_LIT("Waybill-Kind"), q->kind);
+    if (q->key.len > 0 && q->ids.len == 0)
+        line_add(a, WB_LIT("Waybill-Key"), q->key);
     if (q->ids.len > 0)
         line_add(a, WB_LIT("Waybill-Ids"), q->ids);
     if (!lines_sign(a, id, seconds, q->body))
@@ -189,9 +191,10 @@ request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
 
     if (wrong == NULL && q->url.len == 0 && ep->url == NULL)
         wrong = "neither the route nor the message names a url";
-    if (wrong == NULL && (!wb__printable(q->content_type) ||
-                             !wb__printable(q->kind) || !wb__printable(q->ids)))
-        wrong = "kind, ids or content type has control characters";
+    if (wrong == NULL &&
+        (!wb__printable(q->content_type) || !wb__printable(q->kind) ||
+            !wb__printable(q->key) || !wb__printable(q->ids)))
+        wrong = "kind, key, ids or content type has control characters";
     if (wrong != NULL)
         return wb__fail(err, WB_INVALID, 0, "%s", wrong);
     if (q->url.len > 0)
