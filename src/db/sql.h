@@ -62,11 +62,9 @@
         " ON CONFLICT DO NOTHING",                                             \
         NULL)                                                                  \
     X(ROWS,                                                                    \
-        "SELECT (SELECT count(*) FROM waybill_outbox WHERE" WB__READY ")"      \
-        " + (SELECT count(*) FROM waybill_outbox WHERE" WB__LIVE               \
-        "     AND status = 'held')"                                            \
-        " + (SELECT count(*) FROM waybill_outbox WHERE" WB__ENDED              \
-        "     AND status = 'abandoned')",                                      \
+        "SELECT (SELECT count(*) FROM waybill_outbox)"                         \
+        " - (SELECT count(*) FROM waybill_outbox WHERE" WB__ENDED              \
+        "     AND status = 'delivered')",                                      \
         NULL)                                                                  \
     X(HEAD_BY_SEQ, "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = ?1",     \
         NULL)                                                                  \

@@ -248,7 +248,11 @@ accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
         rc = insert(box, c, now_ms, &inserted, err);
     if (rc != WB_OK)
         return rc;
-    WB_ASSERT(inserted);
+    if (!inserted)
+        return wb__fail(err, WB_CORRUPT, 0,
+            "message %s was not taken in: a trigger of another program stands "
+            "on waybill_outbox; drop it",
+            c->id.text);
     box->rows_left--;
     wb__db_wake(box->db);
     *accepted =

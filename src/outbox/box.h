@@ -56,7 +56,7 @@ struct wb__head {
     uint8_t hash[32];
     char kind[65];
     char scope[256]; /* the kind, where none was given */
-    char lane[256];  /* "" if none */
+    char lane[1021]; /* "" if none; 255 characters, whoever wrote it */
 };
 /* By one of HEAD_BY_SEQ, HEAD_BY_ID, HEAD_BY_KEY. EMPTY if there is none. */
 WB_MUST_USE enum wb_status wb__head_find(struct wb_outbox *box,

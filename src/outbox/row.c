@@ -48,6 +48,13 @@ malformed(struct wb_err *err, int64_t seq, const char *column)
         (long long)seq, column);
 }
 
+/* The table's constraint keeps it in range; a hostile file may have none. */
+static uint32_t
+attempts_of(int64_t n)
+{
+    return n < 0 ? 0 : n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
+}
+
 /* A text that must fit: the table's constraints say it does. */
 static bool
 copy_text(char *out, size_t size, struct wb_slice s)
@@ -70,7 +77,7 @@ wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head,
 
     *head = (struct wb__head){.seq = wb__db_int(db, sql, 0),
         .due_ms = wb__db_int(db, sql, 4),
-        .attempts = (uint32_t)wb__db_int(db, sql, 5),
+        .attempts = attempts_of(wb__db_int(db, sql, 5)),
         .token = (uint64_t)wb__db_int(db, sql, 6),
         .claimed_ms = wb__db_int(db, sql, 7),
         .keep = wb__db_int(db, sql, 10) != 0};
@@ -83,7 +90,6 @@ wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head,
     if (!copy_text(head->scope, sizeof(head->scope),
             scope.len > 0 ? scope : wb_slice(head->kind)))
         return malformed(err, head->seq, "scope");
-    /* The constraint counts characters, not bytes. */
     if (!copy_text(head->lane, sizeof(head->lane), wb__db_slice(db, sql, 9)))
         return malformed(err, head->seq, "lane");
     head->has_hash = hash.len == sizeof(head->hash);
@@ -117,7 +123,7 @@ wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
         .kind = wb__db_slice(db, sql, 2),
         .due_ms = wb__db_int(db, sql, 4),
         .created_ms = wb__db_int(db, sql, 5),
-        .attempts = (uint32_t)wb__db_int(db, sql, 6),
+        .attempts = attempts_of(wb__db_int(db, sql, 6)),
         .claimed_ms = wb__db_int(db, sql, 7),
         .expires_ms = wb__db_int(db, sql, 8),
         .scope = wb__db_slice(db, sql, 9),

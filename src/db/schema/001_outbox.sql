@@ -7,22 +7,27 @@ CREATE TABLE waybill_meta(
 
 CREATE TABLE waybill_outbox(
     seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL CHECK (length(id) = 36 AND id = lower(id)),
+    id TEXT NOT NULL CHECK (length(id) = 36 AND instr(id, char(0)) = 0
+        AND id LIKE '________-____-____-____-____________'
+        AND length(replace(id, '-', '')) = 32
+        AND id NOT GLOB '*[^0-9a-f-]*'),
     kind TEXT NOT NULL CHECK (
-        length(kind) BETWEEN 1 AND 64 AND kind NOT GLOB '*[^a-z0-9_.-]*'),
+        length(kind) BETWEEN 1 AND 64 AND instr(kind, char(0)) = 0
+        AND kind NOT GLOB '*[^a-z0-9_.-]*'),
     status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN
         ('pending', 'held', 'processing', 'abandoned', 'delivered')),
     due_ms INTEGER NOT NULL DEFAULT (
         CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
     created_ms INTEGER NOT NULL DEFAULT (
         CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
-    attempts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0 CHECK (
+        attempts BETWEEN 0 AND 4000000000),
     token INTEGER,
     claimed_ms INTEGER,
     expires_ms INTEGER,
     scope TEXT,
-    key TEXT CHECK (length(key) BETWEEN 1 AND 255),
-    lane TEXT CHECK (length(lane) BETWEEN 1 AND 255),
+    key TEXT CHECK (length(key) BETWEEN 1 AND 255 AND instr(key, char(0)) = 0),
+    lane TEXT CHECK (length(lane) BETWEEN 1 AND 255 AND instr(lane, char(0)) = 0),
     keep INTEGER NOT NULL DEFAULT 1,
     hash BLOB,
     reason TEXT,

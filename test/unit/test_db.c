@@ -1,0 +1,298 @@
+/* test_db.c - the statements and the tables: query plans pinned (O-18), states
+ * and constraints the same in C and in SQL. */
+#include "db/sql.h"
+
+#include <stdio.h>
+
+#include "outbox/box.h"
+#include "outbox_ground.h"
+
+static const struct {
+    const char *name, *sql;
+} statements[] = {
+#define X(name, sqlite, postgres) {#name, (sqlite)},
+    WB__SQL_MAP(X)
+#undef X
+};
+
+static sqlite3 *
+open_plain(void)
+{
+    struct wb_outbox *box = box_open();
+    sqlite3 *db = NULL;
+
+    wb_outbox_close(box);
+    CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
+    return db;
+}
+
+/* All of EXPLAIN QUERY PLAN's lines; static. */
+static const char *
+plan_of(sqlite3 *db, const char *sql)
+{
+    static char plan[4096];
+    char explain[4096];
+    sqlite3_stmt *q = NULL;
+    size_t n = 0;
+
+    plan[0] = '\0';
+    (void)snprintf(explain, sizeof(explain), "EXPLAIN QUERY PLAN %s", sql);
+    if (sqlite3_prepare_v2(db, explain, -1, &q, NULL) != SQLITE_OK)
+        fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+    while (sqlite3_step(q) == SQLITE_ROW)
+        n += (size_t)snprintf(plan + n, sizeof(plan) - n, "%s;",
+            (const char *)sqlite3_column_text(q, 3));
+    (void)sqlite3_finalize(q);
+    return plan;
+}
+
+static const char *
+sql_of(const char *name)
+{
+    for (size_t i = 0; i < WB_COUNT(statements); i++)
+        if (strcmp(statements[i].name, name) == 0)
+            return statements[i].sql;
+    fail_msg("no statement %s", name);
+    return NULL;
+}
+
+/* Those that are for people, or for once in a file's life, may walk. ROWS walks
+ * the narrow indexes, and only where max_rows is set. */
+static bool
+may_scan(const char *name)
+{
+    static const char *const list[] = {"ROWS", "COUNTS", "LIST", "STUCK",
+        "RESET_PROBES", "RESET_STALE", "TOKENS_FORGET"};
+
+    for (size_t i = 0; i < WB_COUNT(list); i++)
+        if (strcmp(list[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void
+test_db__O18_every_statement__no_walk_over_the_outbox(void **state)
+{
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(statements); i++) {
+        const char *plan = plan_of(db, statements[i].sql);
+
+        if (!may_scan(statements[i].name) &&
+            strstr(plan, "SCAN waybill_outbox") != NULL)
+            fail_msg("%s: %s", statements[i].name, plan);
+        if (strstr(plan, "AUTOMATIC") != NULL)
+            fail_msg("%s: %s", statements[i].name, plan);
+    }
+    (void)sqlite3_close(db);
+}
+
+/* The hot paths, index by index: a predicate that no longer fits its partial
+ * index shows here. */
+static void
+test_db__O18_hot_statements__their_index(void **state)
+{
+    static const char *const plans[][2] = {
+        {"HEAD_BY_SEQ", "INTEGER PRIMARY KEY (rowid=?)"},
+        {"HEAD_BY_ID", "INDEX waybill_outbox_id (id=?)"},
+        {"HEAD_BY_KEY", "INDEX waybill_outbox_key (key=?)"},
+        {"KINDS", "INDEX waybill_outbox_ready (kind>?)"},
+        {"FIRST_DUE", "INDEX waybill_outbox_ready (kind=?)"},
+        {"DUE", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},
+        {"PROMOTE", "INDEX waybill_outbox_lane (lane=?)"},
+        {"PURGE", "INDEX waybill_outbox_ended (status=? AND due_ms<?)"},
+        {"ABANDONED", "INDEX waybill_outbox_ended (status=? AND due_ms>?)"},
+        {"SHOW", "INDEX waybill_outbox_id (id>? AND id<?)"},
+        {"LIST", "INTEGER PRIMARY KEY (rowid>?)"},
+        {"REJOIN", "INDEX waybill_outbox_lane (lane=?)"},
+        {"ROWS", "COVERING INDEX waybill_outbox_ended (status=?)"},
+    };
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(plans); i++) {
+        const char *plan = plan_of(db, sql_of(plans[i][0]));
+
+        if (strstr(plan, plans[i][1]) == NULL)
+            fail_msg("%s: %s", plans[i][0], plan);
+    }
+    (void)sqlite3_close(db);
+}
+
+static void
+test_db__O18_order_of_due_rows__out_of_the_index_not_sorted(void **state)
+{
+    static const char *const names[] = {
+        "FIRST_DUE", "DUE", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(names); i++)
+        if (strstr(plan_of(db, sql_of(names[i])), "TEMP B-TREE") != NULL)
+            fail_msg("%s is sorted", names[i]);
+    (void)sqlite3_close(db);
+}
+
+/* The trigger's look for a lane is a search as well. */
+static void
+test_db__O16_trigger__looks_in_the_index_of_lanes(void **state)
+{
+    sqlite3 *db = open_plain();
+    char sql[512];
+
+    (void)state;
+    (void)snprintf(sql, sizeof(sql), "%s",
+        "SELECT EXISTS (SELECT 1 FROM waybill_outbox WHERE lane = ?1 AND seq <>"
+        " ?2 AND lane IS NOT NULL AND status IN ('pending', 'held',"
+        " 'processing'))");
+    CHECK_HAS("INDEX waybill_outbox_lane (lane=?)", plan_of(db, sql));
+    (void)sqlite3_close(db);
+    CHECK_HAS("lane IS NOT NULL AND status IN ('pending', 'held',",
+        sql_text("SELECT sql FROM sqlite_schema WHERE type = 'trigger'"));
+}
+
+static void
+test_db__states__one_list_in_c_and_in_the_constraint(void **state)
+{
+    static const char *const names[] = {
+#define X(id, text, next) text,
+        WB_STATE_MAP(X)
+#undef X
+    };
+    char in[256] = "";
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_STATES; i++) {
+        size_t n = strlen(in);
+        enum wb_state back;
+
+        (void)snprintf(
+            in + n, sizeof(in) - n, "%s'%s'", n == 0 ? "" : ", ", names[i]);
+        CHECK_TEXT(names[i], wb_state_name((enum wb_state)i));
+        CHECK(wb__state_parse(wb_slice(names[i]), &back));
+        CHECK_INT(i, back);
+    }
+    CHECK_HAS(in, sql_text("SELECT sql FROM sqlite_schema WHERE"
+                           " name = 'waybill_outbox'"));
+    CHECK_TEXT("?", wb_state_name(WB_STATES));
+    (void)sqlite3_close(db);
+}
+
+static void
+test_db__I4_delivered__is_an_end(void **state)
+{
+    (void)state;
+    for (int to = 0; to < WB_STATES; to++)
+        CHECK(!wb__state_may(WB_STATE_DELIVERED, (enum wb_state)to));
+    CHECK(wb__state_may(WB_STATE_PROCESSING, WB_STATE_DELIVERED));
+    CHECK(!wb__state_may(WB_STATE_HELD, WB_STATE_PROCESSING));
+    CHECK(!wb__state_may(WB_STATE_PENDING, WB_STATE_DELIVERED));
+}
+
+/* So many characters of four bytes each. */
+#define FOUR_BYTES(n) "replace(hex(zeroblob(" #n ")), '00', '\xf0\x9f\x93\xa6')"
+
+/* What another language may insert, and what the constraints refuse: no row of
+ * theirs must be one that we cannot read. */
+static void
+test_db__foreign_rows__refused_unless_whole(void **state)
+{
+    static const struct {
+        const char *columns, *values;
+        bool good;
+    } rows[] = {
+        {"id, kind, payload", "'ID', 'a', x'00'", true},
+        {"id, kind, payload", "'ID', 'a', 'text'", true},
+        {"id, kind, payload", "'ID', 'a', 17", false},
+        {"id, kind, payload", "'ID', 'a', NULL", false},
+        {"id, kind, payload", "'ID', 'A', ''", false},
+        {"id, kind, payload", "'ID', '', ''", false},
+        {"id, kind, payload", "upper('ID'), 'a', ''", false},
+        {"id, kind, payload", "'x' || 'ID', 'a', ''", false},
+        {"id, kind, payload", "replace('ID', '-', 'z'), 'a', ''", false},
+        {"id, kind, payload", "replace('ID', '0', 'g'), 'a', ''", false},
+        {"id, kind, payload", "replace('ID', '-', 'a'), 'a', ''", false},
+        {"id, kind, payload", "'ID' || char(0) || 'x', 'a', ''", false},
+        {"id, kind, payload", "'ID', 'a' || char(0) || 'x', ''", false},
+        {"id, kind, payload, lane", "'ID', 'a', '', ''", false},
+        {"id, kind, payload, lane",
+            "'ID', 'a', '', substr(hex(zeroblob(200)), 1, 255)", true},
+        {"id, kind, payload, lane",
+            "'ID', 'a', '', substr(hex(zeroblob(200)), 1, 256)", false},
+        {"id, kind, payload, lane", "'ID', 'a', '', " FOUR_BYTES(255), true},
+        {"id, kind, payload, lane", "'ID', 'a', '', " FOUR_BYTES(256), false},
+        {"id, kind, payload, key", "'ID', 'a', '', " FOUR_BYTES(255), true},
+        {"id, kind, payload, key", "'ID', 'a', '', " FOUR_BYTES(256), false},
+        {"id, kind, payload, lane", "'ID', 'a', '', 'a' || char(0)", false},
+        {"id, kind, payload, key", "'ID', 'a', '', 'a' || char(0)", false},
+        {"id, kind, payload, status", "'ID', 'a', '', 'done'", false},
+        {"id, kind, payload, attempts", "'ID', 'a', '', -1", false},
+        {"id, kind, payload, attempts", "'ID', 'a', '', 9223372036854775807",
+            false},
+        {"id, kind, payload, due_ms", "'ID', 'a', '', 'soon'", false},
+    };
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(rows); i++) {
+        static const char id[] = "0190a000-0000-7000-8000-00000000000a";
+        const char *rest = strstr(rows[i].values, "ID") + 2;
+        char sql[1024];
+        int code;
+
+        (void)snprintf(sql, sizeof(sql),
+            "INSERT INTO waybill_outbox(%s) VALUES(%.*s%s%s)", rows[i].columns,
+            (int)(rest - 2 - rows[i].values), rows[i].values, id, rest);
+        code = sqlite3_exec(db, sql, NULL, NULL, NULL);
+        if ((code == SQLITE_OK) != rows[i].good)
+            fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+        if (code == SQLITE_OK) {
+            struct wb_outbox *box = box_open();
+            struct taken t;
+
+            world.wall_ms = INT64_C(9000000000000);
+            t = box_claim(box, NULL);
+            box_confirm(box, &t);
+            wb_outbox_close(box);
+        }
+        (void)sqlite3_exec(db, "DELETE FROM waybill_outbox", NULL, NULL, NULL);
+    }
+    (void)sqlite3_close(db);
+}
+
+/* The defaults of the columns are those of a new message. */
+static void
+test_db__foreign_row_with_defaults__due_now_kept_and_pending(void **state)
+{
+    sqlite3 *db = open_plain();
+    int64_t now = wb_env_system()->wall_ms(NULL), due;
+
+    (void)state;
+    (void)sqlite3_close(db);
+    sql_run("INSERT INTO waybill_outbox(id, kind, payload)"
+            " VALUES('0190a000-0000-7000-8000-00000000000a', 'a', '')");
+    CHECK_TEXT("pending|0|1|",
+        sql_text("SELECT status || '|' || attempts || '|' || keep || '|' ||"
+                 " coalesce(token, '') FROM waybill_outbox"));
+    due = sql_int("SELECT due_ms FROM waybill_outbox WHERE due_ms ="
+                  " created_ms");
+    CHECK(due >= now - 1000 && due <= now + 60000);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_db__O18_every_statement__no_walk_over_the_outbox),
+        RUN(test_db__O18_hot_statements__their_index),
+        RUN(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted),
+        RUN(test_db__O16_trigger__looks_in_the_index_of_lanes),
+        RUN(test_db__states__one_list_in_c_and_in_the_constraint),
+        RUN(test_db__I4_delivered__is_an_end),
+        RUN(test_db__foreign_rows__refused_unless_whole),
+        RUN(test_db__foreign_row_with_defaults__due_now_kept_and_pending),
+    };
+    return RUN_ALL(tests);
+}
