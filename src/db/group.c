@@ -5,7 +5,7 @@
  * (2) One leader at a time. When it has run what was queued it hands the lead
  *     to the first of those who came meanwhile; N threads never cost N commits.
  * (3) A job that fails takes nobody with it: the others are run again, each
- *     alone. Out of an I/O error nothing is run again. */
+ *     alone. Once the store is FAILED nothing is run again. */
 #include "db/group.h"
 
 void
@@ -23,20 +23,24 @@ wb__group_fini(struct wb__group *g)
     wb__mutex_fini(&g->lock);
 }
 
-/* Run the jobs from first up to end in one transaction. */
+/* Run the jobs from first up to end in one transaction; one that wants none
+ * comes alone. */
 static enum wb_status
 run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
-    struct wb_err *err)
+    bool *began, struct wb_err *err)
 {
-    enum wb__tx tx = WB__TX_READ;
+    enum wb__tx tx = WB__TX_NONE;
     enum wb_status rc;
 
     for (const struct wb__job *job = first; job != end; job = job->next)
         if (job->tx > tx)
             tx = job->tx;
+    if (tx == WB__TX_NONE)
+        return first->run(g->db, first, err);
     rc = wb__db_begin(g->db, tx, err);
     if (rc != WB_OK)
         return rc;
+    *began = true;
     for (struct wb__job *job = first; job != end && rc == WB_OK;
          job = job->next)
         rc = job->run(g->db, job, err);
@@ -47,32 +51,47 @@ run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
 }
 
 static void
-run_all(struct wb__group *g, struct wb__job *first)
+run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
 {
     struct wb_err err = {0};
-    enum wb_status rc = run_together(g, first, NULL, &err);
-    bool alone = rc != WB_OK && rc != WB_IO && first->next != NULL;
+    bool began = false, alone;
+    enum wb_status rc = run_together(g, first, end, &began, &err);
 
-    for (struct wb__job *job = first; job != NULL; job = job->next) {
+    /* Who did not get the lock together would wait as long for it alone. */
+    alone = rc != WB_OK && began && first->next != end && !wb__db_failed(g->db);
+    for (struct wb__job *job = first; job != end; job = job->next) {
         job->err = err;
-        job->status = alone ? run_together(g, job, job->next, &job->err) : rc;
+        job->status =
+            alone ? run_together(g, job, job->next, &began, &job->err) : rc;
     }
+}
+
+/* Take those off the queue that may share a transaction; gives who is next. */
+static struct wb__job *
+take_some(struct wb__group *g)
+{
+    struct wb__job *end = g->first->next;
+
+    if (g->first->tx != WB__TX_NONE)
+        while (end != NULL && end->tx != WB__TX_NONE)
+            end = end->next;
+    g->first = end;
+    if (end == NULL)
+        g->last = &g->first;
+    return end;
 }
 
 /* Called, and returns, with the lock held. */
 static void
 lead(struct wb__group *g, const struct wb__job *own)
 {
-    struct wb__job *first = g->first, *next;
+    struct wb__job *first = g->first, *end = take_some(g);
 
     g->leading = true;
-    g->first = NULL;
-    g->last = &g->first;
     wb__mutex_unlock(&g->lock);
-    run_all(g, first);
+    run_some(g, first, end);
     wb__mutex_lock(&g->lock);
-    for (struct wb__job *job = first; job != NULL; job = next) {
-        next = job->next;
+    for (struct wb__job *job = first; job != end; job = job->next) {
         job->done = true;
         if (job != own)
             wb__cond_signal(&job->wake);

@@ -17,7 +17,7 @@
 struct wb__job {
     enum wb_status (*run)(
         struct wb__db *db, struct wb__job *job, struct wb_err *err);
-    enum wb__tx tx; /* the least it needs */
+    enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
     enum wb_status status;
     struct wb_err err;
     bool done, lead;

@@ -1,41 +1,27 @@
-/* box.h - the outbox inside: one connection, many threads.
- *
- * Every call is an operation that runs inside a transaction. Threads queue
- * their operations; the first becomes the leader and runs all that wait in one
- * transaction, so that they share one commit. */
+/* box.h - the outbox inside: one connection, many threads. Every call is an
+ * operation that runs inside a transaction. */
 #ifndef WB_SRC_OUTBOX_BOX_H
 #define WB_SRC_OUTBOX_BOX_H
 
 #include "base/base.h"
-#include "db/db.h"
-#include "os/os.h"
+#include "db/group.h"
 #include "waybill/outbox.h"
 
 struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
     struct wb__db *db;
-    struct wb__mutex lock; /* of the queue; never held across I/O */
-    struct wb__op *first, **last;
-    bool leading;
-    int64_t rows_left; /* may be accepted before rows are counted again */
+    struct wb__group group; /* in which threads share commits */
+    int64_t rows_left;      /* may be accepted before rows are counted again */
 };
 
-/*
- * One operation. run() is called inside a transaction, by the thread that
- * leads; it must leave everything as it was unless it returns OK, keep what is
- * only about its own message in its own fields, and bear being run again after
- * a rollback.
- */
+/* One operation: a job of db/group.h, whose rules run() keeps. */
 struct wb__op {
+    struct wb__job job; /* first */
+    struct wb_outbox *box;
     enum wb_status (*run)(
         struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
-    enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
-    enum wb_status status;
-    struct wb_err err;
-    bool done, lead;
-    struct wb__cond wake;
-    struct wb__op *next;
+    enum wb__tx tx; /* as in wb__job */
 };
 WB_MUST_USE enum wb_status wb__box_run(
     struct wb_outbox *box, struct wb__op *op, struct wb_err *err);

@@ -90,11 +90,11 @@ queued(struct wb_outbox *box)
 {
     int n = 0;
 
-    wb__mutex_lock(&box->lock);
-    for (struct wb__op *op = box->first; op != NULL; op = op->next)
+    wb__mutex_lock(&box->group.lock);
+    for (struct wb__job *job = box->group.first; job != NULL; job = job->next)
         n++;
-    n += box->leading;
-    wb__mutex_unlock(&box->lock);
+    n += box->group.leading;
+    wb__mutex_unlock(&box->group.lock);
     return n;
 }
 
