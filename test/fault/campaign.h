@@ -1,0 +1,51 @@
+/* campaign.h - power cuts by the hundred thousand.
+ *
+ * A workload runs once on a disk; in each of its operations the disk is copied
+ * as a cut would leave it, once for each way of losing, and the copy is opened
+ * by the library and held against the ledger. That is a cut at every
+ * operation, without running the workload again for each.
+ *
+ * (1) campaign_cut(): C1, and C2 where depth > 1: a part of the copies goes on
+ *     to work, recovery first, and is cut at each operation in turn.
+ * (2) campaign_sync(): C3. Each sync fails once; the handle must be FAILED and
+ *     write nothing more. Then nobody, another handle, or a new one goes on,
+ *     and the power is cut.
+ * (3) A finding is told with the arguments that repeat it. */
+#ifndef WB_TEST_CAMPAIGN_H
+#define WB_TEST_CAMPAIGN_H
+
+#include "workload.h"
+
+enum {
+    CAMPAIGN_DEPTH = 3
+};
+
+struct campaign {
+    /* in; 0: the default in brackets */
+    uint64_t seed; /* the first one [1] */
+    int seeds;     /* [1] */
+    int steps;     /* calls of a run [60] */
+    int depth;     /* cuts on top of each other [1] */
+    int deepen;    /* one copy in so many is cut again [40]; of those,
+                       one in 25 times as many a third time */
+    int drain;     /* one copy in so many is drained to the end [50] */
+    int every;     /* cut at every operation, or each n-th [1] */
+    long only;     /* this operation of the first disk, or this sync [all] */
+    enum sabotage sabotage;
+    /* out */
+    long points[CAMPAIGN_DEPTH]; /* copies, by depth */
+    long risky;   /* of them, those that could have lost something */
+    long syncs;   /* that were made to fail */
+    long refused; /* calls on a FAILED handle, all refused */
+    long wrote;   /* of those, that wrote: must be 0 */
+    int64_t acked, confirmed;
+    struct findings found;
+    char first[160]; /* the first finding */
+    /* inside */
+    int after; /* campaign_sync(): who goes on; see campaign.c */
+};
+
+void campaign_cut(struct campaign *c);
+void campaign_sync(struct campaign *c);
+
+#endif /* WB_TEST_CAMPAIGN_H */

@@ -1,0 +1,124 @@
+/* powercut_vfs.h - a SQLite file system in memory that can lose its power.
+ *
+ * A disk keeps, for each file, what is durable and, apart from it, what was
+ * written since the last sync; for its folder, which names are durable and
+ * which were made, removed or moved since. A power cut keeps what is durable
+ * and, of the rest, what its loss mode says.
+ *
+ * (1) Every write, truncate, sync, create and delete is one operation, counted
+ *     in disk->ops. A cut at operation N finds N in flight: a write may or may
+ *     not have happened, a sync has promised nothing yet.
+ * (2) An unsynced write survives whole, not at all, or in part: sectors of 512
+ *     bytes, counted from the start of the file, each by itself. What lies
+ *     beside it in a sector is safe: SQLite needs that after a recovery, with
+ *     or without POWERSAFE_OVERWRITE (without, it pads its commits).
+ * (3) A sync of a file makes its bytes durable, not its name. The first sync of
+ *     a log or a journal syncs the folder too, as SQLite's own file system
+ *     does; so does a delete that asks for it. A name that is not durable may
+ *     be gone, or back, after a cut; names fare each by itself.
+ * (4) Locks and shared memory are those of one machine: several connections
+ *     may have one file open, and a cut forgets both.
+ * (5) A sync that is made to fail drops what was not synced: it can be read
+ *     until the cut and never becomes durable, although later syncs succeed.
+ *     Everybody who had the file open is told once, as Linux does it.
+ * (6) A lying sync says OK and does nothing.
+ * (7) One disk can become what another would be after a cut now, while the
+ *     other goes on: one run of a workload is cut at each of its operations.
+ *
+ * A disk and its copies belong to one thread. Bounds: 16 names, 24 files. */
+#ifndef WB_TEST_POWERCUT_VFS_H
+#define WB_TEST_POWERCUT_VFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <sqlite3.h>
+
+enum {
+    POWERCUT_NAMES = 16,
+    POWERCUT_FILES = 24,
+    POWERCUT_MOVES = 64,
+    POWERCUT_SECTOR = 512
+};
+
+/* What survives of that which was not synced. */
+enum powercut_loss {
+    POWERCUT_LOSE,   /* nothing */
+    POWERCUT_PREFIX, /* of each file, what was written first */
+    POWERCUT_TEAR,   /* anything, torn at sectors */
+    POWERCUT_KEEP    /* everything: the process was killed, not the machine */
+};
+enum {
+    POWERCUT_LOSSES = 3
+}; /* that are losses */
+
+enum powercut_op {
+    POWERCUT_WRITE = 1,
+    POWERCUT_TRUNCATE = 2,
+    POWERCUT_SYNC = 4,
+    POWERCUT_CREATE = 8,
+    POWERCUT_DELETE = 16,
+    POWERCUT_READ = 32, /* not counted in ops; can be made to fail */
+    POWERCUT_LOCK = 64, /* the same */
+    POWERCUT_SHM = 128  /* the same */
+};
+
+/* The next operation of one of these kinds, after skip others, fails. */
+struct powercut_fault {
+    unsigned kinds; /* bits of enum powercut_op; 0: none */
+    long skip;
+    bool ever; /* and all after it */
+    bool half; /* a write that fails has written its first half */
+    int code;  /* of SQLite */
+    long fired;
+};
+
+struct powercut_inode;
+struct powercut_name {
+    char text[64];
+    int now, durable; /* index of a file, or -1 */
+};
+struct powercut_move {
+    int name, file; /* the name now stands for the file, or, with -1, none */
+};
+
+struct powercut {
+    /* settable at any time */
+    bool psow; /* POWERSAFE_OVERWRITE */
+    bool lying;
+    bool quiet;  /* before() is not called */
+    long cut_at; /* operation at which the power goes; 0: never */
+    struct powercut_fault fault;
+    /* Called in each operation; what it did so far is unsynced. */
+    void (*before)(void *ctx, struct powercut *disk);
+    void *ctx;
+    /* to be read */
+    long ops, syncs;
+    bool dead; /* the power is off: every call fails */
+    uint64_t random;
+    /* inside */
+    sqlite3_vfs vfs;
+    struct powercut_inode *file[POWERCUT_FILES];
+    struct powercut_name name[POWERCUT_NAMES];
+    int n_names;
+    struct powercut_move move[POWERCUT_MOVES];
+    int n_moves;
+};
+
+/* An empty disk, registered with SQLite under this name (static). */
+void powercut_init(struct powercut *disk, const char *name);
+void powercut_fini(struct powercut *disk); /* no connection is open */
+
+/* Empty again; counters 0, switches off. No connection is open. */
+void powercut_wipe(struct powercut *disk, uint64_t seed);
+
+/* Make *to what *from would be after a cut now. *to has no connection open;
+ * from may be to. The power of *to is on. */
+void powercut_cut(struct powercut *to, const struct powercut *from,
+    enum powercut_loss loss, uint64_t seed);
+
+/* Bytes that a cut could still take away. */
+size_t powercut_unsynced(const struct powercut *disk);
+
+#endif /* WB_TEST_POWERCUT_VFS_H */

@@ -1,0 +1,80 @@
+/* workload.h - a seeded run of everything an outbox can do, through the public
+ * calls, on a disk that may lose its power at any moment; with a ledger of
+ * what was promised.
+ *
+ * (1) The same seed does the same calls in the same order.
+ * (2) Two handles, as of two processes, have the file open and take turns.
+ * (3) Every answer is held against the ledger as it comes: what is claimed was
+ *     due, a duplicate is recognised, a finish with a good token succeeds.
+ * (4) Checkpoints come every 40 frames and not every 1,000. */
+#ifndef WB_TEST_WORKLOAD_H
+#define WB_TEST_WORKLOAD_H
+
+#include "ledger.h"
+#include "powercut_vfs.h"
+
+/* Ways to spoil durability behind the library's back: each must be found, but
+ * for the last one, which is slow and safe. */
+enum sabotage {
+    SOUND,
+    SYNC_NORMAL,
+    SYNC_OFF,
+    JOURNAL_DELETE, /* DELETE and FULL */
+    LYING_SYNC,
+    JOURNAL_EXTRA, /* DELETE and EXTRA */
+    SABOTAGES
+};
+extern const char *const sabotage_name[SABOTAGES];
+
+enum {
+    HANDLES = 2,
+    LANES = 3,
+    CHECKPOINT_FRAMES = 40
+};
+
+struct workload {
+    struct powercut *disk;
+    enum sabotage sabotage;
+    struct wb_env env;
+    int64_t wall_ms;
+    uint64_t chance;  /* of the choice of calls */
+    uint64_t entropy; /* what the library is given */
+    struct wb_outbox *box[HANDLES];
+    struct ledger ledger;
+    struct findings found;  /* wrong answers */
+    enum wb_status stopped; /* the first status that ends a run */
+    bool unsure;            /* a call ended with IO */
+    bool keep_open;         /* no handle is closed by chance */
+    long calls;
+    int handle, handles; /* which ones take part: from, how many */
+    int last;            /* the one used last */
+};
+
+/* Zero but for disk and sabotage; seed it and give it an environment. */
+void workload_init(struct workload *w, struct powercut *disk, uint64_t seed);
+
+/* Open handle h; what fails is in w->stopped. */
+void workload_open(struct workload *w, int h);
+/* Close handle h; quick: without the checkpoint of the last one. */
+void workload_close(struct workload *w, int h, bool quick);
+/* The connection below a handle. */
+sqlite3 *workload_handle(struct workload *w, int h);
+
+/* Up to steps calls, chosen by chance, while nothing stops it. */
+void workload_run(struct workload *w, int steps);
+
+/* Deliver everything that is left: each message must come exactly once. */
+void workload_drain(struct workload *w, int h);
+
+/* ---- inside ---------------------------------------------------------------
+ */
+
+uint64_t workload_next(uint64_t *seed);
+int workload_pick(struct workload *w, int n); /* 0.. n - 1 */
+/* A handle that can be used, opened if need be; NULL once stopped. */
+struct wb_outbox *workload_some_box(struct workload *w);
+/* What a call said: counted, and the run stopped unless OK or EMPTY. */
+void workload_answered(struct workload *w, enum wb_status status);
+bool workload_stopped(struct workload *w, enum wb_status status);
+
+#endif /* WB_TEST_WORKLOAD_H */

@@ -1,0 +1,176 @@
+/* workload_ground.c - what a workload stands on: an environment, the handles,
+ * and how they are spoiled. See workload.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "db/sqlite.h"
+#include "outbox/box.h"
+#include "workload.h"
+
+const char *const sabotage_name[SABOTAGES] = {
+    "sound", "NORMAL", "OFF", "DELETE+FULL", "lying sync", "DELETE+EXTRA"};
+
+/* ---- environment --------------------------------------------------------- */
+
+uint64_t
+workload_next(uint64_t *seed)
+{
+    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+int
+workload_pick(struct workload *w, int n)
+{
+    return (int)(workload_next(&w->chance) % (uint64_t)n);
+}
+
+static int64_t
+env_wall_ms(void *ctx)
+{
+    return ((struct workload *)ctx)->wall_ms;
+}
+
+static int64_t
+env_mono_us(void *ctx)
+{
+    return ((struct workload *)ctx)->wall_ms * 1000;
+}
+
+static void
+env_random(void *ctx, void *out, size_t len)
+{
+    struct workload *w = ctx;
+    unsigned char *at = out;
+
+    while (len-- > 0)
+        *at++ = (unsigned char)workload_next(&w->entropy);
+}
+
+static void *
+env_resize(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    if (size > 0)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+void
+workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
+{
+    memset(w->box, 0, sizeof(w->box));
+    w->disk = disk;
+    w->wall_ms = INT64_C(1767225600000);
+    w->chance = seed;
+    w->entropy = ~seed;
+    w->stopped = WB_OK;
+    w->unsure = w->keep_open = false;
+    w->found = (struct findings){0};
+    w->calls = 0;
+    w->handle = w->last = 0;
+    w->handles = HANDLES;
+    w->env = (struct wb_env){.ctx = w,
+        .wall_ms = env_wall_ms,
+        .mono_us = env_mono_us,
+        .random = env_random,
+        .resize = env_resize,
+        .vfs = disk->vfs.zName};
+}
+
+/* ---- open, close ----------------------------------------------------------
+ */
+
+static struct wb__sqlite *
+engine(struct workload *w, int h)
+{
+    return (struct wb__sqlite *)w->box[h]->db;
+}
+
+sqlite3 *
+workload_handle(struct workload *w, int h)
+{
+    return engine(w, h)->handle;
+}
+
+/* The pragma is in force until the library changes it: so before each call. */
+static void
+spoil(struct workload *w, int h)
+{
+    static const char *const pragma[SABOTAGES] = {
+        [SYNC_NORMAL] = "PRAGMA synchronous=NORMAL",
+        [SYNC_OFF] = "PRAGMA synchronous=OFF",
+        [JOURNAL_DELETE] = "PRAGMA journal_mode=DELETE",
+        [JOURNAL_EXTRA] =
+            "PRAGMA journal_mode=DELETE; PRAGMA synchronous=EXTRA",
+    };
+
+    if (w->sabotage == SOUND || w->box[h] == NULL)
+        return;
+    w->disk->lying = w->sabotage == LYING_SYNC;
+    engine(w, h)->relaxed = false;
+    if (pragma[w->sabotage] != NULL)
+        (void)sqlite3_exec(
+            workload_handle(w, h), pragma[w->sabotage], NULL, NULL, NULL);
+}
+
+bool
+workload_stopped(struct workload *w, enum wb_status status)
+{
+    if (status == WB_OK || status == WB_EMPTY)
+        return false;
+    if (w->stopped == WB_OK)
+        w->stopped = status;
+    w->unsure = w->unsure || status == WB_IO;
+    return true;
+}
+
+void
+workload_answered(struct workload *w, enum wb_status status)
+{
+    w->calls++;
+    (void)workload_stopped(w, status);
+}
+
+void
+workload_open(struct workload *w, int h)
+{
+    struct wb_outbox_opts opts = {.env = &w->env, .busy_ms = 50};
+
+    if (w->box[h] != NULL ||
+        workload_stopped(w, wb_outbox_open(&w->box[h], "box.db", &opts, NULL)))
+        return;
+    engine(w, h)->wal_long = CHECKPOINT_FRAMES;
+    if (w->unsure) /* what was unknown is known now */
+        ledger_settle(&w->ledger, workload_handle(w, h), false);
+}
+
+void
+workload_close(struct workload *w, int h, bool quick)
+{
+    if (w->box[h] == NULL)
+        return;
+    if (quick)
+        (void)sqlite3_db_config(
+            workload_handle(w, h), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    wb_outbox_close(w->box[h]);
+    w->box[h] = NULL;
+}
+
+/* A handle that can be used, or NULL where the run has stopped. */
+struct wb_outbox *
+workload_some_box(struct workload *w)
+{
+    /* Out of WAL mode two connections would only stand in each other's way. */
+    int h = w->handle +
+            (w->sabotage == JOURNAL_DELETE ? 0 : workload_pick(w, w->handles));
+
+    w->last = h;
+    workload_open(w, h);
+    spoil(w, h);
+    return w->stopped == WB_OK ? w->box[h] : NULL;
+}
