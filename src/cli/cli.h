@@ -221,10 +221,12 @@ struct wb__server;
 enum cli_exit cli_listen(
     struct cli *cli, const char *address, struct wb__server **server);
 
-/* send.c: the next bytes of stdin, *got 0 at the end; the payload limit. */
+/* input.c: the next bytes of stdin, *got 0 at the end; the payload limit; all
+ * of stdin, or one block past the limit: the outbox then says what it is. */
 enum cli_exit cli_read_stdin(
     struct cli *cli, char *into, size_t room, size_t *got);
 size_t cli_payload_max(const struct cli *cli);
+enum cli_exit cli_read_all(struct cli *cli, struct wb__buf *b);
 
 /* lines.c: each line of stdin is the payload of a message like m. Counts are
  * right whatever is returned; bad lines are told and skipped. */
