@@ -182,39 +182,41 @@ END
 
 delivered() { [ -f ids ] && [ "$(wc -l <ids)" -ge "$1" ]; }
 
-@test "run: SIGINT as well, with nothing done" {
-    deliver 'exit 0'
-    env --default-signal=INT "$WAYBILL" --json run >report 3>&- &
+# worker COMMAND...: runs in the background until the test ends, and has
+# delivered one message
+worker() {
+    deliver 'echo "$WAYBILL_ID" >>ids'
+    waybill --quiet send k x
+    "$@" --json run >report 3>&- &
     PIDS=$!
-    until_true 10 lock_taken
+    until_true 10 delivered 1
+}
+
+@test "run: SIGINT as well" {
+    worker env --default-signal=INT "$WAYBILL"
     kill -INT "$PIDS"
     code=0
     wait "$PIDS" || code=$?
     PIDS=
     same 0 "$code"
-    same 0 "$(jq -r .attempted report)"
+    same 1 "$(jq -r .attempted report)"
 }
 
 @test "run: a SIGINT that was ignored stays so: a job in the background" {
-    deliver 'exit 0'
-    env --ignore-signal=INT "$WAYBILL" --quiet run 3>&- &
-    PIDS=$!
-    until_true 10 lock_taken
+    worker env --ignore-signal=INT "$WAYBILL"
     kill -INT "$PIDS"
-    kill -INT "$PIDS"
-    lock_taken
+    waybill --quiet send k x
+    until_true 10 delivered 2
 }
 
-lock_taken() { js drain | jq -e '.reason == "busy"'; }
-
-@test "run: a second one: 75" {
-    deliver 'exit 0'
-    "$WAYBILL" --quiet run 3>&- &
-    PIDS=$!
-    until_true 10 lock_taken
+@test "run: a second one: 75; a drain: 3, busy" {
+    worker "$WAYBILL"
     try js run
     ended 75
     same busy "$(jq -r .error.code <<<"$err")"
+    try js drain
+    ended 3
+    same busy "$(get .reason)"
 }
 
 # listen: a worker with --listen, its address in $address
