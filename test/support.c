@@ -122,8 +122,7 @@ world_fail_at(long n)
     world.fail_in = n;
 }
 
-/* ---- a folder per test ----------------------------------------------------
- */
+/* ---- a folder per test ----------------------------------------------- */
 
 static int
 remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)

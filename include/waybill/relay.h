@@ -20,9 +20,9 @@ void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
 /* How the messages of a kind are delivered. */
 struct wb_route {
     const char *kind; /* exact, or a prefix and '*'; the longest fit wins */
-    struct wb_transport *transport;          /* borrowed */
+    struct wb_transport *transport; /* borrowed */
     const char *endpoint; /* for people: URL, command or file [none] */
-    const char *scope;                       /* of the breaker [kind] */
+    const char *scope;    /* of the breaker [kind] */
     const struct wb_retry_policy *retry;     /* [the default] */
     const struct wb_breaker_policy *breaker; /* [the default] */
     int64_t timeout_ms;                      /* [30 s] */

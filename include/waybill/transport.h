@@ -89,8 +89,8 @@ struct wb_http_opts {
  * Guarantees  One request a send(): a connection that dies under a reused
  *             request is reported, never tried again. TLS verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
- *             Waybill-Key, for a batch Waybill-Ids and, with secrets, webhook-signature.
- *             The url and headers are refused here (INVALID), those of a
+ *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
+ * webhook-signature. The url and headers are refused here (INVALID), those of a
  *             request at send (REJECTED). An answer counts once its header
  *             is complete; of a header at most 64 KiB and 256 lines are read.
  * Takes       opts: copied; secrets are wiped when freed.

@@ -25,8 +25,7 @@ const struct cli_option cli_globals[] = {
     {0},
 };
 
-/* ---- the nearest name ------------------------------------------------------
- */
+/* ---- the nearest name ------------------------------------------------ */
 
 #define WORD_MAX 32
 
@@ -79,8 +78,7 @@ cli_closest(const char *word, const char *(*name)(const void *list, size_t i),
     return best;
 }
 
-/* ---- tables -----------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------- */
 
 static const struct cli_option *
 find_in(const struct cli_option *list, struct wb_slice name)

@@ -41,8 +41,7 @@ check(struct visit *v, const char *name, const char *mend, const char *fmt, ...)
     cli_row(&v->table);
 }
 
-/* ---- the files -------------------------------------------------------------
- */
+/* ---- the files ------------------------------------------------------- */
 
 #define STICKY 01000
 
@@ -77,8 +76,7 @@ check_files(struct visit *v)
         "others may put another file in its place: chmod 700 the folder");
 }
 
-/* ---- the database ----------------------------------------------------------
- */
+/* ---- the database ---------------------------------------------------- */
 
 static void
 check_sqlite(struct visit *v, const struct wb_health *h)
@@ -168,8 +166,7 @@ check_database(struct visit *v)
     check_sqlite(v, &health);
 }
 
-/* ---- clock, configuration, routes ------------------------------------------
- */
+/* ---- clock, configuration, routes ------------------------------------ */
 
 static void
 check_clock(struct visit *v)

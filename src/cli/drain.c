@@ -150,8 +150,7 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     return drained(&report);
 }
 
-/* ---- the commands ----------------------------------------------------------
- */
+/* ---- the commands ---------------------------------------------------- */
 
 static enum cli_exit
 drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)

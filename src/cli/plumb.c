@@ -5,8 +5,7 @@
  *     breaker and its attempts hold here too. */
 #include "cli/cli.h"
 
-/* ---- claim -----------------------------------------------------------------
- */
+/* ---- claim ----------------------------------------------------------- */
 
 #define SOURCES_MAX 4096 /* kinds at once; more are left to the next claim */
 
@@ -184,8 +183,7 @@ const struct cli_command cli_claim = {
     .examples = "waybill --json claim --kind mail.sent --max 10 --lease 5m",
 };
 
-/* ---- finish ----------------------------------------------------------------
- */
+/* ---- finish ---------------------------------------------------------- */
 
 /* The message that is named, and its token. */
 static bool
@@ -359,8 +357,7 @@ run_reset_stale(struct cli *cli)
     return cli_json(cli, json_pack("{s:I}", "reset", (json_int_t)n));
 }
 
-/* ---- tables ----------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------- */
 
 #define TOKEN_OPTION                                            \
     {                                                           \

@@ -84,8 +84,7 @@ read_payload(struct cli *cli, struct wb_message *m, struct wb__buf *b)
     return code;
 }
 
-/* ---- one message -----------------------------------------------------------
- */
+/* ---- one message ----------------------------------------------------- */
 
 /* Drain if that was asked for. The messages are kept whatever it comes to: a
  * failure here is told, but an exit code that makes the caller send again
@@ -132,8 +131,7 @@ send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
     return cli->json ? cli_json(cli, object) : CLI_DONE;
 }
 
-/* ---- many ------------------------------------------------------------------
- */
+/* ---- many ------------------------------------------------------------ */
 
 static enum cli_exit
 send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
@@ -158,8 +156,7 @@ send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
     return code == CLI_DONE && n.rejected > 0 ? CLI_SOME : code;
 }
 
-/* ---- the command -----------------------------------------------------------
- */
+/* ---- the command ----------------------------------------------------- */
 
 static enum cli_exit
 check_lines(struct cli *cli)

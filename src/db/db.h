@@ -55,8 +55,7 @@ WB_MUST_USE enum wb_status wb__db_begin(
 WB_MUST_USE enum wb_status wb__db_commit(struct wb__db *db, struct wb_err *err);
 void wb__db_rollback(struct wb__db *db);
 
-/* ---- statements ------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------ */
 
 enum wb__type {
     WB__NULL,

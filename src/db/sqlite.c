@@ -20,8 +20,7 @@ of(struct wb__db *db)
     return (struct wb__sqlite *)db;
 }
 
-/* ---- statements ------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------ */
 
 static enum wb_status
 prepare(

@@ -171,8 +171,7 @@ void wb__shard_tidy(struct wb__memory *m, struct wb__shard *s, int64_t now_ms);
 /* Without any lock: back below the caps. */
 void wb__memory_evict(struct wb__memory *m);
 
-/* ---- visit.c ---------------------------------------------------------------
- */
+/* ---- visit.c --------------------------------------------------------- */
 
 /* One call: the operation, its shard (locked), its entry, if any. */
 struct wb__visit {
@@ -200,8 +199,7 @@ WB_MUST_USE enum wb_status wb__kept_new(const struct wb__visit *v,
 struct wb_idem_record wb__kept_record(
     const struct wb__memory *m, const struct wb__kept *kept);
 
-/* ---- memory_look.c ---------------------------------------------------------
- */
+/* ---- memory_look.c --------------------------------------------------- */
 
 enum wb_status wb__memory_settle(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_idem_record *record,

@@ -2,8 +2,7 @@
 #include "base/siphash.h"
 #include "idem/memory.h"
 
-/* ---- enter and leave ------------------------------------------------------
- */
+/* ---- enter and leave ------------------------------------------------- */
 
 void
 wb__visit_find(struct wb__visit *v)
@@ -67,8 +66,7 @@ wb__visit_claim(struct wb__visit *v, uint64_t token)
     return claim;
 }
 
-/* ---- records ---------------------------------------------------------------
- */
+/* ---- records --------------------------------------------------------- */
 
 #define FOREVER_MS (INT64_C(1) << 47) /* longer than anybody waits */
 

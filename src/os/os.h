@@ -38,8 +38,7 @@ WB_MUST_USE bool wb__thread_start(
     struct wb__thread *t, void *(*fn)(void *ctx), void *ctx);
 void wb__thread_join(struct wb__thread *t);
 
-/* ---- files ----------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------- */
 
 /* What stands at a path. Looks, and never opens: closing a descriptor of a
  * database drops SQLite's locks on it. */

@@ -80,8 +80,7 @@ check_message(
     return wb__headers_check(m->headers, err);
 }
 
-/* ---- limits ----------------------------------------------------------------
- */
+/* ---- limits ---------------------------------------------------------- */
 
 static enum wb_status
 check_rows(struct wb_outbox *box, struct wb_err *err)
@@ -176,8 +175,7 @@ mismatch(struct wb_err *err, const struct wb_message *m,
         m->key.len > 0 ? "key" : "id", first->id.text);
 }
 
-/* ---- one message ------------------------------------------------------------
- */
+/* ---- one message ----------------------------------------------------- */
 
 struct candidate {
     const struct wb_message *m;
@@ -310,8 +308,7 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     return accept_known(box, &c, now_ms, accepted, err);
 }
 
-/* ---- the operation ----------------------------------------------------------
- */
+/* ---- the operation --------------------------------------------------- */
 
 struct accept_op {
     struct wb__op op;

@@ -33,8 +33,7 @@ wb__box_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     return wb__group_run(&box->group, &op->job, err);
 }
 
-/* ---- open, close ----------------------------------------------------------
- */
+/* ---- open, close ----------------------------------------------------- */
 
 static int64_t
 or_default(int64_t value, int64_t standard)

@@ -81,8 +81,7 @@ WB_MUST_USE enum wb_status wb__abandon(struct wb_outbox *box, int64_t seq,
 WB_MUST_USE enum wb_status wb__lane_promote(
     struct wb_outbox *box, struct wb_slice lane, struct wb_err *err);
 
-/* ---- breaker ----------------------------------------------------------------
- */
+/* ---- breaker --------------------------------------------------------- */
 
 struct wb__breaker {
     char scope[256];
@@ -121,8 +120,7 @@ WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
     struct wb_slice scope, uint64_t token, int64_t until_ms,
     struct wb_err *err);
 
-/* ---- claim ----------------------------------------------------------------
- */
+/* ---- claim ----------------------------------------------------------- */
 
 /* Lease into *batch, inside a transaction; len 0 and the reason if none. */
 WB_MUST_USE enum wb_status wb__claim_run(struct wb_outbox *box,

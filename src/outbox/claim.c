@@ -40,8 +40,7 @@ struct claiming {
     int64_t now_ms, due_by_ms, lease_ms;
 };
 
-/* ---- sources ----------------------------------------------------------------
- */
+/* ---- sources --------------------------------------------------------- */
 
 /* Read a column of kinds into the arena: KINDS or PAUSED. */
 static enum wb_status
@@ -118,8 +117,7 @@ fronts_set(struct claiming *c, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- fronts ----------------------------------------------------------------
- */
+/* ---- fronts ---------------------------------------------------------- */
 
 static bool
 front_full(const struct front *f)
@@ -402,8 +400,7 @@ take_rows(struct claiming *c, struct wb_err *err)
     return rc;
 }
 
-/* ---- the whole ------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------- */
 
 static struct wb__arena *
 batch_arena(struct wb_outbox *box, struct wb_batch *batch)

@@ -26,8 +26,7 @@ struct finish_op {
     bool claimed;             /* *batch is of an earlier run of this one */
 };
 
-/* ---- one message ------------------------------------------------------------
- */
+/* ---- one message ----------------------------------------------------- */
 
 static enum wb_status
 find(struct wb_outbox *box, const struct wb_finish *f, struct wb__head *head,
@@ -191,8 +190,7 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     return fail(box, f, &head, now_ms, err);
 }
 
-/* ---- the operations ---------------------------------------------------------
- */
+/* ---- the operations -------------------------------------------------- */
 
 static enum wb_status
 purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)

@@ -34,8 +34,7 @@ struct wb__driver {
     int open; /* handles not closed yet */
 };
 
-/* ---- handles ----------------------------------------------------------------
- */
+/* ---- handles --------------------------------------------------------- */
 
 /* To wake the loop is all that is asked of them. */
 static void
@@ -141,8 +140,7 @@ driver_close(struct wb_relay *relay)
     wb__free(relay->env, d);
 }
 
-/* ---- the relay --------------------------------------------------------------
- */
+/* ---- the relay ------------------------------------------------------- */
 
 static int64_t
 lease_of(const struct wb_relay_opts *opts)
@@ -204,8 +202,7 @@ wb_relay_stop(struct wb_relay *relay)
     (void)uv_async_send(&relay->driver->stop);
 }
 
-/* ---- one pass --------------------------------------------------------------
- */
+/* ---- one pass -------------------------------------------------------- */
 
 struct pass {
     struct wb_relay *relay;
@@ -408,8 +405,7 @@ pass_run(struct pass *p, struct wb_err *err)
     return rc;
 }
 
-/* ---- drain, run ------------------------------------------------------------
- */
+/* ---- drain, run ------------------------------------------------------ */
 
 static int
 take_place(struct wb_relay *relay, uint32_t places)

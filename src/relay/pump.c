@@ -8,8 +8,7 @@
 #include "outbox/box.h"
 #include "relay/relay.h"
 
-/* ---- leases ----------------------------------------------------------------
- */
+/* ---- leases ---------------------------------------------------------- */
 
 static int64_t
 half_lease_us(const struct wb_relay *relay)
@@ -51,8 +50,7 @@ extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- claim ----------------------------------------------------------------
- */
+/* ---- claim ----------------------------------------------------------- */
 
 static uint32_t
 batch_most(const struct wb_relay *relay)

@@ -87,8 +87,7 @@ struct wb_relay {
     struct wb__driver *driver; /* drain.c */
 };
 
-/* ---- route.c ---------------------------------------------------------------
- */
+/* ---- route.c --------------------------------------------------------- */
 
 WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
@@ -101,16 +100,14 @@ WB_MUST_USE enum wb_status wb__sources_set(
 void wb__rate_sent(struct wb__live *live, int64_t now_us);
 uint32_t wb__slots_set(struct wb_relay *relay, int64_t *wait_us);
 
-/* ---- flight.c ---------------------------------------------------------------
- */
+/* ---- flight.c -------------------------------------------------------- */
 
 /* Send all messages of a load; consumes its first reference. */
 WB_MUST_USE enum wb_status wb__flights_start(
     struct wb_relay *relay, struct wb__load *load, struct wb_err *err);
 void wb__flight_free(struct wb__flight *flight);
 
-/* ---- batch.c ----------------------------------------------------------------
- */
+/* ---- batch.c --------------------------------------------------------- */
 
 /* May the message go into a batch: is its body JSON? */
 WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
@@ -139,8 +136,7 @@ void wb__ends_told(struct wb_relay *relay);
 WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
     struct wb_slice only, int64_t *wait_us, struct wb_err *err);
 
-/* ---- report.c --------------------------------------------------------------
- */
+/* ---- report.c -------------------------------------------------------- */
 
 /* Leave the note of the last drain beside the database. */
 void wb__report_note(struct wb_relay *relay);

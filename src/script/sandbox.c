@@ -26,8 +26,7 @@ wb__script_of(lua_State *L)
     return *(struct wb__script **)lua_getextraspace(L);
 }
 
-/* ---- bounds ----------------------------------------------------------------
- */
+/* ---- bounds ---------------------------------------------------------- */
 
 static void *
 resize(void *ctx, void *ptr, size_t old, size_t size)
@@ -113,8 +112,7 @@ wb__script_spend(lua_State *L, int64_t steps)
     ran_out(L, wb__script_line(L));
 }
 
-/* ---- order -----------------------------------------------------------------
- */
+/* ---- order ----------------------------------------------------------- */
 
 struct key {
     enum {
@@ -283,8 +281,7 @@ ordered_pairs(lua_State *L)
     return 2;
 }
 
-/* ---- guards ----------------------------------------------------------------
- */
+/* ---- guards ---------------------------------------------------------- */
 
 /* A finalizer would run outside all bounds. */
 static int

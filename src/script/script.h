@@ -21,8 +21,7 @@
 #include "base/base.h"
 #include "waybill/relay.h"
 
-/* ---- sandbox ---------------------------------------------------------------
- */
+/* ---- sandbox --------------------------------------------------------- */
 
 /* What one call into Lua may use. */
 struct wb__limits {

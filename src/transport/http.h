@@ -13,8 +13,7 @@
 #include "base/base.h"
 #include "waybill/transport.h"
 
-/* ---- guard.c: addresses ----------------------------------------------------
- */
+/* ---- guard.c: addresses ---------------------------------------------- */
 
 /* A global unicast address that stands for itself: not private, loopback,
  * link-local, shared, multicast, reserved, documentation or benchmarking, and
@@ -25,8 +24,7 @@ WB_MUST_USE bool wb__addr_text_public(const char *text);
 /* An address of one of this machine's interfaces. */
 WB_MUST_USE bool wb__addr_own(const struct sockaddr *addr);
 
-/* ---- check.c: what may go on the wire --------------------------------------
- */
+/* ---- check.c: what may go on the wire -------------------------------- */
 
 enum {
     WB__URL_MAX = 8192,
@@ -48,8 +46,7 @@ WB_MUST_USE enum wb_status wb__request_headers_check(
 /* Is this a header whose value must not show up in an error? */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
 
-/* ---- sign.c: Standard Webhooks ---------------------------------------------
- */
+/* ---- sign.c: Standard Webhooks --------------------------------------- */
 
 struct wb__signer;
 /* Returns OK, NOMEM, INVALID (more than 8 keys, or one not of 24..64 bytes).
@@ -64,8 +61,7 @@ void wb__signer_free(struct wb__signer *s); /* NULL is fine */
 WB_MUST_USE bool wb__sign(struct wb__signer *s, struct wb_slice id,
     struct wb_slice timestamp, struct wb_slice body, struct wb__buf *out);
 
-/* ---- reply.c: what came back -----------------------------------------------
- */
+/* ---- reply.c: what came back ----------------------------------------- */
 
 /* The most that is read of a reply besides its body, interim replies (1xx),
  * trailers and followed redirects included. */
@@ -109,8 +105,7 @@ enum {
 size_t wb__reply_error(
     const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE]);
 
-/* ---- http.c: many transfers on one loop ------------------------------------
- */
+/* ---- http.c: many transfers on one loop ------------------------------ */
 
 /* A transfer under way. CURLOPT_PRIVATE of its easy handle points at it. */
 struct wb__job {

@@ -28,8 +28,7 @@ findings_add(struct findings *to, const struct findings *f)
     to->unopened += f->unopened;
 }
 
-/* ---- calls ---------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------- */
 
 int
 ledger_new(struct ledger *l, bool keyed, int lane)
@@ -221,8 +220,7 @@ read_rows(const struct ledger *l, sqlite3 *db, struct row *rows, long *stray)
     return code == SQLITE_DONE;
 }
 
-/* ---- check ---------------------------------------------------------------
- */
+/* ---- check ----------------------------------------------------------- */
 
 static void
 tell(int n, const struct entry *e, const struct row *r)

@@ -16,8 +16,7 @@ check_sound(const struct campaign *c)
     CHECK_INT(0, findings_sum(&c->found));
 }
 
-/* ---- the disk itself ------------------------------------------------------
- */
+/* ---- the disk itself ------------------------------------------------- */
 
 static sqlite3 *
 open_raw(struct powercut *disk, const char *pragmas)

@@ -122,8 +122,7 @@ do_repeat(struct workload *w)
     workload_answered(w, rc);
 }
 
-/* ---- claim ----------------------------------------------------------------
- */
+/* ---- claim ----------------------------------------------------------- */
 
 static struct wb_claim
 claim_of(struct workload *w)
@@ -305,8 +304,7 @@ do_finish(struct workload *w, bool with_claim)
     wb_batch_free(&batch);
 }
 
-/* ---- administration -------------------------------------------------------
- */
+/* ---- administration -------------------------------------------------- */
 
 static int
 some_in(struct workload *w, unsigned pictures)
@@ -372,8 +370,7 @@ do_discard(struct workload *w)
     workload_answered(w, rc);
 }
 
-/* ---- the whole ------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------- */
 
 static void
 step(struct workload *w)

@@ -82,8 +82,7 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
         .vfs = disk->vfs.zName};
 }
 
-/* ---- open, close ----------------------------------------------------------
- */
+/* ---- open, close ----------------------------------------------------- */
 
 static struct wb__sqlite *
 engine(struct workload *w, int h)

@@ -11,8 +11,7 @@
 #include "relay/relay.h"
 #include "support.h"
 
-/* ---- a transport that answers as it is told --------------------------------
- */
+/* ---- a transport that answers as it is told -------------------------- */
 
 struct fake {
     struct wb_transport base;

@@ -330,8 +330,7 @@ test_accept__O1_due_later__not_claimed_before(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-6, O-19 ------------------------------------------------------------
- */
+/* ---- O-6, O-19 ------------------------------------------------------- */
 
 static void
 test_accept__O6_kind_nobody_knows__kept_and_counted(void **state)

@@ -158,8 +158,7 @@ test_backup__O21_file_there__refused_and_untouched(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- beside a writer -------------------------------------------------------
- */
+/* ---- beside a writer ------------------------------------------------- */
 
 static long reads, commits;
 

@@ -226,8 +226,7 @@ test_claim__I14_large_payloads__batch_is_bounded(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-10 ------------------------------------------------------------------
- */
+/* ---- O-10 ------------------------------------------------------------ */
 
 static void
 test_claim__O10_lease_ran_out__claimed_again_attempts_counted(void **state)
@@ -391,8 +390,7 @@ test_claim__R4_clock_back_then_released__due_at_once(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-17, O-20 -------------------------------------------------------------
- */
+/* ---- O-17, O-20 ------------------------------------------------------ */
 
 static void
 test_claim__O17_expired__abandoned_not_sent(void **state)

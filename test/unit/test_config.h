@@ -9,8 +9,7 @@
 #include "support.h"
 #include "waybill/config.h"
 
-/* ---- transports that do nothing -------------------------------------------
- */
+/* ---- transports that do nothing -------------------------------------- */
 
 struct made {
     struct wb_transport transport;

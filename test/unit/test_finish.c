@@ -39,8 +39,7 @@ check_fenced(struct wb_outbox *box, const struct wb_id *id, uint64_t token)
                  " FROM waybill_outbox"));
 }
 
-/* ---- O-9, I5 ----------------------------------------------------------------
- */
+/* ---- O-9, I5 --------------------------------------------------------- */
 
 static void
 test_finish__O9_wrong_tokens__fenced_and_unchanged(void **state)

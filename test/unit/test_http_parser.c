@@ -25,8 +25,7 @@ feed(void)
 
 static const struct wb__http_limits usual = {0};
 
-/* ---- heads ----------------------------------------------------------------
- */
+/* ---- heads ----------------------------------------------------------- */
 
 static void
 test_http_parser__request__head_as_sent(void **state)
@@ -116,8 +115,7 @@ test_http_parser__connection_and_version__keep_alive(void **state)
     }
 }
 
-/* ---- bodies ---------------------------------------------------------------
- */
+/* ---- bodies ---------------------------------------------------------- */
 
 /* Guarantee 2: no copy of a body is made. */
 static void
@@ -168,8 +166,7 @@ test_http_parser__next_before_the_end__stops(void **state)
     wb__http_parser_fini(&parser);
 }
 
-/* ---- limits ---------------------------------------------------------------
- */
+/* ---- limits ---------------------------------------------------------- */
 
 static void
 test_http_parser__limits__to_the_byte(void **state)
@@ -240,8 +237,7 @@ test_http_parser__out_of_memory__503_and_no_more(void **state)
     transcript_fini(&t);
 }
 
-/* ---- responses ------------------------------------------------------------
- */
+/* ---- responses ------------------------------------------------------- */
 
 /* C24, on the reply parser; at every split. */
 static void

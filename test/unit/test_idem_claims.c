@@ -2,8 +2,7 @@
  * may finish what, waiting, unknown outcomes (C of the specification). */
 #include "idem_ground.h"
 
-/* ---- the fencing table (C-4, C-6) ------------------------------------------
- */
+/* ---- the fencing table (C-4, C-6) ------------------------------------ */
 
 /* How the claim of `token` stands when something is presented. */
 enum situation {
@@ -191,8 +190,7 @@ test_idem__tokens_of_a_key__never_repeat(void **state)
     wb_idem_close(store);
 }
 
-/* ---- lease (C-3) -----------------------------------------------------------
- */
+/* ---- lease (C-3) ----------------------------------------------------- */
 
 static void
 test_idem__lease__sixty_seconds_half_open(void **state)
@@ -250,8 +248,7 @@ test_idem__completed__outlives_the_lease(void **state)
     wb_idem_close(store);
 }
 
-/* ---- waiting (C-2), by a clock that is moved --------------------------------
- */
+/* ---- waiting (C-2), by a clock that is moved ------------------------- */
 
 static void
 test_idem__wait__held_after_it(void **state)
@@ -370,8 +367,7 @@ test_idem__mismatch_in_flight__no_wait(void **state)
     wb_idem_close(store);
 }
 
-/* ---- unknown (dispatcher, G-9) ---------------------------------------------
- */
+/* ---- unknown (dispatcher, G-9) --------------------------------------- */
 
 static void
 test_idem__sending_lease_over__unknown_never_free(void **state)

@@ -2,8 +2,7 @@
  * and what it does without memory, on every backend. */
 #include "idem_ground.h"
 
-/* ---- list, free, reap ------------------------------------------------------
- */
+/* ---- list, free, reap ------------------------------------------------ */
 
 struct seen {
     int n, claimed, sending, done, unknown;
@@ -141,8 +140,7 @@ test_idem__thousand_dead_claims_and_records__reaped(void **state)
     wb_idem_close(store);
 }
 
-/* ---- memory that fails ------------------------------------------------------
- */
+/* ---- memory that fails ----------------------------------------------- */
 
 static void
 test_idem__no_memory__nothing_changed_then_it_works(void **state)

@@ -2,8 +2,7 @@
  * M, S and C of the specification. */
 #include "idem_ground.h"
 
-/* ---- operation and record (M) ----------------------------------------------
- */
+/* ---- operation and record (M) ---------------------------------------- */
 
 /* M-1 */
 static void
@@ -252,8 +251,7 @@ test_idem__record_out_of_bounds__refused_and_claim_stays(void **state)
     wb_idem_close(store);
 }
 
-/* ---- store (S) -------------------------------------------------------------
- */
+/* ---- store (S) ------------------------------------------------------- */
 
 /* S-1 */
 static void

@@ -281,8 +281,7 @@ test_look__I13_health__says_what_is_in_force(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- I1 -------------------------------------------------------------------
- */
+/* ---- I1 -------------------------------------------------------------- */
 
 static enum wb_status
 add_all(void *ctx, const struct wb_kind_counts *k)

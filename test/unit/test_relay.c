@@ -1,8 +1,7 @@
 /* The relay: drains, routes, response rules, the note of the last drain. */
 #include "relay_desk.h"
 
-/* ---- D-1 --------------------------------------------------------------------
- */
+/* ---- D-1 ------------------------------------------------------------- */
 
 static void
 test_drain__D1_three_due__each_delivered_once(void **state)
@@ -165,8 +164,7 @@ test_drain__ended_on_the_way__counted_apart(void **state)
     desk_close(&d);
 }
 
-/* ---- O-6, routes ------------------------------------------------------------
- */
+/* ---- O-6, routes ----------------------------------------------------- */
 
 static void
 test_route__O6_no_route__left_waiting(void **state)
@@ -237,8 +235,7 @@ test_route__wrong__refused_with_its_name(void **state)
     desk_close(&d);
 }
 
-/* ---- B-3 --------------------------------------------------------------------
- */
+/* ---- B-3 ------------------------------------------------------------- */
 
 static void
 test_drain__B3_dead_endpoint__others_go_on(void **state)
@@ -268,8 +265,7 @@ test_drain__B3_dead_endpoint__others_go_on(void **state)
     desk_close(&d);
 }
 
-/* ---- T-2 --------------------------------------------------------------------
- */
+/* ---- T-2 ------------------------------------------------------------- */
 
 static void
 judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
@@ -332,8 +328,7 @@ test_drain__R3_gone__kind_paused_where_the_route_says(void **state)
     desk_close(&d);
 }
 
-/* ---- the note ---------------------------------------------------------------
- */
+/* ---- the note -------------------------------------------------------- */
 
 static void
 test_drain__O15_last_drain__told_without_the_database(void **state)
@@ -354,8 +349,7 @@ test_drain__O15_last_drain__told_without_the_database(void **state)
     CHECK_STATUS(TOOBIG, wb_relay_last("box.db", text, 10, &d.err));
 }
 
-/* ---- memory -----------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------- */
 
 /* Whatever runs out of memory, nothing is lost: what was sent and not noted is
  * sent again with the same id. */

@@ -1,8 +1,7 @@
 /* Batches: several messages in one request (T-4). */
 #include "relay_desk.h"
 
-/* ---- T-4 --------------------------------------------------------------------
- */
+/* ---- T-4 ------------------------------------------------------------- */
 
 static void
 batch_desk(struct desk *d)

@@ -299,8 +299,7 @@ test_threads__lock_not_had_in_time__busy_for_all_at_once(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- everything at once ----------------------------------------------------
- */
+/* ---- everything at once ---------------------------------------------- */
 
 static void *
 deliver(void *ctx)

@@ -152,8 +152,7 @@ test_headers__too_many__refused(void **state)
     free(big);
 }
 
-/* ---- signatures (S7) --------------------------------------------------------
- */
+/* ---- signatures (S7) ------------------------------------------------- */
 
 /* base64 of the specification's example secret, without its whsec_ */
 static const unsigned char secret[] = {0x31, 0xf2, 0x90, 0xf6, 0xbf, 0x06, 0x29,

@@ -311,8 +311,7 @@ test_file__many_writers__no_line_torn(void **state)
     wb_transport_free(file);
 }
 
-/* ---- callback ---------------------------------------------------------------
- */
+/* ---- callback -------------------------------------------------------- */
 
 static void
 answer(void *ctx, const struct wb_request *q, struct wb_result *r)

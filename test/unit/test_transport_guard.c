@@ -35,8 +35,7 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
     return next(node, service, hints, out);
 }
 
-/* ---- the table ------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -178,8 +177,7 @@ test_guard__this_machine__is_own(void **state)
     CHECK(!wb__addr_own((struct sockaddr *)&other));
 }
 
-/* ---- over http --------------------------------------------------------------
- */
+/* ---- over http ------------------------------------------------------- */
 
 static struct peer peer;
 static uv_loop_t loop;

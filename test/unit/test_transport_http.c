@@ -300,8 +300,7 @@ test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
     close_all();
 }
 
-/* ---- redirects that are followed ------------------------------------------
- */
+/* ---- redirects that are followed ------------------------------------- */
 
 static char hop[200];
 

@@ -2,8 +2,7 @@
  * that lie or do not end, memory that runs out. */
 #include "http_ground.h"
 
-/* ---- connections ------------------------------------------------------------
- */
+/* ---- connections ----------------------------------------------------- */
 
 static void
 test_http__many_requests__one_connection(void **state) /* T-3 */
