@@ -169,8 +169,10 @@ test_powercut__lying_sync__is_found_out(void **state)
 static void
 test_powercut__again_during_recovery__nothing_promised_is_lost(void **state)
 {
-    struct campaign c = {
-        .seed = 100, .every = 4 * THINNED, .depth = 3, .deepen = 30};
+    struct campaign c = {.seed = 100,
+        .every = 4 * THINNED,
+        .depth = 3,
+        .deepen = 1 + 30 / THINNED};
 
     (void)state;
     campaign_cut(&c);

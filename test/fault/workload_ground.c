@@ -164,9 +164,9 @@ workload_close(struct workload *w, int h, bool quick)
 struct wb_outbox *
 workload_some_box(struct workload *w)
 {
-    /* Out of WAL mode two connections would only stand in each other's way. */
-    int h = w->handle +
-            (w->sabotage == JOURNAL_DELETE ? 0 : workload_pick(w, w->handles));
+    /* Out of WAL mode two connections only stand in each other's way. */
+    bool alone = w->sabotage == JOURNAL_DELETE || w->sabotage == JOURNAL_EXTRA;
+    int h = w->handle + (alone ? 0 : workload_pick(w, w->handles));
 
     w->last = h;
     workload_open(w, h);
