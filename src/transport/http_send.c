@@ -87,8 +87,10 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         return false;
     while (wb__headers_next(&rest, &name, &value))
         line_add(a, name, value);
+    if (a->lines.failed != WB_OK)
+        return false;
     lines_link(a);
-    return a->lines.failed == WB_OK;
+    return true;
 }
 
 static CURLcode

@@ -57,9 +57,14 @@ bool
 peer_reply(struct peer_conn *c)
 {
     struct peer *p = c->peer;
+    const char *reply;
+    size_t len;
 
-    return peer_say(
-        c, p->reply, p->reply_len > 0 ? p->reply_len : strlen(p->reply));
+    (void)pthread_mutex_lock(&p->lock);
+    reply = p->reply;
+    len = p->reply_len;
+    (void)pthread_mutex_unlock(&p->lock);
+    return peer_say(c, reply, len > 0 ? len : strlen(reply));
 }
 
 bool

@@ -38,8 +38,8 @@ test_url__bad__refused(void **state)
         "http://@h/", "http://:@h/", "http://a@b@c/", "http://u%40@h/",
         "http://h:99999/", "http://h:x/", "http://h:-1/", "http://[::1/",
         "http://h\\@i/", " http://h/", "http://h/ ",
-        "http://b\xc3\xbc"
-        "cher/",
+        ("http://b\xc3\xbc"
+         "cher/"),
         "http://\xe2\x91\xa0.com/", "http://h\t/"};
 
     (void)state;

@@ -160,11 +160,13 @@ test_http__every_status__has_its_outcome(void **state) /* R-3 */
         CHECK_INT(cases[i].outcome, wb_http_outcome(cases[i].status));
     open_endpoint(plain);
     for (size_t i = 0; cases[i].status != 599; i++) {
-        char reply[100];
+        static char reply[WB_COUNT(cases)][100];
 
-        (void)snprintf(reply, sizeof(reply),
+        (void)snprintf(reply[i], sizeof(reply[i]),
             "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", cases[i].status);
-        peer.reply = reply;
+        (void)pthread_mutex_lock(&peer.lock);
+        peer.reply = reply[i];
+        (void)pthread_mutex_unlock(&peer.lock);
         post();
         CHECK_INT(cases[i].outcome, sent.outcome);
         CHECK_INT(cases[i].status, sent.status);
