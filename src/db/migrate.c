@@ -6,7 +6,6 @@
  *     given out before is forgotten. A file is known by inode and time of
  *     birth; a backup is written with neither. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "db/schema.h" /* generated from schema/ */
 #include "db/sqlite.h"
@@ -20,31 +19,49 @@ read_version(struct wb__sqlite *s, int *version, struct wb_err *err)
 {
     char text[32];
     enum wb_status rc = wb__sqlite_text(s,
-        "SELECT sum(name = 'waybill_meta') || ',' || count(*) FROM"
-        " sqlite_schema WHERE type = 'table' AND"
-        " name IN ('waybill_meta', 'waybill_outbox')",
+        "SELECT sum(name IN ('waybill_meta', 'waybill_outbox')) FROM"
+        " sqlite_schema WHERE type IN ('table', 'view')"
+        " AND name LIKE 'waybill\\_%' ESCAPE '\\'",
         text, sizeof(text), err);
+    uint64_t v = 0;
 
     *version = 0;
-    if (rc != WB_OK || strcmp(text, "") == 0 || strcmp(text, ",0") == 0)
+    if (rc != WB_OK || strcmp(text, "") == 0)
         return rc;
-    if (strcmp(text, "1,2") != 0)
+    if (strcmp(text, "2") != 0)
         return wb__fail(err, WB_CORRUPT, 0,
             "the file has tables named waybill_* that are not Waybill's; "
             "give another file");
     rc = wb__sqlite_text(s,
         "SELECT value FROM waybill_meta WHERE name = 'version'", text,
         sizeof(text), err);
-    *version = atoi(text);
-    if (rc == WB_OK && *version > VERSION)
-        return wb__fail(err, WB_NEWER, 0,
-            "the tables are of version %d, this Waybill knows up to %d; "
-            "install a newer Waybill",
-            *version, VERSION);
-    if (rc == WB_OK && *version < 1)
+    if (rc != WB_OK)
+        return rc;
+    if (!wb__parse_u64(wb_slice(text), INT64_MAX, &v) || v == 0)
         return wb__fail(err, WB_CORRUPT, 0,
             "waybill_meta holds no version; the file was not written by "
             "Waybill");
+    if (v > VERSION)
+        return wb__fail(err, WB_NEWER, 0,
+            "the tables are of version %s, this Waybill knows up to %d; "
+            "install a newer Waybill",
+            text, VERSION);
+    *version = (int)v;
+    return WB_OK;
+}
+
+enum wb_status
+wb__sqlite_check(struct wb__sqlite *s, struct wb_err *err)
+{
+    int version;
+    enum wb_status rc = read_version(s, &version, err);
+
+    if (rc == WB_OK && sqlite3_db_readonly(s->handle, "main") != 0)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the file may only be read; give this user the right to write");
+    if (rc == WB_OK && version == 0 && s->db.opts.existing)
+        return wb__fail(err, WB_NOTFOUND, 0,
+            "the file holds no outbox, and none is to be made");
     return rc;
 }
 

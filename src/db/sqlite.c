@@ -201,13 +201,12 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     struct wb__sqlite *s = of(db);
     enum wb_status rc;
 
-    if (s->nested)
-        return wb__sqlite_exec(s, "RELEASE waybill", err);
-    rc = run_once(s, &s->commit, "COMMIT", err);
-    if (rc != WB_OK) {
+    rc = s->nested ? wb__sqlite_exec(s, "RELEASE waybill", err)
+                   : run_once(s, &s->commit, "COMMIT", err);
+    if (rc != WB_OK)
         lite_rollback(db);
+    if (rc != WB_OK || s->nested)
         return rc;
-    }
     wb__turn_give(&s->turn);
     /* The commit stands whatever comes of the checkpoint; one that fails has
      * marked the connection, and the next call says so. */
@@ -291,7 +290,8 @@ lite_close(struct wb__db *db)
     (void)sqlite3_finalize(s->rollback);
     (void)sqlite3_close(s->checkpointer);
     if (s->borrowed) {
-        (void)sqlite3_wal_hook(s->handle, NULL, NULL);
+        if (s->hooked)
+            (void)sqlite3_wal_hook(s->handle, NULL, NULL);
     } else {
         /* After a failed write nothing more is written, not even the
          * checkpoint of the last connection. */

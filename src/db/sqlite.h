@@ -27,7 +27,7 @@ struct wb__sqlite {
     sqlite3 *handle;
     sqlite3_stmt *stmt[WB__SQL_COUNT]; /* prepared when first used */
     sqlite3_stmt *begin, *begin_read, *commit, *rollback;
-    bool borrowed, relaxed, nested;
+    bool borrowed, relaxed, nested, hooked;
     struct wb__turn turn;
     sqlite3 *checkpointer; /* opened when first needed */
     int wal_frames;        /* in the log after our last commit */
@@ -62,7 +62,11 @@ enum wb_status wb__sqlite_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
 enum wb_status wb__sqlite_health(
     struct wb__db *db, struct wb_health *health, struct wb_err *err);
-/* migrate.c: bring the tables up to date and give a copied file a new
+/* migrate.c: refuse, before anything is changed, a file that is not ours, not
+ * to be written, or of a newer version. */
+WB_MUST_USE enum wb_status wb__sqlite_check(
+    struct wb__sqlite *s, struct wb_err *err);
+/* Bring the tables up to date and give a copied file a new
  * incarnation. */
 WB_MUST_USE enum wb_status wb__sqlite_migrate(
     struct wb__sqlite *s, bool existing, struct wb_err *err);

@@ -1,5 +1,6 @@
 /* sqlite_call.c - what every part of the SQLite engine calls: statuses, plain
  * statements, connections. */
+#include <limits.h>
 #include <stdio.h>
 
 #include "db/sqlite.h"
@@ -88,7 +89,8 @@ wb__sqlite_handle(
     if (code == SQLITE_OK)
         code = sqlite3_extended_result_codes(h, 1);
     if (code == SQLITE_OK)
-        code = sqlite3_busy_timeout(h, (int)s->db.opts.busy_ms);
+        code = sqlite3_busy_timeout(h,
+            s->db.opts.busy_ms < INT_MAX ? (int)s->db.opts.busy_ms : INT_MAX);
     if (code == SQLITE_OK)
         code = sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (code == SQLITE_OK)
@@ -98,9 +100,9 @@ wb__sqlite_handle(
             NULL, NULL, NULL);
     if (code != SQLITE_OK) {
         const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
-        enum wb_status rc = (code & 0xff) == SQLITE_NOTADB  ? WB_CORRUPT
-                            : (code & 0xff) == SQLITE_NOMEM ? WB_NOMEM
-                                                            : WB_IO;
+        enum wb_status rc = (code & 0xff) == SQLITE_CANTOPEN
+                                ? wb__sys_status(sqlite3_system_errno(h))
+                                : wb__sqlite_status(code);
 
         rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
         (void)sqlite3_close(h);

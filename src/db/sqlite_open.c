@@ -4,6 +4,7 @@
  *     drop its locks. A new file is created 0600 before SQLite sees it.
  * (2) The connection is WAL and synchronous=FULL: set, then read back, as a
  *     journal_mode that cannot be set stays what it was, without an error. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "db/sqlite.h"
@@ -36,8 +37,9 @@ place_check(const char *path, const struct wb__db_opts *opts,
             "%s is on a network file system, where SQLite's locks do not "
             "hold; put it on a local disk",
             path);
-    if (!place->exists && opts->existing)
-        return wb__fail(err, WB_NOTFOUND, place->sys, "%s: no such file", path);
+    if (!place->exists && (opts->existing || place->sys != ENOENT))
+        return wb__fail(err, wb__sys_status(place->sys), place->sys, "%s: %s",
+            path, strerror(place->sys));
     return WB_OK;
 }
 
@@ -47,8 +49,10 @@ place_prepare(
 {
     struct wb__place place = wb__place_of(path);
     enum wb_status rc;
+    bool created;
 
-    if (path[0] == '\0' || path[0] == ':')
+    if (path[0] == '\0' || path[0] == ':' ||
+        wb__starts(wb_slice(path), WB_LIT("file:")))
         return wb__fail(
             err, WB_INVALID, 0, "\"%s\" is no path of a file", path);
     rc = place_check(path, opts, &place, err);
@@ -60,7 +64,11 @@ place_prepare(
     if (rc != WB_OK && rc != WB_EMPTY)
         return rc;
     place = wb__place_of(path); /* the folder's file system, too, counts */
-    return place_check(path, opts, &place, err);
+    created = rc == WB_OK;
+    rc = place_check(path, opts, &place, err);
+    if (rc != WB_OK && created)
+        wb__file_remove(path);
+    return rc;
 }
 
 /* Other processes may be opening the same new file: the switch to WAL needs
@@ -70,15 +78,17 @@ set_wal(struct wb__sqlite *s, struct wb_err *err)
 {
     char mode[16] = "";
     enum wb_status rc;
-    int64_t left_ms = s->db.opts.busy_ms;
+    /* Some of the locks it needs wait by themselves: time is what counts. */
+    const struct wb_env *clock = wb_env_system();
+    int64_t began_us = clock->mono_us(clock->ctx);
 
     do {
         rc = wb__sqlite_text(
             s, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
-        if (rc != WB_BUSY || left_ms <= 0)
+        if (rc != WB_BUSY || (clock->mono_us(clock->ctx) - began_us) / 1000 >=
+                                 s->db.opts.busy_ms)
             break;
         wb__sleep_us(5000);
-        left_ms -= 5;
     } while (true);
     return rc;
 }
@@ -155,7 +165,9 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
         return rc;
     (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     wb__turn_take(&s->turn);
-    rc = set_wal(s, err);
+    rc = wb__sqlite_check(s, err);
+    if (rc == WB_OK)
+        rc = set_wal(s, err);
     if (rc == WB_OK)
         rc = check_modes(s, err);
     wb__turn_give(&s->turn);
@@ -205,6 +217,8 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
     if (rc == WB_OK && adopt && !sqlite3_get_autocommit(s->handle))
         return wb__fail(err, WB_REFUSED, 0,
             "adopt: the connection is inside a transaction; commit it first");
+    if (rc == WB_OK)
+        rc = wb__sqlite_check(s, err);
     if (rc == WB_OK && adopt)
         rc = set_wal(s, err);
     if (rc == WB_OK && adopt)
@@ -212,10 +226,11 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
             s, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
     if (rc == WB_OK)
         rc = check_modes(s, err);
-    if (rc == WB_OK && adopt)
-        (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     if (rc == WB_OK)
         rc = wb__sqlite_migrate(s, !adopt, err);
+    s->hooked = rc == WB_OK && adopt;
+    if (s->hooked)
+        (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     return rc;
 }
 

@@ -61,13 +61,32 @@ wb__place_of(const char *path)
     return p;
 }
 
+enum wb_status
+wb__sys_status(int sys)
+{
+    switch (sys) {
+    case ENOENT:
+        return WB_NOTFOUND;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ELOOP: /* a link where none may be */
+        return WB_REFUSED;
+    case ENOSPC:
+    case EDQUOT:
+        return WB_FULL;
+    default:
+        return WB_IO;
+    }
+}
+
 static enum wb_status
 sys_fail(struct wb_err *err, const char *what, const char *path)
 {
     int sys = errno;
 
-    return wb__fail(err, sys == ENOENT ? WB_NOTFOUND : WB_IO, sys, "%s %s: %s",
-        what, path, strerror(sys));
+    return wb__fail(
+        err, wb__sys_status(sys), sys, "%s %s: %s", what, path, strerror(sys));
 }
 
 enum wb_status

@@ -51,6 +51,10 @@ struct wb__place {
 };
 struct wb__place wb__place_of(const char *path);
 
+/* What an errno of a path means: REFUSED where rights are missing, FULL where
+ * room is, NOTFOUND, and else IO. */
+enum wb_status wb__sys_status(int sys);
+
 /* Make the folders above path that are missing, 0700 each. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);
