@@ -95,6 +95,9 @@ void wb__table_remove(struct wb__table *t, uint32_t at);
 /* The entry is a record, just now used. */
 void wb__table_use(struct wb__table *t, uint32_t at, uint32_t stamp);
 
+/* What was last used longer ago than max was last used max ago. */
+void wb__table_cap_ages(struct wb__table *t, uint32_t now, uint32_t max);
+
 static inline bool
 wb__is_claim(const struct wb__entry *e)
 {
@@ -135,6 +138,7 @@ struct wb__shard {
     struct wb__mutex lock;
     struct wb__table table;
     _Alignas(64) atomic_bool old; /* stamps are about to wrap round */
+    uint32_t writes;
     uint32_t n_tokens;
     uint64_t token[WB__TOKENS]; /* chance, fetched many at a time */
 };

@@ -65,13 +65,12 @@ uses(struct wb__memory *m)
 
 /* See (2). */
 static void
-cap_ages(struct wb__memory *m, struct wb__table *t)
+cap_ages(struct wb__memory *m, struct wb__shard *s)
 {
-    uint32_t now = uses(m), at = t->oldest;
-
-    for (; at != WB__NONE && now - t->slab[at].stamp > AGE_MAX;
-         at = t->slab[at].prev)
-        t->slab[at].stamp = now - AGE_MAX;
+    if (!atomic_load_explicit(&s->old, memory_order_relaxed))
+        return;
+    atomic_store(&s->old, false);
+    wb__table_cap_ages(&s->table, uses(m), AGE_MAX);
 }
 
 void
@@ -84,10 +83,7 @@ wb__record_used(struct wb__memory *m, struct wb__shard *s, uint32_t at)
         for (int i = 0; i < WB__SHARDS; i++)
             atomic_store(&m->shard[i].old, true);
     }
-    if (atomic_load_explicit(&s->old, memory_order_relaxed)) {
-        atomic_store(&s->old, false);
-        cap_ages(m, &s->table);
-    }
+    cap_ages(m, s);
     wb__table_use(&s->table, at, (uint32_t)n);
 }
 
@@ -203,15 +199,17 @@ oldest_shard(struct wb__memory *m)
 
     for (int i = 0; i < WB__SHARDS; i++) {
         struct wb__shard *s = &m->shard[i];
-        uint64_t stamp =
-            atomic_load_explicit(&s->table.oldest_stamp, memory_order_relaxed);
+        uint64_t stamp;
 
-        if (stamp == 0)
-            continue;
-        age = atomic_load_explicit(&s->old, memory_order_relaxed)
-                  ? UINT32_MAX
-                  : now - (uint32_t)stamp;
-        if (best == NULL || age > best_age) {
+        if (atomic_load_explicit(&s->old, memory_order_relaxed)) {
+            wb__mutex_lock(&s->lock);
+            cap_ages(m, s);
+            wb__mutex_unlock(&s->lock);
+        }
+        stamp =
+            atomic_load_explicit(&s->table.oldest_stamp, memory_order_relaxed);
+        age = now - (uint32_t)stamp;
+        if (stamp != 0 && (best == NULL || age > best_age)) {
             best = s;
             best_age = age;
         }

@@ -136,6 +136,15 @@ wb__table_use(struct wb__table *t, uint32_t at, uint32_t stamp)
     link_newest(t, at);
 }
 
+void
+wb__table_cap_ages(struct wb__table *t, uint32_t now, uint32_t max)
+{
+    for (uint32_t at = t->oldest;
+         at != WB__NONE && now - t->slab[at].stamp > max; at = t->slab[at].prev)
+        t->slab[at].stamp = now - max;
+    publish(t);
+}
+
 /* ---- size --------------------------------------------------------------- */
 
 uint32_t

@@ -2,6 +2,10 @@
 #include "base/siphash.h"
 #include "idem/memory.h"
 
+enum {
+    WRITES_EACH = 8 /* writes to a shard for one look at another */
+};
+
 /* ---- enter and leave ------------------------------------------------- */
 
 void
@@ -27,13 +31,24 @@ wb__visit_begin(
     wb__visit_find(v);
 }
 
-/* After a write. */
+/* After a write. A shard that nobody writes to any more is tidied by the
+ * writes to others. */
 void
 wb__visit_end(struct wb__visit *v)
 {
+    uint32_t n = v->s->writes++;
+    struct wb__shard *other;
+
     wb__shard_tidy(v->m, v->s, v->now_ms);
     wb__mutex_unlock(&v->s->lock);
     wb__memory_evict(v->m);
+    if (n % WRITES_EACH != 0)
+        return;
+    n = n / WRITES_EACH + (uint32_t)(v->s - v->m->shard);
+    other = &v->m->shard[n % WB__SHARDS];
+    wb__mutex_lock(&other->lock);
+    wb__shard_tidy(v->m, other, v->now_ms);
+    wb__mutex_unlock(&other->lock);
 }
 
 /* The entry, once what is past its time has gone. */

@@ -1,0 +1,284 @@
+/* test_idem_run.c - the dispatcher, on every backend. */
+#include "idem_ground.h"
+
+#include <sqlite3.h>
+#include <unistd.h>
+
+static sqlite3 *writer;
+
+static void
+take_write_lock(void)
+{
+    CHECK(sqlite3_open("idem.db", &writer) == SQLITE_OK);
+    CHECK(
+        sqlite3_exec(writer, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK);
+}
+
+static void
+drop_write_lock(void)
+{
+    CHECK(sqlite3_close(writer) == SQLITE_OK);
+    writer = NULL;
+}
+
+struct effect {
+    int runs;
+    enum wb_idem_end end;
+    const char *body;
+    bool send;         /* mark it before */
+    int64_t passes_ms; /* while it runs, by the clock that is moved */
+    int sleeps_ms;     /* the same by the machine's */
+    struct wb_idem_call seen;
+    enum wb_idem_answer others; /* what a second begin gets meanwhile */
+};
+
+static enum wb_idem_end
+run_effect(void *ctx, struct wb_idem_call *call)
+{
+    struct effect *e = ctx;
+    struct wb_fingerprint fp = print_of("request");
+    struct wb_idem_result r = {0};
+
+    e->runs++;
+    e->seen = *call;
+    if (e->send &&
+        wb_idem_sending(call->store, call->op, call->token, NULL) != WB_OK)
+        return WB_IDEM_NOT_APPLIED;
+    world_pass_ms(e->passes_ms);
+    if (e->sleeps_ms > 0)
+        usleep((useconds_t)e->sleeps_ms * 1000);
+    if (wb_idem_begin(call->store, call->op, &fp, NULL, &r, NULL) == WB_OK)
+        e->others = r.answer;
+    wb_idem_result_free(&r);
+    call->record.status = 201;
+    call->record.body = wb_slice(e->body);
+    return e->end;
+}
+
+static enum wb_status
+run_it(struct wb_idem *store, struct effect *e, struct wb_idem_begin how,
+    struct wb_idem_result *r, struct wb_err *err)
+{
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_fingerprint fp = print_of("request");
+
+    return wb_idem_run(store, &op, &fp, &how, run_effect, e, r, err);
+}
+
+static void
+test_run__applied__once_then_replayed(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_APPLIED, .body = "made"};
+    struct wb_idem_begin none = {0};
+    struct wb_idem_result r = {0};
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_OK(run_it(store, &e, none, &r, &err), err);
+    CHECK_ANSWER(ACQUIRED, r.answer);
+    CHECK_INT(201, r.record.status);
+    CHECK_SLICE("made", r.record.body);
+    CHECK_ANSWER(IN_FLIGHT, e.others);
+    CHECK(e.seen.token == r.token && e.seen.token != 0);
+    CHECK_OK(run_it(store, &e, none, &r, &err), err);
+    CHECK_ANSWER(REPLAY, r.answer);
+    CHECK_SLICE("made", r.record.body);
+    CHECK_INT(WB_IDEM_TTL_MS, r.record.ttl_ms);
+    CHECK_INT(1, e.runs);
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+static void
+test_run__not_applied__key_is_free_and_it_runs_again(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_NOT_APPLIED, .body = "no"};
+    struct wb_idem_begin none = {0};
+    struct wb_idem_result r = {0};
+
+    (void)state;
+    CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
+    e.end = WB_IDEM_APPLIED;
+    e.body = "yes";
+    CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
+    CHECK_INT(2, e.runs);
+    CHECK(has(store, "k", "yes"));
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+static void
+test_run__maybe__unknown_until_settled(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_MAYBE, .body = ""};
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_idem_begin none = {0};
+    struct wb_idem_result r = {0};
+
+    (void)state;
+    CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
+    CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
+    CHECK_ANSWER(UNKNOWN, r.answer);
+    CHECK_INT(1, e.runs);
+    CHECK_STATUS(OK, wb_idem_settle(store, &op, NULL, NULL));
+    CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
+    CHECK_ANSWER(ACQUIRED, r.answer);
+    CHECK_INT(2, e.runs);
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+static void
+test_run__somebody_else_at_it__not_run(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_APPLIED, .body = ""};
+    struct wb_idem_begin wait = {.wait_ms = 1000};
+    struct wb_idem_result r = {0};
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
+    CHECK_STATUS(OK, run_it(store, &e, wait, &r, NULL));
+    CHECK_ANSWER(HELD, r.answer);
+    CHECK_INT(0, e.runs);
+    wb_idem_close(store);
+}
+
+/* The lease is lost in spite of all: by a clock that jumps over it. */
+static void
+test_run__lease_lost__fenced_and_said_so(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {
+        .end = WB_IDEM_APPLIED, .body = "late", .passes_ms = 60000};
+    struct wb_idem_begin none = {0};
+    struct wb_idem_result r = {0};
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_STATUS(FENCED, run_it(store, &e, none, &r, &err));
+    CHECK_HAS("k", err.msg);
+    CHECK_ANSWER(ACQUIRED, e.others); /* somebody had got in */
+    CHECK(!has(store, "k", "late"));
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+static void
+test_run__sending_and_lease_lost__unknown(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_APPLIED,
+        .body = "late",
+        .send = true,
+        .passes_ms = 60000};
+    struct wb_idem_begin none = {0};
+    struct wb_idem_result r = {0};
+
+    (void)state;
+    CHECK_STATUS(FENCED, run_it(store, &e, none, &r, NULL));
+    CHECK_ANSWER(UNKNOWN, e.others);
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+/* By the machine's clock, as the thread that renews sleeps by it. */
+static void
+test_run__longer_than_its_lease__renewed(void **state)
+{
+    struct wb_idem *store =
+        open_with((struct wb_idem_opts){.env = wb_env_system()});
+    struct effect e = {
+        .end = WB_IDEM_APPLIED, .body = "slow", .sleeps_ms = 700};
+    struct wb_idem_begin brief = {.lease_ms = 200};
+    struct wb_idem_result r = {0};
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_OK(run_it(store, &e, brief, &r, &err), err);
+    CHECK_ANSWER(IN_FLIGHT, e.others);
+    CHECK(has(store, "k", "slow"));
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+static enum wb_idem_end
+run_unstorable(void *ctx, struct wb_idem_call *call)
+{
+    static char headers[65536];
+
+    ++*(int *)ctx;
+    call->record.headers = (struct wb_slice){headers, sizeof(headers)};
+    return WB_IDEM_APPLIED;
+}
+
+/* C-5: what happened and cannot be recorded is unknown, never free */
+static void
+test_run__record_cannot_be_stored__unknown(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_fingerprint fp = print_of("request");
+    struct wb_idem_result r = {0};
+    int runs = 0;
+
+    (void)state;
+    CHECK_STATUS(TOOBIG,
+        wb_idem_run(store, &op, &fp, NULL, run_unstorable, &runs, &r, NULL));
+    CHECK_INT(1, runs);
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    wb_idem_result_free(&r);
+    wb_idem_close(store);
+}
+
+/* Closed where the store is down, open only when asked; then it says so. */
+static void
+test_run__store_down__not_run_unless_open(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct effect e = {.end = WB_IDEM_APPLIED, .body = "open"};
+    struct wb_idem_begin open = {.open = true}, closed = {0};
+    struct wb_idem_result r = {0};
+    enum wb_status rc;
+
+    (void)state;
+    if (backend == &sql_backend) { /* it needs no memory of ours: break it */
+        wb_idem_close(store);
+        store = open_with((struct wb_idem_opts){.busy_ms = 1});
+        take_write_lock();
+    }
+    world_fail_at(0);
+    rc = run_it(store, &e, closed, &r, NULL);
+    CHECK(rc == WB_NOMEM || rc == WB_BUSY);
+    CHECK_INT(0, e.runs);
+    world_fail_at(0);
+    CHECK_STATUS(OK, run_it(store, &e, open, &r, NULL));
+    CHECK_ANSWER(UNGUARDED, r.answer);
+    CHECK_INT(0, e.seen.token);
+    CHECK_INT(1, e.runs);
+    world_fail_at(-1);
+    drop_write_lock();
+    wb_idem_close(store);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_run__applied__once_then_replayed),
+        RUN(test_run__not_applied__key_is_free_and_it_runs_again),
+        RUN(test_run__maybe__unknown_until_settled),
+        RUN(test_run__somebody_else_at_it__not_run),
+        RUN(test_run__lease_lost__fenced_and_said_so),
+        RUN(test_run__sending_and_lease_lost__unknown),
+        RUN(test_run__longer_than_its_lease__renewed),
+        RUN(test_run__record_cannot_be_stored__unknown),
+        RUN(test_run__store_down__not_run_unless_open),
+    };
+
+    RUN_EVERY(tests);
+}
