@@ -15,16 +15,26 @@ wb__http_reason(int status)
         {201, "Created"},
         {202, "Accepted"},
         {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {303, "See Other"},
         {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
+        {402, "Payment Required"},
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {408, "Request Timeout"},
         {409, "Conflict"},
         {410, "Gone"},
+        {412, "Precondition Failed"},
         {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
         {417, "Expectation Failed"},
         {422, "Unprocessable Content"},
         {425, "Too Early"},
@@ -94,24 +104,50 @@ add_connection(
         wb__buf_str(out, "Connection: keep-alive\r\n");
 }
 
+static void
+add_length(struct wb__buf *out, int status, const struct wb__http_head *head,
+    uint64_t length)
+{
+    if (status == 204)
+        return;
+    if (length != WB__LENGTH_UNKNOWN)
+        wb__buf_fmt(
+            out, "Content-Length: %llu\r\n", (unsigned long long)length);
+    else if (status != 304 && head != NULL && head->minor == 1)
+        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+}
+
+void
+wb__answer_add_head(struct wb__buf *out, const struct wb__answer *answer,
+    const struct wb__http_head *head, uint64_t length, bool keep_alive,
+    int64_t now_ms)
+{
+    struct wb_slice rest = answer->headers, name, value;
+    char date[30];
+
+    wb__buf_fmt(out, "HTTP/1.1 %d %s\r\n", answer->status,
+        wb__http_reason(answer->status));
+    if (!answer->undated) {
+        wb__http_date(now_ms, date);
+        wb__buf_fmt(out, "Date: %s\r\n", date);
+    }
+    while (wb__headers_next(&rest, &name, &value))
+        if (!is_ours(name) ||
+            (answer->undated && wb__eq_nocase(name, WB_LIT("Date"))))
+            add_field(out, name, value);
+    add_length(out, answer->status, head, length);
+    add_connection(out, head, keep_alive);
+    wb__buf_str(out, "\r\n");
+}
+
 void
 wb__answer_add(struct wb__buf *out, const struct wb__answer *answer,
     const struct wb__http_head *head, bool keep_alive, int64_t now_ms)
 {
     bool bodyless = answer->status == 204 || answer->status == 304;
-    struct wb_slice rest = answer->headers, name, value;
-    char date[30];
 
-    wb__http_date(now_ms, date);
-    wb__buf_fmt(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", answer->status,
-        wb__http_reason(answer->status), date);
-    while (wb__headers_next(&rest, &name, &value))
-        if (!is_ours(name))
-            add_field(out, name, value);
-    if (!bodyless)
-        wb__buf_fmt(out, "Content-Length: %zu\r\n", answer->body.len);
-    add_connection(out, head, keep_alive);
-    wb__buf_str(out, "\r\n");
+    wb__answer_add_head(out, answer, head,
+        bodyless ? WB__LENGTH_UNKNOWN : answer->body.len, keep_alive, now_ms);
     if (!bodyless && (head == NULL || !wb__eq(head->method, WB_LIT("HEAD"))))
         wb__buf_add(out, answer->body);
 }

@@ -9,6 +9,12 @@
 void wb__answer_add(struct wb__buf *out, const struct wb__answer *answer,
     const struct wb__http_head *head, bool keep_alive, int64_t now_ms);
 
+/* Its head alone, for a body that follows. length: WB__LENGTH_UNKNOWN makes it
+ * chunked, or up to the close of an HTTP/1.0 connection. */
+void wb__answer_add_head(struct wb__buf *out, const struct wb__answer *answer,
+    const struct wb__http_head *head, uint64_t length, bool keep_alive,
+    int64_t now_ms);
+
 /* The reason phrase of a status, never NULL. */
 const char *wb__http_reason(int status);
 

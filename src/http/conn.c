@@ -1,7 +1,7 @@
 /* conn.c - one connection: from bytes to calls and back.
  *
- *  1. phase is what is waited for; set_phase() alone changes it, and gives
- *     each phase its deadline.
+ *  1. phase is what is waited for; wb__conn_set_phase() alone changes it, and
+ * gives each phase its deadline.
  *  2. A connection is freed once its handles are closed and its call, if one
  *     is open, has been answered.
  *  3. Input that arrives while a call is open waits in `later`, bounded: past
@@ -10,39 +10,9 @@
 
 #include "http/answer.h"
 
-enum phase {
-    IDLE, /* between requests */
-    HEAD,
-    BODY,
-    CALL, /* the handler has it */
-    WRITE,
-    LINGER, /* nothing more will be sent; input is thrown away */
-    CLOSED,
-};
-
 enum {
     LATER_BYTES = 64 << 10,
     LINGER_BYTES = 4 << 20
-};
-
-struct wb__conn {
-    struct wb__call call; /* first: a call is its connection */
-    struct wb__server *server;
-    struct wb__conn *prev, *next;
-    uv_tcp_t tcp;
-    uv_timer_t timer;
-    uv_write_t write;
-    uv_shutdown_t shutdown;
-    struct wb__http_parser parser;
-    struct wb__buf body, later, out;
-    enum phase phase;
-    int handles;     /* not closed yet */
-    bool called;     /* the handler owes an answer */
-    bool eof;        /* the client shuts its side */
-    bool full;       /* reading is stopped, `later` being full */
-    bool keep_alive; /* after the answer being written */
-    size_t drained;
-    size_t bytes; /* as counted in server->bytes */
 };
 
 static void on_timer(uv_timer_t *timer);
@@ -71,11 +41,11 @@ list_remove(struct wb__conn *c)
     *(c->next == NULL ? &s->last : &c->next->prev) = c->prev;
 }
 
-/* Bring the books up to date. False: all connections together hold too much. */
-static bool
-account(struct wb__conn *c)
+bool
+wb__conn_account(struct wb__conn *c)
 {
-    size_t now = c->parser.text.cap + c->body.cap + c->later.cap + c->out.cap;
+    size_t now = c->parser.text.cap + c->body.cap + c->later.cap + c->out.cap +
+                 c->queued;
 
     c->server->bytes = c->server->bytes - c->bytes + now;
     c->bytes = now;
@@ -95,7 +65,7 @@ free_if_over(struct wb__conn *c)
     wb__buf_fini(&c->body);
     wb__buf_fini(&c->later);
     wb__buf_fini(&c->out);
-    (void)account(c);
+    (void)wb__conn_account(c);
     list_remove(c);
     wb__free(s->opts.env, c);
     s->conns--;
@@ -121,29 +91,29 @@ tell_gone(struct wb__conn *c)
         c->call.on_gone(&c->call);
 }
 
-static void
-close_conn(struct wb__conn *c)
+void
+wb__conn_close(struct wb__conn *c)
 {
-    if (c->phase == CLOSED)
+    if (c->phase == WB__CLOSED)
         return;
-    c->phase = CLOSED;
+    c->phase = WB__CLOSED;
     uv_close((uv_handle_t *)&c->tcp, on_closed);
     uv_close((uv_handle_t *)&c->timer, on_closed);
     tell_gone(c);
 }
 
-static void
-set_phase(struct wb__conn *c, enum phase phase)
+void
+wb__conn_set_phase(struct wb__conn *c, enum wb__phase phase)
 {
     const struct wb__server_opts *o = &c->server->opts;
-    int64_t ms = phase == IDLE    ? o->idle_ms
-                 : phase == HEAD  ? o->head_ms
-                 : phase == BODY  ? o->body_ms
-                 : phase == WRITE ? o->write_ms
-                                  : o->linger_ms;
+    int64_t ms = phase == WB__IDLE                         ? o->idle_ms
+                 : phase == WB__HEAD                       ? o->head_ms
+                 : phase == WB__BODY                       ? o->body_ms
+                 : phase == WB__WRITE || phase == WB__CALL ? o->write_ms
+                                                           : o->linger_ms;
 
     c->phase = phase;
-    if (phase == CALL)
+    if (phase == WB__CALL && c->queued == 0)
         (void)uv_timer_stop(&c->timer);
     else
         (void)uv_timer_start(&c->timer, on_timer, (uint64_t)ms, 0);
@@ -160,12 +130,20 @@ on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
     *buf = uv_buf_init(c->server->input, sizeof(c->server->input));
 }
 
+void
+wb__conn_read(struct wb__conn *c)
+{
+    if (!c->full && !c->paused && !c->eof)
+        (void)uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+}
+
 static void
 read_on(struct wb__conn *c)
 {
-    if (c->full && !c->eof)
-        (void)uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
-    c->full = false;
+    if (!c->full && !c->paused)
+        return;
+    c->full = c->paused = false;
+    wb__conn_read(c);
 }
 
 static void
@@ -173,8 +151,8 @@ on_shutdown(uv_shutdown_t *req, int status)
 {
     struct wb__conn *c = req->handle->data;
 
-    if (c->phase != CLOSED && (status < 0 || c->eof))
-        close_conn(c);
+    if (c->phase != WB__CLOSED && (status < 0 || c->eof))
+        wb__conn_close(c);
 }
 
 /* Nothing more will be answered. Closing now would reset the connection if
@@ -182,11 +160,25 @@ on_shutdown(uv_shutdown_t *req, int status)
 static void
 linger(struct wb__conn *c)
 {
-    set_phase(c, LINGER);
+    wb__conn_set_phase(c, WB__LINGER);
     wb__buf_fini(&c->later);
     read_on(c);
     if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0)
-        close_conn(c);
+        wb__conn_close(c);
+}
+
+void
+wb__conn_answered(struct wb__conn *c, bool ok)
+{
+    wb__buf_fini(&c->out);
+    wb__buf_fini(&c->body);
+    if (!ok)
+        wb__conn_close(c);
+    else if (!c->keep_alive)
+        linger(c);
+    else
+        resume(c);
+    (void)wb__conn_account(c);
 }
 
 static void
@@ -194,17 +186,8 @@ on_written(uv_write_t *req, int status)
 {
     struct wb__conn *c = req->handle->data;
 
-    if (c->phase == CLOSED)
-        return;
-    wb__buf_fini(&c->out);
-    wb__buf_fini(&c->body);
-    if (status < 0)
-        close_conn(c);
-    else if (!c->keep_alive)
-        linger(c);
-    else
-        resume(c);
-    (void)account(c);
+    if (c->phase != WB__CLOSED)
+        wb__conn_answered(c, status == 0);
 }
 
 static void
@@ -214,15 +197,17 @@ send_answer(struct wb__conn *c, const struct wb__answer *a,
     const struct wb_env *env = c->server->opts.env;
     uv_buf_t buf;
 
-    c->keep_alive = keep_alive && !a->close && !c->server->stopping;
+    /* A request that is not over leaves nothing to go on with. */
+    c->keep_alive =
+        keep_alive && !a->close && !c->server->stopping && c->phase != WB__BODY;
     c->out.max = a->body.len + a->headers.len * 2 + 1024;
     wb__answer_add(&c->out, a, head, c->keep_alive, env->wall_ms(env->ctx));
-    (void)account(c);
+    (void)wb__conn_account(c);
     buf = uv_buf_init(c->out.ptr, (unsigned)c->out.len);
-    set_phase(c, WRITE);
+    wb__conn_set_phase(c, WB__WRITE);
     if (c->out.failed != WB_OK ||
         uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) != 0)
-        close_conn(c);
+        wb__conn_close(c);
 }
 
 /* Answer for the server itself, and end the connection. */
@@ -234,6 +219,12 @@ refuse(struct wb__conn *c, int status, const char *why)
     struct wb__answer a = {.status = status,
         .headers = WB_LIT("Content-Type: application/problem+json\n")};
 
+    if (c->called && c->begun) {
+        wb__conn_close(c);
+        return;
+    }
+    c->refused = c->called;
+    tell_gone(c);
     wb__buf_fmt(&body, "{\"status\":%d,\"title\":\"%s\",\"detail\":\"%s\"}\n",
         status, wb__http_reason(status), why);
     a.body = wb__buf_slice(&body);
@@ -248,10 +239,10 @@ wb__call_answer(struct wb__call *call, const struct wb__answer *answer)
     static const struct wb__answer broken = {.status = 500};
     struct wb__conn *c = (struct wb__conn *)call;
 
-    WB_ASSERT(c->called);
+    WB_ASSERT(c->called && !c->begun);
     WB_ASSERT(answer->status >= 200 && answer->status <= 599);
     c->called = false;
-    if (c->phase == CLOSED) {
+    if (c->phase == WB__CLOSED || c->refused) {
         free_if_over(c);
         return;
     }
@@ -267,10 +258,18 @@ wb__call_drop(struct wb__call *call)
 
     WB_ASSERT(c->called);
     c->called = false;
-    if (c->phase == CLOSED)
+    if (c->phase == WB__CLOSED || c->refused)
         free_if_over(c);
     else
-        close_conn(c);
+        wb__conn_close(c);
+}
+
+void
+wb__conn_let_go(struct wb__conn *c)
+{
+    c->called = false;
+    if (c->phase == WB__CLOSED || c->refused)
+        free_if_over(c);
 }
 
 /* ---- in ------------------------------------------------------------------ */
@@ -280,43 +279,74 @@ on_timer(uv_timer_t *timer)
 {
     struct wb__conn *c = timer->data;
 
-    if (c->phase == HEAD)
+    if (c->phase == WB__HEAD)
         refuse(c, 408, "the head did not arrive in time");
-    else if (c->phase == BODY)
+    else if (c->phase == WB__BODY)
         refuse(c, 408, "the body did not arrive in time");
     else
-        close_conn(c);
+        wb__conn_close(c);
 }
 
+static bool
+has_body(const struct wb__http_head *head)
+{
+    return head->chunked || head->length > 0;
+}
+
+/* The client waits to be asked for its body. */
 static void
-begin_body(struct wb__conn *c, struct wb_slice in)
+ask_for_body(struct wb__conn *c, struct wb_slice in)
 {
     static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    const struct wb__http_head *head = &c->parser.head;
     uv_buf_t buf = uv_buf_init(text, sizeof(text) - 1);
 
-    if (!head->chunked && head->length == 0)
-        return;
-    set_phase(c, BODY);
     /* Nothing else is on its way out: this fits, or the client is gone. */
-    if (head->expects && in.len == 0 &&
+    if (c->phase == WB__BODY && c->parser.head.expects && in.len == 0 &&
         uv_try_write((uv_stream_t *)&c->tcp, &buf, 1) != (int)buf.len)
-        close_conn(c);
+        wb__conn_close(c);
 }
 
 static void
 begin_call(struct wb__conn *c)
 {
-    set_phase(c, CALL);
     c->called = true;
+    c->refused = c->begun = false;
     c->call = (struct wb__call){
         .head = &c->parser.head, .body = wb__buf_slice(&c->body)};
     c->server->opts.handle(c->server->opts.ctx, &c->call);
 }
 
 static void
+end_head(struct wb__conn *c, struct wb_slice in)
+{
+    if (!has_body(&c->parser.head))
+        return;
+    wb__conn_set_phase(c, WB__BODY);
+    if (c->server->opts.stream)
+        begin_call(c);
+    ask_for_body(c, in);
+}
+
+static void
+end_request(struct wb__conn *c)
+{
+    wb__conn_set_phase(c, WB__CALL);
+    if (!c->called)
+        begin_call(c);
+    if (c->called && c->call.on_body_end != NULL)
+        c->call.on_body_end(&c->call);
+}
+
+static void
 take_body(struct wb__conn *c, struct wb_slice piece)
 {
+    if (c->called) {
+        if (c->call.patient && !c->paused)
+            wb__conn_set_phase(c, WB__BODY); /* its time begins anew */
+        if (c->call.on_body != NULL)
+            c->call.on_body(&c->call, piece);
+        return;
+    }
     wb__buf_add(&c->body, piece);
     if (c->body.failed != WB_OK)
         refuse(c, 503, "out of memory");
@@ -328,22 +358,22 @@ parse(struct wb__conn *c, struct wb_slice in)
 {
     struct wb_slice piece = {NULL, 0};
 
-    while (c->phase <= BODY) {
+    while (c->phase <= WB__BODY) {
         switch (wb__http_parser_feed(&c->parser, &in, &piece)) {
         case WB__HTTP_MORE:
-            if (c->phase == IDLE && wb__http_parser_begun(&c->parser))
-                set_phase(c, HEAD);
-            if (!account(c))
+            if (c->phase == WB__IDLE && wb__http_parser_begun(&c->parser))
+                wb__conn_set_phase(c, WB__HEAD);
+            if (!wb__conn_account(c))
                 refuse(c, 503, "too much is held for other requests");
             return in;
         case WB__HTTP_HEAD:
-            begin_body(c, in);
+            end_head(c, in);
             break;
         case WB__HTTP_BODY:
             take_body(c, piece);
             break;
         case WB__HTTP_DONE:
-            begin_call(c);
+            end_request(c);
             break;
         case WB__HTTP_BAD:
             refuse(c, c->parser.status, c->parser.why);
@@ -358,23 +388,23 @@ drain(struct wb__conn *c, size_t n)
 {
     c->drained += n;
     if (c->drained > LINGER_BYTES)
-        close_conn(c);
+        wb__conn_close(c);
 }
 
 /* Keep input for when the answer has gone out. */
 static void
 keep(struct wb__conn *c, struct wb_slice in)
 {
-    if (c->phase == WRITE && !c->keep_alive)
+    if (c->phase == WB__WRITE && !c->keep_alive)
         drain(c, in.len);
-    if (c->phase != CALL && (c->phase != WRITE || !c->keep_alive))
+    if (c->phase != WB__CALL && (c->phase != WB__WRITE || !c->keep_alive))
         return;
     wb__buf_add(&c->later, in);
     if (c->later.failed != WB_OK) {
-        close_conn(c);
+        wb__conn_close(c);
         return;
     }
-    (void)account(c);
+    (void)wb__conn_account(c);
     if (c->later.len >= LATER_BYTES) {
         c->full = true;
         (void)uv_read_stop((uv_stream_t *)&c->tcp);
@@ -390,7 +420,7 @@ resume(struct wb__conn *c)
     wb__http_parser_next(&c->parser);
     list_remove(c);
     list_add(c);
-    set_phase(c, IDLE);
+    wb__conn_set_phase(c, WB__IDLE);
     left = parse(c, in);
     if (left.len == 0)
         wb__buf_fini(&c->later);
@@ -398,10 +428,10 @@ resume(struct wb__conn *c)
         memmove(c->later.ptr, left.ptr, left.len);
     c->later.len = left.len;
     /* What has begun will never be complete, or the place is wanted. */
-    if ((c->phase <= BODY && c->eof) ||
-        (c->phase == IDLE && (c->server->stopping || c->server->waiting)))
-        close_conn(c);
-    else if (c->phase != CLOSED && c->later.len < LATER_BYTES)
+    if ((c->phase <= WB__BODY && c->eof) ||
+        (c->phase == WB__IDLE && (c->server->stopping || c->server->waiting)))
+        wb__conn_close(c);
+    else if (c->phase != WB__CLOSED && c->later.len < LATER_BYTES)
         read_on(c);
 }
 
@@ -410,8 +440,8 @@ static void
 on_end(struct wb__conn *c, bool clean)
 {
     c->eof = true;
-    if (!clean || c->phase <= BODY || c->phase == LINGER)
-        close_conn(c);
+    if (!clean || c->phase <= WB__BODY || c->phase == WB__LINGER)
+        wb__conn_close(c);
     else
         tell_gone(c);
 }
@@ -421,13 +451,13 @@ on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
 {
     struct wb__conn *c = tcp->data;
 
-    if (n == 0 || c->phase == CLOSED)
+    if (n == 0 || c->phase == WB__CLOSED)
         return;
     if (n < 0)
         on_end(c, n == UV_EOF);
-    else if (c->phase == LINGER)
+    else if (c->phase == WB__LINGER)
         drain(c, (size_t)n);
-    else if (c->phase == CALL || c->phase == WRITE)
+    else if (c->phase == WB__CALL || c->phase == WB__WRITE)
         keep(c, (struct wb_slice){buf->base, (size_t)n});
     else
         keep(c, parse(c, (struct wb_slice){buf->base, (size_t)n}));
@@ -469,10 +499,10 @@ wb__conn_accept(struct wb__conn *c)
     c->handles = 2;
     list_add(c);
     s->conns++;
-    set_phase(c, IDLE);
+    wb__conn_set_phase(c, WB__IDLE);
     if (uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&c->tcp) != 0 ||
         uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read) != 0)
-        close_conn(c);
+        wb__conn_close(c);
     else
         (void)uv_tcp_nodelay(&c->tcp, 1);
 }
@@ -481,9 +511,9 @@ void
 wb__conn_close_idle(struct wb__server *s, bool every)
 {
     for (struct wb__conn *c = s->first; c != NULL; c = c->next) {
-        if (c->phase != IDLE)
+        if (c->phase != WB__IDLE)
             continue;
-        close_conn(c);
+        wb__conn_close(c);
         if (!every)
             return;
     }
@@ -493,5 +523,5 @@ void
 wb__conn_close_all(struct wb__server *s)
 {
     for (struct wb__conn *c = s->first; c != NULL; c = c->next)
-        close_conn(c);
+        wb__conn_close(c);
 }

@@ -1,4 +1,5 @@
-/* conn.h - what server.c and conn.c share: the server's books. */
+/* conn.h - what server.c, conn.c and stream.c share: the server's books and a
+ * connection. */
 #ifndef WB_SRC_HTTP_CONN_H
 #define WB_SRC_HTTP_CONN_H
 
@@ -23,10 +24,56 @@ struct wb__server {
     void (*conn_ended)(struct wb__server *server);
 };
 
+enum wb__phase {
+    WB__IDLE, /* between requests */
+    WB__HEAD,
+    WB__BODY,
+    WB__CALL, /* the handler has it */
+    WB__WRITE,
+    WB__LINGER, /* nothing more will be sent; input is thrown away */
+    WB__CLOSED,
+};
+
+struct wb__conn {
+    struct wb__call call; /* first: a call is its connection */
+    struct wb__server *server;
+    struct wb__conn *prev, *next;
+    uv_tcp_t tcp;
+    uv_timer_t timer;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    struct wb__http_parser parser;
+    struct wb__buf body, later, out;
+    size_t queued; /* bytes of an answer in pieces on their way out */
+    enum wb__phase phase;
+    int handles;     /* not closed yet */
+    bool called;     /* the handler owes an answer */
+    bool refused;    /* the server has answered in its place */
+    bool begun;      /* of an answer in pieces the head has gone out */
+    bool chunked;    /* the pieces are chunks */
+    bool paused;     /* the handler wants no more of the body now */
+    bool eof;        /* the client shuts its side */
+    bool full;       /* reading is stopped, `later` being full */
+    bool keep_alive; /* after the answer being written */
+    size_t drained;
+    size_t bytes; /* as counted in server->bytes */
+};
+
 /* A connection that nobody is on yet, freed with wb__free(); NULL: out of
  * memory. Take the next in the backlog on it: from then on it is its own. */
 struct wb__conn *wb__conn_new(struct wb__server *server);
 void wb__conn_accept(struct wb__conn *conn);
+
+void wb__conn_close(struct wb__conn *conn);
+void wb__conn_set_phase(struct wb__conn *conn, enum wb__phase phase);
+/* Bring the books up to date. False: all connections together hold too much. */
+bool wb__conn_account(struct wb__conn *conn);
+/* Read, unless somebody has reason not to. */
+void wb__conn_read(struct wb__conn *conn);
+/* An answer went out, or did not. */
+void wb__conn_answered(struct wb__conn *conn, bool ok);
+/* Nobody is at the call any more. */
+void wb__conn_let_go(struct wb__conn *conn);
 
 /* Close those between two requests: all, or the one idle longest. */
 void wb__conn_close_idle(struct wb__server *server, bool every);

@@ -7,6 +7,8 @@
  *  3. Memory, connections and every wait are bounded by the options. (G-12)
  *  4. After an answer that closes, the sending side is shut and input drained
  *     for a while, so that the client can read the answer. (G-12)
+ *  5. With opts.stream a handler sees a request from its head on, and bodies
+ *     go through in pieces both ways; each side can hold up the other. (G-4)
  *
  * All of it belongs to the thread of the loop. */
 #ifndef WB_SRC_HTTP_SERVER_H
@@ -28,6 +30,15 @@ struct wb__call {
      * written. Called once, at most. May be NULL. */
     void (*on_gone)(struct wb__call *call);
     bool gone;
+
+    /* With opts.stream, set in handle(); the body's pieces, then its end. An
+     * answer before that end closes the connection. May be NULL. */
+    void (*on_body)(struct wb__call *call, struct wb_slice piece);
+    void (*on_body_end)(struct wb__call *call);
+    bool patient; /* body_ms counts from piece to piece */
+
+    /* All that was written has gone out. May be NULL. */
+    void (*on_drain)(struct wb__call *call);
 };
 
 /* Zero means the default in brackets. */
@@ -43,6 +54,7 @@ struct wb__server_opts {
     int64_t body_ms;  /* likewise [30 s] */
     int64_t write_ms; /* likewise, of an answer [30 s] */
     int64_t linger_ms; /* draining after the last answer [2 s] */
+    bool stream;       /* handle() at the head of a request with a body */
     void (*handle)(void *ctx, struct wb__call *call);
     void (*stopped)(void *ctx); /* see wb__server_stop(); may be NULL */
     void *ctx;
@@ -76,10 +88,32 @@ struct wb__answer {
                                 Date are the server's */
     struct wb_slice body;    /* copied; not sent to HEAD */
     bool close;              /* end the connection after it */
+    bool undated;            /* no Date but what is in headers */
 };
 void wb__call_answer(struct wb__call *call, const struct wb__answer *answer);
 
-/* Close the connection without an answer. */
+/* Close the connection without an answer, or in the midst of one. */
 void wb__call_drop(struct wb__call *call);
+
+/* ---- in pieces ----------------------------------------------------------- */
+
+/* An answer whose body follows: length bytes, or until wb__call_end() where it
+ * is WB__LENGTH_UNKNOWN (chunked, or up to the close for HTTP/1.0).
+ * answer->body is not looked at. */
+#define WB__LENGTH_UNKNOWN UINT64_MAX
+void wb__call_begin(
+    struct wb__call *call, const struct wb__answer *answer, uint64_t length);
+
+/* The next piece, copied. False: nobody reads it, the connection is gone. */
+bool wb__call_write(struct wb__call *call, struct wb_slice piece);
+
+/* Bytes written, but not out yet. */
+size_t wb__call_queued(const struct wb__call *call);
+
+/* The answer is complete, the call over. */
+void wb__call_end(struct wb__call *call);
+
+/* Stop reading the body, and go on. */
+void wb__call_pause(struct wb__call *call, bool pause);
 
 #endif /* WB_SRC_HTTP_SERVER_H */

@@ -1,0 +1,184 @@
+/* stream.c - an answer in pieces, and a body that can be held up.
+ *
+ *  1. A piece is copied, and written at once; its memory is counted until it
+ *     has gone out.
+ *  2. While pieces wait a reader that takes nothing for write_ms is cut off.
+ *  3. A piece to a connection that is gone is thrown away. */
+#include <stdio.h>
+
+#include "http/answer.h"
+#include "http/conn.h"
+
+struct piece {
+    uv_write_t write; /* first */
+    struct wb__conn *conn;
+    size_t len;
+    char bytes[];
+};
+
+static bool
+is_out(const struct wb__conn *c)
+{
+    return c->phase == WB__CLOSED || c->refused;
+}
+
+static void
+on_piece_written(uv_write_t *req, int status)
+{
+    struct piece *p = (struct piece *)req;
+    struct wb__conn *c = p->conn;
+
+    c->queued -= p->len;
+    wb__free(c->server->opts.env, p);
+    (void)wb__conn_account(c);
+    if (c->phase == WB__CLOSED)
+        return;
+    if (status < 0) {
+        wb__conn_close(c);
+        return;
+    }
+    if (!c->called && c->phase == WB__WRITE && c->queued == 0) {
+        wb__conn_answered(c, true);
+        return;
+    }
+    if (c->phase == WB__CALL || c->phase == WB__WRITE)
+        wb__conn_set_phase(c, c->phase); /* there is progress */
+    if (c->queued == 0 && c->called && !is_out(c) && c->call.on_drain != NULL)
+        c->call.on_drain(&c->call);
+}
+
+/* Write head and tail around a piece, as one. */
+static void
+write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
+    struct wb_slice tail)
+{
+    size_t len = head.len + piece.len + tail.len;
+    struct piece *p = wb__alloc(c->server->opts.env, sizeof(*p) + len);
+    uv_buf_t buf;
+
+    if (p == NULL) {
+        wb__conn_close(c);
+        return;
+    }
+    memcpy(p->bytes, head.ptr, head.len);
+    if (piece.len > 0)
+        memcpy(p->bytes + head.len, piece.ptr, piece.len);
+    if (tail.len > 0)
+        memcpy(p->bytes + head.len + piece.len, tail.ptr, tail.len);
+    p->conn = c;
+    p->len = len;
+    c->queued += len;
+    (void)wb__conn_account(c);
+    if (c->phase == WB__CALL)
+        wb__conn_set_phase(c, WB__CALL);
+    buf = uv_buf_init(p->bytes, (unsigned)len);
+    if (uv_write(&p->write, (uv_stream_t *)&c->tcp, &buf, 1,
+            on_piece_written) != 0) {
+        c->queued -= len;
+        wb__free(c->server->opts.env, p);
+        wb__conn_close(c);
+    }
+}
+
+/* ---- the face ------------------------------------------------------------ */
+
+static bool
+is_bodyless(const struct wb__conn *c, int status)
+{
+    return status == 204 || status == 304 ||
+           wb__eq(c->call.head->method, WB_LIT("HEAD"));
+}
+
+void
+wb__call_begin(
+    struct wb__call *call, const struct wb__answer *answer, uint64_t length)
+{
+    struct wb__conn *c = (struct wb__conn *)call;
+    const struct wb_env *env = c->server->opts.env;
+    struct wb__buf head = {.env = env, .max = answer->headers.len * 2 + 1024};
+    bool endless =
+        length == WB__LENGTH_UNKNOWN && !is_bodyless(c, answer->status);
+
+    WB_ASSERT(c->called && !c->begun);
+    if (is_out(c))
+        return;
+    c->begun = true;
+    c->chunked = endless && call->head->minor == 1;
+    c->keep_alive = call->head->keep_alive && !answer->close &&
+                    !c->server->stopping && c->phase != WB__BODY &&
+                    c->chunked == endless;
+    wb__answer_add_head(&head, answer, call->head, length, c->keep_alive,
+        env->wall_ms(env->ctx));
+    if (head.failed != WB_OK ||
+        wb__headers_check(answer->headers, NULL) != WB_OK)
+        wb__conn_close(c);
+    else
+        write_out(c, wb__buf_slice(&head), (struct wb_slice){NULL, 0},
+            (struct wb_slice){NULL, 0});
+    wb__buf_fini(&head);
+}
+
+bool
+wb__call_write(struct wb__call *call, struct wb_slice piece)
+{
+    struct wb__conn *c = (struct wb__conn *)call;
+    char size[24];
+    int n;
+
+    WB_ASSERT(c->called);
+    if (is_out(c))
+        return false;
+    WB_ASSERT(c->begun);
+    if (piece.len == 0)
+        return true;
+    n = c->chunked ? snprintf(size, sizeof(size), "%zx\r\n", piece.len) : 0;
+    write_out(c, (struct wb_slice){size, (size_t)n}, piece,
+        c->chunked ? WB_LIT("\r\n") : (struct wb_slice){NULL, 0});
+    return c->phase != WB__CLOSED;
+}
+
+size_t
+wb__call_queued(const struct wb__call *call)
+{
+    return ((const struct wb__conn *)call)->queued;
+}
+
+void
+wb__call_end(struct wb__call *call)
+{
+    struct wb__conn *c = (struct wb__conn *)call;
+
+    WB_ASSERT(c->called);
+    if (!is_out(c)) {
+        WB_ASSERT(c->begun);
+        c->keep_alive = c->keep_alive && c->phase != WB__BODY;
+        if (c->chunked)
+            write_out(c, WB_LIT("0\r\n\r\n"), (struct wb_slice){NULL, 0},
+                (struct wb_slice){NULL, 0});
+    }
+    if (is_out(c)) {
+        wb__conn_let_go(c);
+        return;
+    }
+    wb__conn_set_phase(c, WB__WRITE);
+    wb__conn_let_go(c);
+    if (c->queued == 0)
+        wb__conn_answered(c, true);
+}
+
+void
+wb__call_pause(struct wb__call *call, bool pause)
+{
+    struct wb__conn *c = (struct wb__conn *)call;
+
+    if (c->phase != WB__BODY || c->paused == pause)
+        return;
+    c->paused = pause;
+    if (pause) {
+        (void)uv_read_stop((uv_stream_t *)&c->tcp);
+        (void)uv_timer_stop(&c->timer);
+    } else {
+        wb__conn_set_phase(c, WB__BODY);
+        wb__conn_read(c);
+    }
+}
