@@ -82,6 +82,29 @@ add_count(struct wb__buf *b, uint64_t n, const char *name)
             (unsigned long long)n, name);
 }
 
+/* Why nothing was attempted, and what to do about it. */
+static void
+add_why(const struct cli *cli, enum wb_drained why, struct wb__buf *b)
+{
+    static const char *const mend[] = {
+        [WB_DRAIN_EMPTY] = "nothing is due",
+        [WB_DRAIN_BREAKER_OPEN] = "what is due waits behind a breaker, see "
+                                  "waybill breaker",
+        [WB_DRAIN_BUSY] = "a drain or worker has this database, and will look "
+                          "again",
+        [WB_DRAIN_NOT_READY] = "no route for it is configured, see --config",
+    };
+    struct wb_err err = {0};
+    size_t n_routes = 0;
+
+    if (cli->config != NULL)
+        (void)wb_config_routes(cli->config, &n_routes);
+    if (why == WB_DRAIN_NOT_READY && n_routes > 0)
+        (void)wb_config_ready(cli->config, &err);
+    wb__buf_fmt(
+        b, "nothing attempted: %s", err.msg[0] != '\0' ? err.msg : mend[why]);
+}
+
 static void
 sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 {
@@ -89,7 +112,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 
     *b = (struct wb__buf){.env = cli->env, .max = 64 * 1024};
     if (r->attempted == 0)
-        wb__buf_fmt(b, "nothing attempted: %s", wb_drained_name(r->why));
+        add_why(cli, r->why, b);
     add_count(b, r->confirmed, "confirmed");
     add_count(b, r->retried, "to be retried");
     add_count(b, r->abandoned, "abandoned");
