@@ -6,8 +6,18 @@
  *     one holds the write lock, so that nobody commits, while a second one
  *     runs a passive checkpoint.
  * (2) It runs after a commit that left wal_long frames or more in the log, and
- *     again after as many more where a reader kept it from finishing. */
+ *     again after as many more where a reader kept it from finishing.
+ * (3) When a sync fails, the kernel drops what was not on the disk yet: it is
+ *     still read, never becomes durable, and later syncs succeed. Those who
+ *     had the file open are told, once, and are FAILED; who opens it later is
+ *     not, and would commit behind a hole in the log. So failures are counted
+ *     in the lock file, and who opens the file after one first writes the log
+ *     anew, where it is, and syncs it. */
 #include "db/sqlite.h"
+
+enum {
+    BLOCK = 65536
+};
 
 int
 wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
@@ -30,11 +40,12 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     return SQLITE_OK;
 }
 
+/* The write lock is held: nobody commits meanwhile. */
 static enum wb_status
-checkpoint_guarded(struct wb__sqlite *s, struct wb_err *err)
+move_guarded(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
-    int frames = 0, moved = 0, code;
+    int code;
 
     if (s->checkpointer == NULL) {
         rc = wb__sqlite_handle(
@@ -43,31 +54,117 @@ checkpoint_guarded(struct wb__sqlite *s, struct wb_err *err)
             return rc;
     }
     code = sqlite3_wal_checkpoint_v2(
-        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, frames, moved);
     if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM) {
-        s->db.failed = true;
+        wb__sqlite_failed(s);
         return wb__fail(err, WB_IO, code, "checkpoint: %s",
             sqlite3_errmsg(s->checkpointer));
     }
     return WB_OK;
 }
 
+/* Move what can be moved. Not all, and not an error, where a reader is in the
+ * way, or the write lock is not to be had: then *moved is less than *frames. */
+static enum wb_status
+move_log(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+
+    *frames = 1;
+    *moved = 0;
+    wb__turn_take(&s->turn);
+    if (sqlite3_exec(s->handle, "BEGIN IMMEDIATE", NULL, NULL, NULL) ==
+        SQLITE_OK) {
+        rc = move_guarded(s, frames, moved, err);
+        (void)sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
+    }
+    wb__turn_give(&s->turn);
+    return rc;
+}
+
 enum wb_status
 wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
-    enum wb_status rc = WB_OK;
+    int frames, moved;
 
     if (s->checkpoint_at == 0)
         s->checkpoint_at = s->wal_long;
     if (s->wal_frames < s->checkpoint_at)
         return WB_OK;
     s->checkpoint_at = s->wal_frames + s->wal_long;
-    wb__turn_take(&s->turn);
-    if (sqlite3_exec(s->handle, "BEGIN IMMEDIATE", NULL, NULL, NULL) ==
-        SQLITE_OK) {
-        rc = checkpoint_guarded(s, err);
-        (void)sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
+    return move_log(s, &frames, &moved, err);
+}
+
+/* ---- after a failed sync --------------------------------------------------
+ */
+
+static int
+rewrite(sqlite3_file *log, char *block, int size)
+{
+    sqlite3_int64 end = 0;
+    int code = log->pMethods->xFileSize(log, &end);
+
+    for (sqlite3_int64 at = 0; at < end && code == SQLITE_OK; at += size) {
+        int n = end - at < size ? (int)(end - at) : size;
+
+        code = log->pMethods->xRead(log, block, n, at);
+        if (code == SQLITE_OK)
+            code = log->pMethods->xWrite(log, block, n, at);
     }
-    wb__turn_give(&s->turn);
+    return code == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_NORMAL)
+                             : code;
+}
+
+/* The same bytes at the same place: for those who read it nothing changes. */
+static enum wb_status
+rewrite_log(struct wb__sqlite *s, struct wb_err *err)
+{
+    sqlite3_file *log = NULL;
+    char *block;
+    int code;
+
+    (void)sqlite3_file_control(
+        s->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (log == NULL || log->pMethods == NULL)
+        return WB_OK;
+    block = wb__alloc(s->db.opts.env, BLOCK);
+    if (block == NULL)
+        return wb__nomem(err, "open");
+    code = rewrite(log, block, BLOCK);
+    wb__free(s->db.opts.env, block);
+    if (code == SQLITE_OK)
+        return WB_OK;
+    wb__sqlite_failed(s);
+    return wb__fail(err, WB_IO, code,
+        "a write failed before, and writing the log anew fails, too; see to "
+        "the disk");
+}
+
+enum wb_status
+wb__sqlite_mend(struct wb__sqlite *s, struct wb_err *err)
+{
+    int frames, moved;
+    enum wb_status rc = wb__db_begin(&s->db, WB__TX_FULL, err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = rewrite_log(s, err);
+    wb__db_rollback(&s->db);
+    /* Of the database itself only a header just written can be lost: what a
+     * checkpoint writes stays in the log until it is durable. */
+    return rc == WB_OK ? move_log(s, &frames, &moved, err) : rc;
+}
+
+enum wb_status
+wb__sqlite_mend_if_failed(struct wb__sqlite *s, struct wb_err *err)
+{
+    uint8_t failures;
+    enum wb_status rc;
+
+    if (!wb__lockfile_failed(&s->turn.lock, &failures))
+        return WB_OK;
+    rc = wb__sqlite_mend(s, err);
+    if (rc == WB_OK)
+        wb__lockfile_mended(&s->turn.lock, failures);
     return rc;
 }

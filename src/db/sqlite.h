@@ -44,6 +44,8 @@ enum wb_status wb__sqlite_status(int code);
  * text; IO marks the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
+/* A write failed: nothing more is written. */
+void wb__sqlite_failed(struct wb__sqlite *s);
 enum wb_status wb__sqlite_exec(
     struct wb__sqlite *s, const char *sql, struct wb_err *err);
 /* First column of the first row as text, cut to fit; "" without a row. */
@@ -54,6 +56,12 @@ WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
  * long. */
 int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
+/* Make durable what can be read, after a write that failed. BUSY: not yet. */
+WB_MUST_USE enum wb_status wb__sqlite_mend(
+    struct wb__sqlite *s, struct wb_err *err);
+/* If one failed since the last time. */
+WB_MUST_USE enum wb_status wb__sqlite_mend_if_failed(
+    struct wb__sqlite *s, struct wb_err *err);
 
 /* sqlite_open.c */
 WB_MUST_USE enum wb_status wb__sqlite_handle(

@@ -36,6 +36,14 @@ wb__sqlite_status(int code)
     }
 }
 
+void
+wb__sqlite_failed(struct wb__sqlite *s)
+{
+    if (!s->db.failed)
+        wb__lockfile_count_failure(&s->turn.lock);
+    s->db.failed = true;
+}
+
 enum wb_status
 wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 {
@@ -43,7 +51,7 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
     enum wb_status rc = wb__sqlite_status(code);
 
     if (rc == WB_IO)
-        s->db.failed = true;
+        wb__sqlite_failed(s);
     return wb__fail(err, rc, code, "%s: %s%s", what, sqlite3_errmsg(s->handle),
         rc == WB_IO ? "; close the store and open it again" : "");
 }

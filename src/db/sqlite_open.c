@@ -173,7 +173,7 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
     wb__turn_give(&s->turn);
     if (rc == WB_OK)
         rc = wb__sqlite_migrate(s, false, err);
-    return rc;
+    return rc == WB_OK ? wb__sqlite_mend_if_failed(s, err) : rc;
 }
 
 /* Say which file it was, before what was wrong with it. */
@@ -228,6 +228,8 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
         rc = check_modes(s, err);
     if (rc == WB_OK)
         rc = wb__sqlite_migrate(s, !adopt, err);
+    if (rc == WB_OK && adopt)
+        rc = wb__sqlite_mend_if_failed(s, err);
     s->hooked = rc == WB_OK && adopt;
     if (s->hooked)
         (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);

@@ -13,7 +13,9 @@
 /* Past every byte that is locked. */
 enum {
     FLAG_AT = 64,
-    POKE_AT
+    POKE_AT,
+    FAILED_AT,
+    MENDED_AT
 };
 
 enum wb_status
@@ -92,4 +94,31 @@ wb__lockfile_flag(struct wb__lockfile *f)
     char value = '0';
 
     return f->fd >= 0 && pread(f->fd, &value, 1, FLAG_AT) == 1 && value == '1';
+}
+
+static uint8_t
+read_byte(const struct wb__lockfile *f, int at)
+{
+    uint8_t value = 0;
+
+    return f->fd >= 0 && pread(f->fd, &value, 1, at) == 1 ? value : 0;
+}
+
+void
+wb__lockfile_count_failure(struct wb__lockfile *f)
+{
+    write_byte(f, (char)(read_byte(f, FAILED_AT) + 1), FAILED_AT);
+}
+
+bool
+wb__lockfile_failed(const struct wb__lockfile *f, uint8_t *failures)
+{
+    *failures = read_byte(f, FAILED_AT);
+    return *failures != read_byte(f, MENDED_AT);
+}
+
+void
+wb__lockfile_mended(struct wb__lockfile *f, uint8_t failures)
+{
+    write_byte(f, (char)failures, MENDED_AT);
 }

@@ -90,6 +90,13 @@ void wb__lockfile_free(struct wb__lockfile *f, int byte);
 void wb__lockfile_flag_set(struct wb__lockfile *f, bool on);
 bool wb__lockfile_flag(struct wb__lockfile *f);
 
+/* Failures since the last mending. The count is in the file and so, like what
+ * they spoiled, ends with the machine's uptime. */
+void wb__lockfile_count_failure(struct wb__lockfile *f);
+WB_MUST_USE bool wb__lockfile_failed(
+    const struct wb__lockfile *f, uint8_t *failures);
+void wb__lockfile_mended(struct wb__lockfile *f, uint8_t failures);
+
 /* Change the file, for those who watch it. */
 void wb__lockfile_poke(struct wb__lockfile *f);
 

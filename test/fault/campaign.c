@@ -237,6 +237,7 @@ go_on(struct level *l, enum after after)
     struct workload *w = &l->w;
 
     w->stopped = WB_OK;
+    w->no_mend = l->c->no_mend;
     if (after == NOBODY)
         return;
     if (after == A_NEW_ONE) {
@@ -299,7 +300,7 @@ campaign_sync(struct campaign *c)
         long syncs = count_syncs(c, seed);
 
         for (long nth = 1; nth <= syncs; nth++)
-            for (int after = NOBODY; after < A_NEW_ONE; after++)
+            for (int after = NOBODY; after < AFTERS; after++)
                 if (c->only == 0 || c->only == nth)
                     fail_sync(c, seed, nth, (enum after)after);
     }

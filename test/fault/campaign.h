@@ -32,6 +32,8 @@ struct campaign {
     int every;     /* cut at every operation, or each n-th [1] */
     long only;     /* this operation of the first disk, or this sync [all] */
     enum sabotage sabotage;
+    bool no_mend; /* campaign_sync(): open after a failure as if there was none
+                   */
     /* out */
     long points[CAMPAIGN_DEPTH]; /* copies, by depth */
     long risky;   /* of them, those that could have lost something */

@@ -2,7 +2,7 @@
  *
  *     powercut cut|sync [--seed N] [--seeds N] [--steps N] [--depth N]
  *              [--deepen N] [--every N] [--only OPERATION] [--sabotage NAME]
- *              [--tell 1]
+ *              [--tell 1] [--no-mend 1]
  *
  * Prints one line; exits 0 if nothing was found, 1 if something was. */
 #include <stdio.h>
@@ -42,6 +42,10 @@ set_option(struct campaign *c, const char *name, const char *value)
 
     if (strcmp(name, "--sabotage") == 0)
         return set_sabotage(c, value);
+    if (strcmp(name, "--no-mend") == 0) {
+        c->no_mend = atoi(value) != 0;
+        return true;
+    }
     if (strcmp(name, "--tell") == 0) {
         ledger_tells = atoi(value) != 0;
         return true;

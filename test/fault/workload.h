@@ -45,6 +45,8 @@ struct workload {
     enum wb_status stopped; /* the first status that ends a run */
     bool unsure;            /* a call ended with IO */
     bool keep_open;         /* no handle is closed by chance */
+    bool no_mend;           /* sabotage: as if no failure had been counted */
+    long mends;
     long calls;
     int handle, handles; /* which ones take part: from, how many */
     int last;            /* the one used last */

@@ -69,7 +69,8 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
     w->chance = seed;
     w->entropy = ~seed;
     w->stopped = WB_OK;
-    w->unsure = w->keep_open = false;
+    w->unsure = w->keep_open = w->no_mend = false;
+    w->mends = 0;
     w->found = (struct findings){0};
     w->calls = 0;
     w->handle = w->last = 0;
@@ -144,8 +145,14 @@ workload_open(struct workload *w, int h)
         workload_stopped(w, wb_outbox_open(&w->box[h], "box.db", &opts, NULL)))
         return;
     engine(w, h)->wal_long = CHECKPOINT_FRAMES;
-    if (w->unsure) /* what was unknown is known now */
-        ledger_settle(&w->ledger, workload_handle(w, h), false);
+    if (!w->unsure)
+        return;
+    /* What was unknown is known now. On a disk like this one there is no lock
+     * file that would tell the library to mend what may be lost. */
+    ledger_settle(&w->ledger, workload_handle(w, h), false);
+    w->mends++;
+    if (!w->no_mend)
+        (void)workload_stopped(w, wb__sqlite_mend(engine(w, h), NULL));
 }
 
 void
