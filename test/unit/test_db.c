@@ -160,7 +160,7 @@ test_db__states__one_list_in_c_and_in_the_constraint(void **state)
         WB_STATE_MAP(X)
 #undef X
     };
-    char in[256] = "";
+    char in[512] = "";
     sqlite3 *db = open_plain();
 
     (void)state;
@@ -168,12 +168,13 @@ test_db__states__one_list_in_c_and_in_the_constraint(void **state)
         size_t n = strlen(in);
         enum wb_state back;
 
-        (void)snprintf(
-            in + n, sizeof(in) - n, "%s'%s'", n == 0 ? "" : ", ", names[i]);
+        (void)snprintf(in + n, sizeof(in) - n, "%sstatus = '%s'",
+            n == 0 ? "CHECK (\n        " : "\n        OR ", names[i]);
         CHECK_TEXT(names[i], wb_state_name((enum wb_state)i));
         CHECK(wb__state_parse(wb_slice(names[i]), &back));
         CHECK_INT(i, back);
     }
+    (void)snprintf(in + strlen(in), 3, "),");
     CHECK_HAS(in, sql_text("SELECT sql FROM sqlite_schema WHERE"
                            " name = 'waybill_outbox'"));
     CHECK_TEXT("?", wb_state_name(WB_STATES));

@@ -7,15 +7,19 @@ CREATE TABLE waybill_meta(
 
 CREATE TABLE waybill_outbox(
     seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL CHECK (length(id) = 36 AND instr(id, char(0)) = 0
-        AND id LIKE '________-____-____-____-____________'
-        AND length(replace(id, '-', '')) = 32
-        AND id NOT GLOB '*[^0-9a-f-]*'),
+    id TEXT NOT NULL CHECK (instr(id, char(0)) = 0 AND id GLOB
+        '[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'),
     kind TEXT NOT NULL CHECK (
         length(kind) BETWEEN 1 AND 64 AND instr(kind, char(0)) = 0
         AND kind NOT GLOB '*[^a-z0-9_.-]*'),
-    status TEXT NOT NULL DEFAULT 'pending' CHECK (status IN
-        ('pending', 'held', 'processing', 'abandoned', 'delivered')),
+    -- Spelt out: SQLite makes a table of a longer list than two, each time.
+    -- Spelt out: of a list longer than two SQLite makes a table at each insert.
+    status TEXT NOT NULL DEFAULT 'pending' CHECK (
+        status = 'pending'
+        OR status = 'held'
+        OR status = 'processing'
+        OR status = 'abandoned'
+        OR status = 'delivered'),
     due_ms INTEGER NOT NULL DEFAULT (
         CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),
     created_ms INTEGER NOT NULL DEFAULT (
