@@ -168,7 +168,7 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
     if (s->nested)
-        return wb__sqlite_exec(s, "SAVEPOINT waybill", err);
+        return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
     s->wake = false;
     if (tx == WB__TX_READ)
         return run_once(s, &s->begin_read, "BEGIN", err);
@@ -201,7 +201,7 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     struct wb__sqlite *s = of(db);
     enum wb_status rc;
 
-    rc = s->nested ? wb__sqlite_exec(s, "RELEASE waybill", err)
+    rc = s->nested ? run_once(s, &s->release, "RELEASE waybill", err)
                    : run_once(s, &s->commit, "COMMIT", err);
     if (rc != WB_OK)
         lite_rollback(db);
@@ -288,6 +288,8 @@ lite_close(struct wb__db *db)
     (void)sqlite3_finalize(s->begin_read);
     (void)sqlite3_finalize(s->commit);
     (void)sqlite3_finalize(s->rollback);
+    (void)sqlite3_finalize(s->savepoint);
+    (void)sqlite3_finalize(s->release);
     (void)sqlite3_close(s->checkpointer);
     if (s->borrowed) {
         if (s->hooked)
