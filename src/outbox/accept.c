@@ -286,7 +286,7 @@ accept_known(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
  * accepted->status. */
 static enum wb_status
 accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
-    struct wb_accepted *accepted, struct wb_err *err)
+    struct wb__dice *dice, struct wb_accepted *accepted, struct wb_err *err)
 {
     struct candidate c = {.m = m, .keep = m->id.len > 0 || m->key.len > 0};
 
@@ -297,7 +297,7 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     if (m->id.len == 0 || !wb__uuid_parse(m->id, &c.id)) {
         uint8_t random[10];
 
-        box->env->random(box->env->ctx, random, sizeof(random));
+        wb__dice_roll(dice, random, sizeof(random));
         c.id = wb__uuid7(now_ms, random);
     }
     if (!c.keep)
@@ -322,11 +322,13 @@ static enum wb_status
 accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct accept_op *a = (struct accept_op *)op;
+    struct wb__dice dice = {.env = box->env, .more = 10 * a->n};
     int64_t now_ms = wb__box_now(box);
     enum wb_status rc = WB_OK;
 
     for (size_t i = 0; i < a->n && rc == WB_OK; i++) {
-        rc = accept_one(box, &a->messages[i], now_ms, &a->accepted[i], err);
+        rc = accept_one(
+            box, &a->messages[i], now_ms, &dice, &a->accepted[i], err);
         if (rc == WB_OK && a->accepted[i].status != WB_OK)
             a->own = *err;
     }

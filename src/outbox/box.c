@@ -16,6 +16,20 @@ wb__box_random(const struct wb_outbox *box)
     return r;
 }
 
+void
+wb__dice_roll(struct wb__dice *dice, void *out, size_t len)
+{
+    if (dice->left < len) {
+        dice->left = dice->more < len ? len : dice->more;
+        if (dice->left > sizeof(dice->bytes))
+            dice->left = sizeof(dice->bytes) / len * len;
+        dice->more -= dice->more < dice->left ? dice->more : dice->left;
+        dice->env->random(dice->env->ctx, dice->bytes, dice->left);
+    }
+    dice->left -= len;
+    memcpy(out, dice->bytes + dice->left, len);
+}
+
 static enum wb_status
 run_job(struct wb__db *db, struct wb__job *job, struct wb_err *err)
 {

@@ -29,6 +29,17 @@ WB_MUST_USE enum wb_status wb__box_run(
 int64_t wb__box_now(const struct wb_outbox *box);
 uint64_t wb__box_random(const struct wb_outbox *box);
 
+/* Random bytes for the rows of one operation, fetched by the block: one by one
+ * they cost a system call each. Nothing is kept from one operation to the
+ * next, nor, so, across a fork. */
+struct wb__dice {
+    const struct wb_env *env;
+    size_t more; /* bytes that will be asked for, all in all, at most */
+    size_t left;
+    uint8_t bytes[640];
+};
+void wb__dice_roll(struct wb__dice *dice, void *out, size_t len);
+
 /* ---- rows ---------------------------------------------------------------- */
 
 /* What an operation on one message needs to know of it. */

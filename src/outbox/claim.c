@@ -38,6 +38,7 @@ struct claiming {
     struct front *front;
     size_t n, max, bytes;
     int64_t now_ms, due_by_ms, lease_ms;
+    struct wb__dice dice; /* of tokens */
 };
 
 /* ---- sources --------------------------------------------------------- */
@@ -265,12 +266,12 @@ rows_due(struct claiming *c, const struct front *f, int64_t due_ms, int64_t seq,
 }
 
 static uint64_t
-new_token(const struct wb_outbox *box)
+new_token(struct claiming *c)
 {
     uint64_t token;
 
     do
-        token = wb__box_random(box);
+        wb__dice_roll(&c->dice, &token, sizeof(token));
     while (token == 0);
     return token;
 }
@@ -303,7 +304,7 @@ row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
     struct wb_err *err)
 {
     int64_t end_ms = wb__sat_add(c->now_ms, c->lease_ms);
-    uint64_t token = new_token(c->box);
+    uint64_t token = new_token(c);
     bool scoped = !wb__eq(f->scope, r->kind);
     enum wb_status rc = wb__db_run(c->box->db, WB__SQL_LEASE,
         WB__ARGS(wb__int(r->seq), wb__int((int64_t)token), wb__int(end_ms),
@@ -445,6 +446,7 @@ claiming_of(
     if (c.max > WB_CLAIM_MAX)
         c.max = WB_CLAIM_MAX;
     c.arena = batch_arena(box, batch);
+    c.dice = (struct wb__dice){.env = box->env, .more = 8 * c.max};
     return c;
 }
 
