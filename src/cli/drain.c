@@ -101,8 +101,8 @@ add_why(const struct cli *cli, enum wb_drained why, struct wb__buf *b)
         (void)wb_config_routes(cli->config, &n_routes);
     if (why == WB_DRAIN_NOT_READY && n_routes > 0)
         (void)wb_config_ready(cli->config, &err);
-    wb__buf_fmt(
-        b, "nothing attempted: %s", err.msg[0] != '\0' ? err.msg : mend[why]);
+    wb__buf_fmt(b, "nothing attempted, %s: %s;", wb_drained_name(why),
+        err.msg[0] != '\0' ? err.msg : mend[why]);
 }
 
 static void
