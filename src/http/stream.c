@@ -22,6 +22,14 @@ is_out(const struct wb__conn *c)
     return c->phase == WB__CLOSED || c->refused;
 }
 
+/* Also where the connection is gone: its pieces have left, too. */
+static void
+tell_drained(struct wb__conn *c)
+{
+    if (c->queued == 0 && c->called && c->call.on_drain != NULL)
+        c->call.on_drain(&c->call);
+}
+
 static void
 on_piece_written(uv_write_t *req, int status)
 {
@@ -31,20 +39,15 @@ on_piece_written(uv_write_t *req, int status)
     c->queued -= p->len;
     wb__free(c->server->opts.env, p);
     (void)wb__conn_account(c);
-    if (c->phase == WB__CLOSED)
-        return;
-    if (status < 0) {
+    if (status < 0)
         wb__conn_close(c);
-        return;
-    }
     if (!c->called && c->phase == WB__WRITE && c->queued == 0) {
         wb__conn_answered(c, true);
         return;
     }
     if (c->phase == WB__CALL || c->phase == WB__WRITE)
         wb__conn_set_phase(c, c->phase); /* there is progress */
-    if (c->queued == 0 && c->called && !is_out(c) && c->call.on_drain != NULL)
-        c->call.on_drain(&c->call);
+    tell_drained(c);
 }
 
 /* Write head and tail around a piece, as one. */

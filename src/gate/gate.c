@@ -1,0 +1,234 @@
+/* gate.c - open, stop, close; and which way a request takes. See gate.h. */
+#include "gate/gate.h"
+
+#include "gate/inside.h"
+
+/* ---- which way ----------------------------------------------------------- */
+
+static bool
+is_guarded(struct wb_slice method)
+{
+    return wb__eq(method, WB_LIT("POST")) || wb__eq(method, WB_LIT("PATCH"));
+}
+
+static void
+refuse(struct wb__gate *gate, struct wb__call *call, enum wb__problem problem)
+{
+    gate->n.refused++;
+    wb__gate_refuse(call, problem);
+}
+
+/* There is a key; whose is it? */
+static void
+handle_key(
+    struct wb__gate *gate, struct wb__call *call, const struct wb__name *key)
+{
+    const struct wb__gate_opts *o = &gate->opts;
+    struct wb__name identity;
+    enum wb__found found =
+        wb__rule_identity(call->head->headers, o->identity_header, &identity);
+
+    if (found == WB__FOUND_BAD)
+        refuse(gate, call, WB__BAD_KEY);
+    else if (found == WB__FOUND_ONE || o->anonymous == WB__GATE_SHARE)
+        wb__keyed_handle(gate, call, &identity, key);
+    else if (o->anonymous == WB__GATE_REFUSE)
+        refuse(gate, call, WB__ANONYMOUS);
+    else
+        wb__plain_handle(gate, call, true);
+}
+
+static void
+handle(void *ctx, struct wb__call *call)
+{
+    struct wb__gate *gate = ctx;
+    struct wb__name key;
+    enum wb__found found;
+
+    if (!is_guarded(call->head->method)) {
+        wb__plain_handle(gate, call, false);
+        return;
+    }
+    found = wb__rule_key(call->head->headers, &key);
+    if (found == WB__FOUND_BAD)
+        refuse(gate, call, WB__BAD_KEY);
+    else if (found == WB__FOUND_ONE)
+        handle_key(gate, call, &key);
+    else if (gate->opts.require_key)
+        refuse(gate, call, WB__KEY_REQUIRED);
+    else
+        wb__plain_handle(gate, call, false);
+}
+
+/* ---- the upstream's address ---------------------------------------------- */
+
+static bool
+split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
+{
+    uint64_t number;
+
+    *port = WB_LIT("80");
+    if (s.len > 0 && s.ptr[0] == '[') {
+        s = wb__from(s, 1);
+        if (!wb__cut(&s, ']', host))
+            return false;
+        if (s.len > 0 && s.ptr[0] != ':')
+            return false;
+        if (s.len > 0)
+            *port = wb__from(s, 1);
+    } else {
+        if (!wb__cut(&s, ':', host))
+            return false;
+        if (s.len > 0)
+            *port = s;
+    }
+    return host->len > 0 && host->len < 256 &&
+           wb__parse_u64(*port, UINT16_MAX, &number) && number > 0;
+}
+
+static enum wb_status
+read_upstream(struct wb__gate *gate, struct wb__up_opts *up, struct wb_err *err)
+{
+    struct wb_slice url = gate->opts.upstream, s = url, rest;
+
+    if (s.len > 7 &&
+        wb__eq_nocase((struct wb_slice){s.ptr, 7}, WB_LIT("http://"))) {
+        rest = wb__from(s, 7);
+        (void)wb__cut(&rest, '/', &gate->authority);
+        if (rest.len == 0 &&
+            split_authority(gate->authority, &up->host, &up->port))
+            return WB_OK;
+    }
+    return wb__fail(err, WB_INVALID, 0,
+        "\"%.*s\" is no upstream; write http://host:port, without a path",
+        WB_SHOW(url));
+}
+
+/* ---- ends ---------------------------------------------------------------- */
+
+static void
+tell_stopped(struct wb__gate *gate)
+{
+    if (!gate->stopped || gate->first != NULL || gate->told)
+        return;
+    gate->told = true;
+    if (gate->opts.stopped != NULL)
+        gate->opts.stopped(gate->opts.ctx);
+}
+
+static void
+on_tick(struct wb__gate *gate)
+{
+    wb__keyed_tick(gate);
+    tell_stopped(gate);
+}
+
+static void
+on_stopped(void *ctx)
+{
+    struct wb__gate *gate = ctx;
+
+    gate->stopped = true;
+    tell_stopped(gate);
+}
+
+void
+wb__gate_stop(struct wb__gate *gate)
+{
+    wb__server_stop(gate->server);
+}
+
+static void
+on_timer_closed(uv_handle_t *handle)
+{
+    struct wb__gate *gate = handle->data;
+
+    wb__free(gate->opts.env, gate);
+}
+
+void
+wb__gate_close(struct wb__gate *gate)
+{
+    if (gate == NULL)
+        return;
+    WB_ASSERT(gate->first == NULL);
+    wb__server_close(gate->server);
+    if (gate->up != NULL)
+        wb__up_close(gate->up);
+    uv_close((uv_handle_t *)&gate->tick, on_timer_closed);
+}
+
+/* ---- begin --------------------------------------------------------------- */
+
+static void
+fill_defaults(struct wb__gate_opts *o)
+{
+    if (o->env == NULL)
+        o->env = wb_env_system();
+    if (o->lease_ms <= 0)
+        o->lease_ms = WB_IDEM_LEASE_MS;
+    if (o->lease_ms > INT64_C(1) << 40) /* years; must not overflow */
+        o->lease_ms = INT64_C(1) << 40;
+    if (o->wait_ms > INT64_C(1) << 40)
+        o->wait_ms = INT64_C(1) << 40;
+    if (o->body_bytes == 0)
+        o->body_bytes = 1 << 20;
+    if (o->answer_bytes == 0)
+        o->answer_bytes = 1 << 20;
+    if (o->max_bytes == 0)
+        o->max_bytes = (size_t)64 << 20;
+}
+
+static enum wb_status
+open_server(struct wb__gate *gate, struct wb_err *err)
+{
+    struct wb__server_opts opts = gate->opts.server;
+
+    opts.env = gate->opts.env;
+    opts.loop = gate->opts.loop;
+    opts.listen = gate->opts.listen;
+    opts.limits.body_bytes = INT64_MAX; /* a keyed one's: see keyed.c */
+    opts.stream = true;
+    opts.handle = handle;
+    opts.stopped = on_stopped;
+    opts.ctx = gate;
+    return wb__server_open(&gate->server, &opts, err);
+}
+
+enum wb_status
+wb__gate_open(
+    struct wb__gate **out, const struct wb__gate_opts *opts, struct wb_err *err)
+{
+    struct wb__gate_opts o = *opts;
+    struct wb__up_opts up = {0};
+    struct wb__gate *gate;
+    enum wb_status rc;
+
+    fill_defaults(&o);
+    gate = wb__alloc(o.env, sizeof(*gate));
+    if (gate == NULL)
+        return wb__nomem(err, "gateway");
+    gate->opts = o;
+    gate->on_tick = on_tick;
+    (void)uv_timer_init(o.loop, &gate->tick);
+    gate->tick.data = gate;
+    up.env = o.env;
+    up.loop = o.loop;
+    up.silence_ms = o.silence_ms;
+    rc = read_upstream(gate, &up, err);
+    if (rc == WB_OK)
+        rc = wb__up_open(&gate->up, &up, err);
+    if (rc == WB_OK)
+        rc = open_server(gate, err);
+    if (rc == WB_OK)
+        *out = gate;
+    else
+        wb__gate_close(gate);
+    return rc;
+}
+
+const char *
+wb__gate_address(const struct wb__gate *gate)
+{
+    return wb__server_address(gate->server);
+}

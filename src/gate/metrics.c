@@ -1,0 +1,64 @@
+/* metrics.c - the counters as text. No keys, no bodies. (G-13) */
+#include "gate/inside.h"
+
+static const struct {
+    int64_t us;
+    const char *le;
+} bounds[WB__GATE_BUCKETS] = {{1000, "0.001"}, {2500, "0.0025"},
+    {5000, "0.005"}, {10000, "0.01"}, {25000, "0.025"}, {50000, "0.05"},
+    {100000, "0.1"}, {250000, "0.25"}, {1000000, "1"}, {2500000, "2.5"},
+    {10000000, "10"}, {60000000, "60"}};
+
+void
+wb__gate_timed(struct wb__gate *gate, int64_t us)
+{
+    size_t i = 0;
+
+    while (i < WB__GATE_BUCKETS && us > bounds[i].us)
+        i++;
+    gate->n.bucket[i]++;
+    gate->n.seconds_us += (uint64_t)us;
+}
+
+static void
+add_counter(struct wb__buf *out, const char *name, const char *help, uint64_t n)
+{
+    wb__buf_fmt(out,
+        "# HELP waybill_gate_%s_total %s\n# TYPE waybill_gate_%s_total "
+        "counter\nwaybill_gate_%s_total %llu\n",
+        name, help, name, name, (unsigned long long)n);
+}
+
+static void
+add_latencies(const struct wb__gate_counters *n, struct wb__buf *out)
+{
+    static const char name[] = "waybill_gate_keyed_seconds";
+    uint64_t sum = 0;
+
+    wb__buf_fmt(out,
+        "# HELP %s Time to answer keyed requests.\n# TYPE %s histogram\n", name,
+        name);
+    for (size_t i = 0; i < WB__GATE_BUCKETS; i++) {
+        sum += n->bucket[i];
+        wb__buf_fmt(out, "%s_bucket{le=\"%s\"} %llu\n", name, bounds[i].le,
+            (unsigned long long)sum);
+    }
+    sum += n->bucket[WB__GATE_BUCKETS];
+    wb__buf_fmt(out,
+        "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.6f\n%s_count %llu\n", name,
+        (unsigned long long)sum, name, (double)n->seconds_us / 1e6, name,
+        (unsigned long long)sum);
+}
+
+void
+wb__gate_metrics(const struct wb__gate *gate, struct wb__buf *out)
+{
+#define ADD(name, help) add_counter(out, #name, help, gate->n.name);
+    WB__GATE_COUNTERS(ADD)
+#undef ADD
+    add_latencies(&gate->n, out);
+    wb__buf_fmt(out,
+        "# HELP waybill_gate_bytes Held for keyed requests and answers.\n"
+        "# TYPE waybill_gate_bytes gauge\nwaybill_gate_bytes %zu\n",
+        gate->bytes);
+}

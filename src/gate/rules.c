@@ -1,0 +1,304 @@
+/* rules.c - key, identity, fingerprint, and which fields go on. */
+#include "gate/rules.h"
+
+#include "http/server.h"
+
+static const struct wb_slice key_header = {"Idempotency-Key", 15};
+
+/* ---- fields -------------------------------------------------------------- */
+
+/* How many fields have this name; *value is the first. */
+static int
+find(struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value)
+{
+    struct wb_slice name, v;
+    int n = 0;
+
+    while (wb__headers_next(&headers, &name, &v))
+        if (wb__eq_nocase(name, wanted) && n++ == 0)
+            *value = v;
+    return n;
+}
+
+static bool
+is_in(struct wb_slice name, const struct wb_slice *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (wb__eq_nocase(name, list[i]))
+            return true;
+    return false;
+}
+
+/* A name that some server may take for another: `_` read as `-`. */
+static bool
+is_folded(struct wb_slice name, struct wb_slice other)
+{
+    bool folded = false;
+
+    if (name.len != other.len)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        struct wb_slice a = {name.ptr + i, 1}, b = {other.ptr + i, 1};
+
+        if (name.ptr[i] == '_' && other.ptr[i] == '-')
+            folded = true;
+        else if (!wb__eq_nocase(a, b))
+            return false;
+    }
+    return folded;
+}
+
+static bool
+is_marker(struct wb_slice name)
+{
+    static const struct wb_slice markers[] = {{"Idempotent-Replayed", 19},
+        {"Idempotent-Truncated", 20}, {"Idempotency-Skipped", 19}};
+
+    for (size_t i = 0; i < WB_COUNT(markers); i++)
+        if (wb__eq_nocase(name, markers[i]) || is_folded(name, markers[i]))
+            return true;
+    return false;
+}
+
+/* Is it one that Connection names? What frames the message or says whose it is
+ * cannot be taken away like that. */
+static bool
+is_nominated(struct wb_slice headers, struct wb_slice wanted)
+{
+    static const struct wb_slice never[] = {{"Host", 4}, {"Content-Type", 12},
+        {"Authorization", 13}, {"Idempotency-Key", 15}, {"Set-Cookie", 10}};
+    struct wb_slice name, value, option;
+
+    if (is_in(wanted, never, WB_COUNT(never)))
+        return false;
+    while (wb__headers_next(&headers, &name, &value)) {
+        if (!wb__eq_nocase(name, WB_LIT("Connection")))
+            continue;
+        while (wb__cut(&value, ',', &option))
+            if (wb__eq_nocase(wb__trim(option), wanted))
+                return true;
+    }
+    return false;
+}
+
+static bool
+is_hop(struct wb_slice headers, struct wb_slice name)
+{
+    static const struct wb_slice hop[] = {{"Connection", 10},
+        {"Keep-Alive", 10}, {"Proxy-Connection", 16}, {"TE", 2}, {"Trailer", 7},
+        {"Transfer-Encoding", 17}, {"Upgrade", 7}, {"Content-Length", 14}};
+
+    return is_in(name, hop, WB_COUNT(hop)) || is_nominated(headers, name);
+}
+
+/* ---- key ----------------------------------------------------------------- */
+
+static bool
+take(struct wb__name *key, char c)
+{
+    if (key->len == 255)
+        return false;
+    key->text[key->len++] = c;
+    return true;
+}
+
+/* What stands between the quotes, escapes undone. */
+static bool
+take_string(struct wb_slice s, struct wb__name *key)
+{
+    for (size_t i = 1; i < s.len; i++) {
+        char c = s.ptr[i];
+
+        if (c == '"')
+            return i + 1 == s.len && key->len > 0;
+        if (c == '\\') {
+            c = ++i < s.len ? s.ptr[i] : '\0';
+            if (c != '"' && c != '\\')
+                return false;
+        }
+        if (c < 0x20 || c > 0x7e || !take(key, c))
+            return false;
+    }
+    return false;
+}
+
+static bool
+take_bare(struct wb_slice s, struct wb__name *key)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+
+        if (c < 0x21 || c > 0x7e || c == '"' || c == ',' || c == ';' ||
+            c == '\\' || !take(key, c))
+            return false;
+    }
+    return key->len > 0;
+}
+
+enum wb__found
+wb__rule_key(struct wb_slice headers, struct wb__name *key)
+{
+    struct wb_slice value = {NULL, 0};
+    int n = find(headers, key_header, &value);
+
+    key->len = 0;
+    if (n == 0)
+        return WB__FOUND_NONE;
+    if (n == 1 &&
+        (value.len > 0 && value.ptr[0] == '"' ? take_string(value, key)
+                                              : take_bare(value, key)))
+        return WB__FOUND_ONE;
+    return WB__FOUND_BAD;
+}
+
+/* ---- identity and fingerprint -------------------------------------------- */
+
+static bool
+hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t hash[32];
+
+    if (!wb__sha256(&value, 1, hash))
+        return false;
+    memcpy(out->text, prefix.ptr, prefix.len);
+    out->len = prefix.len;
+    for (size_t i = 0; i < sizeof(hash); i++) {
+        out->text[out->len++] = digits[hash[i] >> 4];
+        out->text[out->len++] = digits[hash[i] & 15];
+    }
+    return true;
+}
+
+/* The prefixes keep what was said apart from what was hashed. */
+static bool
+make_identity(struct wb_slice value, bool secret, struct wb__name *out)
+{
+    if (secret)
+        return hash_name(WB_LIT("auth:"), value, out);
+    if (value.len > 250 || !wb__printable(value))
+        return hash_name(WB_LIT("hash:"), value, out);
+    memcpy(out->text, "id:", 3);
+    memcpy(out->text + 3, value.ptr, value.len);
+    out->len = value.len + 3;
+    return true;
+}
+
+enum wb__found
+wb__rule_identity(
+    struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
+{
+    bool secret = header.len == 0;
+    struct wb_slice value = {NULL, 0};
+    int n = find(headers, secret ? WB_LIT("Authorization") : header, &value);
+
+    identity->len = 0;
+    if (n > 1)
+        return WB__FOUND_BAD;
+    if (n == 0 || value.len == 0)
+        return WB__FOUND_NONE;
+    return make_identity(value, secret, identity) ? WB__FOUND_ONE
+                                                  : WB__FOUND_BAD;
+}
+
+enum wb_status
+wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
+    struct wb_fingerprint *out)
+{
+    struct wb_slice type = {NULL, 0};
+    struct wb_slice parts[5] = {head->method, head->path, head->query};
+
+    (void)find(head->headers, WB_LIT("Content-Type"), &type);
+    parts[3] = type;
+    parts[4] = body;
+    return wb_idem_fingerprint(parts, WB_COUNT(parts), out);
+}
+
+/* ---- answers ------------------------------------------------------------- */
+
+bool
+wb__rule_is_kept(int status)
+{
+    return status != 408 && status != 425 && status != 429 && status < 500;
+}
+
+bool
+wb__rule_is_stream(struct wb_slice headers)
+{
+    struct wb_slice type = {NULL, 0}, first = {NULL, 0};
+
+    (void)find(headers, WB_LIT("Content-Type"), &type);
+    return wb__cut(&type, ';', &first) &&
+           wb__eq_nocase(wb__trim(first), WB_LIT("text/event-stream"));
+}
+
+static void
+add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
+    const char *end)
+{
+    wb__buf_add(out, name);
+    wb__buf_str(out, ": ");
+    wb__buf_add(out, value);
+    wb__buf_str(out, end);
+}
+
+void
+wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
+{
+    static const struct wb_slice once[] = {{"Set-Cookie", 10}, {"Date", 4}};
+    struct wb_slice rest = headers, name, value;
+
+    while (wb__headers_next(&rest, &name, &value))
+        if (!is_hop(headers, name) && !is_marker(name) &&
+            !(again && is_in(name, once, WB_COUNT(once))))
+            add_line(out, name, value, "\n");
+}
+
+/* ---- requests ------------------------------------------------------------ */
+
+static bool
+is_sent_on(const struct wb__rule_request *r, struct wb_slice name)
+{
+    static const struct wb_slice ours[] = {{"Host", 4}, {"Expect", 6}};
+
+    return !is_in(name, ours, WB_COUNT(ours)) && !is_marker(name) &&
+           !is_folded(name, key_header) &&
+           !is_folded(name, r->identity_header) &&
+           (wb__eq_nocase(name, r->identity_header) ||
+               !is_hop(r->head->headers, name));
+}
+
+static void
+add_length(struct wb__buf *out, const struct wb__rule_request *r)
+{
+    if (r->has_body && r->length == WB__LENGTH_UNKNOWN)
+        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+    else if (r->has_body)
+        wb__buf_fmt(
+            out, "Content-Length: %llu\r\n", (unsigned long long)r->length);
+}
+
+void
+wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
+{
+    const struct wb__http_head *head = r->head;
+    struct wb_slice rest = head->headers, name, value;
+
+    wb__buf_add(out, head->method);
+    wb__buf_str(out, " ");
+    if (head->target.ptr[0] == '/') {
+        wb__buf_add(out, head->target);
+    } else {
+        wb__buf_add(out, head->path);
+        wb__buf_str(out, head->query.len > 0 ? "?" : "");
+        wb__buf_add(out, head->query);
+    }
+    wb__buf_str(out, " HTTP/1.1\r\n");
+    add_line(out, WB_LIT("Host"),
+        head->host.len > 0 ? head->host : r->authority, "\r\n");
+    while (wb__headers_next(&rest, &name, &value))
+        if (is_sent_on(r, name))
+            add_line(out, name, value, "\r\n");
+    add_length(out, r);
+    wb__buf_str(out, "\r\n");
+}

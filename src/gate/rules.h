@@ -1,0 +1,53 @@
+/* rules.h - what the gateway reads from a request and writes anew. Pure. */
+#ifndef WB_SRC_GATE_RULES_H
+#define WB_SRC_GATE_RULES_H
+
+#include "http/parser.h"
+#include "waybill/idem.h"
+
+enum wb__found {
+    WB__FOUND_NONE,
+    WB__FOUND_ONE,
+    WB__FOUND_BAD
+};
+
+/* Up to 255 bytes. */
+struct wb__name {
+    char text[256];
+    size_t len;
+};
+
+/* The key of Idempotency-Key: an RFC 8941 string or bare; both spellings of
+ * one key are one. (G-1) */
+enum wb__found wb__rule_key(struct wb_slice headers, struct wb__name *key);
+
+/* Whose request it is: the value of the named header, or a hash of
+ * Authorization where it is empty. BAD: given twice. (G-3) */
+enum wb__found wb__rule_identity(
+    struct wb_slice headers, struct wb_slice header, struct wb__name *identity);
+
+/* (G-4). OK or NOMEM. */
+WB_MUST_USE enum wb_status wb__rule_fingerprint(
+    const struct wb__http_head *head, struct wb_slice body,
+    struct wb_fingerprint *out);
+
+/* Is a final answer of this status stored? (G-6) */
+bool wb__rule_is_kept(int status);
+bool wb__rule_is_stream(struct wb_slice headers); /* text/event-stream */
+
+/* The head of the request upstream, up to its empty line. length: of its body
+ * where one is given; WB__LENGTH_UNKNOWN makes it chunked. (G-11, G-14) */
+struct wb__rule_request {
+    const struct wb__http_head *head;
+    struct wb_slice identity_header;
+    struct wb_slice authority; /* Host, where the client gave none */
+    bool has_body;
+    uint64_t length;
+};
+void wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r);
+
+/* The end-to-end fields of an answer as lines; without Set-Cookie and Date
+ * where they are to be given again. (G-7) */
+void wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again);
+
+#endif /* WB_SRC_GATE_RULES_H */

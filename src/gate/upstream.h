@@ -1,0 +1,62 @@
+/* upstream.h - requests to one HTTP/1.1 server, over connections that are kept.
+ *
+ *  1. A kept connection is used only within idle_ms of its last answer, and
+ *     only while nothing can be read from it. (G-14)
+ *  2. Nothing is ever sent twice. on_fail() tells whether a byte may have left:
+ *     a write that met the end of the connection counts as sent. (G-9)
+ *  3. Answers 1xx are dropped; what the parser refuses, a 101 and an answer cut
+ *     short are no answer. (G-14)
+ *
+ * All of it belongs to the thread of the loop. */
+#ifndef WB_SRC_GATE_UPSTREAM_H
+#define WB_SRC_GATE_UPSTREAM_H
+
+#include <uv.h>
+
+#include "http/parser.h"
+
+struct wb__up;
+struct wb__link;
+
+/* Zero means the default in brackets. */
+struct wb__up_opts {
+    const struct wb_env *env;
+    uv_loop_t *loop;
+    struct wb_slice host, port; /* borrowed for the call */
+    int64_t connect_ms;         /* name and connection [5 s] */
+    int64_t silence_ms;         /* between any two bytes [60 s] */
+    int64_t idle_ms;            /* a kept connection lives [2 s] */
+};
+
+/* One request. After on_end(), on_fail() or wb__ask_cancel() nothing is called
+ * any more. */
+struct wb__ask {
+    void *data;
+    bool bodyless; /* the request is HEAD */
+    void (*on_head)(struct wb__ask *ask, const struct wb__http_head *head);
+    void (*on_body)(struct wb__ask *ask, struct wb_slice piece);
+    void (*on_end)(struct wb__ask *ask);
+    void (*on_fail)(struct wb__ask *ask, bool sent, const char *why);
+    void (*on_drain)(struct wb__ask *ask); /* all has gone out; may be NULL */
+    struct wb__link *link;
+    bool switched; /* it failed by a 101 */
+};
+
+WB_MUST_USE enum wb_status wb__up_open(
+    struct wb__up **out, const struct wb__up_opts *opts, struct wb_err *err);
+/* Once the last request is over; memory goes as the loop goes round. */
+void wb__up_close(struct wb__up *up);
+
+/* Send bytes, copied, the first of a request. NOMEM: nothing was done. What
+ * else goes wrong is told later. */
+WB_MUST_USE enum wb_status wb__up_ask(
+    struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes);
+/* More bytes, copied. */
+void wb__ask_write(struct wb__ask *ask, struct wb_slice bytes);
+size_t wb__ask_queued(const struct wb__ask *ask);
+/* The request is complete. */
+void wb__ask_sent(struct wb__ask *ask);
+void wb__ask_pause(struct wb__ask *ask, bool pause); /* reading the answer */
+void wb__ask_cancel(struct wb__ask *ask);
+
+#endif /* WB_SRC_GATE_UPSTREAM_H */
