@@ -53,18 +53,30 @@ peer_say(struct peer_conn *c, const char *text, size_t len)
     return true;
 }
 
+/* Copied under the lock: the test may be writing the next one already. */
 bool
 peer_reply(struct peer_conn *c)
 {
     struct peer *p = c->peer;
-    const char *reply;
+    char own[sizeof(p->own)];
+    const char *reply = own;
     size_t len;
 
     (void)pthread_mutex_lock(&p->lock);
-    reply = p->reply;
-    len = p->reply_len;
+    if (p->own[0] == '\0')
+        reply = p->reply;
+    memcpy(own, p->own, sizeof(own));
+    len = p->own[0] == '\0' ? p->reply_len : 0;
     (void)pthread_mutex_unlock(&p->lock);
     return peer_say(c, reply, len > 0 ? len : strlen(reply));
+}
+
+void
+peer_set_reply(struct peer *p, const char *text)
+{
+    (void)pthread_mutex_lock(&p->lock);
+    (void)snprintf(p->own, sizeof(p->own), "%s", text);
+    (void)pthread_mutex_unlock(&p->lock);
 }
 
 bool

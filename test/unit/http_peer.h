@@ -29,6 +29,7 @@ struct peer_conn {
 typedef bool peer_behaviour(struct peer_conn *c);
 
 struct peer {
+    char own[4096];                 /* peer_set_reply() keeps the text here */
     peer_behaviour *answer;         /* [send reply, keep the connection] */
     const char *reply;              /* ["HTTP/1.1 204 No Content\r\n\r\n"] */
     size_t reply_len;               /* [strlen(reply)] */
@@ -49,6 +50,8 @@ struct peer {
 };
 
 void peer_start(struct peer *p); /* fields above port may be set before */
+/* Another reply from now on, copied; the peer may be at work. */
+void peer_set_reply(struct peer *p, const char *text);
 void peer_stop(struct peer *p);
 
 /* For behaviours. False once the other side is gone. */

@@ -160,13 +160,11 @@ test_http__every_status__has_its_outcome(void **state) /* R-3 */
         CHECK_INT(cases[i].outcome, wb_http_outcome(cases[i].status));
     open_endpoint(plain);
     for (size_t i = 0; cases[i].status != 599; i++) {
-        static char reply[WB_COUNT(cases)][100];
+        char reply[100];
 
-        (void)snprintf(reply[i], sizeof(reply[i]),
+        (void)snprintf(reply, sizeof(reply),
             "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", cases[i].status);
-        (void)pthread_mutex_lock(&peer.lock);
-        peer.reply = reply[i];
-        (void)pthread_mutex_unlock(&peer.lock);
+        peer_set_reply(&peer, reply);
         post();
         CHECK_INT(cases[i].outcome, sent.outcome);
         CHECK_INT(cases[i].status, sent.status);
@@ -207,7 +205,7 @@ test_http__no_words_in_status__standard_phrase(void **state) /* O-13 */
     (void)state;
     post_to("HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n", plain);
     CHECK_TEXT("503 Service Unavailable", sent.error);
-    peer.reply = "HTTP/1.1 499 \r\nContent-Length: 0\r\n\r\n";
+    peer_set_reply(&peer, "HTTP/1.1 499 \r\nContent-Length: 0\r\n\r\n");
     post();
     CHECK_TEXT("499", sent.error);
     close_all();
@@ -268,7 +266,7 @@ test_http__retry_after__seconds_or_date(void **state) /* R-3 */
         (void)snprintf(reply, sizeof(reply),
             "HTTP/1.1 %s\r\nRETRY-after: %s\r\nContent-Length: 0\r\n\r\n",
             i % 2 == 0 ? "429 Slow" : "503 Busy", cases[i].value);
-        peer.reply = reply;
+        peer_set_reply(&peer, reply);
         post();
         CHECK_INT(WB_RETRY, sent.outcome);
         CHECK_INT(cases[i].ms, sent.retry_after_ms);
@@ -294,7 +292,7 @@ test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
             "HTTP/1.1 %s Go\r\nLocation: http://127.0.0.1:%d/x\r\n"
             "Content-Length: 0\r\n\r\n",
             codes[i], peer.port);
-        peer.reply = reply;
+        peer_set_reply(&peer, reply);
         post();
         CHECK_INT(WB_REJECTED, sent.outcome);
         CHECK_INT(i + 1, peer.requests);
@@ -320,7 +318,7 @@ test_http__follow__body_goes_along(void **state)
 {
     (void)state;
     peer.answer = redirect_twice;
-    peer.reply = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    peer_set_reply(&peer, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     open_endpoint((struct wb_http_opts){.follow = true});
     (void)snprintf(hop, sizeof(hop),
         "HTTP/1.1 307 Go\r\nLocation: /next\r\nContent-Length: 3\r\n\r\nbye");
