@@ -259,6 +259,11 @@ struct wb_idem_item {
     size_t bytes;     /* DONE: headers and body */
 };
 
+/* *item: what is known of one key, its slices empty. NOTFOUND if nothing, or it
+ * is past its time. */
+WB_MUST_USE enum wb_status wb_idem_peek(struct wb_idem *store,
+    const struct wb_idem_op *op, struct wb_idem_item *item, struct wb_err *err);
+
 /* Free a key whatever it holds, as an administrator: a record is forgotten, a
  * holder fenced. *item (may be NULL): what it was, its slices empty. NOTFOUND
  * if there is nothing. */

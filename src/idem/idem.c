@@ -342,6 +342,24 @@ wb_idem_store(struct wb_idem *store, const struct wb_idem_op *op,
     return rc;
 }
 
+static enum wb_status
+not_known(const struct wb_idem_op *op, struct wb_err *err)
+{
+    return wb__fail(
+        err, WB_NOTFOUND, 0, "key \"%.*s\" is not known", WB_SHOW(op->key));
+}
+
+enum wb_status
+wb_idem_peek(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err)
+{
+    enum wb_status rc = op_lengths(op, err);
+
+    if (rc == WB_OK)
+        rc = store->backend->peek(store, op, item, err);
+    return rc == WB_NOTFOUND ? not_known(op, err) : rc;
+}
+
 enum wb_status
 wb_idem_forget(struct wb_idem *store, const struct wb_idem_op *op,
     struct wb_idem_item *item, struct wb_err *err)
@@ -352,10 +370,7 @@ wb_idem_forget(struct wb_idem *store, const struct wb_idem_op *op,
     if (rc == WB_OK)
         rc = store->backend->forget(
             store, op, item == NULL ? &scratch : item, err);
-    if (rc == WB_NOTFOUND)
-        rc =
-            wb__fail(err, rc, 0, "key \"%.*s\" is not known", WB_SHOW(op->key));
-    return rc;
+    return rc == WB_NOTFOUND ? not_known(op, err) : rc;
 }
 
 enum wb_status

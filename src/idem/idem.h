@@ -39,6 +39,8 @@ struct wb__idem_backend {
         struct wb_idem_result *result, struct wb_err *err);
     enum wb_status (*store)(struct wb_idem *store, const struct wb_idem_op *op,
         const struct wb_idem_record *record, struct wb_err *err);
+    enum wb_status (*peek)(struct wb_idem *store, const struct wb_idem_op *op,
+        struct wb_idem_item *item, struct wb_err *err);
     enum wb_status (*forget)(struct wb_idem *store, const struct wb_idem_op *op,
         struct wb_idem_item *item, struct wb_err *err);
     enum wb_status (*list)(struct wb_idem *store,

@@ -334,6 +334,7 @@ static const struct wb__idem_backend memory_backend = {
     .settle = wb__memory_settle,
     .lookup = wb__memory_lookup,
     .store = wb__memory_store,
+    .peek = wb__memory_peek,
     .forget = wb__memory_forget,
     .list = wb__memory_list,
     .reap = wb__memory_reap,

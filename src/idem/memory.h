@@ -214,6 +214,8 @@ enum wb_status wb__memory_lookup(struct wb_idem *store,
 enum wb_status wb__memory_store(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_idem_record *record,
     struct wb_err *err);
+enum wb_status wb__memory_peek(struct wb_idem *store,
+    const struct wb_idem_op *op, struct wb_idem_item *item, struct wb_err *err);
 enum wb_status wb__memory_forget(struct wb_idem *store,
     const struct wb_idem_op *op, struct wb_idem_item *item, struct wb_err *err);
 enum wb_status wb__memory_list(struct wb_idem *store,

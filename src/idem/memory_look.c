@@ -141,6 +141,24 @@ item_of(const struct wb__memory *m, const struct wb__entry *e,
 }
 
 enum wb_status
+wb__memory_peek(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err)
+{
+    struct wb__visit v;
+    bool is_claim = false, found;
+
+    (void)err;
+    wb__visit_begin(&v, store, op);
+    found = wb__visit_standing(&v, &is_claim) != NULL;
+    if (found) {
+        item_of(v.m, &v.s->table.slab[v.at], item);
+        item->op = (struct wb_idem_op){0};
+    }
+    wb__mutex_unlock(&v.s->lock);
+    return found ? WB_OK : WB_NOTFOUND;
+}
+
+enum wb_status
 wb__memory_forget(struct wb_idem *store, const struct wb_idem_op *op,
     struct wb_idem_item *item, struct wb_err *err)
 {

@@ -26,6 +26,7 @@ static const struct wb__idem_backend sql_backend = {
     .settle = wb__sql_settle,
     .lookup = wb__sql_lookup,
     .store = wb__sql_store,
+    .peek = wb__sql_peek,
     .forget = wb__sql_forget,
     .list = wb__sql_list,
     .reap = wb__sql_reap,

@@ -100,6 +100,8 @@ enum wb_status wb__sql_lookup(struct wb_idem *store,
     struct wb_err *err);
 enum wb_status wb__sql_store(struct wb_idem *store, const struct wb_idem_op *op,
     const struct wb_idem_record *record, struct wb_err *err);
+enum wb_status wb__sql_peek(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err);
 enum wb_status wb__sql_forget(struct wb_idem *store,
     const struct wb_idem_op *op, struct wb_idem_item *item, struct wb_err *err);
 enum wb_status wb__sql_list(struct wb_idem *store,

@@ -281,6 +281,37 @@ item_of(const struct wb__idem_row *row, struct wb_idem_item *item)
         .bytes = row->record.headers.len + row->record.body.len};
 }
 
+static enum wb_status
+run_peek(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+{
+    struct wb__idem_job *job = (struct wb__idem_job *)base;
+    struct wb__idem_row row;
+    enum wb_status rc = wb__sql_find(db, job, &row, err);
+
+    job->outcome = WB_NOTFOUND;
+    if (rc != WB_OK)
+        return rc == WB_EMPTY ? WB_OK : rc;
+    if (!row.over) {
+        job->outcome = WB_OK;
+        item_of(&row, job->item);
+    }
+    wb__sql_found_end(db);
+    return WB_OK;
+}
+
+enum wb_status
+wb__sql_peek(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err)
+{
+    struct wb__idem_job job = job_of(store, op, 0, WB__TX_READ);
+    enum wb_status rc;
+
+    job.job.run = run_peek;
+    job.item = item;
+    rc = wb__sql_read(&job, err);
+    return rc != WB_OK ? rc : job.outcome;
+}
+
 /* What cannot be read is freed as well: this is the way to mend it. */
 static enum wb_status
 run_forget(struct wb__db *db, struct wb__job *base, struct wb_err *err)

@@ -89,6 +89,30 @@ test_idem__list__says_what_is_known(void **state)
 }
 
 static void
+test_idem__peek__as_listed(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_idem_item item = {0};
+    uint64_t token;
+
+    (void)state;
+    CHECK_STATUS(NOTFOUND, wb_idem_peek(store, &op, &item, NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    CHECK_STATUS(OK, wb_idem_peek(store, &op, &item, NULL));
+    CHECK_INT(WB_IDEM_CLAIMED, item.state);
+    CHECK_INT(world.wall_ms + 60000, item.ends_ms);
+    CHECK_STATUS(OK, complete(store, "k", token, "done"));
+    CHECK_STATUS(OK, wb_idem_peek(store, &op, &item, NULL));
+    CHECK_INT(WB_IDEM_DONE, item.state);
+    CHECK_INT(201, item.status);
+    CHECK_INT(4, item.bytes);
+    world_pass_ms(WB_IDEM_TTL_MS);
+    CHECK_STATUS(NOTFOUND, wb_idem_peek(store, &op, &item, NULL));
+    wb_idem_close(store);
+}
+
+static void
 test_idem__forget__key_is_free_and_holder_fenced(void **state)
 {
     struct wb_idem *store = open_store();
@@ -218,6 +242,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_idem__list__every_key_that_is_not_over),
         RUN(test_idem__list__says_what_is_known),
+        RUN(test_idem__peek__as_listed),
         RUN(test_idem__forget__key_is_free_and_holder_fenced),
         RUN(test_idem__thousand_dead_claims_and_records__reaped),
         RUN(test_idem__no_memory__nothing_changed_then_it_works),

@@ -1,0 +1,302 @@
+/* process.c - fork, exec, and the signals in between.
+ *
+ * (1) Between fork and exec only what is safe there: other threads may hold
+ *     any lock.
+ * (2) SIGCHLD is let in while we wait and at no other time: an end is never
+ *     missed. The signals that are handed on are handed on by their handler.
+ * (3) The child's number is forgotten before it is reaped: a signal never goes
+ *     to a stranger who was given the same one. */
+#define _GNU_SOURCE /* pipe2, ppoll */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+#include "os/process.h"
+
+enum {
+    GRACE_MS = 1000,
+    READ_BYTES = 65536
+};
+
+/* ---- signals ------------------------------------------------------------- */
+
+static const int handed_on[] = {SIGTERM, SIGINT, SIGHUP};
+static volatile sig_atomic_t child;   /* 0: none */
+static volatile sig_atomic_t pending; /* came before there was one */
+static volatile sig_atomic_t handed;
+
+static void
+hand_on(int number, siginfo_t *info, void *context)
+{
+    int sys = errno;
+
+    (void)context;
+    if (child == 0) {
+        pending = number;
+    } else {
+        handed = 1;
+        /* What a terminal sends it sends to the command as well. */
+        if (info->si_code != SI_KERNEL)
+            (void)kill((pid_t)child, number);
+    }
+    errno = sys;
+}
+
+static void
+wake(int number)
+{
+    (void)number; /* ppoll comes back */
+}
+
+struct signals {
+    struct sigaction before[WB_COUNT(handed_on)], chld;
+    sigset_t mask;
+};
+
+static void
+signals_take(struct signals *s)
+{
+    struct sigaction act = {.sa_sigaction = hand_on, .sa_flags = SA_SIGINFO};
+    struct sigaction end = {.sa_handler = wake};
+    sigset_t chld;
+
+    child = 0;
+    pending = 0;
+    handed = 0;
+    (void)sigemptyset(&act.sa_mask);
+    (void)sigemptyset(&end.sa_mask);
+    for (size_t i = 0; i < WB_COUNT(handed_on); i++) {
+        (void)sigaction(handed_on[i], NULL, &s->before[i]);
+        if (s->before[i].sa_handler != SIG_IGN)
+            (void)sigaction(handed_on[i], &act, NULL);
+    }
+    (void)sigaction(SIGCHLD, &end, &s->chld);
+    (void)sigemptyset(&chld);
+    (void)sigaddset(&chld, SIGCHLD);
+    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &chld, &s->mask) == 0);
+}
+
+static void
+signals_give(const struct signals *s)
+{
+    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
+        (void)sigaction(handed_on[i], &s->before[i], NULL);
+    (void)sigaction(SIGCHLD, &s->chld, NULL);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
+}
+
+/* ---- start -----------------------------------------------------------------
+ */
+
+/* What is read from the child; -1 once it is closed. */
+struct pipes {
+    int out[2], err[2], start[2];
+};
+
+static void
+close_end(int *fd)
+{
+    wb__fd_close(*fd);
+    *fd = -1;
+}
+
+static void
+pipes_close(struct pipes *p)
+{
+    for (int i = 0; i < 2; i++) {
+        wb__fd_close(p->out[i]);
+        wb__fd_close(p->err[i]);
+        wb__fd_close(p->start[i]);
+    }
+}
+
+static bool
+pipes_open(struct pipes *p)
+{
+    *p = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}};
+    if (pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 &&
+        pipe2(p->start, O_CLOEXEC) == 0)
+        return true;
+    pipes_close(p);
+    return false;
+}
+
+/* In the child. The pipes are above 2, which the command line keeps taken. */
+WB_NORETURN static void
+become(const struct wb__process *process, const struct pipes *p,
+    const struct signals *s, pid_t parent)
+{
+    int sys;
+
+    (void)signal(SIGPIPE, SIG_DFL); /* ours to ignore, not the command's */
+    (void)signal(SIGCHLD, SIG_DFL);
+    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
+        (void)sigaction(handed_on[i], &s->before[i], NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
+        (void)raise(SIGKILL); /* it died before it could be said */
+    if (dup2(p->out[1], STDOUT_FILENO) >= 0 &&
+        dup2(p->err[1], STDERR_FILENO) >= 0)
+        (void)execvp(process->argv[0], (char *const *)process->argv);
+    sys = errno;
+    if (write(p->start[1], &sys, sizeof(sys)) < 0)
+        (void)raise(SIGKILL); /* an end without exec must not look like one */
+    _exit(127);
+}
+
+/* The command is running, or *sys says why not. */
+static pid_t
+start(const struct wb__process *process, struct pipes *p,
+    const struct signals *s, int *sys)
+{
+    pid_t parent = getpid(), pid = fork();
+    ssize_t n;
+
+    if (pid == 0)
+        become(process, p, s, parent);
+    if (pid < 0)
+        return pid;
+    child = pid;
+    if (pending != 0) {
+        handed = 1;
+        (void)kill(pid, pending);
+    }
+    close_end(&p->out[1]);
+    close_end(&p->err[1]);
+    close_end(&p->start[1]);
+    do /* the end comes with exec */
+        n = read(p->start[0], sys, sizeof(*sys));
+    while (n < 0 && errno == EINTR);
+    if (n != sizeof(*sys))
+        *sys = 0;
+    return pid;
+}
+
+/* ---- until its end
+ * ----------------------------------------------------------- */
+
+static int64_t
+now_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static bool
+has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+        info.si_pid != pid)
+        return false;
+    child = 0;
+    return true;
+}
+
+static void
+reap(struct wb__process *process, pid_t pid)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    process->by_signal = WIFSIGNALED(status);
+    process->status =
+        process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* One piece, or the end of this pipe. */
+static void
+read_some(struct wb__process *process, int fd, int *from)
+{
+    static char block[READ_BYTES];
+    ssize_t n = read(*from, block, sizeof(block));
+
+    if (n > 0) {
+        process->output(process->ctx, fd, (struct wb_slice){block, (size_t)n});
+    } else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
+        close_end(from);
+    }
+}
+
+static void
+follow(struct wb__process *process, struct pipes *p, pid_t pid,
+    const sigset_t *mask)
+{
+    int64_t until_ms = -1, left_ms = 0; /* once it has ended */
+    struct timespec wait;
+    bool ended;
+
+    for (;;) {
+        struct pollfd fds[] = {{.fd = p->out[0], .events = POLLIN},
+            {.fd = p->err[0], .events = POLLIN}};
+
+        ended = until_ms >= 0 || has_ended(pid);
+        if (ended && until_ms < 0)
+            until_ms = now_ms() + GRACE_MS;
+        if (ended)
+            left_ms = until_ms - now_ms();
+        if (ended && (left_ms <= 0 || (p->out[0] < 0 && p->err[0] < 0)))
+            return;
+        wait = (struct timespec){left_ms / 1000, left_ms % 1000 * 1000000};
+        if (ppoll(fds, 2, ended ? &wait : NULL, mask) <= 0)
+            continue;
+        if (fds[0].revents != 0)
+            read_some(process, STDOUT_FILENO, &p->out[0]);
+        if (fds[1].revents != 0)
+            read_some(process, STDERR_FILENO, &p->err[0]);
+    }
+}
+
+enum wb_status
+wb__process_run(struct wb__process *process, struct wb_err *err)
+{
+    struct signals signals;
+    struct pipes pipes;
+    pid_t pid;
+
+    if (!pipes_open(&pipes))
+        return wb__fail(
+            err, WB_IO, errno, "no pipes for the command: %s", strerror(errno));
+    signals_take(&signals);
+    pid = start(process, &pipes, &signals, &process->start_errno);
+    if (pid < 0)
+        (void)wb__fail(err, WB_IO, errno, "no process for the command: %s",
+            strerror(errno));
+    if (pid > 0 && process->start_errno == 0)
+        follow(process, &pipes, pid, &signals.mask);
+    child = 0;
+    if (pid > 0)
+        reap(process, pid);
+    process->forwarded = handed != 0;
+    signals_give(&signals);
+    pipes_close(&pipes);
+    return pid < 0 ? WB_IO : WB_OK;
+}
+
+int
+wb__write_all(int fd, struct wb_slice bytes)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n >= 0)
+            bytes = wb__from(bytes, (size_t)n);
+        else if (errno == EAGAIN) /* somebody shares it and made it so */
+            (void)poll(&p, 1, -1);
+        else if (errno != EINTR)
+            return errno;
+    }
+    return 0;
+}

@@ -1,0 +1,138 @@
+#!/usr/bin/env bats
+# keys: what the idempotency store holds.
+load helper
+
+once() { "$WAYBILL" once "$@"; }
+
+# doubt KEY: a key whose outcome is unknown
+doubt() {
+    once --key "$1" -- true
+    python3 - "$WAYBILL_DB" "$1" <<'END'
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1])
+db.execute("UPDATE waybill_idem SET state = 'unknown', status = NULL,"
+           " ends_ms = ? WHERE key = ?",
+           (int(time.time() * 1000) + 3600000, sys.argv[2]))
+db.commit()
+END
+}
+
+@test "keys list: fields, null where empty" {
+    once --key k --identity me --ttl 1h -- sh -c 'printf 12345; exit 4' || same 4 $?
+    once --key l --ttl 0s -- true
+    try js keys list
+    ended 0
+    fields identity scope key state since_ms ends_ms status bytes
+    same "me once k done 4" \
+        "$(get 'select(.key=="k") | "\(.identity) \(.scope) \(.key) \(.state) \(.status)"')"
+    same 3600000 "$(get 'select(.key=="k") | .ends_ms - .since_ms')"
+    same "null null" "$(get 'select(.key=="l") | "\(.identity) \(.ends_ms)"')"
+}
+
+@test "keys list: a table for people" {
+    once --key k -- true
+    try waybill keys list
+    ended 0
+    has "$out" "KEY  SCOPE"
+    has "$out" "k    once"
+}
+
+@test "keys list: nothing is 0" {
+    try js keys list
+    ended 0
+    same "" "$out"
+}
+
+@test "keys list: --state, --identity, --scope, --limit" {
+    once --key a -- true
+    once --key b --identity me -- true
+    doubt c
+    same "a b" "$(js keys list --state done | jq -r .key | sort | xargs)"
+    same c "$(js keys list --state unknown | jq -r .key)"
+    same b "$(js keys list --identity me | jq -r .key)"
+    same 3 "$(js keys list --scope once | wc -l)"
+    same 0 "$(js keys list --scope other | wc -l)"
+    same 2 "$(js keys list --limit 2 | wc -l)"
+}
+
+@test "keys show: the record" {
+    once --key k -- printf 'text'
+    try js keys show k
+    ended 0
+    fields identity scope key state since_ms ends_ms status bytes
+    same text "$(get .body)"
+    has "$(get '.headers[0]')" Stdout-Bytes
+    once --key bytes -- printf '\377'
+    try js keys show bytes
+    same /w== "$(get .body_base64)"
+    same false "$(get 'has("body")')"
+    try waybill keys show k
+    has "$out" "done"
+}
+
+@test "keys show: identity and scope are part of the name" {
+    once --key k --identity me -- true
+    try js keys show k
+    ended 3
+    try js keys show k --identity me --scope other
+    ended 3
+    try js keys show k --identity me
+    ended 0
+}
+
+@test "keys show, release, settle: no such key is 3" {
+    for verb in show release "settle --done"; do
+        # shellcheck disable=SC2086
+        try js keys $verb nothing
+        ended 3
+        same notfound "$(jq -r .error.code <<<"$err")"
+    done
+}
+
+@test "keys release: a record is forgotten, the command runs again" {
+    once --key k -- sh -c 'echo x >>runs.txt'
+    try js keys release k
+    ended 0
+    same "k done true" "$(get '"\(.key) \(.was) \(.freed)"')"
+    once --key k -- sh -c 'echo x >>runs.txt'
+    same 2 "$(wc -l <runs.txt)"
+}
+
+@test "keys settle --done: replayed with this status and body" {
+    doubt k
+    try once --key k -- true
+    ended 1
+    has "$err" "waybill once: the command ran under key k and nobody knows"
+    try js keys settle k --done --status 3 --body 'it did'
+    ended 0
+    same "k done 3" "$(get '"\(.key) \(.state) \(.status)"')"
+    try once --key k -- true
+    ended 3
+    same "it did" "$out"
+    try js keys settle k --done
+    ended 3
+}
+
+@test "keys settle --not-applied: free" {
+    doubt k
+    try js keys settle k --not-applied
+    ended 0
+    try once --key k -- echo runs
+    ended 0
+    same runs "$out"
+}
+
+@test "keys: usage" {
+    usage keys
+    usage keys lst
+    usage keys list k
+    usage keys show
+    usage keys show a b
+    usage keys settle k
+    usage keys settle k --done --not-applied
+    usage keys settle k --done --status 70000
+    usage keys list --state new
+    usage keys show "$(printf 'a%.0s' $(seq 300))"
+    try "$WAYBILL" keys relase k
+    has "$err" "did you mean release"
+}
