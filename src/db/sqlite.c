@@ -160,6 +160,18 @@ set_sync(struct wb__sqlite *s, bool relaxed, struct wb_err *err)
     return rc;
 }
 
+/* Before anything is begun: what takes it back must not want memory then. */
+static enum wb_status
+prepare_rollback(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    if (!s->nested)
+        return prepare(s, "ROLLBACK", &s->rollback, err);
+    rc = prepare(s, "ROLLBACK TO waybill", &s->rollback_to, err);
+    return rc == WB_OK ? prepare(s, "RELEASE waybill", &s->release, err) : rc;
+}
+
 static enum wb_status
 lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
@@ -167,6 +179,9 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     enum wb_status rc;
 
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
+    rc = prepare_rollback(s, err);
+    if (rc != WB_OK)
+        return rc;
     if (s->nested)
         return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
     s->wake = false;
@@ -188,10 +203,12 @@ lite_rollback(struct wb__db *db)
     struct wb__sqlite *s = of(db);
 
     /* Some failures (full disk, I/O) have rolled back already. */
-    if (s->nested)
-        (void)wb__sqlite_exec(s, "ROLLBACK TO waybill; RELEASE waybill", NULL);
-    else if (!sqlite3_get_autocommit(s->handle))
+    if (s->nested) {
+        (void)run_once(s, &s->rollback_to, "ROLLBACK TO waybill", NULL);
+        (void)run_once(s, &s->release, "RELEASE waybill", NULL);
+    } else if (!sqlite3_get_autocommit(s->handle)) {
         (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
+    }
     wb__turn_give(&s->turn);
 }
 
@@ -288,6 +305,7 @@ lite_close(struct wb__db *db)
     (void)sqlite3_finalize(s->begin_read);
     (void)sqlite3_finalize(s->commit);
     (void)sqlite3_finalize(s->rollback);
+    (void)sqlite3_finalize(s->rollback_to);
     (void)sqlite3_finalize(s->savepoint);
     (void)sqlite3_finalize(s->release);
     (void)sqlite3_close(s->checkpointer);

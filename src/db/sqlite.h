@@ -26,7 +26,8 @@ struct wb__sqlite {
     struct wb__db db;
     sqlite3 *handle;
     sqlite3_stmt *stmt[WB__SQL_COUNT]; /* prepared when first used */
-    sqlite3_stmt *begin, *begin_read, *commit, *rollback, *savepoint, *release;
+    sqlite3_stmt *begin, *begin_read, *commit, *rollback;
+    sqlite3_stmt *savepoint, *release, *rollback_to; /* in a caller's own */
     bool borrowed, relaxed, nested, hooked;
     struct wb__turn turn;
     sqlite3 *checkpointer; /* opened when first needed */

@@ -1,5 +1,5 @@
 /* campaign.c - power cuts by the hundred thousand. See campaign.h. */
-#include "campaign.h"
+#include "campaign_level.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -8,17 +8,7 @@ enum {
     STEPS_AFTER = 6
 };
 
-/* A disk and what runs on it; each level is a copy of the one before. */
-struct level {
-    struct powercut disk;
-    struct workload w;
-    struct campaign *c;
-    uint64_t seed;
-    int depth;
-    enum powercut_loss loss; /* that made it */
-    long at;
-};
-static struct level levels[CAMPAIGN_DEPTH + 1];
+struct level campaign_level[CAMPAIGN_DEPTH + 1];
 
 static uint64_t
 mix(uint64_t a, uint64_t b)
@@ -29,16 +19,16 @@ mix(uint64_t a, uint64_t b)
     return z ^ (z >> 31);
 }
 
-static void
-levels_init(struct campaign *c)
+void
+campaign_begin(struct campaign *c)
 {
     static const char *const names[CAMPAIGN_DEPTH + 1] = {
         "powercut-0", "powercut-1", "powercut-2", "powercut-3"};
 
     for (int i = 0; i <= CAMPAIGN_DEPTH; i++) {
-        powercut_init(&levels[i].disk, names[i]);
-        levels[i].c = c;
-        levels[i].depth = i;
+        powercut_init(&campaign_level[i].disk, names[i]);
+        campaign_level[i].c = c;
+        campaign_level[i].depth = i;
     }
     c->seed = c->seed == 0 ? 1 : c->seed;
     c->seeds = c->seeds == 0 ? 1 : c->seeds;
@@ -49,23 +39,24 @@ levels_init(struct campaign *c)
     c->every = c->every == 0 ? 1 : c->every;
 }
 
-static void
-levels_fini(void)
+void
+campaign_end(void)
 {
     for (int i = 0; i <= CAMPAIGN_DEPTH; i++)
-        powercut_fini(&levels[i].disk);
+        powercut_fini(&campaign_level[i].disk);
 }
 
-static void
-tell(struct campaign *c, const struct level *l, const struct findings *f)
+void
+campaign_tell(
+    struct campaign *c, const struct level *l, const struct findings *f)
 {
-    const struct level *top = &levels[1];
+    const struct level *top = &campaign_level[1];
 
     findings_add(&c->found, f);
     if (findings_sum(f) == 0 || c->first[0] != '\0')
         return;
     (void)snprintf(c->first, sizeof(c->first),
-        "--seed %llu --only %ld: after %d, psow %d, loss %d, depth %d at %ld: "
+        "--seed %llu --only %ld: after %ld, psow %d, loss %d, depth %d at %ld: "
         "lost %ld revived %ld doubled %ld torn %ld stray %ld stuck %ld "
         "damaged %ld unopened %ld",
         (unsigned long long)top->seed, top->at, c->after, top->disk.psow,
@@ -75,8 +66,6 @@ tell(struct campaign *c, const struct level *l, const struct findings *f)
 
 /* ---- C1, C2 -------------------------------------------------------------- */
 
-static void at_operation(void *ctx, struct powercut *disk);
-
 /* The power is back: open, look, and perhaps go on. */
 static void
 look(struct level *l, bool deeper, bool drain)
@@ -84,7 +73,7 @@ look(struct level *l, bool deeper, bool drain)
     struct workload *w = &l->w;
     struct findings f = {0};
 
-    l->disk.before = deeper ? at_operation : NULL;
+    l->disk.before = deeper ? campaign_at_operation : NULL;
     l->disk.ctx = l;
     workload_open(w, 0);
     if (w->stopped != WB_OK)
@@ -102,14 +91,14 @@ look(struct level *l, bool deeper, bool drain)
     for (int h = 0; h < HANDLES; h++)
         workload_close(w, h, !deeper);
     findings_add(&f, &w->found);
-    tell(l->c, l, &f);
+    campaign_tell(l->c, l, &f);
 }
 
-static void
-cut_and_look(const struct level *from, const struct powercut *disk,
+void
+campaign_look(const struct level *from, const struct powercut *disk,
     enum powercut_loss loss)
 {
-    struct level *to = &levels[from->depth + 1];
+    struct level *to = &campaign_level[from->depth + 1];
     struct campaign *c = from->c;
     uint64_t seed = mix(mix(from->seed, (uint64_t)disk->ops), loss);
     int rare = to->depth == 1 ? c->deepen : 25 * c->deepen;
@@ -129,8 +118,8 @@ cut_and_look(const struct level *from, const struct powercut *disk,
 }
 
 /* Recursion ends at CAMPAIGN_DEPTH: the last level has no hook. */
-static void
-at_operation(void *ctx, struct powercut *disk)
+void
+campaign_at_operation(void *ctx, struct powercut *disk)
 {
     const struct level *l = ctx;
     struct campaign *c = l->c;
@@ -141,11 +130,11 @@ at_operation(void *ctx, struct powercut *disk)
         return;
     c->risky += l->depth == 0 && powercut_unsynced(disk) > 0;
     for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-        cut_and_look(l, disk, (enum powercut_loss)loss);
+        campaign_look(l, disk, (enum powercut_loss)loss);
 }
 
-static void
-start(struct level *l, uint64_t seed, bool psow)
+void
+campaign_start(struct level *l, uint64_t seed, bool psow)
 {
     powercut_wipe(&l->disk, seed);
     l->disk.psow = psow;
@@ -157,8 +146,8 @@ start(struct level *l, uint64_t seed, bool psow)
         SQLITE_TESTCTRL_PRNG_SEED, (int)(seed & 0x7fffffff), NULL);
 }
 
-static void
-stop(struct level *l)
+void
+campaign_stop(struct level *l)
 {
     struct campaign *c = l->c;
 
@@ -172,137 +161,28 @@ stop(struct level *l)
 static void
 cut_everywhere(struct campaign *c, uint64_t seed, bool psow)
 {
-    struct level *l = &levels[0];
+    struct level *l = &campaign_level[0];
     struct findings f;
 
-    start(l, seed, psow);
-    l->disk.before = at_operation;
+    campaign_start(l, seed, psow);
+    l->disk.before = campaign_at_operation;
     l->disk.ctx = l;
     workload_run(&l->w, c->steps);
     for (int h = 0; h < HANDLES; h++)
         workload_close(&l->w, h, false);
     f = l->w.found;
     f.unopened += l->w.stopped != WB_OK;
-    levels[1].seed = seed;
-    tell(c, l, &f);
-    stop(l);
+    campaign_level[1].seed = seed;
+    campaign_tell(c, l, &f);
+    campaign_stop(l);
 }
 
 void
 campaign_cut(struct campaign *c)
 {
-    levels_init(c);
+    campaign_begin(c);
     for (int s = 0; s < c->seeds; s++)
         for (int psow = 0; psow < 2; psow++)
             cut_everywhere(c, c->seed + (uint64_t)s, psow != 0);
-    levels_fini();
-}
-
-/* ---- C3 ------------------------------------------------------------------ */
-
-/* Who goes on after a sync that failed. */
-enum after {
-    NOBODY = 1,
-    ANOTHER, /* that was open already */
-    A_NEW_ONE,
-    AFTERS
-};
-
-/* Every call on the handle is refused, and nothing is written. */
-static void
-knock(struct level *l)
-{
-    struct workload *w = &l->w;
-    long ops = l->disk.ops;
-    int last = w->last;
-
-    w->handles = 1;
-    w->handle = last;
-    for (int i = 0; i < 8 && w->box[last] != NULL; i++) {
-        long calls = w->calls;
-
-        w->stopped = WB_OK;
-        workload_run(w, 1);
-        l->c->refused += w->calls > calls;
-        if (w->calls > calls && w->stopped != WB_IO)
-            w->found.stray++;
-    }
-    l->c->wrote += l->disk.ops != ops;
-    w->handle = 1 - last;
-}
-
-static void
-go_on(struct level *l, enum after after)
-{
-    struct workload *w = &l->w;
-
-    w->stopped = WB_OK;
-    w->no_mend = l->c->no_mend;
-    if (after == NOBODY)
-        return;
-    if (after == A_NEW_ONE) {
-        for (int h = 0; h < HANDLES; h++)
-            workload_close(w, h, false);
-        w->handles = HANDLES;
-        w->handle = 0;
-    }
-    w->keep_open = after == ANOTHER;
-    if (after == ANOTHER && w->box[w->handle] == NULL)
-        return;
-    if (after == ANOTHER)
-        ledger_settle(&w->ledger, workload_handle(w, w->handle), false);
-    workload_run(w, 20);
-}
-
-static void
-fail_sync(struct campaign *c, uint64_t seed, long nth, enum after after)
-{
-    struct level *l = &levels[0];
-
-    c->after = (int)after;
-    start(l, seed, true);
-    l->disk.fault = (struct powercut_fault){
-        .kinds = POWERCUT_SYNC, .skip = nth - 1, .code = SQLITE_IOERR_FSYNC};
-    workload_run(&l->w, c->steps);
-    c->syncs += l->disk.fault.fired;
-    if (l->w.stopped == WB_IO) {
-        knock(l);
-        l->disk.before = at_operation;
-        l->disk.ctx = l;
-        go_on(l, after);
-        l->disk.before = NULL;
-    }
-    levels[1].seed = seed;
-    levels[1].at = nth;
-    tell(c, l, &l->w.found);
-    for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-        cut_and_look(l, &l->disk, (enum powercut_loss)loss);
-    stop(l);
-}
-
-static long
-count_syncs(struct campaign *c, uint64_t seed)
-{
-    struct level *l = &levels[0];
-
-    start(l, seed, true);
-    workload_run(&l->w, c->steps);
-    stop(l);
-    return l->disk.syncs;
-}
-
-void
-campaign_sync(struct campaign *c)
-{
-    levels_init(c);
-    for (int s = 0; s < c->seeds; s++) {
-        uint64_t seed = c->seed + (uint64_t)s;
-        long syncs = count_syncs(c, seed);
-
-        for (long nth = 1; nth <= syncs; nth++)
-            for (int after = NOBODY; after < AFTERS; after++)
-                if (c->only == 0 || c->only == nth)
-                    fail_sync(c, seed, nth, (enum after)after);
-    }
-    levels_fini();
+    campaign_end();
 }

@@ -10,14 +10,27 @@
  * (2) campaign_sync(): C3. Each sync fails once; the handle must be FAILED and
  *     write nothing more. Then nobody, another handle, or a new one goes on,
  *     and the power is cut.
- * (3) A finding is told with the arguments that repeat it. */
+ * (3) A finding is told with the arguments that repeat it.
+ * (4) campaign_fault(): C5, C6, C7 as far as SQLite's files and memory go.
+ *     Each write, sync, lock, allocation fails, once and for ever; the program
+ *     goes on as a program would, the power is cut, and, on the disk itself,
+ *     the trouble ends and all is delivered. */
 #ifndef WB_TEST_CAMPAIGN_H
 #define WB_TEST_CAMPAIGN_H
 
 #include "workload.h"
 
 enum {
-    CAMPAIGN_DEPTH = 3
+    CAMPAIGN_DEPTH = 3,
+    CAMPAIGN_PLANS = 12
+};
+
+/* What came of one kind of fault. */
+struct campaign_plan {
+    long points;
+    long fired;    /* faults */
+    long unfired;  /* points without one */
+    long failures; /* calls that told of one */
 };
 
 struct campaign {
@@ -32,6 +45,7 @@ struct campaign {
     int every;     /* cut at every operation, or each n-th [1] */
     long only;     /* this operation of the first disk, or this sync [all] */
     enum sabotage sabotage;
+    unsigned plans; /* campaign_fault(): bits, by number [all] */
     bool no_mend; /* campaign_sync(): open after a failure as if there was none
                    */
     /* out */
@@ -40,14 +54,17 @@ struct campaign {
     long syncs;   /* that were made to fail */
     long refused; /* calls on a FAILED handle, all refused */
     long wrote;   /* of those, that wrote: must be 0 */
+    struct campaign_plan plan[CAMPAIGN_PLANS];
     int64_t acked, confirmed;
     struct findings found;
     char first[160]; /* the first finding */
     /* inside */
-    int after; /* campaign_sync(): who goes on; see campaign.c */
+    long after; /* campaign_sync(): who goes on; campaign_fault(): the n-th */
 };
 
 void campaign_cut(struct campaign *c);
 void campaign_sync(struct campaign *c);
+void campaign_fault(struct campaign *c);
+const char *campaign_plan_name(int plan);
 
 #endif /* WB_TEST_CAMPAIGN_H */

@@ -1,8 +1,8 @@
 /* powercut.c - the power-cut campaigns in full, for tools/torture.
  *
- *     powercut cut|sync [--seed N] [--seeds N] [--steps N] [--depth N]
+ *     powercut cut|sync|fault [--seed N] [--seeds N] [--steps N] [--depth N]
  *              [--deepen N] [--every N] [--only OPERATION] [--sabotage NAME]
- *              [--tell 1] [--no-mend 1]
+ *              [--tell 1] [--no-mend 1] [--plan N]
  *
  * Prints one line; exits 0 if nothing was found, 1 if something was. */
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "campaign.h"
+#include "memory.h"
 
 static int
 usage(const char *what)
@@ -50,6 +51,10 @@ set_option(struct campaign *c, const char *name, const char *value)
         ledger_tells = atoi(value) != 0;
         return true;
     }
+    if (strcmp(name, "--plan") == 0) {
+        c->plans |= 1U << atoi(value);
+        return true;
+    }
     if (strcmp(name, "--seed") == 0) {
         c->seed = strtoull(value, NULL, 10);
         return true;
@@ -68,41 +73,62 @@ set_option(struct campaign *c, const char *name, const char *value)
 }
 
 static void
-print(const struct campaign *c, bool sync)
+print(const struct campaign *c, const char *name)
 {
     const struct findings *f = &c->found;
 
+    for (int p = 0; p < CAMPAIGN_PLANS; p++)
+        if (c->plan[p].points > 0)
+            (void)printf("%s: points %ld, fired %ld, points without %ld, calls "
+                         "that failed %ld\n",
+                campaign_plan_name(p), c->plan[p].points, c->plan[p].fired,
+                c->plan[p].unfired, c->plan[p].failures);
     (void)printf("%s %s: points %ld, second cuts %ld, third cuts %ld, at risk "
                  "%ld, syncs failed %ld, refused %ld, wrote after that %ld, "
                  "acknowledged %lld, confirmed %lld | lost %ld, revived %ld, "
                  "doubled %ld, torn %ld, stray %ld, stuck %ld, damaged %ld, "
                  "unopened %ld\n",
-        sync ? "sync" : "cut", sabotage_name[c->sabotage], c->points[0],
-        c->points[1], c->points[2], c->risky, c->syncs, c->refused, c->wrote,
+        name, sabotage_name[c->sabotage], c->points[0], c->points[1],
+        c->points[2], c->risky, c->syncs, c->refused, c->wrote,
         (long long)c->acked, (long long)c->confirmed, f->lost, f->revived,
         f->doubled, f->torn, f->stray, f->stuck, f->damaged, f->unopened);
     if (c->first[0] != '\0')
-        (void)printf(
-            "first: powercut %s %s\n", sync ? "sync" : "cut", c->first);
+        (void)printf("first: powercut %s %s\n", name, c->first);
+}
+
+static const struct command {
+    const char *name;
+    void (*run)(struct campaign *c);
+} commands[] = {
+    {"cut", campaign_cut},
+    {"sync", campaign_sync},
+    {"fault", campaign_fault},
+};
+
+static const struct command *
+find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
 }
 
 int
 main(int argc, char **argv)
 {
     struct campaign c = {0};
-    bool sync = argc > 1 && strcmp(argv[1], "sync") == 0;
+    const struct command *command = argc < 2 ? NULL : find(argv[1]);
 
-    if (argc < 2 || argc % 2 != 0 || (!sync && strcmp(argv[1], "cut") != 0))
-        return usage("cut or sync, then options with values");
+    memory_install();
+    if (command == NULL || argc % 2 != 0)
+        return usage("cut, sync or fault, then options with values");
     for (int i = 2; i < argc; i += 2)
         if (!set_option(&c, argv[i], argv[i + 1]))
             return usage(argv[i]);
     if (c.depth > CAMPAIGN_DEPTH)
         return usage("depth: at most 3");
-    if (sync)
-        campaign_sync(&c);
-    else
-        campaign_cut(&c);
-    print(&c, sync);
+    command->run(&c);
+    print(&c, command->name);
     return findings_sum(&c.found) != 0 || c.wrote != 0;
 }

@@ -4,6 +4,10 @@
 
 #include "powercut_vfs.h"
 
+enum {
+    POWERCUT_REGIONS = 16
+};
+
 struct powercut_image {
     unsigned char *ptr;
     size_t len, cap;
@@ -28,7 +32,7 @@ struct powercut_inode {
     int shared;
     const void *reserved, *pending, *exclusive;
     /* shared memory: regions, and per lock -1 or how many share it */
-    unsigned char *shm[POWERCUT_FILES];
+    unsigned char *shm[POWERCUT_REGIONS];
     int n_shm, shm_lock[SQLITE_SHM_NLOCK];
 };
 

@@ -268,7 +268,7 @@ shm_map(
         return SQLITE_IOERR_SHMMAP;
     if (must_fail(h->disk, POWERCUT_SHM))
         return h->disk->fault.code;
-    assert(region < POWERCUT_FILES);
+    assert(region < POWERCUT_REGIONS);
     while (i->n_shm <= region) {
         if (!extend)
             return SQLITE_OK;

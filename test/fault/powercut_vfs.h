@@ -25,7 +25,7 @@
  * (7) One disk can become what another would be after a cut now, while the
  *     other goes on: one run of a workload is cut at each of its operations.
  *
- * A disk and its copies belong to one thread. Bounds: 16 names, 24 files. */
+ * A disk and its copies belong to one thread. Bounds: 16 names, 64 files. */
 #ifndef WB_TEST_POWERCUT_VFS_H
 #define WB_TEST_POWERCUT_VFS_H
 
@@ -37,8 +37,8 @@
 
 enum {
     POWERCUT_NAMES = 16,
-    POWERCUT_FILES = 24,
-    POWERCUT_MOVES = 64,
+    POWERCUT_FILES = 64,
+    POWERCUT_MOVES = 128,
     POWERCUT_SECTOR = 512
 };
 

@@ -182,6 +182,8 @@ do_claim(struct workload *w)
     ledger_begin(&w->ledger);
     ledger_may_claim(&w->ledger);
     rc = wb_outbox_claim(box, &claim, &batch, NULL);
+    if (rc != WB_OK && batch.len > 0)
+        w->found.stray++;
     for (size_t i = 0; i < batch.len; i++)
         take(w, &batch.row[i]);
     ledger_end(&w->ledger, rc, false);
@@ -297,6 +299,8 @@ do_finish(struct workload *w, bool with_claim)
         with_claim ? &claim : NULL, with_claim ? &batch : NULL, NULL);
     for (int i = 0; i < count && rc == WB_OK; i++)
         finished(w, number[i], &finish[i]);
+    if (rc != WB_OK && batch.len > 0)
+        w->found.stray++;
     for (size_t i = 0; i < batch.len; i++)
         take(w, &batch.row[i]);
     ledger_end(&w->ledger, rc, count > 0 || batch.len > 0);

@@ -44,9 +44,12 @@ struct workload {
     struct findings found;  /* wrong answers */
     enum wb_status stopped; /* the first status that ends a run */
     bool unsure;            /* a call ended with IO */
+    bool goes_on;           /* a failure is answered as a program would: after
+                               IO close and open again, else just go on */
+    long failures;          /* calls that ended with neither OK nor EMPTY */
     bool keep_open;         /* no handle is closed by chance */
     bool no_mend;           /* sabotage: as if no failure had been counted */
-    long mends;
+    long io_failures, mended;
     long calls;
     int handle, handles; /* which ones take part: from, how many */
     int last;            /* the one used last */

@@ -1,9 +1,11 @@
 /* workload_ground.c - what a workload stands on: an environment, the handles,
  * and how they are spoiled. See workload.h. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "db/sqlite.h"
+#include "memory.h"
 #include "outbox/box.h"
 #include "workload.h"
 
@@ -50,16 +52,6 @@ env_random(void *ctx, void *out, size_t len)
         *at++ = (unsigned char)workload_next(&w->entropy);
 }
 
-static void *
-env_resize(void *ctx, void *ptr, size_t size)
-{
-    (void)ctx;
-    if (size > 0)
-        return realloc(ptr, size);
-    free(ptr);
-    return NULL;
-}
-
 void
 workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
 {
@@ -69,8 +61,8 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
     w->chance = seed;
     w->entropy = ~seed;
     w->stopped = WB_OK;
-    w->unsure = w->keep_open = w->no_mend = false;
-    w->mends = 0;
+    w->unsure = w->keep_open = w->no_mend = w->goes_on = false;
+    w->failures = w->io_failures = w->mended = 0;
     w->found = (struct findings){0};
     w->calls = 0;
     w->handle = w->last = 0;
@@ -79,7 +71,7 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
         .wall_ms = env_wall_ms,
         .mono_us = env_mono_us,
         .random = env_random,
-        .resize = env_resize,
+        .resize = memory_resize,
         .vfs = disk->vfs.zName};
 }
 
@@ -123,17 +115,34 @@ workload_stopped(struct workload *w, enum wb_status status)
 {
     if (status == WB_OK || status == WB_EMPTY)
         return false;
+    w->failures++;
+    w->unsure = w->unsure || status == WB_IO;
+    w->io_failures += status == WB_IO;
+    if (w->goes_on)
+        return true;
     if (w->stopped == WB_OK)
         w->stopped = status;
-    w->unsure = w->unsure || status == WB_IO;
     return true;
+}
+
+/* What a program does about it. */
+static void
+go_on(struct workload *w, enum wb_status status)
+{
+    if (status == WB_CORRUPT || status == WB_NEWER || status == WB_REFUSED)
+        w->found.damaged++;
+    if (ledger_tells)
+        (void)printf("call %ld: %s\n", w->calls, wb_status_name(status));
+    if (status == WB_IO)
+        workload_close(w, w->last, false);
 }
 
 void
 workload_answered(struct workload *w, enum wb_status status)
 {
     w->calls++;
-    (void)workload_stopped(w, status);
+    if (workload_stopped(w, status) && w->goes_on)
+        go_on(w, status);
 }
 
 void
@@ -150,9 +159,12 @@ workload_open(struct workload *w, int h)
     /* What was unknown is known now. On a disk like this one there is no lock
      * file that would tell the library to mend what may be lost. */
     ledger_settle(&w->ledger, workload_handle(w, h), false);
-    w->mends++;
-    if (!w->no_mend)
-        (void)workload_stopped(w, wb__sqlite_mend(engine(w, h), NULL));
+    if (w->no_mend || w->mended == w->io_failures)
+        return;
+    if (workload_stopped(w, wb__sqlite_mend(engine(w, h), NULL)))
+        workload_close(w, h, false);
+    else
+        w->mended = w->io_failures;
 }
 
 void
