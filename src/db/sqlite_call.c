@@ -10,6 +10,8 @@ wb__sqlite_status(int code)
 {
     if (code == SQLITE_IOERR_NOMEM)
         return WB_NOMEM;
+    if (code == SQLITE_IOERR_SHMSIZE) /* no room for the shared memory */
+        return WB_FULL;
     switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
