@@ -102,6 +102,11 @@
         NULL)                                                                  \
     /* finish */                                                               \
     X(DELETE, "DELETE FROM waybill_outbox WHERE seq = ?1", NULL)               \
+    X(CONFIRM,                                                                 \
+        "DELETE FROM waybill_outbox WHERE seq = ?1 AND id = ?2"                \
+        " AND status = 'processing' AND token = ?3 AND keep = 0"               \
+        " AND lane IS NULL",                                                   \
+        NULL)                                                                  \
     X(TOMBSTONE,                                                               \
         "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"         \
         " hash = ?3, payload = x'', headers = NULL, last_error = NULL"         \
@@ -145,6 +150,7 @@
         "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
         " probe_until_ms FROM waybill_breaker ORDER BY scope",                 \
         NULL)                                                                  \
+    X(BREAKER_ANY, "SELECT 1 FROM waybill_breaker LIMIT 1", NULL)              \
     X(BREAKER,                                                                 \
         "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
         " probe_until_ms FROM waybill_breaker WHERE scope = ?1",               \

@@ -70,6 +70,7 @@ box_new(const struct wb_outbox_opts *opts)
         return NULL;
     box->env = env;
     box->opts = *opts;
+    atomic_init(&box->dry, true);
     box->opts.busy_ms = or_default(opts->busy_ms, 5000);
     box->opts.max_payload_bytes = or_default(opts->max_payload_bytes, 1 << 20);
     box->opts.keep_delivered_ms =

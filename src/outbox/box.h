@@ -3,6 +3,8 @@
 #ifndef WB_SRC_OUTBOX_BOX_H
 #define WB_SRC_OUTBOX_BOX_H
 
+#include <stdatomic.h>
+
 #include "base/base.h"
 #include "db/group.h"
 #include "waybill/outbox.h"
@@ -13,6 +15,7 @@ struct wb_outbox {
     struct wb__db *db;
     struct wb__group group; /* in which threads share commits */
     int64_t rows_left;      /* may be accepted before rows are counted again */
+    atomic_bool dry;        /* the last claim found nothing */
 };
 
 /* One operation: a job of db/group.h, whose rules run() keeps. */

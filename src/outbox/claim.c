@@ -493,6 +493,7 @@ wb__claim_run(struct wb_outbox *box, const struct wb_claim *claim,
 
     if (rc == WB_OK)
         rc = take_rows(&c, err);
+    atomic_store(&box->dry, batch->len == 0);
     set_reason(batch);
     return rc;
 }

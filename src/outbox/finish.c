@@ -24,6 +24,7 @@ struct finish_op {
     struct wb_batch *batch;
     int64_t now_ms, lease_ms; /* lease_ms: extend */
     bool claimed;             /* *batch is of an earlier run of this one */
+    bool healthy;             /* no scope has failed since it succeeded */
 };
 
 /* ---- one message ----------------------------------------------------- */
@@ -160,6 +161,30 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     return rc != WB_OK ? rc : count_failure(box, f, head, err);
 }
 
+/* The usual end in one statement: a confirm that leaves nothing behind, with
+ * nobody waiting for it. EMPTY: it is not that, or the claim does not stand. */
+static enum wb_status
+confirm_plain(struct wb_outbox *box, struct wb_finish *f, struct wb_err *err)
+{
+    int64_t changed = 0;
+    enum wb_status rc;
+
+    if (f->end != WB_CONFIRM || !f->forget || f->token == 0)
+        return WB_EMPTY;
+    rc = wb__db_run(box->db, WB__SQL_CONFIRM,
+        WB__ARGS(wb__int(f->seq), wb__text(wb_slice(f->id.text)),
+            wb__int((int64_t)f->token)),
+        &changed, err);
+    if (rc != WB_OK)
+        return rc;
+    if (changed == 0)
+        return WB_EMPTY;
+    f->status = WB_OK;
+    f->state = WB_STATE_DELIVERED;
+    f->due_ms = 0;
+    return WB_OK;
+}
+
 static enum wb_status
 finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     struct wb_err *err)
@@ -208,14 +233,38 @@ purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
 }
 
 static enum wb_status
+is_healthy(struct wb_outbox *box, bool *healthy, struct wb_err *err)
+{
+    int64_t one;
+    enum wb_status rc =
+        wb__db_one_int(box->db, WB__SQL_BREAKER_ANY, WB__NO_ARGS, &one, err);
+
+    *healthy = rc == WB_EMPTY;
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+static enum wb_status
+finish_next(struct wb_outbox *box, struct finish_op *o, struct wb_finish *f,
+    struct wb_err *err)
+{
+    enum wb_status rc = o->healthy ? confirm_plain(box, f, err) : WB_EMPTY;
+
+    if (rc != WB_EMPTY)
+        return rc;
+    o->healthy = o->healthy && f->end == WB_CONFIRM;
+    return finish_one(box, f, o->now_ms, err);
+}
+
+static enum wb_status
 finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct finish_op *o = (struct finish_op *)op;
-    enum wb_status rc = WB_OK;
+    enum wb_status rc =
+        o->n == 0 ? WB_OK : is_healthy(box, &o->healthy, err);
 
     o->now_ms = wb__box_now(box);
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
-        rc = finish_one(box, &o->finishes[i], o->now_ms, err);
+        rc = finish_next(box, o, &o->finishes[i], err);
     if (rc == WB_OK && wb__box_random(box) % 64 < o->n)
         rc = purge(box, o->now_ms, err);
     if (rc != WB_OK || o->claim == NULL)
@@ -277,7 +326,8 @@ peek_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-/* An idle worker takes no write lock: it looks first. */
+/* An idle worker takes no write lock: it looks first, unless there was more
+ * the last time. */
 enum wb_status
 wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
     struct wb_batch *batch, struct wb_err *err)
@@ -291,7 +341,8 @@ wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
     enum wb_status rc = check_claim(claim, err);
 
     wb_batch_free(batch);
-    if (rc == WB_OK)
+    look.claimed = !atomic_load(&box->dry);
+    if (rc == WB_OK && !look.claimed)
         rc = run_finish(box, &look, err);
     if (rc == WB_OK && look.claimed)
         rc = run_finish(box, &take, err);
