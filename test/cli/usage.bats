@@ -4,7 +4,8 @@ load helper
 
 # shellcheck disable=SC2034
 COMMANDS="send drain run status list show retry discard pause resume backup
-doctor claim confirm release fail extend reset-stale breaker sink completions"
+doctor claim confirm release fail extend reset-stale breaker gate sink
+completions"
 
 @test "--version" {
     try waybill --version
