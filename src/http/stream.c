@@ -22,6 +22,17 @@ is_out(const struct wb__conn *c)
     return c->phase == WB__CLOSED || c->refused;
 }
 
+/* Whoever takes nothing of what waits is cut off, whatever else goes on. */
+static void
+watch(struct wb__conn *c)
+{
+    if (c->phase == WB__CALL || c->phase == WB__WRITE ||
+        (c->phase == WB__BODY && c->paused && c->queued > 0))
+        wb__conn_set_phase(c, c->phase);
+    else if (c->phase == WB__BODY && c->paused)
+        (void)uv_timer_stop(&c->timer);
+}
+
 /* Also where the connection is gone: its pieces have left, too. */
 static void
 tell_drained(struct wb__conn *c)
@@ -45,8 +56,7 @@ on_piece_written(uv_write_t *req, int status)
         wb__conn_answered(c, true);
         return;
     }
-    if (c->phase == WB__CALL || c->phase == WB__WRITE)
-        wb__conn_set_phase(c, c->phase); /* there is progress */
+    watch(c);
     tell_drained(c);
 }
 
@@ -72,8 +82,7 @@ write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
     p->len = len;
     c->queued += len;
     (void)wb__conn_account(c);
-    if (c->phase == WB__CALL)
-        wb__conn_set_phase(c, WB__CALL);
+    watch(c);
     buf = uv_buf_init(p->bytes, (unsigned)len);
     if (uv_write(&p->write, (uv_stream_t *)&c->tcp, &buf, 1,
             on_piece_written) != 0) {
@@ -179,7 +188,7 @@ wb__call_pause(struct wb__call *call, bool pause)
     c->paused = pause;
     if (pause) {
         (void)uv_read_stop((uv_stream_t *)&c->tcp);
-        (void)uv_timer_stop(&c->timer);
+        watch(c);
     } else {
         wb__conn_set_phase(c, WB__BODY);
         wb__conn_read(c);

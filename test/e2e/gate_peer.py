@@ -74,6 +74,9 @@ class Upstream:
                 return False
             head += line
         path = head.split()[1].decode().split('?')[0]
+        if path == '/deaf':
+            self.gates['deaf'].wait(20)
+            return False
         if path == '/early':
             s.sendall(b'HTTP/1.1 403 No\r\nContent-Length: 4\r\n\r\nstop')
             return False
@@ -142,6 +145,11 @@ class Upstream:
 
     def do_silent(self, s, arg, body, n):
         time.sleep(20)
+
+    def do_leavelater(self, s, arg, body, n):
+        self.send(s, b'bye')
+        self.gates['leave'].wait(20)
+        return False
 
     def do_leave(self, s, arg, body, n):  # says it stays, and goes
         self.send(s, b'bye')

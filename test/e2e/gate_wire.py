@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """gate_wire.py COMMAND [TEST...] - the gateway over raw sockets: G-11 to G-14, S5."""
+import signal
 import time
 import urllib.request
 
@@ -84,6 +85,23 @@ class Wire(Case):
         self.assertEqual(200, self.ask(key='k').status)
         self.assertLess(self.gate.memory() - before, SLACK * 96 << 20)
 
+    def test_G12_a_client_that_does_not_read_holds_up_the_server(self):
+        for key in (None, 'k'):
+            c = self.client()
+            c.say(request('/big/100000000', key=key))
+            c.head()
+            time.sleep(0.4)
+        self.assertLess(self.gate.memory(), SLACK * 32 << 20)
+
+    def test_G12_a_server_that_does_not_read_holds_up_the_client(self):
+        c = self.client()
+        c.say('PUT /deaf HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000'
+              '\r\n\r\n')
+        c.s.settimeout(0.3)
+        with self.assertRaises(TimeoutError):
+            c.say(bytes(100000000))
+        self.assertLess(self.gate.memory(), SLACK * 32 << 20)
+
     def test_G13_no_keys_in_metrics(self):
         self.ask(key='topsecret', body='hidden')
         with urllib.request.urlopen(
@@ -142,6 +160,10 @@ class Wire(Case):
             self.assertEqual((None, 2097152),
                              (a.get('Transfer-Encoding'), len(a.body)))
             self.assertEqual('close', a.get('Connection'))
+        c = self.client()
+        c.say('GET /bigchunked/65536 HTTP/1.0\r\nConnection: keep-alive\r\n'
+              '\r\n')
+        self.assertEqual(65536, len(c.answer().body))
 
     def test_G14_head_has_the_length_and_no_body(self):
         c = self.client()
@@ -163,6 +185,19 @@ class Wire(Case):
             self.assertEqual(b'bye', self.ask('/leave', key=f'l{i}').body)
             time.sleep(0.02)
         self.assertEqual(0, self.gate.metric('unknown'))
+
+    def test_G14_a_connection_that_can_be_read_is_not_used(self):
+        c = self.client()
+        c.say(request('/leavelater', key='a'))
+        self.assertEqual(b'bye', c.answer().body)
+        self.gate.p.send_signal(signal.SIGSTOP)
+        c.say(request('/echo', key='b'))  # the gateway sees this first
+        time.sleep(0.05)
+        self.up.gates['leave'].set()
+        time.sleep(0.05)
+        self.gate.p.send_signal(signal.SIGCONT)
+        self.assertEqual(b'1:b', c.answer().body)
+        self.assertEqual(2, self.up.conns)
 
     def test_G14_a_connection_idle_too_long_is_not_used(self):
         self.ask(key='a')
