@@ -17,6 +17,7 @@ extern "C" {
 
 struct wb_outbox;
 struct sqlite3;
+struct pg_conn; /* libpq's PGconn */
 
 /* Zero means the default in brackets. */
 struct wb_outbox_opts {
@@ -118,6 +119,22 @@ WB_MUST_USE enum wb_status wb_outbox_adopt(struct wb_outbox **out,
     struct sqlite3 *db, const struct wb_outbox_opts *opts, struct wb_err *err);
 WB_MUST_USE enum wb_status wb_outbox_attach(struct wb_outbox **out,
     struct sqlite3 *db, const struct wb_outbox_opts *opts, struct wb_err *err);
+
+/*
+ * The same on a connection to PostgreSQL, a PGconn of libpq. Nothing of its
+ * session is changed but for prepared statements, dropped at close. The tables
+ * are made by wb_outbox_open() with the database's URL: NOTFOUND without them.
+ *
+ * Guarantees  as above; inside the caller's transaction each call is a
+ *             savepoint of its name. A message with a lane needs READ
+ *             COMMITTED, and is REFUSED elsewhere; senders of one lane wait for
+ *             each other's transactions.
+ * Returns     also UNAVAILABLE (not connected, or built without PostgreSQL).
+ * Threads     those of the connection, one at a time. Since 0.1
+ */
+WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
+    struct pg_conn *conn, const struct wb_outbox_opts *opts,
+    struct wb_err *err);
 
 /* ---- claim -------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
  *     a configuration that does not read, is a finding and not the end.
  * (2) Looking changes nothing: a database that is not there stays so. */
 #include "cli/cli.h"
+#include "db/db.h"
 
 #define WAL_MAX ((int64_t)64 * 1024 * 1024)
 
@@ -107,11 +108,30 @@ check_sqlite(struct visit *v, const struct wb_health *h)
         h->network_fs ? "locks do not hold there: move it to a local disk"
                       : NULL,
         "%s", h->network_fs ? "on a network file system" : "local");
+}
+
+static void
+check_stuck(struct visit *v, const struct wb_health *h)
+{
     check(v, "stuck_claims",
         h->stuck > 0 ? "see whether the workers are alive, then: waybill "
                        "reset-stale"
                      : NULL,
         "%llu claims whose worker seems dead", (unsigned long long)h->stuck);
+}
+
+static void
+check_postgres(struct visit *v, const struct wb_health *h)
+{
+    check(v, "integrity",
+        strcmp(h->integrity, "ok") == 0 ? NULL : "REINDEX TABLE waybill_outbox",
+        "%s", h->integrity);
+    check(v, "server_version", NULL, "%s", h->engine);
+    check(v, "journal",
+        h->full_sync ? NULL
+                     : "a power cut can lose messages: set fsync and "
+                       "full_page_writes to on",
+        "fsync and full_page_writes %s", h->full_sync ? "on" : "not both on");
 }
 
 static const char *
@@ -138,13 +158,18 @@ check_database(struct visit *v)
     struct wb_health health = {0};
     struct wb_err err = {0};
     struct cli *cli = v->cli;
+    const char *shown;
     enum wb_status rc;
+    bool postgres;
 
     if (cli_find_db(cli, &err) != WB_OK) {
         check(v, "database", "give --db FILE", "%s", err.msg);
         return;
     }
-    check_files(v);
+    postgres = wb__db_is_postgres(cli->db);
+    shown = postgres ? "PostgreSQL" : cli->db; /* a url may hold a password */
+    if (!postgres)
+        check_files(v);
     if (cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
@@ -152,7 +177,7 @@ check_database(struct visit *v)
     rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
     if (rc == WB_NOTFOUND) {
         check(v, "database", NULL,
-            "%s is not there yet; the first send makes it", cli->db);
+            "%s is not there yet; the first send makes it", shown);
         return;
     }
     if (rc == WB_OK)
@@ -161,9 +186,13 @@ check_database(struct visit *v)
         check(v, "database", mend_of(rc), "%s", err.msg);
         return;
     }
-    check(v, "database", NULL, "%s opens, schema %lld", cli->db,
+    check(v, "database", NULL, "%s opens, schema %lld", shown,
         (long long)health.schema_version);
-    check_sqlite(v, &health);
+    if (postgres)
+        check_postgres(v, &health);
+    else
+        check_sqlite(v, &health);
+    check_stuck(v, &health);
 }
 
 /* ---- clock, configuration, routes ------------------------------------ */

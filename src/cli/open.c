@@ -46,7 +46,6 @@ enum wb_status
 cli_find_db(struct cli *cli, struct wb_err *err)
 {
     const char *named = cli_text(cli, "db");
-    struct wb_slice url;
 
     if (named == NULL)
         named = variable("WAYBILL_DB");
@@ -57,11 +56,6 @@ cli_find_db(struct cli *cli, struct wb_err *err)
                              "waybill.db", cli->db, sizeof(cli->db)))
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "no place for the database: HOME is not set; give --db FILE");
-    url = wb_slice(cli->db);
-    if (wb__starts(url, WB_LIT("postgres://")) ||
-        wb__starts(url, WB_LIT("postgresql://")))
-        return wb__fail(err, WB_UNAVAILABLE, 0,
-            "built without PostgreSQL; give --db a file instead");
     return WB_OK;
 }
 

@@ -16,6 +16,12 @@ wb__db_failed(const struct wb__db *db)
     return db->failed;
 }
 
+bool
+wb__db_clashed(const struct wb__db *db)
+{
+    return db->clash;
+}
+
 static enum wb_status
 check_failed(struct wb__db *db, struct wb_err *err)
 {
@@ -30,6 +36,7 @@ wb__db_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
     enum wb_status rc = check_failed(db, err);
 
+    db->clash = false;
     return rc != WB_OK ? rc : db->engine->begin(db, tx, err);
 }
 

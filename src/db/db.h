@@ -19,6 +19,7 @@
 
 struct wb__db;
 struct sqlite3;
+struct pg_conn;
 
 struct wb__db_opts {
     const struct wb_env *env;
@@ -27,16 +28,24 @@ struct wb__db_opts {
     bool allow_network_fs;
 };
 
+/* url: a postgres:// one, or else the path of a SQLite file. */
 WB_MUST_USE enum wb_status wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err);
+bool wb__db_is_postgres(const char *url);
 
 /* On a connection of the caller's; see wb_outbox_adopt(). With adopt false
  * nothing is changed, and what does not fit is refused. */
 WB_MUST_USE enum wb_status wb__db_borrow(struct wb__db **out,
     struct sqlite3 *sqlite, bool adopt, const struct wb__db_opts *opts,
     struct wb_err *err);
+/* On one to PostgreSQL; see wb_outbox_attach_pg(). */
+WB_MUST_USE enum wb_status wb__db_borrow_pg(struct wb__db **out,
+    struct pg_conn *conn, const struct wb__db_opts *opts, struct wb_err *err);
 void wb__db_close(struct wb__db *db);
 bool wb__db_failed(const struct wb__db *db); /* see (4) */
+/* The last BUSY was two transactions that stood in each other's way: the same
+ * one, run again from its begin, may well pass. */
+bool wb__db_clashed(const struct wb__db *db);
 
 /* ---- transactions -------------------------------------------------------- */
 
@@ -133,18 +142,20 @@ WB_MUST_USE enum wb_status wb__db_run(struct wb__db *db, enum wb__sql sql,
 WB_MUST_USE enum wb_status wb__db_one_int(struct wb__db *db, enum wb__sql sql,
     struct wb__args args, int64_t *value, struct wb_err *err);
 
-/* The seq of the row that the last INSERT of this connection made. */
+/* The seq of the row that the last INSERT made. */
 int64_t wb__db_last_seq(struct wb__db *db);
 
-/* Bytes of the pages in use, out of the header that is cached. */
+/* Bytes in use, as cheaply as the engine knows them. PostgreSQL counts the room
+ * of deleted rows too, until it is used again. */
 WB_MUST_USE enum wb_status wb__db_bytes(
     struct wb__db *db, int64_t *bytes, struct wb_err *err);
 
 /* ---- around it ---------------------------------------------------------- */
 
 /* The lock of drains, slot 0.. WB__DRAIN_SLOTS - 1; freed when the process
- * dies. A drain that does not get it sets the flag, and whoever held it looks
- * again after having unlocked. */
+ * dies; of any thread, also while another one runs a transaction. A drain that
+ * does not get it sets the flag, and whoever held it looks again after having
+ * unlocked. */
 enum {
     WB__DRAIN_SLOTS = 32
 };

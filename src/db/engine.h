@@ -41,6 +41,7 @@ struct wb__db {
     const struct wb__engine *engine;
     struct wb__db_opts opts;
     bool failed; /* a write or sync failed: see db.h (4) */
+    bool clash;  /* see wb__db_clashed() */
 };
 
 WB_MUST_USE enum wb_status wb__sqlite_open(struct wb__db **out,
@@ -48,5 +49,11 @@ WB_MUST_USE enum wb_status wb__sqlite_open(struct wb__db **out,
 WB_MUST_USE enum wb_status wb__sqlite_borrow(struct wb__db **out,
     struct sqlite3 *handle, bool adopt, const struct wb__db_opts *opts,
     struct wb_err *err);
+
+/* Only where libpq is built in. */
+WB_MUST_USE enum wb_status wb__postgres_open(struct wb__db **out,
+    const char *url, const struct wb__db_opts *opts, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__postgres_borrow(struct wb__db **out,
+    struct pg_conn *conn, const struct wb__db_opts *opts, struct wb_err *err);
 
 #endif /* WB_SRC_DB_ENGINE_H */

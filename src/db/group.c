@@ -8,6 +8,11 @@
  *     alone. Once the store is FAILED nothing is run again. */
 #include "db/group.h"
 
+enum {
+    CLASHES_MAX = 8,
+    BUSY_MAX = 2 /* of those that had to wait together, and then alone */
+};
+
 void
 wb__group_init(struct wb__group *g, struct wb__db *db)
 {
@@ -50,19 +55,39 @@ run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
     return rc;
 }
 
+/* Two transactions that clashed: one of them was rolled back, and starts anew.
+ */
+static enum wb_status
+run_through(struct wb__group *g, struct wb__job *first, struct wb__job *end,
+    bool *began, struct wb_err *err)
+{
+    enum wb_status rc;
+    int turns = CLASHES_MAX;
+
+    do
+        rc = run_together(g, first, end, began, err);
+    while (rc == WB_BUSY && wb__db_clashed(g->db) && --turns > 0);
+    return rc;
+}
+
 static void
 run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
 {
     struct wb_err err = {0};
     bool began = false, alone;
-    enum wb_status rc = run_together(g, first, end, &began, &err);
+    int busy = 0;
+    enum wb_status rc = run_through(g, first, end, &began, &err);
 
-    /* Who did not get the lock together would wait as long for it alone. */
-    alone = rc != WB_OK && began && first->next != end && !wb__db_failed(g->db);
+    /* Who did not get the lock together would wait as long for it alone; out of
+     * IO it is unknown what happened, and must not happen twice. */
+    alone = rc != WB_OK && rc != WB_IO && began && first->next != end &&
+            !wb__db_failed(g->db);
     for (struct wb__job *job = first; job != end; job = job->next) {
         job->err = err;
-        job->status =
-            alone ? run_together(g, job, job->next, &began, &job->err) : rc;
+        job->status = rc;
+        if (alone && busy < BUSY_MAX)
+            job->status = run_through(g, job, job->next, &began, &job->err);
+        busy += job->status == WB_BUSY;
     }
 }
 

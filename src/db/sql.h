@@ -1,8 +1,14 @@
 /* sql.h - every statement the library runs, in one table.
  *
  * X(name, SQLite, PostgreSQL): the second text is given where the first, with
- * $1 for ?1, would not do. The predicates of partial indexes are repeated word
- * for word, or the planner does not use them; test_db pins the plans. */
+ * $1 for ?1, would not do: ?1 in it is $1 just as well. The predicates of
+ * partial indexes are repeated word for word, or the planner does not use them;
+ * test_db pins the plans.
+ *
+ * SQLite has one writer. On PostgreSQL transactions run side by side, so that
+ * what is read to be changed is locked as it is read: heads and breakers FOR
+ * UPDATE, claims SKIP LOCKED, lanes by an advisory lock inside the functions of
+ * schema/pg. */
 #ifndef WB_SRC_DB_SQL_H
 #define WB_SRC_DB_SQL_H
 
@@ -60,17 +66,21 @@
         " expires_ms, key, lane, keep, hash, content_type, headers, payload)"  \
         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"           \
         " ON CONFLICT DO NOTHING",                                             \
-        NULL)                                                                  \
+        "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"             \
+        " expires_ms, key, lane, keep, hash, content_type, headers, payload)"  \
+        " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"           \
+        " ON CONFLICT DO NOTHING RETURNING seq")                               \
     X(ROWS,                                                                    \
         "SELECT (SELECT count(*) FROM waybill_outbox)"                         \
         " - (SELECT count(*) FROM waybill_outbox WHERE" WB__ENDED              \
         "     AND status = 'delivered')",                                      \
         NULL)                                                                  \
     X(HEAD_BY_SEQ, "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = ?1",     \
-        NULL)                                                                  \
-    X(HEAD_BY_ID, "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = ?1", NULL) \
+        "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = $1 FOR UPDATE")     \
+    X(HEAD_BY_ID, "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = ?1",       \
+        "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = $1 FOR UPDATE")      \
     X(HEAD_BY_KEY, "SELECT" WB__HEAD "FROM waybill_outbox WHERE key = ?1",     \
-        NULL)                                                                  \
+        "SELECT" WB__HEAD "FROM waybill_outbox WHERE key = $1 FOR UPDATE")     \
     X(CONTENT,                                                                 \
         "SELECT kind, content_type, lane, payload FROM waybill_outbox"         \
         " WHERE seq = ?1",                                                     \
@@ -94,7 +104,13 @@
         ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY          \
         "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)"                      \
         " ORDER BY due_ms, seq LIMIT ?4",                                      \
-        NULL)                                                                  \
+        "SELECT" WB__FULL ", payload FROM (SELECT *,"                          \
+        " sum(length(payload)) OVER (ORDER BY due_ms, seq) - length(payload)"  \
+        " AS before FROM (SELECT * FROM waybill_outbox"                        \
+        " WHERE kind = $1 AND" WB__READY "AND due_ms <= $2"                    \
+        " AND (due_ms < $2 OR seq <= $3) ORDER BY due_ms, seq LIMIT $4"        \
+        " FOR UPDATE SKIP LOCKED) locked) summed"                              \
+        " WHERE before < 16777216 ORDER BY due_ms, seq")                       \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
         " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \
@@ -111,7 +127,9 @@
         "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"         \
         " hash = ?3, payload = x'', headers = NULL, last_error = NULL"         \
         " WHERE seq = ?1",                                                     \
-        NULL)                                                                  \
+        "UPDATE waybill_outbox SET status = 'delivered', due_ms = $2,"         \
+        " hash = $3, payload = '', headers = NULL, last_error = NULL"          \
+        " WHERE seq = $1")                                                     \
     X(PENDING,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
         " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
@@ -130,12 +148,14 @@
         "UPDATE waybill_outbox SET status = 'pending'"                         \
         " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
         "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
-        NULL)                                                                  \
+        "SELECT waybill_promote($1)")                                          \
     X(PURGE,                                                                   \
         "DELETE FROM waybill_outbox WHERE seq IN ("                            \
         " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \
         " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3)",                         \
-        NULL)                                                                  \
+        "DELETE FROM waybill_outbox WHERE seq IN ("                            \
+        " SELECT seq FROM waybill_outbox WHERE status = $1 AND" WB__ENDED      \
+        " AND due_ms <= $2 ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED)")  \
     X(RESET_PROBES,                                                            \
         "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
         " WHERE probe_token IN"                                                \
@@ -144,7 +164,8 @@
     X(RESET_STALE,                                                             \
         "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
         " due_ms = min(due_ms, ?1) WHERE" WB__STALE,                           \
-        NULL)                                                                  \
+        "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
+        " due_ms = least(due_ms, $1) WHERE" WB__STALE)                         \
     /* breaker, pause */                                                       \
     X(BREAKERS,                                                                \
         "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
@@ -154,6 +175,13 @@
     X(BREAKER,                                                                 \
         "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
         " probe_until_ms FROM waybill_breaker WHERE scope = ?1",               \
+        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
+        " probe_until_ms FROM waybill_breaker WHERE scope = $1 FOR UPDATE")    \
+    /* Before a count goes up: on PostgreSQL the row must be there to be       \
+     * locked. */                                                              \
+    X(BREAKER_NEW,                                                             \
+        "INSERT INTO waybill_breaker(scope, failures) VALUES(?1, 0)"           \
+        " ON CONFLICT DO NOTHING",                                             \
         NULL)                                                                  \
     X(BREAKER_PUT,                                                             \
         "INSERT INTO waybill_breaker VALUES(?1, ?2, ?3, ?4, ?5, ?6)"           \
@@ -185,7 +213,7 @@
         NULL)                                                                  \
     X(STUCK,                                                                   \
         "SELECT count(*) FROM waybill_outbox WHERE status = 'processing' AND"  \
-        " (due_ms + (due_ms - claimed_ms) <= ?1 OR claimed_ms > ?1)",          \
+        " (due_ms - claimed_ms <= ?1 - due_ms OR claimed_ms > ?1)",            \
         NULL)                                                                  \
     /* administration */                                                       \
     X(ABANDONED,                                                               \
@@ -194,7 +222,11 @@
         " AND (kind = ?3 OR ?3 IS NULL)"                                       \
         " AND coalesce(claimed_ms, created_ms) <= ?4"                          \
         " ORDER BY due_ms, seq LIMIT ?5",                                      \
-        NULL)                                                                  \
+        "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'"     \
+        " AND" WB__ENDED "AND (due_ms, seq) > ($1, $2)"                        \
+        " AND (kind = $3 OR $3 IS NULL)"                                       \
+        " AND coalesce(claimed_ms, created_ms) <= $4"                          \
+        " ORDER BY due_ms, seq LIMIT $5 FOR UPDATE")                           \
     X(REDRIVE,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
         " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \
@@ -207,7 +239,7 @@
         " status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox"             \
         "  WHERE lane = ?2 AND" WB__LIVE "AND seq <> ?1)"                      \
         "  THEN 'held' ELSE 'pending' END WHERE seq = ?1",                     \
-        NULL)                                                                  \
+        "SELECT waybill_rejoin($1, $2)")                                       \
     /* idempotency */                                                          \
     X(IDEM_FIND,                                                               \
         "SELECT state, version, fingerprint, token, since_ms, ends_ms, "       \

@@ -10,6 +10,7 @@
 #include "outbox/box.h"
 
 enum {
+    TURNS_MAX = 3,
     NAME_MAX_BYTES = 255,
     HEADERS_MAX_BYTES = 16384
 };
@@ -231,6 +232,7 @@ is_over(const struct wb__head *h, int64_t now_ms)
     return h->state == WB_STATE_DELIVERED && h->due_ms <= now_ms;
 }
 
+/* EMPTY: nothing was inserted. */
 static enum wb_status
 accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
     struct wb_accepted *accepted, struct wb_err *err)
@@ -247,10 +249,7 @@ accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
     if (rc != WB_OK)
         return rc;
     if (!inserted)
-        return wb__fail(err, WB_CORRUPT, 0,
-            "message %s was not taken in: a trigger of another program stands "
-            "on waybill_outbox; drop it",
-            c->id.text);
+        return WB_EMPTY;
     box->rows_left--;
     wb__db_wake(box->db);
     *accepted =
@@ -282,6 +281,25 @@ accept_known(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
     return WB_OK;
 }
 
+/* Where nothing was inserted, another transaction has committed the same id or
+ * key since we looked: it is there now. */
+static enum wb_status
+accept_checked(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
+    struct wb_accepted *accepted, struct wb_err *err)
+{
+    enum wb_status rc = WB_EMPTY;
+
+    for (int turn = 0; turn < TURNS_MAX && rc == WB_EMPTY; turn++)
+        rc = c->keep ? accept_known(box, c, now_ms, accepted, err)
+                     : accept_new(box, c, now_ms, accepted, err);
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_CORRUPT, 0,
+            "message %s was not taken in: a trigger of another program stands "
+            "on waybill_outbox; drop it",
+            c->id.text);
+    return rc;
+}
+
 /* Only trouble with the store is returned; the message's own is in
  * accepted->status. */
 static enum wb_status
@@ -300,12 +318,10 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
         wb__dice_roll(dice, random, sizeof(random));
         c.id = wb__uuid7(now_ms, random);
     }
-    if (!c.keep)
-        return accept_new(box, &c, now_ms, accepted, err);
-    if (!wb__content_hash(
-            m->kind, m->content_type, m->lane, m->payload, c.hash))
+    if (c.keep && !wb__content_hash(
+                      m->kind, m->content_type, m->lane, m->payload, c.hash))
         return wb__nomem(err, "content hash");
-    return accept_known(box, &c, now_ms, accepted, err);
+    return accept_checked(box, &c, now_ms, accepted, err);
 }
 
 /* ---- the operation --------------------------------------------------- */

@@ -144,6 +144,21 @@ borrow(struct wb_outbox **out, struct sqlite3 *db, bool adopt,
 }
 
 enum wb_status
+wb_outbox_attach_pg(struct wb_outbox **out, struct pg_conn *conn,
+    const struct wb_outbox_opts *opts, struct wb_err *err)
+{
+    struct wb_outbox *box = box_new(opts);
+    struct wb__db_opts o;
+    enum wb_status rc;
+
+    if (box == NULL)
+        return wb__nomem(err, "attach");
+    o = db_opts(box);
+    rc = wb__db_borrow_pg(&box->db, conn, &o, err);
+    return opened(out, box, rc);
+}
+
+enum wb_status
 wb_outbox_adopt(struct wb_outbox **out, struct sqlite3 *db,
     const struct wb_outbox_opts *opts, struct wb_err *err)
 {

@@ -113,6 +113,11 @@ WB_MUST_USE enum wb_status wb__breakers_load(struct wb_outbox *box,
 struct wb__breaker *wb__breakers_find(
     const struct wb__breakers *all, struct wb_slice scope);
 
+/* One, locked to the end of the transaction; EMPTY, and a closed one, where
+ * there is no row. */
+WB_MUST_USE enum wb_status wb__breaker_find(struct wb_outbox *box,
+    struct wb_slice scope, struct wb__breaker *b, struct wb_err *err);
+
 enum wb_breaker_state wb__breaker_state(
     const struct wb__breaker *b, int64_t now_ms);
 /* When it will let something through: now or earlier if it does now. */

@@ -123,10 +123,9 @@ wb__breaker_put(
         NULL, err);
 }
 
-/* EMPTY, and a closed one, where there is no row. */
-static enum wb_status
-find(struct wb_outbox *box, struct wb_slice scope, struct wb__breaker *b,
-    struct wb_err *err)
+enum wb_status
+wb__breaker_find(struct wb_outbox *box, struct wb_slice scope,
+    struct wb__breaker *b, struct wb_err *err)
 {
     enum wb_status rc =
         wb__db_start(box->db, WB__SQL_BREAKER, WB__ARGS(wb__text(scope)), err);
@@ -148,7 +147,7 @@ wb__breaker_success(struct wb_outbox *box, struct wb_slice scope,
     uint64_t token, struct wb_err *err)
 {
     struct wb__breaker b;
-    enum wb_status rc = find(box, scope, &b, err);
+    enum wb_status rc = wb__breaker_find(box, scope, &b, err);
 
     if (rc == WB_EMPTY)
         return WB_OK;
@@ -170,9 +169,12 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
 {
     static const struct wb_breaker_policy standard = WB_BREAKER_POLICY_DEFAULT;
     struct wb__breaker b;
-    enum wb_status rc = find(box, scope, &b, err);
+    enum wb_status rc = wb__db_run(
+        box->db, WB__SQL_BREAKER_NEW, WB__ARGS(wb__text(scope)), NULL, err);
     bool probe;
 
+    if (rc == WB_OK)
+        rc = wb__breaker_find(box, scope, &b, err);
     if (rc != WB_OK && rc != WB_EMPTY)
         return rc;
     if (policy == NULL)
@@ -200,7 +202,7 @@ wb__breaker_extend(struct wb_outbox *box, struct wb_slice scope, uint64_t token,
     int64_t until_ms, struct wb_err *err)
 {
     struct wb__breaker b;
-    enum wb_status rc = find(box, scope, &b, err);
+    enum wb_status rc = wb__breaker_find(box, scope, &b, err);
 
     if (rc == WB_EMPTY || (rc == WB_OK && b.probe_token != token))
         return WB_OK;

@@ -16,7 +16,8 @@
 
 enum {
     ENDED_MAX = 1000,
-    BYTES_MAX = 16 << 20
+    BYTES_MAX = 16 << 20,
+    HELD_MS = 50
 };
 
 /* A source that may give: where its front is. */
@@ -26,7 +27,8 @@ struct front {
     struct wb_slice kind, scope;
     struct wb__breaker *breaker; /* NULL: healthy */
     int64_t due_ms, seq;
-    bool has; /* due_ms and seq are those of a due row */
+    bool has;    /* due_ms and seq are those of a due row */
+    bool passed; /* its rows are held by other transactions */
 };
 
 struct claiming {
@@ -170,7 +172,7 @@ front_look(struct claiming *c, struct front *f, struct wb_err *err)
         f->seq = wb__db_int(db, sql, 1);
     }
     wb__db_end(db, sql);
-    if (rc != WB_OK)
+    if (rc != WB_OK || f->passed)
         return rc == WB_EMPTY ? WB_OK : rc;
     if (f->breaker != NULL)
         lets_ms = wb__breaker_lets_ms(f->breaker, c->now_ms);
@@ -343,13 +345,35 @@ row_take(struct claiming *c, struct front *f, const struct wb_row *r,
         c->box, r->seq, r->lane, reason, (struct wb_slice){0}, err);
 }
 
+/* The probe of a half-open breaker goes to whom its row says: others may have
+ * taken it since the breakers were read. */
+static enum wb_status
+front_lock(struct claiming *c, struct front *f, struct wb_err *err)
+{
+    struct wb__breaker *b = f->breaker;
+    enum wb_status rc;
+
+    if (b == NULL || b->open_until_ms == 0)
+        return WB_OK;
+    rc = wb__breaker_find(c->box, f->scope, b, err);
+    f->has = wb__breaker_lets_ms(b, c->now_ms) <= c->now_ms;
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
 static enum wb_status
 front_take(struct claiming *c, struct front *f, int64_t due_ms, int64_t seq,
     struct wb_row *rows, struct wb_err *err)
 {
     size_t n = 0, want = front_want(c, f);
-    enum wb_status rc = rows_due(c, f, due_ms, seq, rows, want, &n, err);
+    enum wb_status rc = front_lock(c, f, err);
 
+    if (rc != WB_OK || !f->has)
+        return rc;
+    rc = rows_due(c, f, due_ms, seq, rows, want, &n, err);
+    if (rc == WB_OK && n == 0) { /* others are at its rows: in a moment */
+        f->passed = true;
+        note_next(c->batch, wb__sat_add(c->now_ms, HELD_MS));
+    }
     for (size_t i = 0; i < n && rc == WB_OK; i++)
         rc = row_take(c, f, &rows[i], err);
     return rc;

@@ -67,7 +67,7 @@ integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
     mkdir folder
     try js --db folder doctor
     ended 1
-    try js --db postgres://x/y doctor
+    try js --db postgres://127.0.0.1:1/y doctor
     ended 1
     has "$(finding database detail)" PostgreSQL
 }

@@ -173,11 +173,12 @@ completions"
     [ ! -e box.db ]
 }
 
-@test "postgres: said to be not built" {
-    for url in postgres://h/db postgresql://h/db; do
-        try js --db "$url" status
+@test "postgres: no server there is unavailable, no password is shown" {
+    for scheme in postgres postgresql; do
+        try js --db "$scheme://u:geheim@127.0.0.1:1/db" status
         ended 1
-        has "$err" "built without PostgreSQL"
+        has "$err" PostgreSQL
+        [[ $err != *geheim* ]]
     done
 }
 

@@ -1,0 +1,347 @@
+/* postgres.c - the PostgreSQL engine: transactions, statements.
+ *
+ * (1) Transactions are READ COMMITTED: each statement sees what was committed
+ *     before it, and what it is going to change it locks.
+ * (2) A FULL transaction commits with synchronous_commit on, whatever the
+ *     server's default; a RELAXED one with it off.
+ * (3) A connection that breaks in COMMIT leaves its outcome unknown: IO. All
+ *     other failures have rolled back. One that broke before is made anew at
+ *     the next begin. */
+#include "db/postgres.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    ARGS_MAX = 16,
+    TEXT_MAX = 2048,
+    INT8_OID = 20,
+    INT4_OID = 23
+};
+
+static const char *const sql_text[WB__SQL_COUNT] = {
+#define X(name, sqlite, postgres) \
+    [WB__SQL_##name] = (postgres) != NULL ? (postgres) : (sqlite),
+    WB__SQL_MAP(X)
+#undef X
+};
+
+static struct wb__postgres *
+of(struct wb__db *db)
+{
+    return (struct wb__postgres *)db;
+}
+
+/* ---- statements ------------------------------------------------------------
+ */
+
+/* Handles may share a caller's connection, and its names. */
+static void
+name_of(const struct wb__postgres *s, int sql, char name[48])
+{
+    (void)snprintf(name, 48, "waybill_%p_%d", (const void *)s, sql);
+}
+
+static enum wb_status
+prepare(struct wb__postgres *s, enum wb__sql sql, struct wb_err *err)
+{
+    char name[48], text[TEXT_MAX];
+    int n = snprintf(text, sizeof(text), "%s", sql_text[sql]);
+    PGresult *r;
+
+    WB_ASSERT(n > 0 && n < TEXT_MAX);
+    if (s->prepared[sql])
+        return WB_OK;
+    for (char *at = text; (at = strchr(at, '?')) != NULL;)
+        *at = '$';
+    name_of(s, sql, name);
+    r = PQprepare(s->conn, name, text, 0, NULL);
+    if (PQresultStatus(r) != PGRES_COMMAND_OK)
+        return wb__postgres_fail(s, "prepare", r, err);
+    PQclear(r);
+    s->prepared[sql] = true;
+    return WB_OK;
+}
+
+struct params {
+    const char *value[ARGS_MAX];
+    int len[ARGS_MAX], binary[ARGS_MAX];
+    char digits[ARGS_MAX][24];
+};
+
+/* Whole numbers go as text, whatever their type there; text and bytes as they
+ * are, which in binary needs no NUL behind them. */
+static bool
+params_set(struct params *p, struct wb__args args)
+{
+    WB_ASSERT(args.n <= ARGS_MAX);
+    for (size_t i = 0; i < args.n; i++) {
+        const struct wb__val *v = &args.val[i];
+
+        if (v->s.len > INT32_MAX)
+            return false;
+        p->value[i] = v->s.ptr == NULL ? "" : v->s.ptr;
+        p->len[i] = (int)v->s.len;
+        p->binary[i] = v->type != WB__INT;
+        if (v->type == WB__NULL)
+            p->value[i] = NULL;
+        if (v->type == WB__INT) {
+            (void)snprintf(
+                p->digits[i], sizeof(p->digits[i]), "%lld", (long long)v->i);
+            p->value[i] = p->digits[i];
+        }
+    }
+    return true;
+}
+
+static int64_t
+read_int(const PGresult *r, int row, int column)
+{
+    const unsigned char *at = (const unsigned char *)PQgetvalue(r, row, column);
+    int len = PQgetlength(r, row, column);
+    uint64_t v = len > 0 && (at[0] & 0x80) != 0 ? UINT64_MAX : 0;
+
+    if (PQftype(r, column) != INT8_OID && PQftype(r, column) != INT4_OID)
+        return strtoll((const char *)at, NULL, 10); /* a text, like META_GET */
+    for (int i = 0; i < len; i++)
+        v = v << 8 | at[i];
+    return (int64_t)v;
+}
+
+static enum wb_status
+pg_start(struct wb__db *db, enum wb__sql sql, struct wb__args args,
+    struct wb_err *err)
+{
+    struct wb__postgres *s = of(db);
+    struct params p;
+    char name[48];
+    PGresult *r;
+    enum wb_status rc = prepare(s, sql, err);
+
+    if (rc != WB_OK)
+        return rc;
+    WB_ASSERT(s->result[sql] == NULL);
+    if (!params_set(&p, args))
+        return wb__fail(err, WB_TOOBIG, 0, "a value is longer than 2 GiB");
+    name_of(s, sql, name);
+    r = PQexecPrepared(s->conn, name, (int)args.n, p.value, p.len, p.binary, 1);
+    if (PQresultStatus(r) != PGRES_TUPLES_OK &&
+        PQresultStatus(r) != PGRES_COMMAND_OK)
+        return wb__postgres_fail(s, "the database", r, err);
+    s->result[sql] = r;
+    s->row[sql] = -1;
+    if (sql == WB__SQL_INSERT && PQntuples(r) == 1)
+        s->last_seq = read_int(r, 0, 0);
+    return WB_OK;
+}
+
+static enum wb_status
+pg_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
+{
+    struct wb__postgres *s = of(db);
+
+    (void)err;
+    return ++s->row[sql] < PQntuples(s->result[sql]) ? WB_OK : WB_EMPTY;
+}
+
+static void
+pg_end(struct wb__db *db, enum wb__sql sql)
+{
+    PQclear(of(db)->result[sql]);
+    of(db)->result[sql] = NULL;
+}
+
+static bool
+pg_null(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return PQgetisnull(of(db)->result[sql], of(db)->row[sql], column) != 0;
+}
+
+static struct wb_slice
+pg_slice(struct wb__db *db, enum wb__sql sql, int column)
+{
+    const PGresult *r = of(db)->result[sql];
+    int row = of(db)->row[sql];
+
+    if (PQgetlength(r, row, column) == 0)
+        return (struct wb_slice){NULL, 0};
+    return (struct wb_slice){
+        PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column)};
+}
+
+static int64_t
+pg_int(struct wb__db *db, enum wb__sql sql, int column)
+{
+    if (pg_null(db, sql, column))
+        return 0;
+    return read_int(of(db)->result[sql], of(db)->row[sql], column);
+}
+
+static int64_t
+pg_changed(struct wb__db *db, enum wb__sql sql)
+{
+    return strtoll(PQcmdTuples(of(db)->result[sql]), NULL, 10);
+}
+
+static int64_t
+pg_last_seq(struct wb__db *db)
+{
+    return of(db)->last_seq;
+}
+
+/* ---- transactions -------------------------------------------------------- */
+
+static enum wb_status
+begin_nested(struct wb__postgres *s, struct wb_err *err)
+{
+    if (PQtransactionStatus(s->conn) != PQTRANS_INTRANS)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the connection's transaction has failed, or a command of it is "
+            "under way; end it first");
+    return wb__postgres_exec(s, "SAVEPOINT waybill", err);
+}
+
+static enum wb_status
+pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+{
+    static const char *const text[] = {
+        [WB__TX_READ] = "BEGIN ISOLATION LEVEL READ COMMITTED",
+        [WB__TX_RELAXED] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+                           "SET LOCAL synchronous_commit = off",
+        [WB__TX_FULL] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+                        "SET LOCAL synchronous_commit = on",
+    };
+    struct wb__postgres *s = of(db);
+    enum wb_status rc;
+
+    s->nested = s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_IDLE &&
+                PQstatus(s->conn) == CONNECTION_OK;
+    if (s->nested)
+        return begin_nested(s, err);
+    rc = wb__postgres_exec(s, text[tx], err);
+    if (rc == WB_UNAVAILABLE && !s->borrowed) {
+        rc = wb__postgres_again(s, err);
+        if (rc == WB_OK)
+            rc = wb__postgres_exec(s, text[tx], err);
+    }
+    return rc;
+}
+
+static void
+pg_rollback(struct wb__db *db)
+{
+    struct wb__postgres *s = of(db);
+    const char *text =
+        s->nested ? "ROLLBACK TO SAVEPOINT waybill; RELEASE SAVEPOINT waybill"
+                  : "ROLLBACK";
+
+    if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
+        PQtransactionStatus(s->conn) == PQTRANS_INERROR)
+        PQclear(PQexec(s->conn, text));
+}
+
+static enum wb_status
+pg_commit(struct wb__db *db, struct wb_err *err)
+{
+    struct wb__postgres *s = of(db);
+    PGresult *r;
+    enum wb_status rc;
+
+    if (s->nested)
+        return wb__postgres_exec(s, "RELEASE SAVEPOINT waybill", err);
+    r = PQexec(s->conn, "COMMIT");
+    if (PQresultStatus(r) == PGRES_COMMAND_OK) {
+        bool done = strcmp(PQcmdStatus(r), "COMMIT") == 0;
+
+        PQclear(r);
+        return done ? WB_OK
+                    : wb__fail(err, WB_UNAVAILABLE, 0,
+                          "commit: the transaction had failed, and was rolled "
+                          "back");
+    }
+    rc = wb__postgres_fail(s, "commit", r, err);
+    pg_rollback(db);
+    if (rc == WB_UNAVAILABLE || rc == WB_NOMEM)
+        return wb__fail(err, WB_IO, 0,
+            "commit: the connection to PostgreSQL broke: whether it happened "
+            "is unknown");
+    return rc;
+}
+
+/* ---- around it ---------------------------------------------------------- */
+
+/* Nobody is told yet: workers look again after a while. */
+static void
+pg_wake(struct wb__db *db)
+{
+    (void)db;
+}
+
+static struct wb__watch
+pg_watch(struct wb__db *db)
+{
+    (void)db;
+    return (struct wb__watch){NULL, NULL};
+}
+
+static const char *
+pg_path(struct wb__db *db)
+{
+    (void)db;
+    return NULL;
+}
+
+static void
+deallocate(struct wb__postgres *s)
+{
+    char name[48], text[64];
+
+    for (int i = 0; i < WB__SQL_COUNT; i++) {
+        if (!s->prepared[i])
+            continue;
+        name_of(s, i, name);
+        (void)snprintf(text, sizeof(text), "DEALLOCATE \"%s\"", name);
+        PQclear(PQexec(s->conn, text));
+    }
+}
+
+static void
+pg_close(struct wb__db *db)
+{
+    struct wb__postgres *s = of(db);
+
+    /* Inside the caller's transaction an error would end it: a failed one
+     * keeps its statements, which cost a little memory there. */
+    if (s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_INERROR)
+        deallocate(s);
+    if (!s->borrowed)
+        PQfinish(s->conn);
+    PQfinish(s->side);
+    wb__mutex_fini(&s->lock);
+    wb__free(db->opts.env, s);
+}
+
+const struct wb__engine wb__postgres_engine = {
+    .close = pg_close,
+    .begin = pg_begin,
+    .commit = pg_commit,
+    .rollback = pg_rollback,
+    .start = pg_start,
+    .next = pg_next,
+    .end = pg_end,
+    .slice = pg_slice,
+    .integer = pg_int,
+    .null = pg_null,
+    .changed = pg_changed,
+    .last_seq = pg_last_seq,
+    .bytes = wb__postgres_bytes,
+    .drain_try = wb__postgres_drain_try,
+    .drain_free = wb__postgres_drain_free,
+    .drain_flag_set = wb__postgres_drain_flag_set,
+    .drain_flag = wb__postgres_drain_flag,
+    .wake = pg_wake,
+    .watch = pg_watch,
+    .path = pg_path,
+    .backup = wb__postgres_backup,
+    .health = wb__postgres_health,
+};

@@ -1,0 +1,119 @@
+/* postgres_open.c - connect to a server, or stand on a caller's connection.
+ *
+ * (1) Text is UTF-8 on both sides, or the connection is refused.
+ * (2) A caller's connection keeps its settings: what we need is set for our
+ *     own transactions alone. */
+#include <stdio.h>
+
+#include "db/postgres.h"
+
+enum {
+    OLDEST = 120000 /* PostgreSQL 12 */
+};
+
+/* The library never prints. */
+static void
+ignore(void *ctx, const PGresult *result)
+{
+    (void)ctx;
+    (void)result;
+}
+
+static enum wb_status
+check_server(struct wb__postgres *s, struct wb_err *err)
+{
+    static const char *const names[] = {"server_encoding", "client_encoding"};
+
+    if (PQserverVersion(s->conn) < OLDEST)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the server is older than PostgreSQL 12; give a newer one");
+    for (size_t i = 0; i < WB_COUNT(names); i++) {
+        const char *value = PQparameterStatus(s->conn, names[i]);
+
+        if (value == NULL || strcmp(value, "UTF8") != 0)
+            return wb__fail(err, WB_REFUSED, 0,
+                "%s is %s and not UTF8; give a database with UTF8", names[i],
+                value == NULL ? "unknown" : value);
+    }
+    return WB_OK;
+}
+
+static struct wb__postgres *
+postgres_new(const struct wb__db_opts *opts)
+{
+    struct wb__postgres *s = wb__alloc(opts->env, sizeof(*s));
+
+    if (s == NULL)
+        return NULL;
+    s->db.engine = &wb__postgres_engine;
+    s->db.opts = *opts;
+    wb__mutex_init(&s->lock);
+    return s;
+}
+
+/* What the url says goes before what we would like. */
+static enum wb_status
+connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
+{
+    char seconds[16];
+    const char *const key[] = {"connect_timeout", "fallback_application_name",
+        "dbname", "client_encoding", NULL};
+    const char *const value[] = {seconds, "waybill", url, "UTF8", NULL};
+
+    (void)snprintf(seconds, sizeof(seconds), "%d",
+        s->db.opts.busy_ms < 2000      ? 2
+        : s->db.opts.busy_ms < 3600000 ? (int)(s->db.opts.busy_ms / 1000)
+                                       : 3600);
+    s->conn = PQconnectdbParams(key, value, 1);
+    if (s->conn == NULL)
+        return wb__nomem(err, "connect");
+    if (PQstatus(s->conn) != CONNECTION_OK)
+        return wb__postgres_fail(s, "cannot connect", NULL, err);
+    (void)PQsetNoticeReceiver(s->conn, ignore, NULL);
+    return wb__postgres_session(s, err);
+}
+
+enum wb_status
+wb__postgres_open(struct wb__db **out, const char *url,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__postgres *s = postgres_new(opts);
+    enum wb_status rc;
+
+    if (s == NULL)
+        return wb__nomem(err, "open");
+    rc = connect_to(s, url, err);
+    if (rc == WB_OK)
+        rc = check_server(s, err);
+    if (rc == WB_OK)
+        rc = wb__postgres_migrate(s, opts->existing, err);
+    if (rc == WB_OK)
+        *out = &s->db;
+    else
+        s->db.engine->close(&s->db);
+    return rc;
+}
+
+enum wb_status
+wb__postgres_borrow(struct wb__db **out, struct pg_conn *conn,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__postgres *s = postgres_new(opts);
+    enum wb_status rc;
+
+    if (s == NULL)
+        return wb__nomem(err, "attach");
+    s->conn = conn;
+    s->borrowed = true;
+    rc = PQstatus(conn) == CONNECTION_OK
+             ? check_server(s, err)
+             : wb__fail(err, WB_UNAVAILABLE, 0,
+                   "attach: the connection is not open; connect it first");
+    if (rc == WB_OK)
+        rc = wb__postgres_migrate(s, true, err);
+    if (rc == WB_OK)
+        *out = &s->db;
+    else
+        s->db.engine->close(&s->db);
+    return rc;
+}
