@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "support_pg.h"
+
 struct world world;
 
 static char folder[256];
@@ -124,6 +126,67 @@ world_fail_at(long n)
 
 /* ---- a folder per test ----------------------------------------------- */
 
+static const char *
+server(void)
+{
+    return getenv("WAYBILL_TEST_PG");
+}
+
+bool
+test_on_pg(void)
+{
+    return server() != NULL;
+}
+
+const char *
+test_db_url(void)
+{
+#ifdef WB_LIBPQ
+    if (test_on_pg())
+        return test_pg_url();
+#endif
+    return "box.db";
+}
+
+/* Is the test listed as one of SQLite's own? */
+static bool
+sqlite_only(const char *name)
+{
+    char line[256];
+    size_t len = strlen(name);
+    bool found = false;
+    FILE *f =
+        test_on_pg() ? fopen(test_source("test/pg/sqlite_only"), "r") : NULL;
+
+    while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+        found = strncmp(line, name, len) == 0 && line[len] == ' ';
+    if (f != NULL)
+        (void)fclose(f);
+    return found;
+}
+
+int
+test_run_all(const struct CMUnitTest *tests, size_t n)
+{
+    struct CMUnitTest *wanted = calloc(n, sizeof(*wanted));
+    size_t n_wanted = 0;
+    int rc;
+
+    if (wanted == NULL)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        if (!sqlite_only(tests[i].name))
+            wanted[n_wanted++] = tests[i];
+        else
+            print_message("left out, about SQLite itself: %s\n", tests[i].name);
+    }
+    rc = n_wanted == 0
+             ? 0
+             : _cmocka_run_group_tests("tests", wanted, n_wanted, NULL, NULL);
+    free(wanted);
+    return rc;
+}
+
 static int
 remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
 {
@@ -147,6 +210,10 @@ test_begin(void **state)
         print_error("%s: no folder for the test\n", folder);
         return -1;
     }
+#ifdef WB_LIBPQ
+    if (test_on_pg())
+        test_pg_begin(server());
+#endif
     return 0;
 }
 
@@ -154,6 +221,10 @@ int
 test_end(void **state)
 {
     (void)state;
+#ifdef WB_LIBPQ
+    if (test_on_pg())
+        test_pg_end(server());
+#endif
     if (chdir(home) != 0 ||
         nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
         print_error("%s: not removed\n", folder);

@@ -52,8 +52,9 @@
 #include "waybill/env.h"
 
 #define RUN(test)      cmocka_unit_test_setup_teardown(test, test_begin, test_end)
-#define RUN_ALL(tests) cmocka_run_group_tests(tests, NULL, NULL)
+#define RUN_ALL(tests) test_run_all(tests, sizeof(tests) / sizeof((tests)[0]))
 
+int test_run_all(const struct CMUnitTest *tests, size_t n);
 int test_begin(void **state);
 int test_end(void **state);
 
@@ -142,6 +143,17 @@ void check_has(const char *piece, const char *text, const char *what,
     const char *file, int line);
 void check_aborted(pid_t child, const char *what, const char *file, int line);
 pid_t test_fork(void);
+
+/* ---- database ------------------------------------------------------------
+ *
+ * The outbox's suite runs on both engines: with the url of a PostgreSQL server
+ * in WAYBILL_TEST_PG (see test/pg/with_server) each test has a schema of its
+ * own there. Tests that are about SQLite itself are listed in
+ * test/pg/sqlite_only, and left out. */
+
+/* "box.db" in the test's folder, or the test's schema. */
+const char *test_db_url(void);
+bool test_on_pg(void);
 
 /* ---- files --------------------------------------------------------------- */
 

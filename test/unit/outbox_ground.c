@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "support_pg.h"
+
 struct wb_outbox *
 box_open_with(struct wb_outbox_opts opts)
 {
@@ -10,7 +12,7 @@ box_open_with(struct wb_outbox_opts opts)
     struct wb_err err = {0};
 
     opts.env = ENV;
-    CHECK_OK(wb_outbox_open(&box, BOX, &opts, &err), err);
+    CHECK_OK(wb_outbox_open(&box, test_db_url(), &opts, &err), err);
     return box;
 }
 
@@ -162,10 +164,9 @@ box_abandon(struct wb_outbox *box, const struct taken *t)
 
 /* ---- plain SQL ----------------------------------------------------------- */
 
-const char *
-sql_text(const char *sql)
+static void
+lite_text(const char *sql, char text[4096])
 {
-    static char text[4096];
     sqlite3 *db = NULL;
     sqlite3_stmt *q = NULL;
     int code;
@@ -176,7 +177,7 @@ sql_text(const char *sql)
     if (sqlite3_prepare_v2(db, sql, -1, &q, NULL) != SQLITE_OK)
         fail_msg("%s: %s", sql, sqlite3_errmsg(db));
     code = sqlite3_step(q);
-    (void)snprintf(text, sizeof(text), "%s",
+    (void)snprintf(text, 4096, "%s",
         code == SQLITE_ROW && sqlite3_column_type(q, 0) != SQLITE_NULL
             ? (const char *)sqlite3_column_text(q, 0)
             : "NULL");
@@ -186,7 +187,47 @@ sql_text(const char *sql)
         fail_msg("%s: %s", sql, sqlite3_errmsg(db));
     (void)sqlite3_finalize(q);
     (void)sqlite3_close(db);
+}
+
+const char *
+sql_text(const char *sql)
+{
+    static char text[4096];
+
+#ifdef WB_LIBPQ
+    if (test_on_pg()) {
+        test_pg_text(sql, text, sizeof(text));
+        return text;
+    }
+#endif
+    lite_text(sql, text);
     return text;
+}
+
+void *
+box_lock(void)
+{
+    sqlite3 *db = NULL;
+
+#ifdef WB_LIBPQ
+    if (test_on_pg())
+        return test_pg_lock();
+#endif
+    CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK);
+    return db;
+}
+
+void
+box_unlock(void *lock)
+{
+#ifdef WB_LIBPQ
+    if (test_on_pg()) {
+        test_pg_unlock(lock);
+        return;
+    }
+#endif
+    (void)sqlite3_close(lock); /* rolls back */
 }
 
 void

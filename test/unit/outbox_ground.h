@@ -11,7 +11,7 @@
 #define BOX "box.db"
 #define DAY INT64_C(86400000)
 
-/* Open BOX with ENV; opts, if given, without an env of its own. */
+/* Open test_db_url() with ENV; opts, if given, without an env of its own. */
 struct wb_outbox *box_open(void);
 struct wb_outbox *box_open_with(struct wb_outbox_opts opts);
 
@@ -53,6 +53,10 @@ int64_t sql_int(const char *sql);
 const char *sql_text(const char *sql); /* static; "NULL" where it is */
 /* Status of a message, by its id: static. */
 const char *status_of(const struct wb_id *id);
+
+/* Keep everybody else from writing, until it is given to unlock. */
+void *box_lock(void);
+void box_unlock(void *lock);
 
 /* The row functions that forget, and one that counts. */
 enum wb_status row_count(void *n, const struct wb_row *row);

@@ -111,12 +111,9 @@ static void
 test_admin__O14_dry_run__writes_nothing(void **state)
 {
     struct wb_outbox *box = box_open();
-    int64_t before;
 
     (void)state;
     (void)put_abandoned(box, "a");
-    before = sql_int("PRAGMA data_version");
-    (void)before;
     (void)redrive(box, (struct wb_select){.dry_run = true});
     (void)discard(box, (struct wb_select){.dry_run = true});
     CHECK_TEXT("abandoned|1|rejected",

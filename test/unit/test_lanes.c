@@ -10,7 +10,7 @@ static const char *
 states(void)
 {
     return sql_text("SELECT group_concat(status, ' ') FROM (SELECT status FROM"
-                    " waybill_outbox ORDER BY seq)");
+                    " waybill_outbox ORDER BY seq) AS s");
 }
 
 static struct wb_outbox *

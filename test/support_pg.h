@@ -1,0 +1,17 @@
+/* support_pg.h - for support.c and outbox_ground.c: see support.h. */
+#ifndef WB_TEST_SUPPORT_PG_H
+#define WB_TEST_SUPPORT_PG_H
+
+#include <stddef.h>
+
+void test_pg_begin(const char *server);
+void test_pg_end(const char *server);
+const char *test_pg_url(void);
+/* First column of the first row; "NULL" where it is, or there is none. */
+void test_pg_text(const char *sql, char *out, size_t size);
+
+/* Nobody else gets at the outbox's table in between. */
+void *test_pg_lock(void);
+void test_pg_unlock(void *lock);
+
+#endif /* WB_TEST_SUPPORT_PG_H */

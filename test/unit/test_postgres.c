@@ -1,0 +1,568 @@
+/* test_postgres.c - what PostgreSQL alone has: transactions side by side, the
+ * caller's connection, a server that goes away. Each race is stopped in its
+ * midst by a transaction of the test's, and waited for in pg_stat_activity. */
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "db/postgres.h"
+#include "outbox/box.h"
+#include "outbox_ground.h"
+
+#define S wb_slice
+
+static PGconn *
+connection(void)
+{
+    PGconn *conn = PQconnectdb(test_db_url());
+
+    CHECK(PQstatus(conn) == CONNECTION_OK);
+    return conn;
+}
+
+static void
+run(PGconn *conn, const char *sql)
+{
+    PGresult *r = PQexec(conn, sql);
+
+    if (PQresultStatus(r) != PGRES_COMMAND_OK &&
+        PQresultStatus(r) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(conn));
+    PQclear(r);
+}
+
+static struct wb_outbox *
+attach(PGconn *conn)
+{
+    const struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *box = NULL;
+    struct wb_err err = {0};
+
+    CHECK_OK(wb_outbox_attach_pg(&box, conn, &opts, &err), err);
+    return box;
+}
+
+/* Until another session waits for a lock. */
+static void
+wait_blocked(void)
+{
+    while (sql_int("SELECT count(*) FROM pg_stat_activity"
+                   " WHERE wait_event_type = 'Lock'") == 0)
+        (void)usleep(1000);
+}
+
+/* ---- calls on threads ---------------------------------------------------- */
+
+struct call {
+    pthread_t thread;
+    struct wb_outbox *box;
+    struct wb_message message[2];
+    struct wb_accepted accepted[2];
+    struct taken taken;
+    struct wb_batch batch;
+    enum wb_status status;
+    struct wb_err err;
+    int failed;
+};
+
+static void *
+send_it(void *ctx)
+{
+    struct call *c = ctx;
+
+    c->status =
+        wb_outbox_enqueue(c->box, &c->message[0], &c->accepted[0], &c->err);
+    return NULL;
+}
+
+static void *
+claim_it(void *ctx)
+{
+    struct call *c = ctx;
+    const struct wb_claim claim = {0};
+
+    c->status = wb_outbox_claim(c->box, &claim, &c->batch, &c->err);
+    return NULL;
+}
+
+static void *
+confirm_it(void *ctx)
+{
+    struct call *c = ctx;
+
+    c->status =
+        wb_outbox_confirm(c->box, &c->taken.id, c->taken.token, &c->err);
+    return NULL;
+}
+
+static void *
+fail_it(void *ctx)
+{
+    struct call *c = ctx;
+    struct wb_finish f = {.id = c->taken.id, .token = c->taken.token};
+
+    c->status = wb_outbox_fail(c->box, &f, &c->err);
+    return NULL;
+}
+
+static void *
+send_both_often(void *ctx)
+{
+    struct call *c = ctx;
+
+    for (int i = 0; i < 100; i++)
+        c->failed += wb_outbox_enqueue_many(
+                         c->box, c->message, 2, c->accepted, &c->err) != WB_OK;
+    return NULL;
+}
+
+static void
+start(struct call *c, void *(*work)(void *))
+{
+    CHECK(pthread_create(&c->thread, NULL, work, c) == 0);
+}
+
+static void
+join(struct call *c)
+{
+    CHECK(pthread_join(c->thread, NULL) == 0);
+}
+
+/* ---- O-3 ----------------------------------------------------------------- */
+
+static void
+test_postgres__O3_callers_transaction__commit_and_rollback_are_the_callers(
+    void **state)
+{
+    struct wb_outbox *own = box_open();
+    PGconn *conn = connection();
+    struct wb_outbox *box = attach(conn);
+
+    (void)state;
+    run(conn, "BEGIN");
+    (void)box_put(box, "a");
+    run(conn, "ROLLBACK");
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_outbox"));
+    run(conn, "BEGIN");
+    (void)box_put(box, "a");
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_outbox"));
+    CHECK(PQtransactionStatus(conn) == PQTRANS_INTRANS);
+    run(conn, "COMMIT");
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    (void)box_put(box, "a"); /* outside of any it commits by itself */
+    CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+    run(conn, "SELECT 1"); /* the connection stays the caller's */
+    PQfinish(conn);
+    wb_outbox_close(own);
+}
+
+static void
+test_postgres__O3_refused_message__the_callers_transaction_goes_on(void **state)
+{
+    struct wb_outbox *own = box_open();
+    PGconn *conn = connection();
+    struct wb_outbox *box = attach(conn);
+    const struct wb_message lane = {
+        .kind = S("a"), .lane = S("l"), .payload = S("{}")};
+
+    (void)state;
+    run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    CHECK_STATUS(REFUSED, box_try(box, lane)); /* O-16 would not hold */
+    (void)box_put(box, "a");
+    run(conn, "COMMIT");
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    run(conn, "BEGIN");
+    PQclear(PQexec(conn, "SELECT 1/0"));
+    CHECK_STATUS(REFUSED, box_try(box, lane));
+    run(conn, "ROLLBACK");
+    wb_outbox_close(box);
+    PQfinish(conn);
+    wb_outbox_close(own);
+}
+
+static void
+test_postgres__O3_no_tables__notfound_and_none_made(void **state)
+{
+    const struct wb_outbox_opts opts = {.env = ENV, .existing = true};
+    PGconn *conn = connection();
+    struct wb_outbox *box = NULL;
+
+    (void)state;
+    CHECK_STATUS(NOTFOUND, wb_outbox_attach_pg(&box, conn, &opts, NULL));
+    CHECK_STATUS(NOTFOUND, wb_outbox_open(&box, test_db_url(), &opts, NULL));
+    CHECK_INT(1, sql_int("SELECT to_regclass('waybill_meta') IS NULL"));
+    PQfinish(conn);
+}
+
+/* ---- races ----------------------------------------------------------------
+ */
+
+static void
+test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *conn = connection();
+    struct wb_outbox *box = attach(conn);
+    struct wb_accepted first;
+
+    (void)state;
+    c.message[0] =
+        (struct wb_message){.kind = S("a"), .key = S("k"), .payload = S("{}")};
+    run(conn, "BEGIN");
+    first = box_send(box, c.message[0]);
+    start(&c, send_it);
+    wait_blocked();
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK(c.accepted[0].duplicate);
+    CHECK_TEXT(first.id.text, c.accepted[0].id.text);
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+    PQfinish(conn);
+    wb_outbox_close(c.box);
+}
+
+static void
+test_postgres__O8_rows_of_others__passed_over(void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *conn = connection();
+    struct taken t;
+
+    (void)state;
+    box_fill(c.box, "a", 2);
+    run(conn, "BEGIN; SELECT 1 FROM waybill_outbox WHERE seq = 1 FOR UPDATE");
+    t = box_claim(c.box, NULL);
+    CHECK_INT(2, t.seq);
+    (void)claim_it(&c);
+    CHECK_STATUS(EMPTY, c.status);
+    CHECK_INT(WB_NONE_EMPTY, c.batch.reason);
+    CHECK_INT(world.wall_ms + 50, c.batch.next_due_ms);
+    wb_batch_free(&c.batch);
+    run(conn, "COMMIT");
+    t = box_claim(c.box, NULL);
+    CHECK_INT(1, t.seq);
+    PQfinish(conn);
+    wb_outbox_close(c.box);
+}
+
+/* The breaker was read as free for a probe; meanwhile another one took it. */
+static void
+test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *conn = connection();
+    char sql[160];
+
+    (void)state;
+    box_fill(c.box, "a", 5);
+    for (int i = 0; i < 3; i++) {
+        struct taken t = box_claim(c.box, NULL);
+
+        (void)box_fail(c.box, &t, WB_RETRY);
+    }
+    world_pass_ms(60000);
+    (void)snprintf(sql, sizeof(sql),
+        "BEGIN; UPDATE waybill_breaker SET probe_token = 1,"
+        " probe_until_ms = %lld",
+        (long long)world.wall_ms + 60000);
+    run(conn, sql);
+    start(&c, claim_it);
+    wait_blocked();
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_STATUS(EMPTY, c.status);
+    wb_batch_free(&c.batch);
+    PQfinish(conn);
+    wb_outbox_close(c.box);
+}
+
+/* Two who fail at once count as two, from the first on. */
+static void
+test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
+{
+    struct wb_outbox *box = box_open();
+    PGconn *conn = connection();
+    struct wb_outbox *other = attach(conn);
+    struct call c = {.box = box};
+    struct taken t;
+
+    (void)state;
+    box_fill(box, "a", 2);
+    t = box_claim(box, NULL);
+    c.taken = box_claim(box, NULL);
+    run(conn, "BEGIN");
+    (void)box_fail(other, &t, WB_RETRY);
+    start(&c, fail_it);
+    wait_blocked();
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_INT(2, sql_int("SELECT failures FROM waybill_breaker"));
+    wb_outbox_close(other);
+    PQfinish(conn);
+    wb_outbox_close(box);
+}
+
+/* The head is confirmed while a sender of its lane has not committed: the
+ * follower saw a head, and the confirm must see the follower. */
+static void
+test_postgres__O16_head_ends_beside_an_open_sender__follower_goes(void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *conn = connection();
+    struct wb_outbox *box = attach(conn);
+    struct wb_id follower;
+
+    (void)state;
+    (void)box_put_lane(c.box, "a", "l");
+    c.taken = box_claim(c.box, NULL);
+    run(conn, "BEGIN");
+    follower = box_put_lane(box, "a", "l");
+    start(&c, confirm_it);
+    wait_blocked();
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_TEXT("pending", status_of(&follower));
+    wb_outbox_close(box);
+    PQfinish(conn);
+    wb_outbox_close(c.box);
+}
+
+static void
+test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
+    void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *conn = connection();
+    struct wb_outbox *box = attach(conn);
+    struct taken t;
+    struct wb_id first;
+
+    (void)state;
+    c.message[0] =
+        (struct wb_message){.kind = S("a"), .lane = S("l"), .payload = S("{}")};
+    run(conn, "BEGIN");
+    first = box_put_lane(box, "a", "l");
+    start(&c, send_it);
+    wait_blocked();
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_TEXT("held", status_of(&c.accepted[0].id));
+    t = box_claim(c.box, NULL);
+    CHECK_TEXT(first.text, t.id.text);
+    (void)box_claim_none(c.box, NULL);
+    wb_outbox_close(box);
+    PQfinish(conn);
+    wb_outbox_close(c.box);
+}
+
+/* Lanes taken in opposite order: the server ends one of the two, which is run
+ * again from its begin. */
+static void
+test_postgres__deadlocks__nobody_is_told(void **state)
+{
+    struct call c[2] = {{.box = box_open()}, {.box = box_open()}};
+    const char *lanes[] = {"l", "m"};
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        c[i / 2].message[i % 2] = (struct wb_message){.kind = S("a"),
+            .lane = S(lanes[(i + i / 2) % 2]),
+            .payload = S("{}")};
+    for (int i = 0; i < 2; i++)
+        start(&c[i], send_both_often);
+    for (int i = 0; i < 2; i++) {
+        join(&c[i]);
+        if (c[i].failed != 0)
+            fail_msg("%d failed: %s", c[i].failed, c[i].err.msg);
+    }
+    CHECK_INT(400, sql_int("SELECT count(*) FROM waybill_outbox"));
+    for (int i = 0; i < 2; i++)
+        wb_outbox_close(c[i].box);
+}
+
+/* ---- the server -----------------------------------------------------------
+ */
+
+static void
+test_postgres__connection_cut__connected_again_at_the_next_call(void **state)
+{
+    struct wb_outbox *box = box_open();
+    char sql[128];
+
+    (void)state;
+    (void)box_put(box, "a");
+    (void)snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(%d, 5000)",
+        PQbackendPID(((struct wb__postgres *)box->db)->conn));
+    CHECK_INT(1, sql_int(sql));
+    (void)box_put(box, "a");
+    CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
+static void
+test_postgres__no_server__unavailable(void **state)
+{
+    struct wb_outbox *box = NULL;
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_STATUS(
+        UNAVAILABLE, wb_outbox_open(&box, "postgres://u:geheim@127.0.0.1:1/x",
+                         &(struct wb_outbox_opts){.env = ENV}, &err));
+    CHECK_HAS("refused", err.msg);
+    CHECK(strstr(err.msg, "geheim") == NULL);
+}
+
+static void
+test_postgres__statuses__by_sqlstate(void **state)
+{
+    (void)state;
+    CHECK_STATUS(UNAVAILABLE, wb__postgres_status("08006"));
+    CHECK_STATUS(UNAVAILABLE, wb__postgres_status("57P01"));
+    CHECK_STATUS(BUSY, wb__postgres_status("40001"));
+    CHECK_STATUS(BUSY, wb__postgres_status("40P01"));
+    CHECK_STATUS(BUSY, wb__postgres_status("55P03"));
+    CHECK_STATUS(BUSY, wb__postgres_status("57014"));
+    CHECK_STATUS(FULL, wb__postgres_status("53100"));
+    CHECK_STATUS(NOMEM, wb__postgres_status("53200"));
+    CHECK_STATUS(REFUSED, wb__postgres_status("42501"));
+    CHECK_STATUS(CORRUPT, wb__postgres_status("42P01"));
+    CHECK_STATUS(IO, wb__postgres_status("58030"));
+    CHECK_STATUS(IO, wb__postgres_status(NULL));
+}
+
+/* ---- administration -------------------------------------------------------
+ */
+
+static void
+test_postgres__D2_drain__one_at_a_time_and_freed_by_close(void **state)
+{
+    struct wb_outbox *a = box_open(), *b = box_open();
+
+    (void)state;
+    CHECK(wb__db_drain_try(a->db, 0));
+    CHECK(!wb__db_drain_try(b->db, 0));
+    CHECK(wb__db_drain_try(b->db, 1));
+    wb__db_drain_flag_set(b->db, true);
+    CHECK(wb__db_drain_flag(a->db));
+    wb__db_drain_flag_set(a->db, false);
+    CHECK(!wb__db_drain_flag(b->db));
+    wb__db_drain_free(a->db, 0);
+    CHECK(wb__db_drain_try(b->db, 0));
+    wb_outbox_close(b);
+    while (!wb__db_drain_try(a->db, 0)) /* the server notices by itself */
+        (void)usleep(1000);
+    wb_outbox_close(a);
+}
+
+static void
+test_postgres__O5_bytes__full(void **state)
+{
+    struct wb_outbox *box =
+        box_open_with((struct wb_outbox_opts){.max_file_bytes = 200000});
+    int n = 0;
+
+    (void)state;
+    while (n < 10000 && box_try(box, (struct wb_message){.kind = S("a"),
+                                         .payload = S("{}")}) == WB_OK)
+        n++;
+    CHECK(n > 100 && n < 10000);
+    wb_outbox_close(box);
+}
+
+static void
+test_postgres__O21_restored__old_tokens_are_fenced(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct taken t;
+
+    (void)state;
+    (void)box_put(box, "a");
+    t = box_claim(box, NULL);
+    wb_outbox_close(box);
+    box = box_open(); /* the same database: the claim stands */
+    CHECK_TEXT("processing", status_of(&t.id));
+    wb_outbox_close(box);
+    sql_run("UPDATE waybill_meta SET value = '1.2.3' WHERE name = 'file'");
+    box = box_open();
+    CHECK_STATUS(FENCED, wb_outbox_confirm(box, &t.id, t.token, NULL));
+    CHECK_TEXT("pending", status_of(&t.id));
+    wb_outbox_close(box);
+}
+
+static void
+test_postgres__O21_backup__names_the_servers_own_tools(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_STATUS(UNAVAILABLE, wb_outbox_backup(box, "copy", &err));
+    CHECK_HAS("pg_dump", err.msg);
+    wb_outbox_close(box);
+}
+
+static void
+test_postgres__I13_health__says_what_is_in_force(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_health h;
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_OK(wb_outbox_health(box, &h, &err), err);
+    CHECK_HAS("PostgreSQL", h.engine);
+    CHECK_TEXT("wal", h.journal_mode);
+    CHECK_TEXT("ok", h.integrity);
+    CHECK(h.full_sync && h.file_bytes > 0 && h.schema_version >= 1);
+    wb_outbox_close(box);
+}
+
+static void
+test_postgres__tables_of_others__corrupt(void **state)
+{
+    struct wb_outbox *box = NULL;
+    const struct wb_outbox_opts opts = {.env = ENV};
+
+    (void)state;
+    sql_run("CREATE TABLE waybill_meta(x int)");
+    CHECK_STATUS(CORRUPT, wb_outbox_open(&box, test_db_url(), &opts, NULL));
+    sql_run("DROP TABLE waybill_meta");
+    wb_outbox_close(box_open());
+    sql_run("UPDATE waybill_meta SET value = '99' WHERE name = 'version'");
+    CHECK_STATUS(NEWER, wb_outbox_open(&box, test_db_url(), &opts, NULL));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_postgres__O3_callers_transaction__commit_and_rollback_are_the_callers),
+        RUN(test_postgres__O3_refused_message__the_callers_transaction_goes_on),
+        RUN(test_postgres__O3_no_tables__notfound_and_none_made),
+        RUN(test_postgres__O4_key_taken_by_an_open_transaction__duplicate),
+        RUN(test_postgres__O8_rows_of_others__passed_over),
+        RUN(test_postgres__B2_probe_taken_meanwhile__one_goes_out),
+        RUN(test_postgres__B1_failure_beside_an_open_one__both_count),
+        RUN(test_postgres__O16_head_ends_beside_an_open_sender__follower_goes),
+        RUN(test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits),
+        RUN(test_postgres__deadlocks__nobody_is_told),
+        RUN(test_postgres__connection_cut__connected_again_at_the_next_call),
+        RUN(test_postgres__no_server__unavailable),
+        RUN(test_postgres__statuses__by_sqlstate),
+        RUN(test_postgres__D2_drain__one_at_a_time_and_freed_by_close),
+        RUN(test_postgres__O5_bytes__full),
+        RUN(test_postgres__O21_restored__old_tokens_are_fenced),
+        RUN(test_postgres__O21_backup__names_the_servers_own_tools),
+        RUN(test_postgres__I13_health__says_what_is_in_force),
+        RUN(test_postgres__tables_of_others__corrupt),
+    };
+    return RUN_ALL(tests);
+}
