@@ -156,6 +156,7 @@ campaign_stop(struct level *l)
         workload_close(&l->w, h, true);
     c->acked += l->w.ledger.acked;
     c->confirmed += l->w.ledger.confirmed;
+    c->fenced += l->w.fenced;
 }
 
 static void

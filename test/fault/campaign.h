@@ -14,7 +14,9 @@
  * (4) campaign_fault(): C5, C6, C7 as far as SQLite's files and memory go.
  *     Each write, sync, lock, allocation fails, once and for ever; the program
  *     goes on as a program would, the power is cut, and, on the disk itself,
- *     the trouble ends and all is delivered. */
+ *     the trouble ends and all is delivered.
+ * (5) campaign_clock(): C15. Clocks that jump days forth and back, stand still
+ *     and run fast cost repeats, never a message. */
 #ifndef WB_TEST_CAMPAIGN_H
 #define WB_TEST_CAMPAIGN_H
 
@@ -52,6 +54,7 @@ struct campaign {
     long points[CAMPAIGN_DEPTH]; /* copies, by depth */
     long risky;   /* of them, those that could have lost something */
     long syncs;   /* that were made to fail */
+    long fenced;  /* stale tokens that were refused */
     long refused; /* calls on a FAILED handle, all refused */
     long wrote;   /* of those, that wrote: must be 0 */
     struct campaign_plan plan[CAMPAIGN_PLANS];
@@ -65,6 +68,7 @@ struct campaign {
 void campaign_cut(struct campaign *c);
 void campaign_sync(struct campaign *c);
 void campaign_fault(struct campaign *c);
+void campaign_clock(struct campaign *c);
 const char *campaign_plan_name(int plan);
 
 #endif /* WB_TEST_CAMPAIGN_H */

@@ -1,5 +1,5 @@
 /* campaign_fault.c - each I/O and each allocation fails in turn, once and for
- * ever. See campaign.h (4). */
+ * ever; and clocks that jump. See campaign.h (4), (5). */
 #include <limits.h>
 
 #include "campaign_level.h"
@@ -142,5 +142,33 @@ campaign_fault(struct campaign *c)
         for (int s = 0; s < c->seeds; s++)
             if (c->plans == 0 || (c->plans & 1U << plan) != 0)
                 fail_each(c, c->seed + (uint64_t)s, plan);
+    campaign_end();
+}
+
+/* ---- C15 ------------------------------------------------------------------
+ */
+
+static void
+jump_about(struct campaign *c, uint64_t seed)
+{
+    struct level *l = &campaign_level[0];
+
+    campaign_start(l, seed, true);
+    campaign_level[1].seed = seed;
+    l->w.wild_clock = true;
+    workload_run(&l->w, c->steps);
+    l->w.found.unopened += l->w.stopped != WB_OK;
+    recover(l);
+    c->points[0]++;
+    campaign_tell(c, l, &l->w.found);
+    campaign_stop(l);
+}
+
+void
+campaign_clock(struct campaign *c)
+{
+    campaign_begin(c);
+    for (int s = 0; s < c->seeds; s++)
+        jump_about(c, c->seed + (uint64_t)s);
     campaign_end();
 }

@@ -242,6 +242,9 @@ check_entry(
     bool ended = (may & ~(BIT(DELIVERED) | BIT(ABSENT))) == 0;
     bool counted = r->attempts + slack >= e->lo && r->attempts <= e->hi + slack;
 
+    /* A tombstone nobody asked for may go after an hour. */
+    if ((may & BIT(DELIVERED)) != 0 && !e->keyed)
+        may |= BIT(ABSENT);
     if (r->now == ABSENT || r->now == DELIVERED)
         counted = true;
     if (ledger_tells && ((may & BIT(r->now)) == 0 || !counted))

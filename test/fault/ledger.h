@@ -44,7 +44,7 @@ struct entry {
     int lane;  /* 0: none */
     int order; /* in its lane */
     uint32_t attempts, lo, hi;
-    uint64_t token;
+    uint64_t token, stale; /* stale: one that was replaced; 0: none */
     int64_t seq, lease_end_ms;
 };
 

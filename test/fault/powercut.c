@@ -1,6 +1,7 @@
 /* powercut.c - the power-cut campaigns in full, for tools/torture.
  *
- *     powercut cut|sync|fault [--seed N] [--seeds N] [--steps N] [--depth N]
+ *     powercut cut|sync|fault|clock [--seed N] [--seeds N] [--steps N] [--depth
+ * N]
  *              [--deepen N] [--every N] [--only OPERATION] [--sabotage NAME]
  *              [--tell 1] [--no-mend 1] [--plan N]
  *
@@ -84,12 +85,13 @@ print(const struct campaign *c, const char *name)
                 campaign_plan_name(p), c->plan[p].points, c->plan[p].fired,
                 c->plan[p].unfired, c->plan[p].failures);
     (void)printf("%s %s: points %ld, second cuts %ld, third cuts %ld, at risk "
-                 "%ld, syncs failed %ld, refused %ld, wrote after that %ld, "
+                 "%ld, stale refused %ld, syncs failed %ld, refused %ld, wrote "
+                 "after that %ld, "
                  "acknowledged %lld, confirmed %lld | lost %ld, revived %ld, "
                  "doubled %ld, torn %ld, stray %ld, stuck %ld, damaged %ld, "
                  "unopened %ld\n",
         name, sabotage_name[c->sabotage], c->points[0], c->points[1],
-        c->points[2], c->risky, c->syncs, c->refused, c->wrote,
+        c->points[2], c->risky, c->fenced, c->syncs, c->refused, c->wrote,
         (long long)c->acked, (long long)c->confirmed, f->lost, f->revived,
         f->doubled, f->torn, f->stray, f->stuck, f->damaged, f->unopened);
     if (c->first[0] != '\0')
@@ -103,6 +105,7 @@ static const struct command {
     {"cut", campaign_cut},
     {"sync", campaign_sync},
     {"fault", campaign_fault},
+    {"clock", campaign_clock},
 };
 
 static const struct command *
@@ -122,7 +125,7 @@ main(int argc, char **argv)
 
     memory_install();
     if (command == NULL || argc % 2 != 0)
-        return usage("cut, sync or fault, then options with values");
+        return usage("cut, sync, fault or clock, then options with values");
     for (int i = 2; i < argc; i += 2)
         if (!set_option(&c, argv[i], argv[i + 1]))
             return usage(argv[i]);

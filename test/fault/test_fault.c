@@ -53,6 +53,19 @@ test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered(
           c.plan[0].failures > 1000 / THINNED);
 }
 
+/* I5, I7, C15. */
+static void
+test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss(
+    void **state)
+{
+    struct campaign c = {.seeds = 400 / THINNED, .steps = 120};
+
+    (void)state;
+    campaign_clock(&c);
+    check_sound(&c);
+    CHECK(c.fenced > 200 / THINNED);
+}
+
 /* ---- the bug: what was begun could not be taken back without memory -------
  */
 
@@ -121,6 +134,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_fault__any_io_once_or_for_ever__nothing_lost_then_all_delivered),
         RUN(test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered),
+        RUN(test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss),
         RUN(test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it),
     };
 

@@ -163,6 +163,8 @@ take(struct workload *w, const struct wb_claimed *r)
         w->found.stray++;
     ledger_set(&w->ledger, n, PROCESSING);
     ledger_attempts(&w->ledger, n, r->attempts);
+    if (e->token != 0 && e->token != r->token)
+        e->stale = e->token;
     e->id = r->id;
     e->seq = r->seq;
     e->token = r->token;
@@ -308,6 +310,30 @@ do_finish(struct workload *w, bool with_claim)
     wb_batch_free(&batch);
 }
 
+/* A worker that slept through the end of its lease wakes up. */
+static void
+do_stale(struct workload *w)
+{
+    struct wb_outbox *box = workload_some_box(w);
+    int n = w->ledger.n == 0 ? 0 : workload_pick(w, w->ledger.n);
+    const struct entry *e = &w->ledger.entry[n];
+    struct wb_finish f = {.id = e->id, .token = e->stale, .seq = e->seq};
+    enum wb_status rc;
+
+    if (box == NULL || n >= w->ledger.n || e->stale == 0)
+        return;
+    f.end = (enum wb_end)workload_pick(w, 3);
+    ledger_begin(&w->ledger);
+    rc = workload_pick(w, 4) == 0
+             ? wb_outbox_extend(box, &f, 1, LEASE_MS, NULL)
+             : wb_outbox_finish(box, &f, 1, NULL, NULL, NULL);
+    if (rc == WB_OK && f.status != WB_FENCED && f.status != WB_NOTFOUND)
+        w->found.doubled++;
+    w->fenced += rc == WB_OK && f.status == WB_FENCED;
+    ledger_end(&w->ledger, rc, false);
+    workload_answered(w, rc);
+}
+
 /* ---- administration -------------------------------------------------- */
 
 static int
@@ -377,24 +403,52 @@ do_discard(struct workload *w)
 /* ---- the whole ------------------------------------------------------- */
 
 static void
+pass_time(struct workload *w)
+{
+    const int64_t day_ms = 86400000;
+
+    if (w->wall_ms > w->latest_ms)
+        w->latest_ms = w->wall_ms;
+    w->wall_ms += workload_pick(w, 4) == 0 ? workload_pick(w, 40000)
+                                           : workload_pick(w, 1000);
+    if (!w->wild_clock)
+        return;
+    switch (workload_pick(w, 12)) {
+    case 0:
+        w->wall_ms += day_ms;
+        break;
+    case 1:
+        w->wall_ms -= day_ms;
+        break;
+    case 2:
+        w->wall_ms -= workload_pick(w, 60000);
+        break;
+    case 3:
+        w->wall_ms += 100 * (int64_t)workload_pick(w, 1000);
+        break;
+    }
+}
+
+static void
 step(struct workload *w)
 {
     int what = workload_pick(w, 100);
 
-    w->wall_ms += workload_pick(w, 4) == 0 ? workload_pick(w, 40000)
-                                           : workload_pick(w, 1000);
-    if (what < 30)
+    pass_time(w);
+    if (what < 28)
         do_enqueue(w, 1);
-    else if (what < 40)
+    else if (what < 37)
         do_enqueue(w, 2 + workload_pick(w, MANY - 1));
-    else if (what < 45)
+    else if (what < 42)
         do_repeat(w);
-    else if (what < 62)
+    else if (what < 59)
         do_claim(w);
-    else if (what < 78)
+    else if (what < 75)
         do_finish(w, false);
-    else if (what < 90)
+    else if (what < 87)
         do_finish(w, true);
+    else if (what < 90)
+        do_stale(w);
     else if (what < 93)
         do_redrive(w);
     else if (what < 95)
@@ -439,6 +493,8 @@ workload_drain(struct workload *w, int h)
 {
     const unsigned waits = BIT(PENDING) | BIT(HELD) | BIT(PROCESSING);
 
+    if (w->wall_ms < w->latest_ms)
+        w->wall_ms = w->latest_ms;
     w->wall_ms += INT64_C(36000000); /* leases and breakers have ended */
     while (w->stopped == WB_OK && drain_once(w, h) >= 0)
         w->wall_ms++;

@@ -6,7 +6,8 @@
  * (2) Two handles, as of two processes, have the file open and take turns.
  * (3) Every answer is held against the ledger as it comes: what is claimed was
  *     due, a duplicate is recognised, a finish with a good token succeeds.
- * (4) Checkpoints come every 40 frames and not every 1,000. */
+ * (4) A token that was replaced is tried now and then: it must be refused.
+ * (5) Checkpoints come every 40 frames and not every 1,000. */
 #ifndef WB_TEST_WORKLOAD_H
 #define WB_TEST_WORKLOAD_H
 
@@ -36,7 +37,7 @@ struct workload {
     struct powercut *disk;
     enum sabotage sabotage;
     struct wb_env env;
-    int64_t wall_ms;
+    int64_t wall_ms, latest_ms;
     uint64_t chance;  /* of the choice of calls */
     uint64_t entropy; /* what the library is given */
     struct wb_outbox *box[HANDLES];
@@ -44,6 +45,8 @@ struct workload {
     struct findings found;  /* wrong answers */
     enum wb_status stopped; /* the first status that ends a run */
     bool unsure;            /* a call ended with IO */
+    bool wild_clock;        /* days forth and back, frozen, fast */
+    long fenced;            /* stale tokens that were refused */
     bool goes_on;           /* a failure is answered as a program would: after
                                IO close and open again, else just go on */
     long failures;          /* calls that ended with neither OK nor EMPTY */

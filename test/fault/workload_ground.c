@@ -62,6 +62,8 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
     w->entropy = ~seed;
     w->stopped = WB_OK;
     w->unsure = w->keep_open = w->no_mend = w->goes_on = false;
+    w->wild_clock = false;
+    w->latest_ms = w->fenced = 0;
     w->failures = w->io_failures = w->mended = 0;
     w->found = (struct findings){0};
     w->calls = 0;
@@ -148,7 +150,11 @@ workload_answered(struct workload *w, enum wb_status status)
 void
 workload_open(struct workload *w, int h)
 {
-    struct wb_outbox_opts opts = {.env = &w->env, .busy_ms = 50};
+    const int64_t long_ms = INT64_C(86400000) * 3650;
+    struct wb_outbox_opts opts = {.env = &w->env,
+        .busy_ms = 50,
+        .keep_delivered_ms = long_ms,
+        .keep_abandoned_ms = long_ms};
 
     if (w->box[h] != NULL ||
         workload_stopped(w, wb_outbox_open(&w->box[h], "box.db", &opts, NULL)))
