@@ -47,9 +47,13 @@ attach(PGconn *conn)
 static void
 wait_blocked(void)
 {
-    while (sql_int("SELECT count(*) FROM pg_stat_activity"
-                   " WHERE wait_event_type = 'Lock'") == 0)
+    for (int turn = 0; turn < 5000; turn++) {
+        if (sql_int("SELECT count(*) FROM pg_stat_activity"
+                    " WHERE wait_event_type = 'Lock'") > 0)
+            return;
         (void)usleep(1000);
+    }
+    fail_msg("nobody waits for a lock");
 }
 
 /* ---- calls on threads ---------------------------------------------------- */
