@@ -124,9 +124,10 @@ static void
 fail_each(struct campaign *c, uint64_t seed, int plan)
 {
     long total = count(c, seed, plan);
+    long step = c->every < total / 3 ? c->every : total / 3 + 1;
 
-    /* The last ones may be asked for in another number: salts are chance. */
-    for (long nth = 1 + (long)seed % c->every; nth <= total; nth += c->every) {
+    for (long nth = 1 + (long)(seed % (uint64_t)step); nth <= total;
+         nth += step) {
         if (c->only != 0 && c->only != nth)
             continue;
         fail_nth(c, seed, plan, nth, false);
