@@ -102,7 +102,8 @@ WB_MUST_USE enum wb_status wb_http_new(struct wb_transport **out,
     struct wb_http *http, const struct wb_http_opts *opts, struct wb_err *err);
 
 /* Class of an HTTP status: 2xx delivered; 408, 425, 429, 5xx retry; all else
- * rejected. Pure. */
+ * rejected. Pure. (A 409 that comes with Retry-After is tried again as well.)
+ */
 WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
 
 /* ---- exec: a command per message -------------------------------------- */

@@ -207,6 +207,10 @@ judge_answer(struct wb__attempt *a, struct wb_result *res, char *text)
     res->status = a->reply.status;
     res->outcome = wb_http_outcome(a->reply.status);
     res->body = wb__buf_slice(&a->reply.body);
+    /* Whoever refuses and says when to come again refuses for now: so does an
+     * idempotency gateway while the first request is under way. */
+    if (res->status == 409 && a->reply.retry_after[0] != '\0')
+        res->outcome = WB_RETRY;
     if (res->outcome == WB_DELIVERED)
         return;
     res->error = (struct wb_slice){text, wb__reply_error(&a->reply, text)};

@@ -279,6 +279,18 @@ test_http__retry_after__seconds_or_date(void **state) /* R-3 */
 }
 
 static void
+test_http__conflict_for_now__is_retried(void **state) /* G-5 */
+{
+    (void)state;
+    post_to("HTTP/1.1 409 Conflict\r\nRetry-After: 1\r\n"
+            "Content-Length: 0\r\n\r\n",
+        plain);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_INT(1000, sent.retry_after_ms);
+    close_all();
+}
+
+static void
 test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
 {
     static const char *const codes[] = {"301", "302", "303", "307", "308"};
@@ -478,6 +490,7 @@ main(void)
         RUN(test_http__no_words_in_status__standard_phrase),
         RUN(test_http__secret_in_reply__is_masked),
         RUN(test_http__retry_after__seconds_or_date),
+        RUN(test_http__conflict_for_now__is_retried),
         RUN(test_http__redirect__not_followed),
         RUN(test_http__follow__body_goes_along),
         RUN(test_http__follow_in_a_ring__stops_after_three),
