@@ -145,12 +145,13 @@ match(struct wb_slice *s, const char *pattern, int64_t *numbers)
     return true;
 }
 
+/* "." and at least one digit; anything else is left for what follows. */
 static int64_t
 take_fraction_ms(struct wb_slice *s)
 {
     int64_t ms = 0, unit = 100;
 
-    if (s->len < 2 || s->ptr[0] != '.')
+    if (s->len < 2 || s->ptr[0] != '.' || s->ptr[1] < '0' || s->ptr[1] > '9')
         return 0;
     *s = wb__from(*s, 1);
     while (s->len > 0 && s->ptr[0] >= '0' && s->ptr[0] <= '9') {
@@ -187,7 +188,7 @@ parse_rfc3339(struct wb_slice s, int64_t *ms)
     struct fields f;
 
     if (!match(&s, "dddd-dd-dd", n) || s.len == 0 ||
-        strchr("Tt ", s.ptr[0]) == NULL)
+        memchr("Tt ", s.ptr[0], 3) == NULL)
         return false;
     s = wb__from(s, 1);
     if (!match(&s, "dd:dd:dd", n + 3))
@@ -215,28 +216,35 @@ wb__parse_time(
         WB_SHOW(s));
 }
 
+/* Take one of n names of three letters; its place, or -1. */
+static int
+take_name(struct wb_slice *s, const char *names, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (wb__starts(*s, (struct wb_slice){names + 3 * i, 3})) {
+            *s = wb__from(*s, 3);
+            return i;
+        }
+    }
+    return -1;
+}
+
 bool
 wb__parse_http_date(struct wb_slice s, int64_t *ms)
 {
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int64_t day, year, n[3];
     struct fields f;
-    const char *m;
-    char name[4] = "";
+    int month;
 
-    if (s.len != 29)
+    if (take_name(&s, "SunMonTueWedThuFriSat", 7) < 0 ||
+        !match(&s, ", dd ", &day))
         return false;
-    s = wb__from(s, 3);
-    if (!match(&s, ", dd ", &day))
-        return false;
-    memcpy(name, s.ptr, 3);
-    m = strstr(months, name);
-    s = wb__from(s, 3);
-    if (m == NULL || (m - months) % 3 != 0 || !match(&s, " dddd ", &year))
+    month = take_name(&s, "JanFebMarAprMayJunJulAugSepOctNovDec", 12);
+    if (month < 0 || !match(&s, " dddd ", &year))
         return false;
     if (!match(&s, "dd:dd:dd", n) || !wb__eq(s, WB_LIT(" GMT")))
         return false;
-    f = (struct fields){year, (m - months) / 3 + 1, day, n[0], n[1], n[2]};
+    f = (struct fields){year, month + 1, day, n[0], n[1], n[2]};
     return fields_ms(&f, ms);
 }
 
