@@ -82,13 +82,25 @@ bench_rate(int64_t n, double seconds)
     bench_print("n", (double)n);
 }
 
-double
-bench_now(void)
+static double
+seconds_of(clockid_t id)
 {
     struct timespec t;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    (void)clock_gettime(id, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+double
+bench_now(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+double
+bench_cpu(void)
+{
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 double

@@ -31,6 +31,7 @@ void bench_print(const char *name, double value);
 void bench_rate(int64_t n, double seconds);
 
 double bench_now(void); /* seconds, monotonic */
+double bench_cpu(void); /* seconds of the CPU, of this process */
 /* Until when a loop of ms=... runs. */
 double bench_until(void);
 uint64_t bench_random(void); /* fast, and good for ids alone */

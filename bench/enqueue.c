@@ -166,29 +166,32 @@ bare_lines(void)
 /* ---- in the caller's transaction -------------------------------------------
  */
 
-/* A transaction of 1,000 orders, each with its message by way of put(). */
+/* Transactions of 1,000 orders, each with its message by way of put(). The
+ * commit, which is the caller's and the same for both, is left out; it is the
+ * CPU that is counted, as nothing else is used. */
 static void
 tx_run(struct bare *b, void (*put)(void *ctx), void *ctx)
 {
     sqlite3_stmt *order;
-    double start, end;
+    double start, took = 0, end = bench_until();
     int64_t n = 0;
 
     if (sqlite3_exec(b->db, "CREATE TABLE orders(id INTEGER PRIMARY KEY, v)",
             NULL, NULL, NULL) != SQLITE_OK)
         bench_die("orders: %s", sqlite3_errmsg(b->db));
     order = bare_prepare(b, "INSERT INTO orders(v) VALUES('some order')");
-    start = bench_now();
-    end = bench_until();
     for (; bench_now() < end; n += 1000) {
         bare_step(b, b->begin);
+        start = bench_cpu();
         for (int i = 0; i < 1000; i++) {
             bare_step(b, order);
             put(ctx);
         }
+        took += bench_cpu() - start;
         bare_step(b, b->commit);
     }
-    bench_print("us", (bench_now() - start) * 1e6 / (double)n);
+    bench_print("us", took * 1e6 / (double)n);
+    bench_print("n", (double)n);
 }
 
 static void
