@@ -44,8 +44,8 @@ struct sink_stats {
  *
  * Returns     OK, INVALID (the address), UNAVAILABLE (address or file),
  *             NOTFOUND, REFUSED, BUSY (another sink has the file), CORRUPT (a
- *             line that is no effect), NOMEM, IO (a sync failed: nothing was
- *             applied after it).
+ *             line that is no effect), FULL (too many ids), NOMEM, IO (a
+ *             sync failed: nothing was applied after it).
  */
 WB_MUST_USE enum wb_status sink_run(
     const struct sink_opts *opts, struct sink_stats *stats, struct wb_err *err);

@@ -1,16 +1,16 @@
 /* sink_effects.c - see sink_effects.h.
  *
- *  1. An id is in the set if its line is in the file, or noted for the next
- *     flush.
- *  2. The set keeps 16 bytes an id, half of its SHA-256. */
+ *  1. An id is done in the store if its line is in the file, or noted for the
+ *     next flush.
+ *  2. No id is ever dropped: beyond IDS_BYTES new ones are refused. */
 #include "cli/sink_effects.h"
 
 #include <jansson.h>
-#include <openssl/sha.h>
 #include <uv.h>
 
 #include "os/append.h"
 #include "os/os.h"
+#include "waybill/idem.h"
 
 enum {
     LINES_BYTES = 4 << 20,            /* noted, before it is full */
@@ -18,19 +18,16 @@ enum {
     ID_BYTES = 255,
     LOCK_BYTE = 0,
 };
-#define IDS_MAX ((size_t)1 << 27) /* places: 2 GiB of set */
-
-struct digest {
-    uint64_t a, b; /* a is 0 where the place is free */
-};
+/* 71 million UUIDs, 25 million ids of 255 bytes. */
+#define IDS_BYTES (INT64_C(8) << 30)
 
 struct sink_effects {
     const struct wb_env *env;
     const char *path;
     struct wb__lockfile lock;
-    struct digest *set;
-    size_t places, used; /* places: a power of two */
-    uint64_t lines;      /* in the file */
+    struct wb_idem *ids;
+    struct wb_idem_result result;
+    uint64_t lines; /* in the file */
     uint64_t noted;
     struct wb__buf text; /* of what was noted */
 };
@@ -45,68 +42,50 @@ sink_id_ok(struct wb_slice id)
     return id.len > 0 && id.len <= ID_BYTES;
 }
 
-/* ---- the set of ids ------------------------------------------------------ */
+/* ---- ids ----------------------------------------------------------------- */
 
-static struct digest
-digest_of(struct wb_slice id)
-{
-    unsigned char sha[SHA256_DIGEST_LENGTH];
-    struct digest d;
-
-    (void)SHA256((const unsigned char *)id.ptr, id.len, sha);
-    memcpy(&d, sha, sizeof(d));
-    d.a |= 1;
-    return d;
-}
-
-static struct digest *
-place_of(struct sink_effects *e, struct digest d)
-{
-    size_t i = d.b & (e->places - 1);
-
-    while (e->set[i].a != 0 && (e->set[i].a != d.a || e->set[i].b != d.b))
-        i = (i + 1) & (e->places - 1);
-    return &e->set[i];
-}
-
-/* Room for one more, with half of the places free. */
-static bool
-set_grow(struct sink_effects *e)
-{
-    struct digest *old = e->set;
-    size_t n = e->places;
-
-    if (e->used < n / 2)
-        return true;
-    if (n >= IDS_MAX)
-        return false;
-    e->set = wb__alloc(e->env, (n == 0 ? 1024 : 2 * n) * sizeof(*e->set));
-    if (e->set == NULL) {
-        e->set = old;
-        return false;
-    }
-    e->places = n == 0 ? 1024 : 2 * n;
-    for (size_t i = 0; i < n; i++)
-        if (old[i].a != 0)
-            *place_of(e, old[i]) = old[i];
-    wb__free(e->env, old);
-    return true;
-}
-
-/* OK: added. EMPTY: it was there. */
 static enum wb_status
-set_add(struct sink_effects *e, struct wb_slice id)
+ids_full(const struct sink_effects *e, struct wb_err *err)
 {
-    struct digest d = digest_of(id), *place;
+    return wb__fail(err, WB_FULL, 0,
+        "%s: its ids need more than %lld bytes of memory; choose another file",
+        e->path, (long long)IDS_BYTES);
+}
 
-    if (!set_grow(e))
-        return WB_NOMEM;
-    place = place_of(e, d);
-    if (place->a != 0)
+/* OK: nobody had it. EMPTY: a duplicate. Else not taken; without memory for
+ * the record it is refused until the lease of its claim is over. The record
+ * is no more than a mark: an answer tells of its own request. */
+static enum wb_status
+take_id(struct sink_effects *e, struct wb_slice id, struct wb_err *err)
+{
+    static const struct wb_fingerprint any = {{0}};
+    const struct wb_idem_record done = {.status = 200};
+    const struct wb_idem_op op = {.key = id};
+    enum wb_status status =
+        wb_idem_begin(e->ids, &op, &any, NULL, &e->result, err);
+
+    if (status != WB_OK)
+        return status;
+    if (e->result.answer == WB_IDEM_REPLAY)
         return WB_EMPTY;
-    *place = d;
-    e->used++;
-    return WB_OK;
+    if (e->result.answer != WB_IDEM_ACQUIRED)
+        return ids_full(e, err);
+    return wb_idem_complete(e->ids, &op, e->result.token, &done, err);
+}
+
+/* A store without an id. Nothing is dropped from it: whose ids use up the
+ * limit gets no more. */
+static enum wb_status
+no_ids(struct sink_effects *e, struct wb_err *err)
+{
+    const struct wb_idem_opts opts = {.env = e->env,
+        .max_records = INT64_MAX,
+        .max_bytes = INT64_MAX,
+        .identity_bytes = IDS_BYTES};
+
+    wb_idem_close(e->ids);
+    e->ids = NULL;
+    return wb_idem_open_memory(&e->ids, &opts, err);
 }
 
 /* ---- reading back -------------------------------------------------------- */
@@ -133,6 +112,7 @@ static enum wb_status
 take_line(struct reading *r, struct wb_err *err)
 {
     struct wb_slice line = {r->head, r->head_len}, id;
+    enum wb_status status;
 
     if (r->last != '}')
         return line_wrong(r, err);
@@ -140,8 +120,9 @@ take_line(struct reading *r, struct wb_err *err)
         line = wb__from(line, sizeof("{\"id\":\"") - 1);
         if (!wb__cut(&line, '"', &id) || !sink_id_ok(id))
             return line_wrong(r, err);
-        if (set_add(r->e, id) == WB_NOMEM)
-            return wb__nomem(err, r->e->path);
+        status = take_id(r->e, id, err);
+        if (status != WB_OK && status != WB_EMPTY)
+            return status;
     } else if (!wb__starts(line, WB_LIT("{\"id\":null,"))) {
         return line_wrong(r, err);
     }
@@ -215,18 +196,18 @@ cut_torn(struct reading *r, uv_file fd, struct wb_err *err)
     return rc == 0 ? WB_OK : file_fail(r->e, "cut the torn line of", rc, err);
 }
 
-/* Make the set and the count those of the file. */
+/* Make the ids and the count those of the file. */
 static enum wb_status
 read_back(struct sink_effects *e, struct wb_err *err)
 {
     struct reading r = {.e = e};
-    enum wb_status status;
+    enum wb_status status = no_ids(e, err);
     uv_fs_t req;
     uv_file fd;
 
-    e->lines = e->used = 0;
-    if (e->set != NULL)
-        memset(e->set, 0, e->places * sizeof(*e->set));
+    if (status != WB_OK)
+        return status;
+    e->lines = 0;
     fd = uv_fs_open(NULL, &req, e->path, UV_FS_O_RDWR, 0, NULL);
     uv_fs_req_cleanup(&req);
     if (fd < 0)
@@ -307,19 +288,18 @@ enum wb_status
 sink_effects_add(
     struct sink_effects *e, const struct sink_item *item, int64_t received_ms)
 {
-    enum wb_status status;
+    const struct wb_idem_op op = {.key = item->id};
+    enum wb_status status = op.key.len > 0 ? take_id(e, op.key, NULL) : WB_OK;
 
-    if (item->id.len > 0) {
-        status = set_grow(e) ? WB_OK : WB_NOMEM;
-        if (status == WB_OK && place_of(e, digest_of(item->id))->a != 0)
-            status = WB_EMPTY;
-        if (status != WB_OK)
-            return status;
+    if (status != WB_OK)
+        return status;
+    if (add_line(e, item, received_ms)) {
+        e->noted++;
+        return WB_OK;
     }
-    if (!add_line(e, item, received_ms))
-        return WB_NOMEM;
-    e->noted++;
-    return item->id.len > 0 ? set_add(e, item->id) : WB_OK;
+    if (op.key.len > 0)
+        WB_ASSERT(wb_idem_forget(e->ids, &op, NULL, NULL) == WB_OK);
+    return WB_NOMEM;
 }
 
 enum wb_status
@@ -400,6 +380,7 @@ sink_effects_close(struct sink_effects *e)
         return;
     wb__lockfile_close(&e->lock);
     wb__buf_fini(&e->text);
-    wb__free(e->env, e->set);
+    wb_idem_result_free(&e->result);
+    wb_idem_close(e->ids);
     wb__free(e->env, e);
 }

@@ -26,7 +26,7 @@ WB_MUST_USE enum wb_status sink_effects_open(struct sink_effects **out,
 void sink_effects_close(struct sink_effects *e); /* NULL is fine */
 
 /* Note an effect for the next flush. OK: it is new. EMPTY: a duplicate of one
- * in the file or noted before. NOMEM. */
+ * in the file or noted before. FULL, NOMEM. */
 WB_MUST_USE enum wb_status sink_effects_add(
     struct sink_effects *e, const struct sink_item *item, int64_t received_ms);
 

@@ -87,6 +87,14 @@ again() { # start the receiver again on its file
     same '"x"' "$(jq -r 'select(.id == "k3").body' effects.ndjson)"
 }
 
+@test "the same id twice in a batch: the second is a duplicate" {
+    sink
+    same 200 "$(curl -s -o reply -w '%{http_code}' -H 'Waybill-Ids: k1,k2,k1' \
+        -d '[1,2,3]' "http://127.0.0.1:$PORT/")"
+    same '{"applied":2,"duplicates":1}' "$(cat reply)"
+    same 2/1 "$(effects)/$(jq -r 'select(.id == "k1").body' effects.ndjson)"
+}
+
 @test "a batch of lines: each line under its id" {
     sink
     printf '{"a":1}\nplain\n' >lines
