@@ -259,8 +259,7 @@ static enum wb_status
 finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct finish_op *o = (struct finish_op *)op;
-    enum wb_status rc =
-        o->n == 0 ? WB_OK : is_healthy(box, &o->healthy, err);
+    enum wb_status rc = o->n == 0 ? WB_OK : is_healthy(box, &o->healthy, err);
 
     o->now_ms = wb__box_now(box);
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
