@@ -31,6 +31,10 @@ struct wb_env {
 
     /* Wait. NULL: the machine's; a clock that is moved by hand moves here. */
     void (*sleep_us)(void *ctx, int64_t us);
+
+    /* The monotonic clock in milliseconds, a few of them late, where that is
+     * much cheaper. Used alone, never beside mono_us. NULL: mono_us / 1000. */
+    int64_t (*coarse_ms)(void *ctx);
 };
 
 /* Clock, getrandom and malloc of this machine. Static. Threads: any. */

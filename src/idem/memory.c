@@ -367,7 +367,7 @@ wb_idem_open_memory(
         return wb__nomem(err, "a store");
     wb__idem_init(&m->face, &memory_backend, opts);
     env->random(env->ctx, m->seed, sizeof(m->seed));
-    m->opened_us = env->mono_us(env->ctx);
+    m->opened_ms = wb__memory_now(m);
     m->opened_wall_ms = env->wall_ms(env->ctx);
     wb__mutex_init(&m->evicting);
     for (int i = 0; i < WB__SHARDS; i++) {

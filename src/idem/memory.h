@@ -23,9 +23,50 @@ struct wb__key {
     char bytes[WB__FRAME + WB__IDEM_IDENTITY_MAX + WB__IDEM_SCOPE_MAX +
                WB__IDEM_KEY_MAX];
 };
-void wb__key_make(struct wb__key *key, const struct wb_idem_op *op);
-size_t wb__key_len(const char *framed);
-struct wb_idem_op wb__key_op(const char *framed); /* slices into it */
+static inline size_t
+wb__append(char *at, struct wb_slice s)
+{
+    if (s.len > 0)
+        memcpy(at, s.ptr, s.len);
+    return s.len;
+}
+
+static inline void
+wb__key_make(struct wb__key *key, const struct wb_idem_op *op)
+{
+    size_t n = WB__FRAME;
+
+    key->bytes[0] = (char)op->identity.len;
+    key->bytes[1] = (char)op->key.len;
+    key->bytes[2] = (char)(op->scope.len & 0xff);
+    key->bytes[3] = (char)(op->scope.len >> 8);
+    n += wb__append(key->bytes + n, op->identity);
+    n += wb__append(key->bytes + n, op->scope);
+    n += wb__append(key->bytes + n, op->key);
+    key->len = n;
+}
+
+/* Slices into the bytes. */
+static inline struct wb_idem_op
+wb__key_op(const char *framed)
+{
+    const unsigned char *len = (const unsigned char *)framed;
+    struct wb_idem_op op;
+
+    op.identity = (struct wb_slice){framed + WB__FRAME, len[0]};
+    op.scope = (struct wb_slice){
+        op.identity.ptr + op.identity.len, len[2] | (size_t)len[3] << 8};
+    op.key = (struct wb_slice){op.scope.ptr + op.scope.len, len[1]};
+    return op;
+}
+
+static inline size_t
+wb__key_len(const char *framed)
+{
+    const unsigned char *len = (const unsigned char *)framed;
+
+    return WB__FRAME + len[0] + len[1] + (len[2] | (size_t)len[3] << 8);
+}
 
 /* ---- what an entry is ---------------------------------------------------- */
 
@@ -148,7 +189,7 @@ struct wb__memory {
     void *block; /* it was allocated as */
     struct wb__quota quota;
     uint64_t seed[2];
-    int64_t opened_us, opened_wall_ms;
+    int64_t opened_ms, opened_wall_ms;
     struct wb__mutex evicting;
     _Alignas(64) _Atomic uint64_t uses; /* the clock of recency */
     _Alignas(64) _Atomic int64_t records;
@@ -157,7 +198,16 @@ struct wb__memory {
 };
 
 /* All but the last are called with the shard's lock held. */
-int64_t wb__memory_now(const struct wb__memory *m);
+static inline int64_t
+wb__memory_now(const struct wb__memory *m)
+{
+    const struct wb_env *env = m->face.env;
+    int64_t ms = env->coarse_ms != NULL ? env->coarse_ms(env->ctx)
+                                        : env->mono_us(env->ctx) / 1000;
+
+    return ms - m->opened_ms;
+}
+
 /* Let the time of an entry take its effect. False: it is gone. */
 bool wb__entry_stands(
     struct wb__memory *m, struct wb__shard *s, uint32_t at, int64_t now_ms);
@@ -200,8 +250,18 @@ WB_MUST_USE enum wb_status wb__kept_new(const struct wb__visit *v,
     const struct wb_idem_record *record, uint64_t token,
     const struct wb_fingerprint *fingerprint, struct wb__kept **out,
     struct wb_err *err);
-struct wb_idem_record wb__kept_record(
-    const struct wb__memory *m, const struct wb__kept *kept);
+static inline struct wb_idem_record
+wb__kept_record(const struct wb__memory *m, const struct wb__kept *kept)
+{
+    const char *headers = kept->bytes + wb__key_len(kept->bytes);
+
+    return (struct wb_idem_record){.status = (int)kept->status,
+        .headers = {headers, kept->headers_len},
+        .body = {headers + kept->headers_len, kept->body_len},
+        .ttl_ms = (int64_t)kept->ttl_ms,
+        .stored_ms = m->opened_wall_ms + (int64_t)kept->stored_ms,
+        .fingerprint = kept->fingerprint};
+}
 
 /* ---- memory_look.c --------------------------------------------------- */
 

@@ -17,14 +17,6 @@ enum {
     AGE_MAX = 1 << 30
 };
 
-int64_t
-wb__memory_now(const struct wb__memory *m)
-{
-    const struct wb_env *env = m->face.env;
-
-    return (env->mono_us(env->ctx) - m->opened_us) / 1000;
-}
-
 /* ---- records ------------------------------------------------------------ */
 
 /* All that a record takes, bookkeeping included. */

@@ -8,7 +8,8 @@
 #include "idem/memory.h"
 
 enum {
-    CAP_MIN = 8
+    CAP_MIN = 8,
+    FETCH_LINES = 4
 };
 
 void
@@ -29,11 +30,23 @@ wb__table_fini(struct wb__table *t)
     wb__heap_fini(&t->claims);
 }
 
-static const char *
-key_of(const struct wb__entry *e)
+/* The first bytes are the frame: keys of other lengths differ there. */
+static bool
+is_key(const struct wb__entry *e, const char *key, size_t len)
 {
-    return wb__is_claim(e) ? ((const struct wb__claim *)e->what)->bytes
-                           : ((const struct wb__kept *)e->what)->bytes;
+    const char *own = wb__is_claim(e)
+                          ? ((const struct wb__claim *)e->what)->bytes
+                          : ((const struct wb__kept *)e->what)->bytes;
+
+    return memcmp(own, key, WB__FRAME) == 0 && memcmp(own, key, len) == 0;
+}
+
+/* A record is read from its beginning to its end. */
+static void
+fetch(const char *what)
+{
+    for (int i = 0; i < FETCH_LINES; i++)
+        __builtin_prefetch(what + (ptrdiff_t)64 * i);
 }
 
 uint32_t
@@ -45,9 +58,10 @@ wb__table_find(
     for (uint32_t i = hash & t->mask; t->slot[i] != 0; i = (i + 1) & t->mask) {
         const struct wb__entry *e = &t->slab[t->slot[i] - 1];
 
-        /* The frame comes first: keys of other lengths differ there. */
-        if (e->hash == hash && memcmp(key_of(e), key, WB__FRAME) == 0 &&
-            memcmp(key_of(e), key, len) == 0)
+        if (e->hash != hash)
+            continue;
+        fetch(e->what);
+        if (is_key(e, key, len))
             return t->slot[i] - 1;
     }
     return WB__NONE;

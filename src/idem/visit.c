@@ -26,9 +26,9 @@ wb__visit_begin(
     hash = wb__siphash(v->m->seed, v->key.bytes, v->key.len);
     v->hash = (uint32_t)hash;
     v->s = &v->m->shard[hash >> 32 & (WB__SHARDS - 1)];
-    v->now_ms = wb__memory_now(v->m);
     wb__mutex_lock(&v->s->lock);
     wb__visit_find(v);
+    v->now_ms = wb__memory_now(v->m); /* while what was found is fetched */
 }
 
 /* After a write. A shard that nobody writes to any more is tidied by the
@@ -92,27 +92,6 @@ wb__ttl_of(const struct wb_idem_record *record)
                                                              : 0;
 }
 
-static size_t
-append(char *at, struct wb_slice s)
-{
-    if (s.len > 0)
-        memcpy(at, s.ptr, s.len);
-    return s.len;
-}
-
-struct wb_idem_record
-wb__kept_record(const struct wb__memory *m, const struct wb__kept *kept)
-{
-    const char *headers = kept->bytes + wb__key_len(kept->bytes);
-
-    return (struct wb_idem_record){.status = (int)kept->status,
-        .headers = {headers, kept->headers_len},
-        .body = {headers + kept->headers_len, kept->body_len},
-        .ttl_ms = (int64_t)kept->ttl_ms,
-        .stored_ms = m->opened_wall_ms + (int64_t)kept->stored_ms,
-        .fingerprint = kept->fingerprint};
-}
-
 enum wb_status
 wb__kept_new(const struct wb__visit *v, const struct wb_idem_record *record,
     uint64_t token, const struct wb_fingerprint *fingerprint,
@@ -134,9 +113,9 @@ wb__kept_new(const struct wb__visit *v, const struct wb_idem_record *record,
     kept->body_len = (uint32_t)record->body.len;
     kept->token = (uint32_t)token;
     at = kept->bytes;
-    at += append(at, (struct wb_slice){v->key.bytes, v->key.len});
-    at += append(at, record->headers);
-    (void)append(at, record->body);
+    at += wb__append(at, (struct wb_slice){v->key.bytes, v->key.len});
+    at += wb__append(at, record->headers);
+    (void)wb__append(at, record->body);
     if (wb__kept_cost(kept) <= v->m->face.opts.max_bytes) {
         *out = kept;
         return WB_OK;

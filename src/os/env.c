@@ -30,6 +30,13 @@ mono_us(void *ctx)
     return clock_us(CLOCK_MONOTONIC);
 }
 
+static int64_t
+coarse_ms(void *ctx)
+{
+    (void)ctx;
+    return clock_us(CLOCK_MONOTONIC_COARSE) / 1000;
+}
+
 static void
 random_bytes(void *ctx, void *out, size_t len)
 {
@@ -66,6 +73,7 @@ wb_env_system(void)
         .mono_us = mono_us,
         .random = random_bytes,
         .resize = resize,
+        .coarse_ms = coarse_ms,
     };
 
     return &env;
