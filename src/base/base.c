@@ -85,6 +85,15 @@ wb__eq(struct wb_slice a, struct wb_slice b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+int
+wb__cmp(struct wb_slice a, struct wb_slice b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int diff = len == 0 ? 0 : memcmp(a.ptr, b.ptr, len);
+
+    return diff != 0 ? diff : (a.len > b.len) - (a.len < b.len);
+}
+
 bool
 wb__starts(struct wb_slice s, struct wb_slice prefix)
 {

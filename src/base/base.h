@@ -39,6 +39,7 @@ void wb__free(const struct wb_env *env, void *ptr); /* NULL is fine */
 #define WB_LIT(text) ((struct wb_slice){(text), sizeof(text) - 1})
 
 bool wb__eq(struct wb_slice a, struct wb_slice b);
+int wb__cmp(struct wb_slice a, struct wb_slice b); /* as memcmp, then length */
 bool wb__starts(struct wb_slice s, struct wb_slice prefix);
 struct wb_slice wb__from(struct wb_slice s, size_t at); /* s[at..]; at <= len */
 

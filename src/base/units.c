@@ -252,7 +252,7 @@ void
 wb__format_time(int64_t ms, char out[32])
 {
     time_t s = (time_t)(ms / 1000 - (ms % 1000 < 0));
-    int64_t rest = ms - (int64_t)s * 1000;
+    int64_t rest = (ms % 1000 + 1000) % 1000;
     struct tm tm;
 
     if (gmtime_r(&s, &tm) == NULL || tm.tm_year > 8099 || tm.tm_year < -1900) {

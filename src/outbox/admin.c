@@ -179,7 +179,7 @@ by_kind(const void *a, const void *b)
 {
     const struct wb_kind_counts *x = a, *y = b;
 
-    return strcmp(x->kind.ptr, y->kind.ptr); /* the arena ends them with NUL */
+    return wb__cmp(x->kind, y->kind);
 }
 
 static enum wb_status

@@ -243,12 +243,8 @@ static int
 by_kind(const void *a, const void *b)
 {
     const struct wb_kind_counts *x = a, *y = b;
-    size_t len = x->kind.len < y->kind.len ? x->kind.len : y->kind.len;
-    int diff = memcmp(x->kind.ptr, y->kind.ptr, len);
 
-    return diff != 0
-               ? diff
-               : (x->kind.len > y->kind.len) - (x->kind.len < y->kind.len);
+    return wb__cmp(x->kind, y->kind);
 }
 
 /* Kinds that are paused come in twice if they have messages too. */

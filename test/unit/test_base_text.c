@@ -154,6 +154,9 @@ test_text__slices__cut_trim_from_starts(void **state)
     CHECK(wb__starts(S("abc"), S("ab")) && !wb__starts(S("a"), S("ab")));
     CHECK(wb__starts(S("a"), S("")) && wb__eq(S(""), S(NULL)));
     CHECK_INT(0, wb_slice(NULL).len);
+    CHECK(wb__cmp(S("a"), S("b")) < 0 && wb__cmp(S("b"), S("ab")) > 0);
+    CHECK(wb__cmp(S("a"), S("ab")) < 0 && wb__cmp(S("ab"), S("a")) > 0);
+    CHECK(wb__cmp(S("a"), S("a")) == 0 && wb__cmp(S(NULL), S("")) == 0);
     CHECK_PANICS(wb__from(S("ab"), 3));
 }
 

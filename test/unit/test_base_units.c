@@ -260,7 +260,7 @@ test_units__time_out_of_range__written_as_a_number(void **state)
     (void)state;
     wb__format_time(INT64_MAX, text);
     CHECK_TEXT("9223372036854775807ms", text);
-    wb__format_time(INT64_MIN, text);
+    wb__format_time(INT64_MIN, text); /* found by fuzz_units */
     CHECK_TEXT("-9223372036854775808ms", text);
     wb__format_time(INT64_C(253402300800000), text); /* year 10000 */
     CHECK_TEXT("253402300800000ms", text);

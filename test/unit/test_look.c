@@ -118,6 +118,32 @@ test_look__O15_empty__nothing_is_told(void **state)
     wb_outbox_close(box);
 }
 
+/* Found by fuzz_row: a kind that no constraint has seen. */
+static void
+test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_select all = {0};
+    struct wb_selected did;
+    sqlite3 *db = NULL;
+    struct wb_err err = {0};
+
+    (void)state;
+    box_fill(box, "a", 2);
+    CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
+    CHECK(sqlite3_exec(db,
+              "PRAGMA ignore_check_constraints=ON; UPDATE waybill_outbox SET"
+              " status = 'abandoned', kind = CASE seq WHEN 1 THEN '' ELSE"
+              " 'a' || char(0) || 'b' END",
+              NULL, NULL, NULL) == SQLITE_OK);
+    (void)sqlite3_close(db);
+    (void)counts(box);
+    (void)kinds(box);
+    CHECK_OK(wb_outbox_redrive(box, &all, &did, kind_ignore, NULL, &err), err);
+    CHECK_INT(2, did.total);
+    wb_outbox_close(box);
+}
+
 static void
 test_look__list__by_state_kind_limit_in_order(void **state)
 {
@@ -333,6 +359,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_look__O15_counts__by_kind_and_state_with_oldest_pending),
         RUN(test_look__O15_empty__nothing_is_told),
+        RUN(test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same),
         RUN(test_look__list__by_state_kind_limit_in_order),
         RUN(test_look__list_of_several_pages__each_row_once),
         RUN(test_look__row_function_stops__its_status_is_returned),

@@ -1,0 +1,246 @@
+/* test_os.c - files, locks between processes, the machine's environment. */
+#include "os/os.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support.h"
+
+#define S(text) wb_slice(text)
+
+static uint32_t
+mode_of(const char *path)
+{
+    struct stat st;
+
+    CHECK(lstat(path, &st) == 0);
+    return st.st_mode & 07777;
+}
+
+static void
+test_os__place__what_stands_there(void **state)
+{
+    struct wb__place p;
+
+    (void)state;
+    p = wb__place_of("none");
+    CHECK(!p.exists);
+    CHECK_INT(ENOENT, p.sys);
+    test_write("file", "12345", 5);
+    CHECK(chmod("file", 0640) == 0);
+    p = wb__place_of("file");
+    CHECK(p.exists && p.is_file && !p.is_dir && !p.network);
+    CHECK_INT(5, p.bytes);
+    CHECK_INT(0640, p.mode);
+    CHECK(p.inode != 0);
+    p = wb__place_of(".");
+    CHECK(p.exists && p.is_dir && !p.is_file);
+    CHECK_INT(ENOTDIR, wb__place_of("file/x").sys);
+}
+
+static void
+test_os__S11_folders__made_0700_up_to_the_name(void **state)
+{
+    char path[5000];
+    mode_t old = umask(0);
+
+    (void)state;
+    CHECK_STATUS(OK, wb__folders_make("a/b//c/file", NULL));
+    CHECK_INT(0700, mode_of("a"));
+    CHECK_INT(0700, mode_of("a/b/c"));
+    CHECK(access("a/b/c/file", F_OK) != 0);
+    CHECK_STATUS(OK, wb__folders_make("a/b/c/file", NULL));
+    CHECK_STATUS(OK, wb__folders_make("file", NULL));
+    CHECK_STATUS(OK, wb__folders_make("/tmp/file", NULL));
+    test_write("plain", "", 0);
+    CHECK_STATUS(IO, wb__folders_make("plain/x/file", NULL));
+    memset(path, 'x', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    CHECK_STATUS(INVALID, wb__folders_make(path, NULL));
+    (void)umask(old);
+}
+
+static void
+test_os__S11_create__never_over_a_file_or_through_a_link(void **state)
+{
+    mode_t old = umask(0);
+
+    (void)state;
+    CHECK_STATUS(OK, wb__file_create("new", NULL));
+    CHECK_INT(0600, mode_of("new"));
+    CHECK_STATUS(EMPTY, wb__file_create("new", NULL));
+    CHECK(symlink("target", "link") == 0);
+    CHECK_STATUS(EMPTY, wb__file_create("link", NULL));
+    CHECK(access("target", F_OK) != 0);
+    CHECK_STATUS(NOTFOUND, wb__file_create("no/new", NULL));
+    wb__file_remove("new");
+    wb__file_remove("new");
+    CHECK(access("new", F_OK) != 0);
+    (void)umask(old);
+}
+
+static void
+test_os__replace_and_read__whole_or_old(void **state)
+{
+    struct wb__buf b = {.env = ENV, .max = 20000};
+    char big[10000];
+    size_t len = 0;
+
+    (void)state;
+    memset(big, 'b', sizeof(big));
+    CHECK_STATUS(NOTFOUND, wb__file_read("f", &b, NULL));
+    CHECK_STATUS(OK, wb__file_replace("f", S("one"), NULL));
+    CHECK_INT(0600, mode_of("f"));
+    CHECK_STATUS(
+        OK, wb__file_replace("f", (struct wb_slice){big, sizeof(big)}, NULL));
+    CHECK_STATUS(OK, wb__file_read("f", &b, NULL));
+    CHECK_INT(10000, b.len);
+    CHECK(memcmp(big, b.ptr, b.len) == 0);
+    CHECK_STATUS(OK, wb__file_replace("f", S(""), NULL));
+    free(test_read("f", &len));
+    CHECK_INT(0, len);
+    CHECK_STATUS(NOTFOUND, wb__file_replace("no/f", S("x"), NULL));
+    wb__buf_fini(&b);
+}
+
+static void
+test_os__replace_fails__old_one_and_no_leftover(void **state)
+{
+    char name[300];
+    char *text;
+
+    (void)state;
+    CHECK(mkdir("folder", 0700) == 0);
+    test_write("folder/x", "x", 1);
+    CHECK_STATUS(IO, wb__file_replace("folder", S("new"), NULL));
+    text = test_read("folder/x", NULL);
+    CHECK_TEXT("x", text);
+    free(text);
+    (void)snprintf(name, sizeof(name), "folder.%ld.tmp", (long)getpid());
+    CHECK(access(name, F_OK) != 0);
+}
+
+static void
+test_os__read__bounded(void **state)
+{
+    struct wb__buf b = {.env = ENV, .max = 9};
+
+    (void)state;
+    test_write("f", "0123456789", 10);
+    CHECK_STATUS(TOOBIG, wb__file_read("f", &b, NULL));
+    wb__buf_fini(&b);
+    b.max = 10;
+    CHECK_STATUS(OK, wb__file_read("f", &b, NULL));
+    CHECK_SLICE("0123456789", wb__buf_slice(&b));
+    wb__buf_fini(&b);
+}
+
+/* ---- locks ----------------------------------------------------------------
+ */
+
+static void
+test_os__locks__two_opens_of_one_process_exclude_each_other(void **state)
+{
+    struct wb__lockfile a, b, c;
+
+    (void)state;
+    CHECK_STATUS(OK, wb__lockfile_open(&a, "l", NULL));
+    CHECK_STATUS(OK, wb__lockfile_open(&b, "l", NULL));
+    CHECK_INT(0600, mode_of("l"));
+    CHECK(wb__lockfile_try(&a, 0));
+    CHECK(wb__lockfile_try(&a, 0)); /* its own, again */
+    CHECK(!wb__lockfile_try(&b, 0));
+    CHECK(wb__lockfile_try(&b, 1)); /* another byte */
+    CHECK_STATUS(OK, wb__lockfile_open(&c, "l", NULL));
+    wb__lockfile_close(&c); /* drops nothing of a's */
+    CHECK(!wb__lockfile_try(&b, 0));
+    wb__lockfile_free(&a, 0);
+    CHECK(wb__lockfile_try(&b, 0));
+    wb__lockfile_close(&b);
+    CHECK(wb__lockfile_try(&a, 0) && wb__lockfile_try(&a, 1));
+    wb__lockfile_close(&a);
+    wb__lockfile_close(&a);
+    CHECK_PANICS(_Exit(wb__lockfile_try(&a, 64)));
+}
+
+static void
+test_os__flag__shared_and_kept(void **state)
+{
+    struct wb__lockfile a, b;
+
+    (void)state;
+    CHECK_STATUS(OK, wb__lockfile_open(&a, "l", NULL));
+    CHECK_STATUS(OK, wb__lockfile_open(&b, "l", NULL));
+    CHECK(!wb__lockfile_flag(&a));
+    wb__lockfile_flag_set(&a, true);
+    CHECK(wb__lockfile_flag(&b));
+    wb__lockfile_close(&a);
+    wb__lockfile_close(&b);
+    CHECK_STATUS(OK, wb__lockfile_open(&a, "l", NULL));
+    CHECK(wb__lockfile_flag(&a));
+    wb__lockfile_flag_set(&a, false);
+    CHECK(!wb__lockfile_flag(&a));
+    wb__lockfile_close(&a);
+}
+
+static void
+test_os__S11_lock_file_is_a_link__not_followed(void **state)
+{
+    struct wb__lockfile a;
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK(symlink("target", "l") == 0);
+    CHECK(wb__lockfile_open(&a, "l", &err) != WB_OK);
+    CHECK_INT(-1, a.fd);
+    CHECK(access("target", F_OK) != 0);
+    CHECK_HAS("l:", err.msg);
+}
+
+/* ---- the machine ------------------------------------------------------------
+ */
+
+static void
+test_os__system_environment__clocks_go_and_chance_differs(void **state)
+{
+    const struct wb_env *e = wb_env_system();
+    int64_t mono = e->mono_us(e->ctx);
+    uint8_t a[300], b[300];
+    void *p;
+
+    (void)state;
+    CHECK(e->wall_ms(e->ctx) > INT64_C(1600000000000));
+    CHECK(e->mono_us(e->ctx) >= mono);
+    wb__sleep_us(1500);
+    CHECK(e->mono_us(e->ctx) >= mono + 1500);
+    e->random(e->ctx, a, sizeof(a));
+    e->random(e->ctx, b, sizeof(b));
+    CHECK(memcmp(a, b, sizeof(a)) != 0);
+    e->random(e->ctx, NULL, 0);
+    p = e->resize(e->ctx, NULL, 10);
+    CHECK(p != NULL);
+    p = e->resize(e->ctx, p, 10000);
+    CHECK(p != NULL);
+    CHECK(e->resize(e->ctx, p, 0) == NULL);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_os__place__what_stands_there),
+        RUN(test_os__S11_folders__made_0700_up_to_the_name),
+        RUN(test_os__S11_create__never_over_a_file_or_through_a_link),
+        RUN(test_os__replace_and_read__whole_or_old),
+        RUN(test_os__replace_fails__old_one_and_no_leftover),
+        RUN(test_os__read__bounded),
+        RUN(test_os__locks__two_opens_of_one_process_exclude_each_other),
+        RUN(test_os__flag__shared_and_kept),
+        RUN(test_os__S11_lock_file_is_a_link__not_followed),
+        RUN(test_os__system_environment__clocks_go_and_chance_differs),
+    };
+    return RUN_ALL(tests);
+}

@@ -1,0 +1,160 @@
+/* test_turn.c - turns between processes: fair, and free when their holder dies
+ * (turn.c). */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "db/sqlite.h"
+#include "outbox_ground.h"
+
+static int64_t
+real_us(void)
+{
+    return wb_env_system()->mono_us(NULL);
+}
+
+/* Shared with the children. */
+static atomic_long *
+shared_new(void)
+{
+    void *p = mmap(
+        NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(p != MAP_FAILED);
+    return p;
+}
+
+static void
+write_in_a_loop(atomic_long *n, atomic_long *stop)
+{
+    struct wb_outbox *box = NULL;
+    struct wb_message m = {.kind = wb_slice("a"), .payload = wb_slice("{}")};
+
+    if (wb_outbox_open(&box, BOX, NULL, NULL) != WB_OK)
+        _Exit(1);
+    while (*stop == 0)
+        if (wb_outbox_enqueue(box, &m, NULL, NULL) == WB_OK)
+            (*n)++;
+    wb_outbox_close(box);
+    _Exit(0);
+}
+
+static void
+test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster(void **state)
+{
+    atomic_long *shared = shared_new();
+    pid_t child[2];
+    long fast, slow;
+
+    (void)state;
+    wb_outbox_close(box_open());
+    for (int i = 0; i < 2; i++) {
+        child[i] = test_fork();
+        if (child[i] == 0)
+            write_in_a_loop(&shared[i], &shared[2]);
+    }
+    while (shared[0] < 5 || shared[1] < 5)
+        (void)usleep(1000);
+    shared[0] = shared[1] = 0;
+    (void)usleep(2000000); /* what is measured is time itself */
+    fast = shared[0] > shared[1] ? shared[0] : shared[1];
+    slow = shared[0] > shared[1] ? shared[1] : shared[0];
+    shared[2] = 1;
+    for (int i = 0; i < 2; i++)
+        CHECK(waitpid(child[i], NULL, 0) == child[i]);
+    if (slow * 2 < fast)
+        fail_msg("%ld against %ld", slow, fast);
+    (void)munmap(shared, 4096);
+}
+
+static struct wb__turn
+turn_open(void)
+{
+    struct wb__turn t = {.env = wb_env_system(), .lock = {.fd = -1}};
+
+    CHECK_STATUS(OK, wb__lockfile_open(&t.lock, "turn-lock", NULL));
+    return t;
+}
+
+static void
+test_turn__holder_killed__turn_is_free_at_once(void **state)
+{
+    struct wb__turn t = turn_open();
+    pid_t child = test_fork();
+    int64_t began;
+
+    (void)state;
+    if (child == 0) {
+        struct wb__turn own = turn_open();
+
+        wb__lockfile_close(&t.lock);
+        wb__turn_take(&own);
+        test_write("taken", "", 0);
+        (void)pause();
+        _Exit(0);
+    }
+    while (access("taken", F_OK) != 0)
+        (void)usleep(1000);
+    CHECK(!wb__lockfile_try(&t.lock, WB__LOCK_MAIN));
+    CHECK(kill(child, SIGKILL) == 0);
+    CHECK(waitpid(child, NULL, 0) == child);
+    began = real_us();
+    wb__turn_take(&t);
+    CHECK(t.held);
+    CHECK(real_us() - began < 100000);
+    wb__turn_give(&t);
+    wb__lockfile_close(&t.lock);
+}
+
+/* A holder that is stopped costs patience, not the work. */
+static void
+test_turn__holder_stopped__taken_for_granted_after_patience(void **state)
+{
+    struct wb__turn a = turn_open(), b = turn_open();
+    int64_t began;
+
+    (void)state;
+    wb__turn_take(&a);
+    began = real_us();
+    wb__turn_take(&b);
+    CHECK(!b.held);
+    CHECK(real_us() - began >= 200000);
+    CHECK(real_us() - began < 5000000);
+    wb__turn_give(&b); /* gives nothing that is not its own */
+    CHECK(!wb__lockfile_try(&b.lock, WB__LOCK_MAIN));
+    wb__turn_give(&a);
+    wb__turn_take(&b);
+    CHECK(b.held);
+    wb__turn_give(&b);
+    wb__lockfile_close(&a.lock);
+    wb__lockfile_close(&b.lock);
+}
+
+static void
+test_turn__no_lock_file__no_turns_and_no_wait(void **state)
+{
+    struct wb__turn t = {.env = wb_env_system(), .lock = {.fd = -1}};
+
+    (void)state;
+    wb__turn_take(&t);
+    wb__turn_give(&t);
+    CHECK(wb__lockfile_try(&t.lock, WB__LOCK_MAIN));
+    wb__lockfile_free(&t.lock, WB__LOCK_MAIN);
+    wb__lockfile_flag_set(&t.lock, true);
+    CHECK(!wb__lockfile_flag(&t.lock));
+    wb__lockfile_close(&t.lock);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster),
+        RUN(test_turn__holder_killed__turn_is_free_at_once),
+        RUN(test_turn__holder_stopped__taken_for_granted_after_patience),
+        RUN(test_turn__no_lock_file__no_turns_and_no_wait),
+    };
+    return RUN_ALL(tests);
+}
