@@ -84,6 +84,7 @@ main(int argc, char **argv)
     take_standard_descriptors();
     keep_heap();
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk */
     cli.env = wb_env_system();
     cli.commands = commands;
     cli.now_ms = cli.env->wall_ms(cli.env->ctx);

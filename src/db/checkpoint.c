@@ -55,7 +55,8 @@ move_guarded(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
     }
     code = sqlite3_wal_checkpoint_v2(
         s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, frames, moved);
-    if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM) {
+    if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
+        !wb__sqlite_is_full(s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
         wb__sqlite_failed(s);
         return wb__fail(err, WB_IO, code, "checkpoint: %s",
             sqlite3_errmsg(s->checkpointer));

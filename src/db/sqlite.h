@@ -45,6 +45,10 @@ enum wb_status wb__sqlite_status(int code);
  * text; IO marks the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
+/* Whether a write to the log or the database (file: SQLITE_FCNTL_..._POINTER)
+ * failed for want of room. SQLite itself knows a full disk, but neither a full
+ * quota nor a limit of the process. */
+bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
 /* A write failed: nothing more is written. */
 void wb__sqlite_failed(struct wb__sqlite *s);
 enum wb_status wb__sqlite_exec(

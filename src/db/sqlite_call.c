@@ -38,6 +38,20 @@ wb__sqlite_status(int code)
     }
 }
 
+bool
+wb__sqlite_is_full(sqlite3 *handle, int file, int code)
+{
+    sqlite3_file *f = NULL;
+    int sys = 0;
+
+    if (code != SQLITE_IOERR_WRITE)
+        return false;
+    (void)sqlite3_file_control(handle, "main", file, &f);
+    if (f != NULL && f->pMethods != NULL)
+        (void)f->pMethods->xFileControl(f, SQLITE_FCNTL_LAST_ERRNO, &sys);
+    return wb__sys_status(sys) == WB_FULL;
+}
+
 void
 wb__sqlite_failed(struct wb__sqlite *s)
 {
@@ -52,6 +66,8 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
     int code = sqlite3_extended_errcode(s->handle);
     enum wb_status rc = wb__sqlite_status(code);
 
+    if (wb__sqlite_is_full(s->handle, SQLITE_FCNTL_JOURNAL_POINTER, code))
+        rc = WB_FULL;
     if (rc == WB_IO)
         wb__sqlite_failed(s);
     return wb__fail(err, rc, code, "%s: %s%s", what, sqlite3_errmsg(s->handle),
@@ -85,6 +101,24 @@ wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
     return code == SQLITE_OK ? WB_OK : wb__sqlite_fail(s, sql, err);
 }
 
+static enum wb_status
+handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
+{
+    enum wb_status rc = wb__sqlite_status(code);
+    const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
+
+    if ((code & 0xff) == SQLITE_CANTOPEN)
+        rc = wb__sys_status(sqlite3_system_errno(h));
+    if (h != NULL && sqlite3_db_readonly(h, "main") == 1) {
+        rc = WB_REFUSED;
+        text = "it may only be read; give this user the right to write, on a "
+               "file system that is mounted for writing";
+    }
+    rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
+    (void)sqlite3_close(h);
+    return rc;
+}
+
 /* A connection of our own, with what every one of ours needs. */
 enum wb_status
 wb__sqlite_handle(
@@ -108,16 +142,7 @@ wb__sqlite_handle(
             "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
             NULL, NULL, NULL);
-    if (code != SQLITE_OK) {
-        const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
-        enum wb_status rc = (code & 0xff) == SQLITE_CANTOPEN
-                                ? wb__sys_status(sqlite3_system_errno(h))
-                                : wb__sqlite_status(code);
-
-        rc = wb__fail(err, rc, code, "cannot open %s: %s", path, text);
-        (void)sqlite3_close(h);
-        return rc;
-    }
-    *out = h;
-    return WB_OK;
+    if (code == SQLITE_OK)
+        *out = h;
+    return code == SQLITE_OK ? WB_OK : handle_fail(h, code, path, err);
 }

@@ -74,6 +74,7 @@ wb__sys_status(int sys)
         return WB_REFUSED;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG: /* the limit of the process */
         return WB_FULL;
     default:
         return WB_IO;

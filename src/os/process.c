@@ -135,6 +135,7 @@ become(const struct wb__process *process, const struct pipes *p,
     int sys;
 
     (void)signal(SIGPIPE, SIG_DFL); /* ours to ignore, not the command's */
+    (void)signal(SIGXFSZ, SIG_DFL);
     (void)signal(SIGCHLD, SIG_DFL);
     for (size_t i = 0; i < WB_COUNT(handed_on); i++)
         (void)sigaction(handed_on[i], &s->before[i], NULL);
