@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """gate_wire.py COMMAND [TEST...] - the gateway over raw sockets: G-11 to G-14, S5."""
+import resource
 import signal
 import time
 import urllib.request
@@ -75,7 +76,9 @@ class Wire(Case):
 
     def test_G12_slow_and_many_clients_leave_others_served(self):
         before = self.gate.memory()
-        idle = [self.client() for _ in range(2000)]
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        idle = [self.client() for _ in range(min(10000, most - 500))]
         for c in idle[-200:]:
             c.say('POST / HTTP/1.1\r\nHos')
         for c in idle[-300:-200]:
