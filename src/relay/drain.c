@@ -8,7 +8,9 @@
  *     is first. A commit through this library says so. Other programs are
  *     noticed by their writing the log, before their commit is there to see:
  *     the worker looks again after 2 ms, 4 ms and so on, up to AGAIN_MS.
- * (3) Nothing returns while a request is in flight. */
+ * (3) Nothing returns while a request is in flight.
+ * (4) While a commit is under way requests go on; what ends meanwhile is
+ *     finished by the next turn. */
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -140,6 +142,51 @@ driver_close(struct wb_relay *relay)
     wb__free(relay->env, d);
 }
 
+/* ---- commits ---------------------------------------------------------- */
+
+struct aside {
+    uv_work_t work;
+    void (*fn)(void *arg);
+    void *arg;
+    bool done;
+};
+
+static void
+on_aside(uv_work_t *work)
+{
+    struct aside *a = work->data;
+
+    a->fn(a->arg);
+}
+
+static void
+on_aside_done(uv_work_t *work, int status)
+{
+    struct aside *a = work->data;
+
+    (void)status;
+    a->done = true;
+}
+
+/* On a thread of libuv's, as long as requests are under way, which go on
+ * meanwhile; else the way there and back would only take time. Whoever brings
+ * an environment of his own has not said that threads may share it. */
+static void
+run_aside(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
+{
+    struct aside a = {.fn = fn, .arg = arg};
+
+    a.work.data = &a;
+    if (relay->in_flight == 0 || relay->env != wb_env_system() ||
+        relay->box->env != relay->env ||
+        uv_queue_work(relay->loop, &a.work, on_aside, on_aside_done) != 0) {
+        fn(arg);
+        return;
+    }
+    while (!a.done)
+        (void)uv_run(relay->loop, UV_RUN_ONCE);
+}
+
 /* ---- the relay ------------------------------------------------------- */
 
 static int64_t
@@ -161,11 +208,12 @@ wb_relay_free(struct wb_relay *relay)
     WB_ASSERT(relay->in_flight == 0);
     driver_close(relay);
     wb__arena_clear(&relay->kinds);
-    wb__arena_clear(&relay->errors);
+    wb__ends_drop(relay);
     wb__tally_clear(&relay->tally);
     wb__free(relay->env, relay->live);
     wb__free(relay->env, relay->source);
-    wb__free(relay->env, relay->finish);
+    wb__free(relay->env, relay->ended.finish);
+    wb__free(relay->env, relay->told.finish);
     wb__free(relay->env, relay);
 }
 
@@ -184,7 +232,9 @@ wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
     relay->opts = *opts;
     relay->opts.lease_ms = lease_of(opts);
     relay->loop = opts->loop;
-    relay->kinds.env = relay->errors.env = relay->tally.names.env = env;
+    relay->kinds.env = relay->tally.names.env = env;
+    relay->ended.errors.env = relay->told.errors.env = env;
+    relay->aside = run_aside;
     rc = wb__routes_set(relay, err);
     if (rc == WB_OK)
         rc = driver_open(relay, err);
@@ -288,7 +338,7 @@ pass_over(const struct pass *p, int64_t wait_us)
 {
     const struct wb_relay *relay = p->relay;
 
-    if (relay->in_flight > 0 || relay->n_finish > 0)
+    if (relay->in_flight > 0 || wb__ends_left(relay) > 0)
         return false;
     if (p->worker)
         return is_stopped(relay) || (p->end_us != 0 && relay->stopping) ||
@@ -337,7 +387,7 @@ pass_wait(struct pass *p, int64_t wait_us)
     (void)uv_timer_start(&relay->driver->timer, on_timer, (uint64_t)ms, 0);
     (void)uv_run(relay->loop, UV_RUN_ONCE);
     (void)uv_timer_stop(&relay->driver->timer);
-    if (ms == LONGEST_MS && relay->n_finish == 0)
+    if (ms == LONGEST_MS && wb__ends_left(relay) == 0)
         look_again(relay); /* in case a wake was lost */
 }
 
@@ -349,8 +399,7 @@ pass_abort(struct pass *p)
     p->relay->stopping = true;
     while (p->relay->in_flight > 0)
         pass_wait(p, 0);
-    p->relay->n_finish = 0;
-    wb__arena_clear(&p->relay->errors);
+    wb__ends_drop(p->relay);
 }
 
 /* A worker that is killed has told what it did all the same. */
@@ -374,7 +423,7 @@ pass_note(struct pass *p)
 static bool
 must_wait(const struct wb_relay *relay, int64_t wait_us)
 {
-    return relay->n_finish == 0 &&
+    return wb__ends_left(relay) == 0 &&
            (relay->in_flight > 0 || !relay->look || wait_us != 0 ||
                relay->stopping || relay->n_sources == 0);
 }

@@ -3,19 +3,18 @@
 #include "relay/relay.h"
 
 static bool
-finish_room(struct wb_relay *relay)
+ends_room(const struct wb_env *env, struct wb__ends *e)
 {
-    size_t cap = relay->finish_cap == 0 ? 64 : 2 * relay->finish_cap;
+    size_t cap = e->cap == 0 ? 64 : 2 * e->cap;
     struct wb_finish *grown;
 
-    if (relay->n_finish < relay->finish_cap)
+    if (e->n < e->cap)
         return true;
-    grown = relay->env->resize(
-        relay->env->ctx, relay->finish, cap * sizeof(*grown));
+    grown = env->resize(env->ctx, e->finish, cap * sizeof(*grown));
     if (grown == NULL)
         return false;
-    relay->finish = grown;
-    relay->finish_cap = cap;
+    e->finish = grown;
+    e->cap = cap;
     return true;
 }
 
@@ -24,11 +23,12 @@ wb__end_note(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, const struct wb_result *result)
 {
     struct wb_slice error = result->error;
+    struct wb__ends *e = &relay->ended;
     struct wb_finish *f;
 
-    if (!finish_room(relay))
+    if (!ends_room(relay->env, e))
         return WB_NOMEM;
-    f = &relay->finish[relay->n_finish];
+    f = &e->finish[e->n];
     *f = (struct wb_finish){.id = message->id,
         .token = message->token,
         .seq = message->seq,
@@ -41,9 +41,9 @@ wb__end_note(struct wb_relay *relay, const struct wb_route *route,
         .breaker = route->breaker};
     if (error.len > 16384)
         error.len = 16384; /* more than is ever kept of it */
-    if (!wb__arena_dup(&relay->errors, error, &f->error))
+    if (!wb__arena_dup(&e->errors, error, &f->error))
         return WB_NOMEM;
-    relay->n_finish++;
+    e->n++;
     return WB_OK;
 }
 
@@ -67,11 +67,41 @@ count_finish(struct wb_report *r, const struct wb_finish *f)
         r->abandoned++;
 }
 
+size_t
+wb__ends_left(const struct wb_relay *relay)
+{
+    return relay->ended.n + relay->told.n;
+}
+
+void
+wb__ends_take(struct wb_relay *relay)
+{
+    struct wb__ends empty = relay->told;
+
+    if (empty.n > 0)
+        return;
+    relay->told = relay->ended;
+    relay->ended = empty;
+}
+
+static void
+ends_clear(struct wb__ends *e)
+{
+    e->n = 0;
+    wb__arena_clear(&e->errors);
+}
+
 void
 wb__ends_told(struct wb_relay *relay)
 {
-    for (size_t i = 0; i < relay->n_finish; i++)
-        count_finish(&relay->report, &relay->finish[i]);
-    relay->n_finish = 0;
-    wb__arena_clear(&relay->errors);
+    for (size_t i = 0; i < relay->told.n; i++)
+        count_finish(&relay->report, &relay->told.finish[i]);
+    ends_clear(&relay->told);
+}
+
+void
+wb__ends_drop(struct wb_relay *relay)
+{
+    ends_clear(&relay->told);
+    ends_clear(&relay->ended);
 }

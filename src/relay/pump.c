@@ -69,7 +69,7 @@ claim_most(struct wb_relay *relay, int64_t *wait_us)
     uint64_t most = wb__slots_set(relay, wait_us), room;
 
     if (relay->stopping || relay->n_sources == 0 ||
-        (!relay->look && relay->n_finish == 0))
+        (!relay->look && wb__ends_left(relay) == 0))
         return 0;
     if (most > relay->left)
         most = relay->left;
@@ -95,6 +95,29 @@ note_claim(struct wb_relay *relay, const struct wb_batch *batch, bool held_back)
     relay->look = batch->len > 0 || batch->ended > 0 || held_back;
 }
 
+struct commit {
+    struct wb_relay *relay;
+    const struct wb_claim *claim; /* or NULL */
+    struct wb_batch *batch;
+    struct wb_err *err;
+    enum wb_status rc;
+};
+
+/* Touches nothing of the relay but told and the slots of its routes, so that
+ * requests may go on meanwhile. */
+static void
+commit_run(void *arg)
+{
+    struct commit *c = arg;
+    struct wb__ends *told = &c->relay->told;
+
+    if (told->n > 0)
+        c->rc = wb_outbox_finish(
+            c->relay->box, told->finish, told->n, c->claim, c->batch, c->err);
+    else
+        c->rc = wb_outbox_claim(c->relay->box, c->claim, c->batch, c->err);
+}
+
 static enum wb_status
 turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
     struct wb_batch *batch, struct wb_err *err)
@@ -104,17 +127,20 @@ turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
         .max = most,
         .lease_ms = relay->opts.lease_ms,
         .due_by_ms = relay->due_by_ms};
-    enum wb_status rc;
+    struct commit c = {.relay = relay,
+        .claim = most > 0 ? &claim : NULL,
+        .batch = batch,
+        .err = err};
 
-    if (relay->n_finish == 0 && most == 0)
+    wb__ends_take(relay);
+    if (relay->told.n == 0 && most == 0)
         return WB_OK;
-    if (relay->n_finish > 0)
-        rc = wb_outbox_finish(relay->box, relay->finish, relay->n_finish,
-            most > 0 ? &claim : NULL, batch, err);
+    if (relay->aside != NULL)
+        relay->aside(relay, commit_run, &c);
     else
-        rc = wb_outbox_claim(relay->box, &claim, batch, err);
-    if (rc != WB_OK && rc != WB_EMPTY)
-        return rc;
+        commit_run(&c);
+    if (c.rc != WB_OK && c.rc != WB_EMPTY)
+        return c.rc;
     wb__ends_told(relay);
     if (most > 0)
         note_claim(relay, batch, held_back);

@@ -53,6 +53,13 @@ struct wb__item {
     void *token;               /* the hook's */
 };
 
+/* How messages ended. */
+struct wb__ends {
+    struct wb_finish *finish;
+    size_t n, cap;
+    struct wb__arena errors; /* texts of finish[] */
+};
+
 struct wb_relay {
     const struct wb_env *env;
     struct wb_outbox *box;
@@ -68,10 +75,11 @@ struct wb_relay {
     bool kinds_stale;
 
     struct wb__flight *flights;
-    size_t in_flight;         /* requests */
-    struct wb_finish *finish; /* ended since the last turn */
-    size_t n_finish, finish_cap;
-    struct wb__arena errors; /* texts of finish[] */
+    size_t in_flight;      /* requests */
+    struct wb__ends ended; /* since the last turn */
+    struct wb__ends told;  /* to the outbox by this one */
+    /* Call fn(arg); requests may go on, and end, meanwhile. NULL: just call. */
+    void (*aside)(struct wb_relay *relay, void (*fn)(void *arg), void *arg);
 
     struct wb_report report;
     struct wb_tally tally;
@@ -125,8 +133,15 @@ void wb__batch_results(const struct wb__flight *flight,
 WB_MUST_USE enum wb_status wb__end_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
     const struct wb_result *result);
-/* The ends noted so far have been finished: count them, and forget them. */
+/* Ends that no turn has finished yet. */
+size_t wb__ends_left(const struct wb_relay *relay);
+/* Take those noted so far, unless some were taken and not finished, into
+ * relay->told. */
+void wb__ends_take(struct wb_relay *relay);
+/* Those have been finished: count and forget them. */
 void wb__ends_told(struct wb_relay *relay);
+/* Forget them all. */
+void wb__ends_drop(struct wb_relay *relay);
 
 /* ---- pump.c ------------------------------------------------------------- */
 

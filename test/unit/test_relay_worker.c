@@ -133,8 +133,7 @@ test_drain__D2a_half_a_lease_gone__claims_extended(void **state)
     wb_batch_free(&batch);
     while (d.relay->in_flight > 0)
         uv_run(&d.loop, UV_RUN_ONCE);
-    d.relay->n_finish = 0;
-    wb__arena_clear(&d.relay->errors);
+    wb__ends_drop(d.relay);
     desk_close(&d);
 }
 

@@ -1,0 +1,121 @@
+/* Commits beside the loop: what ends while one is under way. */
+#include "relay_desk.h"
+
+static enum wb_status
+count_row(void *ctx, const struct wb_row *row)
+{
+    (void)row;
+    ++*(int *)ctx;
+    return WB_OK;
+}
+
+static int
+rows_left(struct desk *d)
+{
+    struct wb_filter all = {.state = -1};
+    int n = 0;
+
+    CHECK_OK(wb_outbox_list(d->box, &all, count_row, &n, &d->err), d->err);
+    return n;
+}
+
+/* In place of the thread: everything that flies ends before the commit. */
+static void
+end_all_first(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
+{
+    struct wb__ends told = relay->told;
+
+    while (relay->in_flight > 0)
+        uv_run(relay->loop, UV_RUN_ONCE);
+    CHECK(relay->told.finish == told.finish && relay->told.n == told.n);
+    fn(arg);
+}
+
+static void
+test_drain__D1_ends_during_a_commit__finished_by_the_next(void **state)
+{
+    struct desk d;
+    const struct wb_report *r = &d.report;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].concurrency = 3;
+    desk_start(&d, 1);
+    d.relay->aside = end_all_first;
+    for (int i = 0; i < 20; i++)
+        put(&d, "a", "x");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(20, r->confirmed);
+    CHECK_INT(20, r->attempted);
+    CHECK_INT(20, d.fake.sent);
+    CHECK_INT(0, rows_left(&d));
+    desk_close(&d);
+}
+
+/* The ends of a turn that found the database busy are told again, those since
+ * then after them: none is lost, none told twice. */
+static void
+test_pump__BUSY__ends_are_kept_apart_and_told_again(void **state)
+{
+    struct wb_claimed m = {.id = {"00000000-0000-7000-8000-000000000000"}};
+    struct wb_result good = {.outcome = WB_DELIVERED};
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    desk_start(&d, 1);
+    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
+    wb__ends_take(d.relay);
+    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
+    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
+    wb__ends_take(d.relay);
+    CHECK_INT(1, d.relay->told.n);
+    CHECK_INT(3, wb__ends_left(d.relay));
+    wb__ends_told(d.relay);
+    wb__ends_take(d.relay);
+    CHECK_INT(2, d.relay->told.n);
+    wb__ends_drop(d.relay);
+    CHECK_INT(0, wb__ends_left(d.relay));
+    desk_close(&d);
+}
+
+/* With the machine's own environment commits run on a thread. */
+static void
+test_drain__machines_environment__each_sent_once_and_confirmed(void **state)
+{
+    struct wb_relay_opts opts = {.n_routes = 1};
+    struct wb_message m = {.kind = WB_LIT("a"), .payload = WB_LIT("x")};
+    struct desk d = {0};
+
+    (void)state;
+    d.fake.base = (struct wb_transport){
+        .name = "fake", .send = fake_send, .free = fake_free};
+    d.fake.loop = &d.loop;
+    d.route[0] = (struct wb_route){
+        .kind = "a", .transport = &d.fake.base, .concurrency = 7};
+    opts.routes = d.route;
+    opts.loop = &d.loop;
+    CHECK(uv_loop_init(&d.loop) == 0);
+    CHECK_OK(wb_outbox_open(&d.box, "box.db", NULL, &d.err), d.err);
+    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    for (int i = 0; i < 100; i++)
+        CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(100, d.report.confirmed);
+    CHECK_INT(100, d.fake.sent);
+    CHECK_INT(0, rows_left(&d));
+    desk_close(&d);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_drain__D1_ends_during_a_commit__finished_by_the_next),
+        RUN(test_pump__BUSY__ends_are_kept_apart_and_told_again),
+        RUN(test_drain__machines_environment__each_sent_once_and_confirmed),
+    };
+
+    return RUN_ALL(tests);
+}
