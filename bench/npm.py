@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-PACKAGES = ['plainjob', 'better-sqlite3', 'bullmq', 'ioredis']
+PACKAGES = ['plainjob', 'better-sqlite3', 'bullmq', 'ioredis', 'lru-cache']
 
 
 def installed(folder):

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 
+import gateway
 import servers
 
 FULL = 'FULL'
@@ -51,6 +52,10 @@ def node(subject, **numbers):
             numbers['redis'] = found.port
         return lab.node(subject, port=lab.receiver(), **numbers)
     return measure
+
+
+def lru(**numbers):
+    return lambda lab: lab.node('lru', script='lru.mjs', **numbers)
 
 
 def redis_add(clients, n):
@@ -136,6 +141,11 @@ def send(bare):
 
 def rate(name):
     return (name, 'per_s')
+
+
+def of_cpu(name):
+    """A rate by the time of the CPU: others use it as well."""
+    return (name, 'per_cpu_s')
 
 
 OURS = rate('ours')
@@ -290,4 +300,74 @@ ROWS = [
          ('p50', ('ours', 'p50_us'), ('ideal', 'p50_us'), '<=', 1.25),
          ('p99', ('ours', 'p99_us'), ('ideal', 'p99_us'), '<=', 2.0),
          ('idle CPU, %', ('idle', 'percent'), None, '<=', 0.1)]},
+    *[{'id': 'I1', 'what': f'memory store, {n:,} entries, 90 % hits',
+       'subjects': [
+           ('ours', 'none', program('idem', 'look', n=n)),
+           ('two threads', 'none', program('idem', 'look', n=n, threads=2)),
+           ('lru-cache', 'none', lru(n=n)),
+           ('lru-cache, keys from bytes', 'none', lru(n=n, bytes=1))],
+       'goals': [
+           ('rate', of_cpu('ours'), of_cpu('lru-cache'), '>=', bound),
+           ('rate', of_cpu('ours'), of_cpu('lru-cache, keys from bytes'),
+            'info', 0),
+           ('two threads, wall', rate('two threads'), OURS,
+            '>=' if n == 1000000 else 'info', 1.3),
+           ('bytes an entry beyond key and body', ('ours', 'bytes'), None,
+            '<=', 80)]}
+      for n, bound in ((10000, 2.5), (1000000, 1.7))],
+    {'id': 'I2', 'what': 'memory begin + complete of a new key, 10,000 kept',
+     'subjects': [('ours', 'none', program('idem', 'new'))],
+     'goals': [
+         ('a second of CPU', of_cpu('ours'), None, '>=', 2000000)]},
+    {'id': 'I3', 'what': 'SQLite store: replay; first claim and complete of '
+     '64 threads',
+     'subjects': [
+         ('replay', FULL, program('idem', 'replay')),
+         ('bare SELECT', FULL, program('idem', 'bare-select')),
+         ('first', SOFT.replace('confirm', 'complete'),
+          program('idem', 'first')),
+         ('first, sending', 'both FULL', program('idem', 'first', sending=1)),
+         ('ideal group commit', 'fdatasync',
+          program('limit', 'group', threads=64))],
+     'goals': [
+         ('replay', of_cpu('replay'), of_cpu('bare SELECT'), '>=', 0.7),
+         ('first', rate('first'), rate('ideal group commit'), '>=', 0.3),
+         ('first', rate('first, sending'), rate('ideal group commit'),
+          'info', 0)]},
+    {'id': 'G1', 'what': 'gateway, wrk, 64 connections, POST of 300 bytes',
+     'subjects': [
+         ('keyless', 'none', gateway.rate('memory', 'none')),
+         ('nginx', 'none', gateway.rate('proxy', 'none')),
+         ('fresh, memory', 'none', gateway.rate('memory', 'fresh')),
+         ('fresh, SQLite', 'claim and record FULL',
+          gateway.rate('file', 'fresh')),
+         ('nginx, fresh keys', 'none', gateway.rate('proxy', 'fresh')),
+         ('replay, memory', 'none', gateway.rate('memory', 'one')),
+         ('nginx 204', 'none', gateway.rate('direct', 'one'))],
+     'goals': [
+         ('keyless', rate('keyless'), rate('nginx'), '>=', 0.8),
+         ('fresh', rate('fresh, memory'), rate('nginx, fresh keys'),
+          '>=', 0.7),
+         ('fresh', rate('fresh, SQLite'), rate('nginx, fresh keys'),
+          '>=', 0.4),
+         ('replay', rate('replay, memory'), rate('nginx 204'), '>=', 0.8),
+         *[(f'{what}, a second of CPU', of_cpu(ours), of_cpu(nginx),
+            'info', 0) for what, ours, nginx in (
+                ('keyless', 'keyless', 'nginx'),
+                ('fresh', 'fresh, memory', 'nginx, fresh keys'),
+                ('fresh', 'fresh, SQLite', 'nginx, fresh keys'),
+                ('replay', 'replay, memory', 'nginx 204'))]]},
+    {'id': 'G2', 'what': 'latency added, one connection, all on one CPU',
+     'subjects': [
+         ('direct', 'none', gateway.latency('direct', 'none')),
+         ('nginx', 'none', gateway.latency('proxy', 'none')),
+         ('keyless', 'none', gateway.latency('memory', 'none')),
+         ('fresh direct', 'none', gateway.latency('direct', 'fresh')),
+         ('fresh nginx', 'none', gateway.latency('proxy', 'fresh')),
+         ('fresh, memory', 'none', gateway.latency('memory', 'fresh'))],
+     'goals': [
+         ('added p50, keyless', ('keyless', 'added_us'),
+          ('nginx', 'added_us'), '<=', 1.5),
+         ('added p50, fresh', ('fresh, memory', 'added_us'),
+          ('fresh nginx', 'added_us'), '<=', 1.5)]},
 ]

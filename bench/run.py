@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+import gateway
 import npm
 import rows
 import servers
@@ -57,14 +58,14 @@ class Lab:
         return figures([self.path(name), subject, folder,
                         *(f'{k}={v}' for k, v in numbers.items())])
 
-    def node(self, subject, **numbers):
+    def node(self, subject, script='peers.mjs', **numbers):
         if self.node_folder is None:
             self.node_folder = npm.installed(
                 os.path.join(self.build, 'bench', 'npm')) or ''
         if not self.node_folder:
             return None
         return figures(
-            ['node', os.path.join(HERE, 'peers.mjs'), subject, self.fresh(),
+            ['node', os.path.join(HERE, script), subject, self.fresh(),
              *(f'{k}={v}' for k, v in numbers.items())],
             env={**os.environ, 'BENCH_NPM': self.node_folder})
 
@@ -210,7 +211,9 @@ def machine():
                 cpu = line.split(':')[1].strip()
     yield f'- machine: {os.cpu_count()} x {cpu}, Linux {platform.release()}'
     yield ('- placement: the receiver and the woken worker on CPU 1, drains '
-           'and producers of D1-D4 on CPU 0; all else where the kernel put it')
+           'and producers of D1-D4 on CPU 0; G1: the gateway or nginx on CPU 0, wrk and '
+           'the server behind on CPU 1; G2: all on CPU 0; all else where the '
+           'kernel put it')
     yield '- versions: ' + '; '.join([
         version_of('cc', '--version'),
         'SQLite ' + version_of('sqlite3', '--version').split()[0],
@@ -218,7 +221,9 @@ def machine():
         version_of('redis-server', '--version')[:28],
         version_of('beanstalkd', '-v'),
         version_of(servers.postgres_bin('postgres') or 'postgres', '-V'),
-        'node ' + version_of('node', '--version')])
+        'node ' + version_of('node', '--version'),
+        version_of(gateway.found() or 'nginx', '-v'),
+        version_of('wrk', '-v')[:20]])
 
 
 def say_row(row, kept, dropped, lines):
