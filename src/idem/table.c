@@ -247,13 +247,13 @@ resize(struct wb__table *t, uint32_t cap)
     return true;
 }
 
-/* By a quarter at a time: little is ever reserved in vain. */
+/* By an eighth at a time: little is ever reserved in vain. */
 bool
 wb__table_reserve(struct wb__table *t)
 {
     if (t->free != WB__NONE)
         return true;
-    return t->cap <= UINT32_MAX / 4 && resize(t, t->cap + t->cap / 4 + CAP_MIN);
+    return t->cap <= UINT32_MAX / 4 && resize(t, t->cap + t->cap / 8 + CAP_MIN);
 }
 
 void
