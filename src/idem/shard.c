@@ -10,9 +10,9 @@
 #include "idem/memory.h"
 
 enum {
-    HAND_STEPS = 2, /* a write looks at */
-    HAND_BONUS = 8, /* and, for each one that was over, at so many more */
-    HAND_MAX = 64,
+    HAND_LOOKS = 2,  /* entries that a write looks at */
+    HAND_BONUS = 8,  /* and so many more for each one that was over */
+    HAND_MAX = 64,   /* slots passed at most, free ones as well */
     CLAIMS_MAX = 16, /* ended claims that a write takes away */
     AGE_MAX = 1 << 30
 };
@@ -155,18 +155,17 @@ void
 wb__shard_tidy(struct wb__memory *m, struct wb__shard *s, int64_t now_ms)
 {
     struct wb__table *t = &s->table;
-    int steps = HAND_STEPS;
+    int left = HAND_LOOKS;
 
     for (int i = 0; i < CLAIMS_MAX && t->claims.n > 0 &&
                     wb__heap_first(&t->claims)->key <= now_ms;
          i++)
         (void)claim_stands(m, s, (struct wb__claim *)t->claims.node[0], now_ms);
-    for (int i = 0; i < steps && t->cap > 0; i++) {
+    for (int i = 0; i < HAND_MAX && left > 0 && t->cap > 0; i++) {
         t->hand = t->hand + 1 < t->cap ? t->hand + 1 : 0;
-        if (t->slab[t->hand].what != NULL &&
-            !wb__entry_stands(m, s, t->hand, now_ms) &&
-            steps <= HAND_MAX - HAND_BONUS)
-            steps += HAND_BONUS;
+        if (t->slab[t->hand].what == NULL)
+            continue;
+        left += wb__entry_stands(m, s, t->hand, now_ms) ? -1 : HAND_BONUS;
     }
     wb__table_shrink(t);
 }

@@ -146,6 +146,7 @@ test_walreset__guarded_checkpoint__commit_waits_and_nothing_is_lost(
 {
     struct wb_outbox *box;
     sqlite3 *db;
+    long present;
 
     (void)state;
     begin();
@@ -161,7 +162,8 @@ test_walreset__guarded_checkpoint__commit_waits_and_nothing_is_lost(
     CHECK_STATUS(OK, wb__sqlite_checkpoint(engine(box), NULL));
     CHECK_INT(WB_BUSY, answer);
     wb_outbox_close(box);
-    CHECK_INT(accepted, present_after(db));
+    present = present_after(db); /* which accepts some more before it looks */
+    CHECK_INT(accepted, present);
 }
 
 static bool
