@@ -81,7 +81,8 @@ wb__lockfile_poke(struct wb__lockfile *f)
     write_byte(f, '.', POKE_AT);
 }
 
-/* A flag that cannot be written or read counts as set: that costs a look. */
+/* A flag that cannot be written or read is not set: nobody looks in vain for
+ * ever. */
 void
 wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
 {

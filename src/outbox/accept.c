@@ -342,6 +342,7 @@ accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     int64_t now_ms = wb__box_now(box);
     enum wb_status rc = WB_OK;
 
+    a->own = (struct wb_err){0}; /* of a run that was rolled back */
     for (size_t i = 0; i < a->n && rc == WB_OK; i++) {
         rc = accept_one(
             box, &a->messages[i], now_ms, &dice, &a->accepted[i], err);

@@ -97,6 +97,7 @@ test_db__O18_hot_statements__their_index(void **state)
         {"HEAD_BY_SEQ", "INTEGER PRIMARY KEY (rowid=?)"},
         {"HEAD_BY_ID", "INDEX waybill_outbox_id (id=?)"},
         {"HEAD_BY_KEY", "INDEX waybill_outbox_key (key=?)"},
+        {"CONFIRM", "INTEGER PRIMARY KEY (rowid=?)"},
         {"KINDS", "INDEX waybill_outbox_ready (kind>?)"},
         {"FIRST_DUE", "INDEX waybill_outbox_ready (kind=?)"},
         {"DUE", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},

@@ -124,6 +124,8 @@ test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other(void **state)
     (void)state;
     CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
     CHECK_STATUS(OK, f.status);
+    CHECK_INT(WB_STATE_DELIVERED, f.state);
+    CHECK_INT(1, f.attempts);
     (void)box_put(box, "b");
     u = box_claim(box, NULL);
     CHECK_INT(t.seq, u.seq); /* the same row */
