@@ -314,14 +314,14 @@ test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
 
 /* ---- redirects that are followed ------------------------------------- */
 
-static char hop[200];
+static char next_hop[200];
 
 /* Two redirects, then 200. */
 static bool
 redirect_twice(struct peer_conn *c)
 {
     if (c->peer->requests <= 2)
-        return peer_say(c, hop, strlen(hop));
+        return peer_say(c, next_hop, strlen(next_hop));
     return peer_reply(c);
 }
 
@@ -332,7 +332,7 @@ test_http__follow__body_goes_along(void **state)
     peer.answer = redirect_twice;
     peer_set_reply(&peer, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     open_endpoint((struct wb_http_opts){.follow = true});
-    (void)snprintf(hop, sizeof(hop),
+    (void)snprintf(next_hop, sizeof(next_hop),
         "HTTP/1.1 307 Go\r\nLocation: /next\r\nContent-Length: 3\r\n\r\nbye");
     post();
     CHECK_INT(WB_DELIVERED, sent.outcome);
@@ -343,19 +343,12 @@ test_http__follow__body_goes_along(void **state)
     close_all();
 }
 
-static bool
-redirect_always(struct peer_conn *c)
-{
-    return peer_say(c, hop, strlen(hop));
-}
-
 static void
 test_http__follow_in_a_ring__stops_after_three(void **state)
 {
     (void)state;
-    peer.answer = redirect_always;
     open_endpoint((struct wb_http_opts){.follow = true});
-    (void)snprintf(hop, sizeof(hop),
+    peer_set_reply(&peer,
         "HTTP/1.1 308 Go\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n");
     post();
     CHECK_INT(WB_REJECTED, sent.outcome);
@@ -369,14 +362,15 @@ test_http__follow_elsewhere__only_http_and_only_if_there(void **state) /* S2 */
 {
     static const char *const targets[] = {"file:///etc/passwd",
         "gopher://127.0.0.1:1/x", "ftp://127.0.0.1/x", "dict://127.0.0.1:1/"};
+    char hop[200];
 
     (void)state;
-    peer.answer = redirect_always;
     open_endpoint((struct wb_http_opts){.follow = true});
     for (int i = 0; i < 4; i++) {
         (void)snprintf(hop, sizeof(hop),
             "HTTP/1.1 302 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n",
             targets[i]);
+        peer_set_reply(&peer, hop);
         post();
         CHECK_INT(WB_REJECTED, sent.outcome);
         CHECK_INT(i + 1, peer.requests);
@@ -385,14 +379,14 @@ test_http__follow_elsewhere__only_http_and_only_if_there(void **state) /* S2 */
         "HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1:%d/\r\n"
         "Content-Length: 0\r\n\r\n",
         peer_dead_port());
+    peer_set_reply(&peer, hop);
     post();
     CHECK_INT(WB_RETRY, sent.outcome); /* answered, and not taken */
     CHECK_HAS("transport: ", sent.error);
     close_all();
 }
 
-/* ---- refused before anything is sent
- * -------------------------------------------- */
+/* ---- refused before anything is sent --------------------------------- */
 
 static void
 test_http__bad_request__rejected_unsent(void **state) /* S3 */
