@@ -69,17 +69,14 @@ move_guarded(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
 static enum wb_status
 move_log(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
 {
-    enum wb_status rc = WB_OK;
+    enum wb_status rc;
 
     *frames = 1;
     *moved = 0;
-    wb__turn_take(&s->turn);
-    if (sqlite3_exec(s->handle, "BEGIN IMMEDIATE", NULL, NULL, NULL) ==
-        SQLITE_OK) {
-        rc = move_guarded(s, frames, moved, err);
-        (void)sqlite3_exec(s->handle, "ROLLBACK", NULL, NULL, NULL);
-    }
-    wb__turn_give(&s->turn);
+    if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
+        return WB_OK;
+    rc = move_guarded(s, frames, moved, err);
+    wb__db_rollback(&s->db);
     return rc;
 }
 

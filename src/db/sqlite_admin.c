@@ -31,17 +31,23 @@ copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
     return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
 }
 
-/* Of one snapshot: or each commit of another process would start it anew. */
+/* Of one snapshot: or each commit of another process would start it anew. What
+ * ends it is made ready first, for it must not want memory then. */
 static int
 copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
 {
-    int code = sqlite3_exec(from,
-        "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
-        NULL, NULL);
+    sqlite3_stmt *release = NULL;
+    int code =
+        sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
 
     if (code == SQLITE_OK)
+        code = sqlite3_exec(from,
+            "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
+            NULL, NULL);
+    if (code == SQLITE_OK)
         code = copy_pages(from, to, busy_ms);
-    (void)sqlite3_exec(from, "RELEASE waybill_backup", NULL, NULL, NULL);
+    (void)sqlite3_step(release);
+    (void)sqlite3_finalize(release);
     return code;
 }
 

@@ -7,7 +7,9 @@
 #include <stdio.h>
 
 #include "campaign.h"
+#include "db/sqlite.h"
 #include "memory.h"
+#include "outbox/box.h"
 
 /* THINNED: of so many operations one fails; sanitized builds are slow. */
 
@@ -128,6 +130,36 @@ test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it(
     CHECK(n > 50);
 }
 
+/* ---- the bug: the lock taken for a checkpoint was kept for want of memory --
+ */
+
+static void
+test_fault__no_memory_in_a_checkpoint__lock_is_free_again(void **state)
+{
+    const struct wb_message m = {
+        .kind = wb_slice("k"), .payload = wb_slice("p")};
+    struct wb_outbox *box = NULL;
+    struct wb_err err = {0};
+    struct wb__sqlite *s;
+    enum wb_status rc;
+    long failed = 1;
+
+    (void)state;
+    CHECK_OK(wb_outbox_open(&box, "box.db", NULL, &err), err);
+    s = (struct wb__sqlite *)box->db;
+    s->wal_long = 1;
+    for (long n = 1; failed > 0; n++) {
+        memory = (struct memory){.fail = n};
+        rc = wb_outbox_enqueue(box, &m, NULL, NULL);
+        failed = memory.failed;
+        CHECK(rc == WB_OK || failed > 0);
+        memory = (struct memory){0};
+        CHECK(sqlite3_get_autocommit(s->handle));
+        CHECK_OK(wb_outbox_enqueue(box, &m, NULL, &err), err);
+    }
+    wb_outbox_close(box);
+}
+
 int
 main(void)
 {
@@ -136,6 +168,7 @@ main(void)
         RUN(test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered),
         RUN(test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss),
         RUN(test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it),
+        RUN(test_fault__no_memory_in_a_checkpoint__lock_is_free_again),
     };
 
     memory_install();
