@@ -5,11 +5,17 @@
  * (2) One leader at a time. When it has run what was queued it hands the lead
  *     to the first of those who came meanwhile; N threads never cost N commits.
  * (3) A job that fails takes nobody with it: the others are run again, each
- *     alone. Once the store is FAILED nothing is run again. */
+ *     alone. Once the store is FAILED nothing is run again.
+ * (4) Where transactions run side by side, one that locks several lanes locks
+ *     them first, sorted: two of them wait for each other in one direction
+ *     only. What clashes for another reason is rolled back and run again. */
 #include "db/group.h"
+
+#include "db/engine.h"
 
 enum {
     CLASHES_MAX = 8,
+    LANES_MAX_BYTES = 1 << 26,
     BUSY_MAX = 2 /* of those that had to wait together, and then alone */
 };
 
@@ -27,6 +33,55 @@ wb__group_fini(struct wb__group *g)
     WB_ASSERT(!g->leading && g->first == NULL);
     wb__mutex_fini(&g->lock);
 }
+
+/* ---- lanes --------------------------------------------------------------- */
+
+static void
+add(struct wb__lanes *l, struct wb__buf *to, struct wb_slice s)
+{
+    wb__buf_add(to, s);
+    wb__buf_str(to, "\n");
+    l->n++;
+}
+
+void
+wb__lanes_add(struct wb__lanes *l, struct wb_slice name)
+{
+    add(l, &l->names, name);
+}
+
+void
+wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id)
+{
+    add(l, &l->ids, wb_slice(id->text));
+}
+
+/* One lane needs no order. Without the memory to say them all there is none
+ * either: then a clash is run again, as any other. */
+static enum wb_status
+lock_lanes(struct wb__group *g, const struct wb__job *first,
+    const struct wb__job *end, struct wb_err *err)
+{
+    struct wb__buf none = {.env = g->db->opts.env, .max = LANES_MAX_BYTES};
+    struct wb__lanes l = {none, none, 0};
+    enum wb_status rc = WB_OK;
+
+    if (!g->db->engine->side_by_side)
+        return WB_OK;
+    for (const struct wb__job *job = first; job != end; job = job->next)
+        if (job->lanes != NULL)
+            job->lanes(job, &l);
+    if (l.n > 1 && l.names.failed == WB_OK && l.ids.failed == WB_OK)
+        rc = wb__db_run(g->db, WB__SQL_LOCK_LANES,
+            WB__ARGS(wb__text(wb__buf_slice(&l.names)),
+                wb__text(wb__buf_slice(&l.ids))),
+            NULL, err);
+    wb__buf_fini(&l.names);
+    wb__buf_fini(&l.ids);
+    return rc;
+}
+
+/* ---- transactions -------------------------------------------------------- */
 
 /* Run the jobs from first up to end in one transaction; one that wants none
  * comes alone. */
@@ -46,6 +101,7 @@ run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
     if (rc != WB_OK)
         return rc;
     *began = true;
+    rc = lock_lanes(g, first, end, err);
     for (struct wb__job *job = first; job != end && rc == WB_OK;
          job = job->next)
         rc = job->run(g->db, job, err);

@@ -9,6 +9,15 @@
 #include "db/db.h"
 #include "os/os.h"
 
+/* Lanes, by name or by the id of a message in them, each followed by a line
+ * feed, which neither can hold. */
+struct wb__lanes {
+    struct wb__buf names, ids;
+    size_t n;
+};
+void wb__lanes_add(struct wb__lanes *l, struct wb_slice name);
+void wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id);
+
 /*
  * One job. run() is called inside a transaction, by the thread that leads; it
  * must leave everything as it was unless it returns OK, keep what it finds in
@@ -17,6 +26,8 @@
 struct wb__job {
     enum wb_status (*run)(
         struct wb__db *db, struct wb__job *job, struct wb_err *err);
+    /* Adds the lanes run() will lock; NULL: none. */
+    void (*lanes)(const struct wb__job *job, struct wb__lanes *lanes);
     enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
     enum wb_status status;
     struct wb_err err;

@@ -322,6 +322,7 @@ pg_close(struct wb__db *db)
 }
 
 const struct wb__engine wb__postgres_engine = {
+    .side_by_side = true,
     .close = pg_close,
     .begin = pg_begin,
     .commit = pg_commit,

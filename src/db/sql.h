@@ -149,6 +149,14 @@
         " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
         "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
         "SELECT waybill_promote($1)")                                          \
+    /* Never run on SQLite, which has one writer. */                           \
+    X(LOCK_LANES, "SELECT ?1, ?2",                                             \
+        "SELECT waybill_lane(lane) FROM ("                                     \
+        " SELECT unnest(string_to_array($1, chr(10))) COLLATE \"C\" AS lane"   \
+        " UNION SELECT lane FROM waybill_outbox"                               \
+        "  WHERE id = ANY(string_to_array($2, chr(10)) COLLATE \"C\")"         \
+        "   AND lane IS NOT NULL ORDER BY lane) AS l"                          \
+        " WHERE lane <> ''")                                                   \
     X(PURGE,                                                                   \
         "DELETE FROM waybill_outbox WHERE seq IN ("                            \
         " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \

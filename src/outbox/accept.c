@@ -352,11 +352,23 @@ accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     return rc;
 }
 
+/* A name that is refused could hold what separates them. */
+static void
+accept_lanes(const struct wb__job *job, struct wb__lanes *lanes)
+{
+    const struct accept_op *a = (const struct accept_op *)job;
+
+    for (size_t i = 0; i < a->n; i++)
+        if (a->messages[i].lane.len > 0 && name_valid(a->messages[i].lane))
+            wb__lanes_add(lanes, a->messages[i].lane);
+}
+
 enum wb_status
 wb_outbox_enqueue_many(struct wb_outbox *box, const struct wb_message *messages,
     size_t n, struct wb_accepted *accepted, struct wb_err *err)
 {
-    struct accept_op a = {.op = {.run = accept_run, .tx = WB__TX_FULL},
+    struct accept_op a = {
+        .op = {.run = accept_run, .lanes = accept_lanes, .tx = WB__TX_FULL},
         .messages = messages,
         .n = n,
         .accepted = accepted};

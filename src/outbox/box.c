@@ -43,7 +43,8 @@ enum wb_status
 wb__box_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     op->box = box;
-    op->job = (struct wb__job){.run = run_job, .tx = op->tx};
+    op->job =
+        (struct wb__job){.run = run_job, .lanes = op->lanes, .tx = op->tx};
     return wb__group_run(&box->group, &op->job, err);
 }
 

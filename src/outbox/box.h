@@ -24,7 +24,8 @@ struct wb__op {
     struct wb_outbox *box;
     enum wb_status (*run)(
         struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
-    enum wb__tx tx; /* as in wb__job */
+    void (*lanes)(const struct wb__job *op, struct wb__lanes *lanes);
+    enum wb__tx tx; /* both as in wb__job */
 };
 WB_MUST_USE enum wb_status wb__box_run(
     struct wb_outbox *box, struct wb__op *op, struct wb_err *err);

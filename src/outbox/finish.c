@@ -273,6 +273,15 @@ finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     return wb__claim_run(box, o->claim, o->batch, err);
 }
 
+static void
+finish_lanes(const struct wb__job *job, struct wb__lanes *lanes)
+{
+    const struct finish_op *o = (const struct finish_op *)job;
+
+    for (size_t i = 0; i < o->n; i++)
+        wb__lanes_add_of(lanes, &o->finishes[i].id);
+}
+
 static enum wb_status
 check_claim(const struct wb_claim *claim, struct wb_err *err)
 {
@@ -301,7 +310,8 @@ enum wb_status
 wb_outbox_finish(struct wb_outbox *box, struct wb_finish *finishes, size_t n,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err)
 {
-    struct finish_op o = {.op = {.run = finish_run, .tx = WB__TX_FULL},
+    struct finish_op o = {
+        .op = {.run = finish_run, .lanes = finish_lanes, .tx = WB__TX_FULL},
         .finishes = finishes,
         .n = n,
         .claim = claim,

@@ -43,17 +43,17 @@ attach(PGconn *conn)
     return box;
 }
 
-/* Until another session waits for a lock. */
+/* Until so many sessions wait for a lock. */
 static void
-wait_blocked(void)
+wait_blocked(int64_t sessions)
 {
     for (int turn = 0; turn < 5000; turn++) {
         if (sql_int("SELECT count(*) FROM pg_stat_activity"
-                    " WHERE wait_event_type = 'Lock'") > 0)
+                    " WHERE wait_event_type = 'Lock'") >= sessions)
             return;
         (void)usleep(1000);
     }
-    fail_msg("nobody waits for a lock");
+    fail_msg("%lld do not wait for a lock", (long long)sessions);
 }
 
 /* ---- calls on threads ---------------------------------------------------- */
@@ -65,9 +65,9 @@ struct call {
     struct wb_accepted accepted[2];
     struct taken taken;
     struct wb_batch batch;
+    struct wb_finish finish[2];
     enum wb_status status;
     struct wb_err err;
-    int failed;
 };
 
 static void *
@@ -111,13 +111,21 @@ fail_it(void *ctx)
 }
 
 static void *
-send_both_often(void *ctx)
+send_both(void *ctx)
 {
     struct call *c = ctx;
 
-    for (int i = 0; i < 100; i++)
-        c->failed += wb_outbox_enqueue_many(
-                         c->box, c->message, 2, c->accepted, &c->err) != WB_OK;
+    c->status =
+        wb_outbox_enqueue_many(c->box, c->message, 2, c->accepted, &c->err);
+    return NULL;
+}
+
+static void *
+finish_both(void *ctx)
+{
+    struct call *c = ctx;
+
+    c->status = wb_outbox_finish(c->box, c->finish, 2, NULL, NULL, &c->err);
     return NULL;
 }
 
@@ -217,7 +225,7 @@ test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
     run(conn, "BEGIN");
     first = box_send(box, c.message[0]);
     start(&c, send_it);
-    wait_blocked();
+    wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -275,7 +283,7 @@ test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
         (long long)world.wall_ms + 60000);
     run(conn, sql);
     start(&c, claim_it);
-    wait_blocked();
+    wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_STATUS(EMPTY, c.status);
@@ -301,7 +309,7 @@ test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
     run(conn, "BEGIN");
     (void)box_fail(other, &t, WB_RETRY);
     start(&c, fail_it);
-    wait_blocked();
+    wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -327,7 +335,7 @@ test_postgres__O16_head_ends_beside_an_open_sender__follower_goes(void **state)
     run(conn, "BEGIN");
     follower = box_put_lane(box, "a", "l");
     start(&c, confirm_it);
-    wait_blocked();
+    wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -353,7 +361,7 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     run(conn, "BEGIN");
     first = box_put_lane(box, "a", "l");
     start(&c, send_it);
-    wait_blocked();
+    wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -366,29 +374,101 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     wb_outbox_close(c.box);
 }
 
-/* Lanes taken in opposite order: the server ends one of the two, which is run
- * again from its begin. */
+/* ---- more than one lane ---------------------------------------------------
+ */
+
 static void
-test_postgres__deadlocks__nobody_is_told(void **state)
+test_postgres__O16_many_lanes__locked_sorted_before_the_first_is_used(
+    void **state)
 {
-    struct call c[2] = {{.box = box_open()}, {.box = box_open()}};
-    const char *lanes[] = {"l", "m"};
+    struct call c = {.box = box_open()};
+    struct wb_outbox *box = box_open();
+    PGconn *conn = connection();
 
     (void)state;
-    for (int i = 0; i < 4; i++)
-        c[i / 2].message[i % 2] = (struct wb_message){.kind = S("a"),
-            .lane = S(lanes[(i + i / 2) % 2]),
-            .payload = S("{}")};
-    for (int i = 0; i < 2; i++)
-        start(&c[i], send_both_often);
+    c.message[0] = (struct wb_message){.kind = S("a"), .lane = S("m")};
+    c.message[1] = (struct wb_message){.kind = S("a"), .lane = S("l")};
+    run(conn, "BEGIN; SELECT waybill_lane('l')");
+    start(&c, send_both);
+    wait_blocked(1);
+    (void)box_put_lane(box, "a", "m"); /* while they wait for l, m is free */
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_INT(3, sql_int("SELECT count(*) FROM waybill_outbox"));
+    PQfinish(conn);
+    wb_outbox_close(box);
+    wb_outbox_close(c.box);
+}
+
+static void
+claim_lanes(struct call *c)
+{
+    const char *lanes[] = {"m", "l"};
+
     for (int i = 0; i < 2; i++) {
-        join(&c[i]);
-        if (c[i].failed != 0)
-            fail_msg("%d failed: %s", c[i].failed, c[i].err.msg);
+        struct taken t;
+
+        (void)box_put_lane(c->box, "a", lanes[i]);
+        t = box_claim(c->box, NULL);
+        c->finish[i] =
+            (struct wb_finish){.id = t.id, .seq = t.seq, .token = t.token};
     }
-    CHECK_INT(400, sql_int("SELECT count(*) FROM waybill_outbox"));
-    for (int i = 0; i < 2; i++)
-        wb_outbox_close(c[i].box);
+}
+
+static void
+test_postgres__O16_finish_of_many_lanes__locked_sorted_too(void **state)
+{
+    struct call c = {.box = box_open()};
+    struct wb_outbox *box = box_open();
+    PGconn *conn = connection();
+
+    (void)state;
+    claim_lanes(&c);
+    run(conn, "BEGIN; SELECT waybill_lane('l')");
+    start(&c, finish_both);
+    wait_blocked(1);
+    (void)box_put_lane(box, "a", "m");
+    run(conn, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"
+                         " WHERE status = 'pending'"));
+    PQfinish(conn);
+    wb_outbox_close(box);
+    wb_outbox_close(c.box);
+}
+
+/* Another program locks a row and then its lane. Ours has the lane, and is the
+ * one that closes the ring: the server ends its transaction, the only one whose
+ * wait is looked at, and it is run again. */
+static void
+test_postgres__deadlock_with_another_program__run_again(void **state)
+{
+    struct call c = {.box = box_open()};
+    PGconn *gate = connection(), *other = connection();
+
+    (void)state;
+    claim_lanes(&c);
+    run(gate, "BEGIN; SELECT waybill_lane('m')");
+    run(other, "SET deadlock_timeout = '1h'; BEGIN;"
+               " SELECT 1 FROM waybill_outbox WHERE lane = 'm' FOR UPDATE");
+    start(&c, finish_both);
+    wait_blocked(1); /* it has l, and waits for m */
+    CHECK(PQsendQuery(other, "SELECT waybill_lane('l')") == 1);
+    wait_blocked(2);
+    run(gate, "COMMIT");
+    PQclear(PQgetResult(other)); /* only because ours gave l back */
+    PQclear(PQgetResult(other));
+    CHECK(PQtransactionStatus(other) == PQTRANS_INTRANS);
+    run(other, "COMMIT");
+    join(&c);
+    CHECK_OK(c.status, c.err);
+    CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"
+                         " WHERE status = 'delivered'"));
+    PQfinish(gate);
+    PQfinish(other);
+    wb_outbox_close(c.box);
 }
 
 /* ---- the server -----------------------------------------------------------
@@ -557,7 +637,9 @@ main(void)
         RUN(test_postgres__B1_failure_beside_an_open_one__both_count),
         RUN(test_postgres__O16_head_ends_beside_an_open_sender__follower_goes),
         RUN(test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits),
-        RUN(test_postgres__deadlocks__nobody_is_told),
+        RUN(test_postgres__O16_many_lanes__locked_sorted_before_the_first_is_used),
+        RUN(test_postgres__O16_finish_of_many_lanes__locked_sorted_too),
+        RUN(test_postgres__deadlock_with_another_program__run_again),
         RUN(test_postgres__connection_cut__connected_again_at_the_next_call),
         RUN(test_postgres__no_server__unavailable),
         RUN(test_postgres__statuses__by_sqlstate),
