@@ -2,8 +2,11 @@
  *
  * (1) A job is answered after the transaction it ran in has ended: OK only if
  *     that committed.
- * (2) One leader at a time. When it has run what was queued it hands the lead
- *     to the first of those who came meanwhile; N threads never cost N commits.
+ * (2) One leader at a time, who runs what is queued; N threads never cost N
+ *     commits. Those just answered are likely to come back: the next one to
+ *     lead is who completes as many as there were, or the first of the queue
+ *     once its patience is over. Else every commit would carry half of them
+ *     while the other half is being woken. A single thread never waits.
  * (3) A job that fails takes nobody with it: the others are run again, each
  *     alone. Once the store is FAILED nothing is run again.
  * (4) Where transactions run side by side, one that locks several lanes locks
@@ -16,7 +19,16 @@
 enum {
     CLASHES_MAX = 8,
     LANES_MAX_BYTES = 1 << 26,
-    BUSY_MAX = 2 /* of those that had to wait together, and then alone */
+    BUSY_MAX = 2,     /* of those that had to wait together, and then alone */
+    PATIENCE_US = 200 /* about one sync of a good disk */
+};
+
+/* Of a job. */
+enum {
+    WAIT, /* queued */
+    LOOK, /* the same, and nobody leads: see whether to */
+    TAKEN,
+    DONE
 };
 
 void
@@ -151,47 +163,85 @@ run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
 static struct wb__job *
 take_some(struct wb__group *g)
 {
-    struct wb__job *end = g->first->next;
+    struct wb__job *end = g->first;
+    bool together = end->tx != WB__TX_NONE;
 
-    if (g->first->tx != WB__TX_NONE)
-        while (end != NULL && end->tx != WB__TX_NONE)
-            end = end->next;
+    do {
+        atomic_store(&end->state, TAKEN);
+        g->queued--;
+        end = end->next;
+    } while (end != NULL && together && end->tx != WB__TX_NONE);
     g->first = end;
     if (end == NULL)
         g->last = &g->first;
     return end;
 }
 
-/* Called, and returns, with the lock held. */
+/* Their memory is gone as soon as they know. */
+static void
+tell(struct wb__job *job, const struct wb__job *end, const struct wb__job *own)
+{
+    while (job != end) {
+        struct wb__job *next = job->next;
+
+        atomic_store(&job->state, DONE);
+        if (job != own)
+            wb__word_wake(&job->state);
+        job = next;
+    }
+}
+
+/* Called with the lock held, and returns without. */
 static void
 lead(struct wb__group *g, const struct wb__job *own)
 {
-    struct wb__job *first = g->first, *end = take_some(g);
+    struct wb__job *first = g->first, *next;
+    size_t before = g->queued;
+    struct wb__job *end = take_some(g);
 
+    before -= g->queued;
     g->leading = true;
     wb__mutex_unlock(&g->lock);
     run_some(g, first, end);
     wb__mutex_lock(&g->lock);
-    for (struct wb__job *job = first; job != end; job = job->next) {
-        job->done = true;
-        if (job != own)
-            wb__cond_signal(&job->wake);
-    }
-    g->leading = g->first != NULL;
-    if (g->leading) {
-        g->first->lead = true;
-        wb__cond_signal(&g->first->wake);
-    }
+    g->leading = false;
+    g->expected = before + g->queued;
+    next = g->first;
+    if (next != NULL)
+        atomic_store(&next->state, LOOK);
+    wb__mutex_unlock(&g->lock);
+    if (next != NULL)
+        wb__word_wake(&next->state);
+    tell(first, end, own);
 }
 
 static void
 enqueue(struct wb__group *g, struct wb__job *job)
 {
     job->next = NULL;
-    job->done = false;
+    atomic_init(&job->state, WAIT);
     *g->last = job;
     g->last = &job->next;
-    job->lead = !g->leading;
+    g->queued++;
+}
+
+/* Lead those who wait, or sleep until something has changed. */
+static void
+lead_or_sleep(struct wb__group *g, struct wb__job *job, bool *patient)
+{
+    uint32_t state = atomic_load(&job->state);
+    bool next = !g->leading && g->first == job;
+
+    if (state == LOOK)
+        atomic_store(&job->state, state = WAIT);
+    if (state == WAIT && !g->leading &&
+        (g->queued >= g->expected || !*patient)) {
+        lead(g, job);
+        return;
+    }
+    wb__mutex_unlock(&g->lock);
+    if (state != DONE)
+        *patient = wb__word_sleep(&job->state, state, next ? PATIENCE_US : 0);
 }
 
 static enum wb_status
@@ -202,33 +252,35 @@ answer(const struct wb__job *job, struct wb_err *err)
     return job->status;
 }
 
+/* Called with the lock held, and returns without. */
+static enum wb_status
+see_through(
+    struct wb__group *g, struct wb__job *job, bool patient, struct wb_err *err)
+{
+    enqueue(g, job);
+    lead_or_sleep(g, job, &patient);
+    while (atomic_load(&job->state) != DONE) {
+        wb__mutex_lock(&g->lock);
+        lead_or_sleep(g, job, &patient);
+    }
+    return answer(job, err);
+}
+
 enum wb_status
 wb__group_run(struct wb__group *g, struct wb__job *job, struct wb_err *err)
 {
-    wb__cond_init(&job->wake);
     wb__mutex_lock(&g->lock);
-    enqueue(g, job);
-    while (!job->done && !job->lead)
-        wb__cond_wait(&job->wake, &g->lock);
-    if (!job->done)
-        lead(g, job);
-    wb__mutex_unlock(&g->lock);
-    wb__cond_fini(&job->wake);
-    return answer(job, err);
+    return see_through(g, job, true, err);
 }
 
 bool
 wb__group_try(struct wb__group *g, struct wb__job *job, struct wb_err *err)
 {
-    bool free;
-
     wb__mutex_lock(&g->lock);
-    free = !g->leading;
-    if (free) {
-        enqueue(g, job);
-        lead(g, job);
-        (void)answer(job, err);
+    if (g->leading || g->first != NULL) {
+        wb__mutex_unlock(&g->lock);
+        return false;
     }
-    wb__mutex_unlock(&g->lock);
-    return free;
+    (void)see_through(g, job, false, err);
+    return true;
 }

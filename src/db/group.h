@@ -31,8 +31,7 @@ struct wb__job {
     enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
     enum wb_status status;
     struct wb_err err;
-    bool done, lead;
-    struct wb__cond wake;
+    wb__word state; /* see group.c */
     struct wb__job *next;
 };
 
@@ -40,6 +39,7 @@ struct wb__group {
     struct wb__db *db;
     struct wb__mutex lock; /* of the queue; never held across I/O */
     struct wb__job *first, **last;
+    size_t queued, expected;
     bool leading;
 };
 void wb__group_init(struct wb__group *g, struct wb__db *db);

@@ -3,6 +3,7 @@
 #define WB_SRC_OS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/base.h"
 
@@ -29,6 +30,14 @@ void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
 /* The same, but for us > 0 at most, by the monotonic clock. */
 void wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us);
 void wb__cond_signal(struct wb__cond *c);
+
+/* A word that one thread sleeps on. It may be gone by the time it is woken:
+ * whoever is then there at its place is woken for nothing. */
+typedef _Atomic uint32_t wb__word;
+/* Sleep while *w is still seen, or is woken for nothing, but for us at most
+ * where us > 0. False: the time was over. */
+bool wb__word_sleep(wb__word *w, uint32_t seen, int64_t us);
+void wb__word_wake(wb__word *w);
 
 struct wb__thread {
     pthread_t id;

@@ -1,9 +1,12 @@
 /* thread.c - mutexes and condition variables. A call that fails here is our
  * own bug: a lock used before init, or freed while held. */
-#define _GNU_SOURCE /* pthread_cond_clockwait */
+#define _GNU_SOURCE /* pthread_cond_clockwait, syscall */
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "os/os.h"
 
@@ -72,6 +75,22 @@ void
 wb__cond_signal(struct wb__cond *c)
 {
     WB_ASSERT(pthread_cond_signal(&c->c) == 0);
+}
+
+bool
+wb__word_sleep(wb__word *w, uint32_t seen, int64_t us)
+{
+    struct timespec t = {us / 1000000, us % 1000000 * 1000};
+
+    return syscall(SYS_futex, w, FUTEX_WAIT_PRIVATE, seen, us > 0 ? &t : NULL,
+               NULL, 0) == 0 ||
+           errno != ETIMEDOUT;
+}
+
+void
+wb__word_wake(wb__word *w)
+{
+    (void)syscall(SYS_futex, w, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 bool
