@@ -20,7 +20,6 @@
 enum {
     LONGEST_MS = 30000,
     AGAIN_MS = 1024,
-    LEASE_MS = 60000,
     READY_US = 5000000,
     NOTE_US = 10000000
 };
@@ -189,17 +188,6 @@ run_aside(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 
 /* ---- the relay ------------------------------------------------------- */
 
-static int64_t
-lease_of(const struct wb_relay_opts *opts)
-{
-    int64_t lease = opts->lease_ms > 0 ? opts->lease_ms : LEASE_MS;
-
-    for (size_t i = 0; i < opts->n_routes && opts->lease_ms <= 0; i++)
-        if (opts->routes[i].timeout_ms > lease / 2)
-            lease = opts->routes[i].timeout_ms * 2;
-    return lease;
-}
-
 void
 wb_relay_free(struct wb_relay *relay)
 {
@@ -207,37 +195,20 @@ wb_relay_free(struct wb_relay *relay)
         return;
     WB_ASSERT(relay->in_flight == 0);
     driver_close(relay);
-    wb__arena_clear(&relay->kinds);
-    wb__ends_drop(relay);
-    wb__tally_clear(&relay->tally);
-    wb__free(relay->env, relay->live);
-    wb__free(relay->env, relay->source);
-    wb__free(relay->env, relay->ended.finish);
-    wb__free(relay->env, relay->told.finish);
-    wb__free(relay->env, relay);
+    wb__relay_free(relay);
 }
 
 enum wb_status
 wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
     const struct wb_relay_opts *opts, struct wb_err *err)
 {
-    const struct wb_env *env = opts->env == NULL ? wb_env_system() : opts->env;
-    struct wb_relay *relay = wb__alloc(env, sizeof(*relay));
-    enum wb_status rc;
+    struct wb_relay *relay = NULL;
+    enum wb_status rc = wb__relay_new(&relay, box, opts, err);
 
-    if (relay == NULL)
-        return wb__nomem(err, "relay");
-    relay->env = env;
-    relay->box = box;
-    relay->opts = *opts;
-    relay->opts.lease_ms = lease_of(opts);
-    relay->loop = opts->loop;
-    relay->kinds.env = relay->tally.names.env = env;
-    relay->ended.errors.env = relay->told.errors.env = env;
+    if (rc != WB_OK)
+        return rc;
     relay->aside = run_aside;
-    rc = wb__routes_set(relay, err);
-    if (rc == WB_OK)
-        rc = driver_open(relay, err);
+    rc = driver_open(relay, err);
     if (rc == WB_OK)
         *out = relay;
     else

@@ -4,9 +4,9 @@
  *        -> flights: build the request, group a batch, send
  *        -> transport -> done: judge, a finish for the next turn
  *
- * pump.c and flight.c know no event loop: whatever calls done() in between
- * turns drives them, so that a simulation runs the same code. drain.c is the
- * loop. */
+ * relay.c, pump.c and flight.c know no event loop: whatever calls done() in
+ * between turns drives them, so that a simulation runs the same code. drain.c
+ * is the loop. */
 #ifndef WB_SRC_RELAY_RELAY_H
 #define WB_SRC_RELAY_RELAY_H
 
@@ -94,6 +94,15 @@ struct wb_relay {
 
     struct wb__driver *driver; /* drain.c */
 };
+
+/* ---- relay.c --------------------------------------------------------- */
+
+/* A relay without a loop, for whoever calls wb__pump_turn() and done() by
+ * himself. Freeing drops what is in flight: no done() may come after it. */
+WB_MUST_USE enum wb_status wb__relay_new(struct wb_relay **out,
+    struct wb_outbox *box, const struct wb_relay_opts *opts,
+    struct wb_err *err);
+void wb__relay_free(struct wb_relay *relay);
 
 /* ---- route.c --------------------------------------------------------- */
 

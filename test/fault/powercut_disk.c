@@ -349,7 +349,8 @@ powercut_cut(struct powercut *to, const struct powercut *from,
     files_cut(to, from, loss);
     to->fault = (struct powercut_fault){0};
     to->ops = to->syncs = 0;
-    to->cut_at = 0;
+    to->cut_at = to->kill_at = 0;
+    to->gone = 0;
     to->dead = false;
 }
 
@@ -362,7 +363,8 @@ powercut_wipe(struct powercut *disk, uint64_t seed)
     disk->n_names = disk->n_moves = 0;
     disk->fault = (struct powercut_fault){0};
     disk->ops = disk->syncs = 0;
-    disk->cut_at = 0;
+    disk->cut_at = disk->kill_at = 0;
+    disk->owner = disk->gone = 0;
     disk->dead = disk->lying = disk->quiet = false;
     disk->before = NULL;
     disk->random = seed;

@@ -43,7 +43,14 @@ must_fail(struct powercut *disk, enum powercut_op kind)
     return true;
 }
 
-/* Count an operation that is in flight. False: the power is gone. */
+/* For whoever is at it: no power, or he was killed. */
+static bool
+is_off(const struct powercut *disk)
+{
+    return disk->dead || (disk->gone >> disk->owner & 1U) != 0;
+}
+
+/* Count an operation that is in flight. False: it is the last one. */
 static bool
 count(struct powercut *disk)
 {
@@ -52,7 +59,9 @@ count(struct powercut *disk)
         disk->before(disk->ctx, disk);
     if (disk->ops == disk->cut_at)
         disk->dead = true;
-    return !disk->dead;
+    if (disk->ops == disk->kill_at)
+        disk->gone |= 1U << disk->owner;
+    return !is_off(disk);
 }
 
 /* ---- a file ---------------------------------------------------------- */
@@ -63,7 +72,7 @@ file_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
     struct powercut_inode *inode = of(file)->inode;
     size_t want = (size_t)n, from = (size_t)at, have = 0;
 
-    if (of(file)->disk->dead)
+    if (is_off(of(file)->disk))
         return SQLITE_IOERR_READ;
     if (must_fail(of(file)->disk, POWERCUT_READ))
         return of(file)->disk->fault.code;
@@ -82,7 +91,7 @@ file_write(sqlite3_file *file, const void *ptr, int n, sqlite3_int64 at)
 {
     struct handle *h = of(file);
 
-    if (h->disk->dead)
+    if (is_off(h->disk))
         return SQLITE_IOERR_WRITE;
     if (h->temporary) {
         powercut_image_put(&h->inode->now, (size_t)at, ptr, (size_t)n);
@@ -103,7 +112,7 @@ file_truncate(sqlite3_file *file, sqlite3_int64 at)
 {
     struct handle *h = of(file);
 
-    if (h->disk->dead)
+    if (is_off(h->disk))
         return SQLITE_IOERR_TRUNCATE;
     if (must_fail(h->disk, POWERCUT_TRUNCATE))
         return h->disk->fault.code;
@@ -127,7 +136,7 @@ file_sync(sqlite3_file *file, int flags)
     struct handle *h = of(file);
 
     (void)flags;
-    if (h->disk->dead || !count(h->disk))
+    if (is_off(h->disk) || !count(h->disk))
         return SQLITE_IOERR_FSYNC;
     h->disk->syncs++;
     if (must_fail(h->disk, POWERCUT_SYNC)) {
@@ -149,7 +158,7 @@ static int
 file_size(sqlite3_file *file, sqlite3_int64 *size)
 {
     *size = (sqlite3_int64)of(file)->inode->now.len;
-    return of(file)->disk->dead ? SQLITE_IOERR_FSTAT : SQLITE_OK;
+    return is_off(of(file)->disk) ? SQLITE_IOERR_FSTAT : SQLITE_OK;
 }
 
 static int
@@ -215,6 +224,8 @@ file_lock(sqlite3_file *file, int level)
 
     if (h->level >= level)
         return SQLITE_OK;
+    if (is_off(h->disk))
+        return SQLITE_IOERR_LOCK;
     if (must_fail(h->disk, POWERCUT_LOCK))
         return h->disk->fault.code;
     if (level == SQLITE_LOCK_SHARED)
@@ -264,7 +275,7 @@ shm_map(
     struct powercut_inode *i = h->inode;
 
     *out = NULL;
-    if (h->disk->dead)
+    if (is_off(h->disk))
         return SQLITE_IOERR_SHMMAP;
     if (must_fail(h->disk, POWERCUT_SHM))
         return h->disk->fault.code;
@@ -434,7 +445,7 @@ disk_open(
     struct handle *h = of(file);
 
     memset(h, 0, sizeof(*h));
-    if (disk->dead)
+    if (is_off(disk))
         return SQLITE_CANTOPEN;
     if (out != NULL)
         *out = flags;
@@ -451,7 +462,7 @@ disk_delete(sqlite3_vfs *vfs, const char *path, int sync)
     struct powercut *disk = vfs->pAppData;
     int name = powercut_name_of(disk, path);
 
-    if (disk->dead)
+    if (is_off(disk))
         return SQLITE_IOERR_DELETE;
     if (disk->name[name].now < 0)
         return SQLITE_IOERR_DELETE_NOENT;
@@ -472,7 +483,7 @@ disk_access(sqlite3_vfs *vfs, const char *path, int flags, int *there)
 
     (void)flags;
     *there = disk->name[powercut_name_of(disk, path)].now >= 0;
-    return disk->dead ? SQLITE_IOERR_ACCESS : SQLITE_OK;
+    return is_off(disk) ? SQLITE_IOERR_ACCESS : SQLITE_OK;
 }
 
 static int

@@ -25,6 +25,10 @@
  * (7) One disk can become what another would be after a cut now, while the
  *     other goes on: one run of a workload is cut at each of its operations.
  *
+ * (8) Whoever uses the disk may say who he is: disk->owner. A process that is
+ *     killed is marked in disk->gone: its calls fail, and what it wrote stays.
+ *     Its handles must then be closed, in its name, which frees its locks.
+ *
  * A disk and its copies belong to one thread. Bounds: 16 names, 64 files. */
 #ifndef WB_TEST_POWERCUT_VFS_H
 #define WB_TEST_POWERCUT_VFS_H
@@ -87,8 +91,10 @@ struct powercut {
     /* settable at any time */
     bool psow; /* POWERSAFE_OVERWRITE */
     bool lying;
-    bool quiet;  /* before() is not called */
-    long cut_at; /* operation at which the power goes; 0: never */
+    bool quiet;   /* before() is not called */
+    long cut_at;  /* operation at which the power goes; 0: never */
+    long kill_at; /* the same, at which the process that does it is killed */
+    unsigned owner, gone; /* a number below 32; a bit each */
     struct powercut_fault fault;
     /* Called in each operation; what it did so far is unsynced. */
     void (*before)(void *ctx, struct powercut *disk);
