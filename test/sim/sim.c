@@ -1,0 +1,161 @@
+/* sim.c - sim [--seed N] [--seeds N] [--mode safety|liveness]
+ *             [--sabotage NAME|all] [--within N] [--tell]
+ *
+ * Runs seeds from --seed on, and ends with one line of figures. A seed that
+ * goes wrong is explained and ends the run, with the line that repeats it. With
+ * a saboteur it is the other way round: it must be caught within N seeds.
+ *
+ * Exit status: 0 nothing wrong (the saboteurs were caught), 1 otherwise. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "sim.h"
+
+enum {
+    MANY = 2000 /* seeds in which each fault must have fired */
+};
+
+static struct sim_opts opts;
+static uint64_t first = 1, seeds = 1000, within = 2000;
+static bool all;
+
+/* ---- figures --------------------------------------------------------- */
+
+static double
+cpu_s(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
+}
+
+static void
+print_figures(const struct sim_figures *f, double s)
+{
+    uint64_t fired = 0;
+
+    for (int i = 0; i < SIM_FAULT_COUNT; i++) {
+        (void)printf("%s%s %" PRIu64, i == 0 ? "" : ", ",
+            sim_fault_name((enum sim_fault)i), f->fault[i]);
+        fired += f->fault[i];
+    }
+    (void)printf("\nsim: seeds %" PRIu64 ", steps %" PRIu64 ", points %" PRIu64
+                 ", faults fired %" PRIu64 ", calls %" PRIu64 ", sends %" PRIu64
+                 ", %.0f points/s\n",
+        f->seeds, f->steps, f->cycles, fired, f->calls, f->sends,
+        s > 0 ? (double)f->cycles / s : 0);
+    (void)printf("acknowledged %" PRIu64 ", recovered %" PRIu64
+                 ", delivered %" PRIu64 ", abandoned %" PRIu64
+                 ", discarded %" PRIu64 "; ",
+        f->accepted, f->recovered, f->delivered, f->abandoned, f->discarded);
+    for (int w = 0; w < SIM_WRONG_COUNT; w++)
+        (void)printf("%s%s %" PRIu64, w == 0 ? "" : ", ",
+            sim_wrong_name((enum sim_wrong)w), f->wrong[w]);
+    (void)printf("\n");
+}
+
+static bool
+all_fired(const struct sim_figures *f)
+{
+    bool good = true;
+
+    for (int i = 0; i < SIM_FAULT_COUNT && f->seeds >= MANY; i++)
+        if (f->fault[i] == 0) {
+            (void)printf(
+                "never fired: %s\n", sim_fault_name((enum sim_fault)i));
+            good = false;
+        }
+    return good;
+}
+
+/* ---- runs ---------------------------------------------------------------- */
+
+static bool
+run(void)
+{
+    struct sim_figures f = {0};
+    double began = cpu_s();
+
+    sim_begin(&opts);
+    for (uint64_t i = 0; i < seeds && f.bad_seeds == 0; i++)
+        (void)sim_run(first + i, &f);
+    print_figures(&f, cpu_s() - began);
+    if (f.bad_seeds > 0)
+        sim_explain(f.first_bad);
+    sim_end();
+    return f.bad_seeds == 0 && all_fired(&f);
+}
+
+static bool
+catch_one(enum sim_sabotage s)
+{
+    struct sim_figures f = {0};
+
+    opts.sabotage = s;
+    sim_begin(&opts);
+    for (uint64_t i = 0; i < within && f.bad_seeds == 0; i++)
+        (void)sim_run(first + i, &f);
+    sim_end();
+    (void)printf("%-20s %s after %" PRIu64 " seeds:", sim_sabotage_name(s),
+        f.bad_seeds > 0 ? "caught" : "NOT CAUGHT", f.seeds);
+    for (int w = 0; w < SIM_WRONG_COUNT; w++)
+        if (f.wrong[w] > 0)
+            (void)printf(" %s", sim_wrong_name((enum sim_wrong)w));
+    (void)printf("\n");
+    return f.bad_seeds > 0;
+}
+
+static bool
+catch_all(void)
+{
+    int caught = 0;
+
+    for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s++)
+        caught += catch_one((enum sim_sabotage)s);
+    (void)printf("%d of %d saboteurs caught\n", caught, SIM_SABOTAGE_COUNT - 1);
+    return caught == SIM_SABOTAGE_COUNT - 1;
+}
+
+/* ---- arguments ------------------------------------------------------- */
+
+static bool
+option(const char *name, const char *value)
+{
+    if (strcmp(name, "--seed") == 0)
+        first = strtoull(value, NULL, 10);
+    else if (strcmp(name, "--seeds") == 0)
+        seeds = strtoull(value, NULL, 10);
+    else if (strcmp(name, "--within") == 0)
+        within = strtoull(value, NULL, 10);
+    else if (strcmp(name, "--mode") == 0)
+        opts.liveness = strcmp(value, "liveness") == 0;
+    else if (strcmp(name, "--sabotage") == 0 && strcmp(value, "all") == 0)
+        all = true;
+    else if (strcmp(name, "--sabotage") == 0)
+        opts.sabotage = sim_sabotage_named(value);
+    else
+        return false;
+    return opts.sabotage != SIM_SABOTAGE_COUNT;
+}
+
+int
+main(int argc, char **argv)
+{
+    bool good = true;
+
+    for (int i = 1; i < argc && good; i++) {
+        if (strcmp(argv[i], "--tell") == 0)
+            opts.tell = true;
+        else if (i + 1 < argc && option(argv[i], argv[i + 1]))
+            i++;
+        else
+            good = false;
+    }
+    if (!good) {
+        (void)fprintf(stderr,
+            "usage: sim [--seed N] [--seeds N] [--mode safety|liveness]"
+            " [--sabotage NAME|all] [--within N] [--tell]\n");
+        return 2;
+    }
+    return (all ? catch_all() : run()) ? 0 : 1;
+}

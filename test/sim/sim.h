@@ -1,0 +1,357 @@
+/* sim.h - a whole day of Waybill out of one seed.
+ *
+ * One thread plays several processes that have one outbox file open, the
+ * network, a receiver, the clocks and the disk. The library underneath is the
+ * real one: outbox, retry, breaker, and of the relay everything but its loop.
+ * A step is picked by chance: a process does something, a message on the wire
+ * arrives or does not, a clock jumps, a write fails, a process is killed or
+ * stopped, the power goes.
+ *
+ * (1) The same seed gives the same history: time, chance, the disk and the
+ *     network come out of it alone. Its hash is the proof.
+ * (2) What is checked is what was promised, against what this side knows: what
+ *     calls answered, what the receiver did. A call that was cut off, or came
+ *     to IO, is unknown, and either is right.
+ * (3) The store is read through after every crash, by whoever opens it first.
+ * (4) In liveness mode faults end; then everything accepted must have had its
+ *     effect, once, in bounded time (I15).
+ * (5) Saboteurs are switches here, not in the library: calls of the relay to
+ *     the outbox go through sim_wrap.c. */
+#ifndef WB_TEST_SIM_H
+#define WB_TEST_SIM_H
+
+#include "fault/powercut_vfs.h"
+#include "relay/relay.h"
+
+enum {
+    SIM_MESSAGES = 64,
+    SIM_PROCESSES = 3,
+    SIM_KINDS = 3,
+    SIM_LANES = 3,
+    SIM_HELD = 4,
+    SIM_BATCH = 3,
+    SIM_WIRES = 48,
+    SIM_EVENTS = 4096,
+    SIM_MOST = 4, /* attempts */
+    SIM_OPEN_MS = 20000,
+    SIM_FAILURES = 3,
+    SIM_LEASE_MS = 30000,
+    SIM_TIMEOUT_MS = 40000
+};
+
+/* ---- what is counted ------------------------------------------------- */
+
+/* What must never be; see doc/INVARIANTS.md. */
+#define SIM_WRONGS(X)                                           \
+    X(LOST, "lost")             /* I1: accepted, and gone */    \
+    X(DOUBLED, "doubled")       /* I3: two effects, two rows */ \
+    X(REVIVED, "revived")       /* I4 */                        \
+    X(UNEXPECTED, "unexpected") /* I2 */                        \
+    X(STALE, "stale")           /* I5: an old token was good */ \
+    X(FENCED, "fenced")         /* a good token was not */      \
+    X(SHARED, "shared")         /* two leases at once */        \
+    X(ORDER, "order")           /* I6 */                        \
+    X(EARLY, "early")           /* I7 */                        \
+    X(ATTEMPTS, "attempts")     /* I7 */                        \
+    X(BREAKER, "breaker")       /* I8 */                        \
+    X(PAUSED, "paused")         /* taken from a paused kind */  \
+    X(MISJUDGED, "misjudged")   /* rejected by nobody */        \
+    X(DAMAGED, "damaged")       /* unreadable, or cannot be */  \
+    X(UNDRAINED, "undrained")   /* I15 */
+enum sim_wrong {
+#define X(name, text) SIM_##name,
+    SIM_WRONGS(X)
+#undef X
+    SIM_WRONG_COUNT
+};
+
+/* What was done to it. Each must have fired in a run of many seeds. */
+#define SIM_FAULTS(X)                  \
+    X(CUT_LOSE, "cuts that lose")      \
+    X(CUT_PREFIX, "keep a prefix")     \
+    X(CUT_TEAR, "tear")                \
+    X(CUT_KEEP, "keep")                \
+    X(CUT_AGAIN, "during recovery")    \
+    X(KILL, "killed")                  \
+    X(STOP, "stopped")                 \
+    X(FAIL_READ, "reads failed")       \
+    X(FAIL_WRITE, "writes")            \
+    X(FAIL_HALF, "half writes")        \
+    X(FAIL_FULL, "disk full")          \
+    X(FAIL_SYNC, "syncs")              \
+    X(FAIL_OTHER, "other calls")       \
+    X(MIDST, "in the midst of a call") \
+    X(JUMP_AHEAD, "clock a day ahead") \
+    X(JUMP_BACK, "a day back")         \
+    X(FROZEN, "frozen")                \
+    X(LOSE_REQUEST, "requests lost")   \
+    X(LOSE_ANSWER, "answers lost")     \
+    X(DUPLICATE, "requests twice")     \
+    X(LATE, "late after the timeout")  \
+    X(REFUSE, "refused")               \
+    X(ANSWER_5XX, "5xx")               \
+    X(ANSWER_429, "429")               \
+    X(ANSWER_4XX, "4xx")               \
+    X(OLD_TOKEN, "old tokens shown")
+enum sim_fault {
+#define X(name, text) SIM_##name,
+    SIM_FAULTS(X)
+#undef X
+    SIM_FAULT_COUNT
+};
+
+#define SIM_SABOTAGES(X)                        \
+    X(SOUND, "none")                            \
+    X(MARK_BEFORE_SEND, "mark-before-send")     \
+    X(LOST_IS_DELIVERED, "lost-answer-is-yes")  \
+    X(LOST_IS_REJECTED, "lost-answer-is-no")    \
+    X(NO_FENCING, "no-fencing")                 \
+    X(SHORT_LEASE, "short-lease")               \
+    X(SYNC_NORMAL, "sync-normal")               \
+    X(SYNC_OFF, "sync-off")                     \
+    X(LYING_SYNC, "lying-sync")                 \
+    X(NO_MEND, "no-mend")                       \
+    X(BREAKER_FORGOTTEN, "breaker-forgotten")   \
+    X(BREAKER_LATE, "breaker-late")             \
+    X(FORGETFUL_RECEIVER, "forgetful-receiver") \
+    X(NO_KEYS, "no-keys")                       \
+    X(ACK_BEFORE_COMMIT, "ack-before-commit")   \
+    X(SPLIT_COMMIT, "split-commit")             \
+    X(IGNORE_RETRY_AFTER, "ignore-retry-after") \
+    X(NO_LANES, "no-lanes")
+enum sim_sabotage {
+#define X(name, text) SIM_##name,
+    SIM_SABOTAGES(X)
+#undef X
+    SIM_SABOTAGE_COUNT
+};
+
+struct sim_opts {
+    bool liveness;
+    bool tell; /* print events as they come */
+    enum sim_sabotage sabotage;
+};
+
+/* Sums over seeds. */
+struct sim_figures {
+    uint64_t seeds, steps, cycles, calls, sends;
+    uint64_t accepted, delivered, abandoned, discarded, recovered;
+    uint64_t fault[SIM_FAULT_COUNT], wrong[SIM_WRONG_COUNT];
+    uint64_t bad_seeds, first_bad;
+};
+uint64_t sim_wrongs(const struct sim_figures *f);
+enum sim_sabotage sim_sabotage_named(const char *name); /* or COUNT */
+const char *sim_sabotage_name(enum sim_sabotage s);
+const char *sim_wrong_name(enum sim_wrong w);
+const char *sim_fault_name(enum sim_fault f);
+
+/* Once; then any number of seeds; gives the hash of the history. */
+void sim_begin(const struct sim_opts *opts);
+uint64_t sim_run(uint64_t seed, struct sim_figures *figures);
+void sim_end(void);
+/* Of the last seed: the first wrongs, with all that happened to the message,
+ * and the line that runs it again. */
+void sim_explain(uint64_t seed);
+
+/* ---- inside ---------------------------------------------------------- */
+
+struct sim_message {
+    char type[16], key[16], lane_name[20];
+    struct wb_id id; /* "" until known */
+    bool has_id, keyed;
+    int kind, lane; /* lane 0: none */
+    int64_t due_ms, expires_ms;
+    /* accepting it */
+    bool acked, unsure, refused, adopted;
+    uint64_t order; /* among those of its lane; 0: unknown */
+    /* the rest of its life, as far as calls have told */
+    bool confirm_tried, confirmed, discard_tried, discarded;
+    uint64_t token;
+    int64_t lease_end_ms; /* 0: not leased, or not known */
+    int64_t floor_ms;     /* not before */
+    uint64_t asked_token; /* of its last answer, and */
+    int64_t asked_ms;     /* its Retry-After */
+    int effects, rejections;
+    /* as last read */
+    bool there, business;
+    enum wb_state state;
+};
+
+struct sim_held { /* a claim of the plumbing */
+    int n;        /* message; -1: free */
+    struct wb_id id;
+    uint64_t token;
+    int64_t seq;
+    bool sent, ended;
+    struct wb_result result;
+};
+
+struct sim_transport {
+    struct wb_transport base;
+    int process;
+};
+
+struct sim_process {
+    bool stopped;
+    struct wb_outbox *box;
+    sqlite3 *own; /* adopted */
+    struct wb_relay *relay;
+    struct sim_held held[SIM_HELD];
+    struct sim_transport transport;
+    struct wb_route route[SIM_KINDS];
+    int64_t turn_ms, turn_us; /* of its last turn that went well */
+    unsigned turn_jumps;
+};
+
+enum sim_phase {
+    SIM_FREE,
+    SIM_REQUEST,
+    SIM_ANSWER,
+    SIM_GONE
+};
+struct sim_wire {
+    enum sim_phase phase;
+    int process;
+    wb_done_fn *done; /* NULL: nobody waits for it */
+    void *ctx;
+    int64_t deadline_us;
+    size_t n;
+    int message[SIM_BATCH];
+    struct wb_id id[SIM_BATCH];
+    uint64_t token[SIM_BATCH]; /* of the claim */
+    int status;
+    int64_t retry_after_ms;
+};
+
+struct sim_breaker {
+    bool unsure;
+    uint32_t failures;
+    int64_t open_until_ms;
+    uint64_t probe_token;
+    int64_t probe_until_ms;
+};
+
+struct sim_event {
+    int step, what, message, process;
+    int64_t wall_ms, a, b;
+};
+#define SIM_WHATS(X)                        \
+    X(ENQUEUE, "enqueue")                   \
+    X(ACCEPTED, "accepted")                 \
+    X(ANSWERED, "answered")                 \
+    X(CLAIM, "claimed: attempt, lease end") \
+    X(SEND, "sent")                         \
+    X(EFFECT, "effect")                     \
+    X(REPLY, "reply")                       \
+    X(FINISH, "finish: end, outcome")       \
+    X(FINISHED, "finished: status, due")    \
+    X(EXTEND, "extend")                     \
+    X(ADMIN, "admin")                       \
+    X(OPEN, "open")                         \
+    X(DIED, "died")                         \
+    X(POWER, "power cut")                   \
+    X(STOPPED, "stopped or goes on")        \
+    X(CLOCK, "clock")                       \
+    X(FAULT, "fault armed")                 \
+    X(ROW, "read: state, attempts")         \
+    X(DRAIN, "faults end")                  \
+    X(WRONG, "WRONG")
+enum sim_what {
+#define X(name, text) SIM_E_##name,
+    SIM_WHATS(X)
+#undef X
+    SIM_WHAT_COUNT
+};
+
+struct sim {
+    struct sim_opts opts;
+    struct sim_figures *figures;
+    struct wb_env env;
+    struct powercut disk;
+    /* from here on to event[] a seed begins with nothing */
+    uint64_t chance, entropy;
+    int64_t wall_ms, mono_us, latest_ms;
+    unsigned jumps;
+    int frozen;   /* steps that the wall clock stands still for */
+    bool calm;    /* no more faults */
+    int step, me; /* whose turn it is */
+    int depth;    /* 1: in the midst of a call of another's */
+    bool midst;   /* somebody was, in this call */
+    long nest_at;
+    struct sim_process process[SIM_PROCESSES];
+    struct sim_message message[SIM_MESSAGES];
+    int n;
+    uint64_t orders, lane_order[SIM_LANES + 1];
+    struct sim_breaker breaker[SIM_KINDS];
+    int paused[SIM_KINDS]; /* 0, 1, or 2: unknown */
+    int mood[SIM_KINDS];
+    struct sim_wire wire[SIM_WIRES];
+    struct sim_seen {
+        struct wb_id id;
+        int n;
+    } seen[4 * SIM_MESSAGES];
+    int n_seen;
+    uint64_t failures, mended;
+    enum sim_fault armed;
+    uint64_t hash;
+    struct sim_event event[SIM_EVENTS];
+    int n_events;
+};
+extern struct sim sim;
+
+/* sim_history.c */
+uint64_t sim_random(uint64_t *state);
+int sim_pick(int n);
+void sim_event(enum sim_what what, int message, int64_t a, int64_t b);
+void sim_wrong(enum sim_wrong wrong, int message, int64_t detail);
+void sim_fired(enum sim_fault fault);
+
+/* sim_model.c */
+int sim_message_of_type(struct wb_slice type);
+int sim_message_of_id(const struct wb_id *id);
+extern const struct wb_retry_policy sim_retry;
+extern const struct wb_breaker_policy sim_breaker_policy;
+extern const char *const sim_kind[SIM_KINDS];
+enum sim_hold {
+    SIM_OLD,   /* another token came after it */
+    SIM_MAYBE, /* it may have been lost */
+    SIM_FIRM   /* nobody can have taken it */
+};
+void sim_model_claim(const struct wb_batch *batch);
+void sim_model_finish_begin(
+    const struct wb_finish *finishes, size_t n, enum sim_hold *hold);
+void sim_model_finish_end(
+    const struct wb_finish *finishes, size_t n, const enum sim_hold *hold);
+void sim_model_extended(const struct wb_finish *claims, size_t n);
+void sim_model_unsure(void); /* a call was cut off, or came to IO */
+
+/* sim_check.c: read the store through and compare; false: it could not be.
+ * settled: nothing that is not there can come back. */
+bool sim_check(int process, bool settled);
+int64_t sim_next_due(int process); /* of what waits; 0: nothing does */
+
+/* sim_net.c */
+void sim_net_begin(void);
+void sim_send(struct wb_transport *self, const struct wb_request *request,
+    wb_done_fn *done, void *ctx);
+void sim_net_step(void);
+void sim_net_settle(void); /* deliver all there is, well */
+void sim_net_timeouts(int process);
+void sim_net_dead(int process);
+
+/* sim_process.c */
+bool sim_off(void); /* the one whose turn it is is dead */
+bool sim_open(int process);
+void sim_close(int process); /* drops what it holds */
+/* A call came to this; true if it can be believed. */
+bool sim_answered(enum wb_status rc);
+sqlite3 *sim_handle(int process);
+void sim_relay_turn(int process);
+
+/* sim_actors.c */
+void sim_produce(int process);
+void sim_plumb(int process);
+void sim_admin(int process);
+void sim_act(int process); /* one of them */
+
+#endif /* WB_TEST_SIM_H */

@@ -1,0 +1,406 @@
+/* sim_actors.c - what programs and people do with an outbox. */
+#include <stdio.h>
+
+#include "sim.h"
+
+enum {
+    MANY = 4
+};
+
+/* ---- producers ------------------------------------------------------- */
+
+struct draft {
+    char payload[3400];
+    struct wb_message m;
+};
+
+/* What a message is follows from the message alone: it can be sent again. */
+static void
+draft_set(struct draft *d, int n)
+{
+    const struct sim_message *m = &sim.message[n];
+    int pad = n % 13 == 5 ? 3200 : 20 + n * 7 % 90;
+    int len = snprintf(d->payload, sizeof(d->payload),
+        "{\"n\":%d,\"pad\":\"%0*d\"}", n, pad, n);
+
+    d->m = (struct wb_message){.kind = wb_slice(sim_kind[m->kind]),
+        .payload = {d->payload, (size_t)len},
+        .key = wb_slice(m->key),
+        .lane = wb_slice(m->lane_name),
+        .content_type = wb_slice(m->type),
+        .due_ms = m->due_ms,
+        .expires_ms = m->expires_ms};
+    if (m->has_id)
+        d->m.id = wb_slice(m->id.text);
+    if (sim.opts.sabotage == SIM_NO_LANES)
+        d->m.lane.len = 0;
+}
+
+static int
+new_message(void)
+{
+    int n = sim.n++;
+    struct sim_message *m = &sim.message[n];
+
+    *m = (struct sim_message){.kind = sim_pick(SIM_KINDS)};
+    m->keyed = sim_pick(3) == 0;
+    m->has_id = sim_pick(3) == 0;
+    m->lane = sim_pick(3) == 0 ? 1 + sim_pick(SIM_LANES) : 0;
+    (void)snprintf(m->type, sizeof(m->type), "m/%d", n);
+    if (m->keyed)
+        (void)snprintf(m->key, sizeof(m->key), "key %d", n);
+    if (m->lane > 0)
+        (void)snprintf(m->lane_name, sizeof(m->lane_name), "lane %d", m->lane);
+    if (m->has_id)
+        (void)snprintf(m->id.text, sizeof(m->id.text),
+            "%08x-0000-7000-8000-%012x", (unsigned)sim.chance, (unsigned)n);
+    if (sim_pick(4) == 0)
+        m->due_ms = sim.wall_ms + sim_pick(60000);
+    if (sim_pick(8) == 0)
+        m->expires_ms = sim.wall_ms + 60000 + sim_pick(60000);
+    return n;
+}
+
+static void
+accepted(int n, const struct wb_accepted *a)
+{
+    struct sim_message *m = &sim.message[n];
+
+    sim_event(SIM_E_ACCEPTED, n, a->status, a->duplicate);
+    if (a->status != WB_OK) {
+        sim_wrong(SIM_LOST, n, a->status);
+        return;
+    }
+    if (m->has_id && memcmp(m->id.text, a->id.text, WB_ID_LEN) != 0)
+        sim_wrong(SIM_DOUBLED, n, -1);
+    if (a->duplicate != m->acked && !m->unsure)
+        sim_wrong(SIM_DOUBLED, n, -2);
+    m->id = a->id;
+    if (!m->acked && !m->unsure && !sim.midst)
+        m->order = ++sim.orders;
+    if (!m->acked)
+        sim.figures->accepted++;
+    m->acked = true;
+    m->unsure = m->refused = false;
+}
+
+/* What came of it for all of them. */
+static void
+enqueued(int first, int many, enum wb_status rc, const struct wb_accepted *a)
+{
+    bool alive = !sim_off();
+
+    (void)sim_answered(rc);
+    for (int n = first; n < first + many; n++) {
+        if (alive && rc == WB_OK) {
+            accepted(n, &a[n - first]);
+            continue;
+        }
+        sim_event(SIM_E_ACCEPTED, n, rc, -1);
+        if (sim.opts.sabotage == SIM_ACK_BEFORE_COMMIT) {
+            sim.message[n].acked = true;
+            continue;
+        }
+        sim.message[n].unsure = sim.message[n].unsure || !alive || rc == WB_IO;
+        sim.message[n].refused =
+            !sim.message[n].unsure && !sim.message[n].acked;
+    }
+}
+
+static void
+produce_new(int process, int many)
+{
+    static struct draft draft[MANY];
+    struct wb_message message[MANY];
+    struct wb_accepted a[MANY] = {0};
+    int first = sim.n;
+    enum wb_status rc;
+
+    if (sim.n + many > SIM_MESSAGES)
+        return;
+    for (int i = 0; i < many; i++) {
+        draft_set(&draft[i], new_message());
+        message[i] = draft[i].m;
+        sim_event(SIM_E_ENQUEUE, first + i, sim.message[first + i].kind,
+            sim.message[first + i].lane);
+    }
+    rc = many == 1
+             ? wb_outbox_enqueue(sim.process[process].box, message, a, NULL)
+             : wb_outbox_enqueue_many(
+                   sim.process[process].box, message, (size_t)many, a, NULL);
+    enqueued(first, many, rc, a);
+}
+
+/* A caller's own transaction: his row and the message, or neither. */
+static enum wb_status
+enqueue_inside(
+    struct sim_process *p, int n, struct draft *d, struct wb_accepted *a)
+{
+    char sql[64];
+    enum wb_status rc = WB_BUSY;
+
+    (void)snprintf(sql, sizeof(sql), "INSERT INTO business VALUES(%d)", n);
+    if (sqlite3_exec(p->own, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
+        return WB_BUSY;
+    if (sqlite3_exec(p->own, sql, NULL, NULL, NULL) == SQLITE_OK)
+        rc = WB_OK;
+    if (rc == WB_OK && sim.opts.sabotage == SIM_SPLIT_COMMIT)
+        (void)sqlite3_exec(p->own, "COMMIT", NULL, NULL, NULL);
+    if (rc == WB_OK)
+        rc = wb_outbox_enqueue(p->box, &d->m, a, NULL);
+    if (rc == WB_OK && sim_pick(4) == 0)
+        rc = WB_FULL; /* the caller changes his mind */
+    if (rc == WB_OK && sqlite3_get_autocommit(p->own) == 0 &&
+        sqlite3_exec(p->own, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        rc = WB_IO; /* unknown */
+    if (sqlite3_get_autocommit(p->own) == 0)
+        (void)sqlite3_exec(p->own, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}
+
+static void
+produce_inside(int process)
+{
+    static struct draft draft;
+    struct wb_accepted a = {0};
+    int n;
+
+    if (sim.n == SIM_MESSAGES)
+        return;
+    n = new_message();
+    sim.message[n].adopted = true;
+    draft_set(&draft, n);
+    sim_event(SIM_E_ENQUEUE, n, sim.message[n].kind, sim.message[n].lane);
+    enqueued(n, 1, enqueue_inside(&sim.process[process], n, &draft, &a), &a);
+}
+
+/* Whoever did not hear asks again, and must hear of the first one. */
+static void
+produce_again(int process)
+{
+    static struct draft draft;
+    struct wb_accepted a = {0};
+    int n = sim.n == 0 ? 0 : sim_pick(sim.n);
+    struct sim_message *m = &sim.message[n];
+    enum wb_status rc;
+
+    if (n >= sim.n || !(m->has_id || m->keyed) || m->adopted ||
+        m->discard_tried)
+        return;
+    draft_set(&draft, n);
+    if (sim.opts.sabotage == SIM_NO_KEYS)
+        draft.m.id.len = draft.m.key.len = 0;
+    m->unsure = m->unsure || m->refused; /* to keep it simple */
+    sim_event(SIM_E_ENQUEUE, n, -1, m->acked);
+    rc = wb_outbox_enqueue(sim.process[process].box, &draft.m, &a, NULL);
+    enqueued(n, 1, rc, &a);
+}
+
+void
+sim_produce(int process)
+{
+    if (sim.process[process].own != NULL && sim_pick(3) > 0)
+        produce_inside(process);
+    else if (sim_pick(5) == 0)
+        produce_again(process);
+    else
+        produce_new(process, sim_pick(3) == 0 ? 2 + sim_pick(MANY - 1) : 1);
+}
+
+/* ---- a worker on the plumbing ---------------------------------------- */
+
+static void
+plumb_done(void *ctx, const struct wb_result *result)
+{
+    struct sim_held *h = ctx;
+
+    h->ended = true;
+    h->result = *result;
+}
+
+static void
+plumb_claim(int process, struct sim_held *h)
+{
+    struct wb_source sources[SIM_KINDS];
+    const struct wb_claim claim = {
+        .sources = sources, .n_sources = SIM_KINDS, .lease_ms = SIM_LEASE_MS};
+    struct wb_batch batch = {0};
+
+    for (int k = 0; k < SIM_KINDS; k++)
+        sources[k] = (struct wb_source){
+            .kind = wb_slice(sim_kind[k]), .max_attempts = SIM_MOST};
+    if (wb_outbox_claim(sim.process[process].box, &claim, &batch, NULL) ==
+            WB_OK &&
+        !sim_off()) {
+        *h = (struct sim_held){
+            .n = sim_message_of_type(batch.row[0].content_type),
+            .id = batch.row[0].id,
+            .token = batch.row[0].token,
+            .seq = batch.row[0].seq};
+        if (sim_pick(8) > 0) {
+            const struct wb_request r = {.id = h->id,
+                .kind = batch.row[0].kind,
+                .attempt = batch.row[0].attempts,
+                .body = batch.row[0].payload};
+
+            h->sent = true;
+            sim_send(&sim.process[process].transport.base, &r, plumb_done, h);
+        }
+    }
+    wb_batch_free(&batch);
+}
+
+/* A sent message ends as its answer says; one that was not sent is given back.
+ */
+static void
+plumb_finish(int process, struct sim_held *h)
+{
+    struct wb_finish f = {.id = h->id,
+        .token = h->token,
+        .seq = sim_pick(2) == 0 ? h->seq : 0,
+        .forget = sim_pick(2) == 0,
+        .end = WB_RELEASE,
+        .retry = &sim_retry,
+        .breaker = &sim_breaker_policy};
+    enum wb_status rc;
+
+    if (h->sent && !h->ended)
+        return;
+    if (h->sent) {
+        f.end = h->result.outcome == WB_DELIVERED ? WB_CONFIRM : WB_FAIL;
+        f.outcome = h->result.outcome;
+        f.retry_after_ms = h->result.retry_after_ms;
+        f.error = WB_LIT("no");
+    }
+    rc = wb_outbox_finish(sim.process[process].box, &f, 1, NULL, NULL, NULL);
+    if (rc == WB_OK && !sim_off() && (sim.calm || sim_pick(8) > 0))
+        h->n = -1; /* or it forgets that it has finished */
+}
+
+void
+sim_plumb(int process)
+{
+    struct sim_held *h = &sim.process[process].held[sim_pick(SIM_HELD)];
+
+    sim_net_timeouts(process);
+    if (h->n < 0 && !sim.calm) {
+        plumb_claim(process, h);
+    } else if (h->n >= 0 && !sim.calm && sim_pick(4) == 0) {
+        struct wb_finish f = {.id = h->id, .token = h->token, .seq = h->seq};
+
+        (void)(wb_outbox_extend(sim.process[process].box, &f, 1, SIM_LEASE_MS,
+                   NULL) == WB_OK);
+    } else if (h->n >= 0) {
+        plumb_finish(process, h);
+    }
+}
+
+/* ---- administration -------------------------------------------------- */
+
+/* What people ask for is known to have happened, or may have. */
+static void
+select_tried(int n, bool discard)
+{
+    struct sim_message *m = &sim.message[n];
+
+    m->discard_tried = m->discard_tried || discard;
+    if (discard)
+        return;
+    m->due_ms = m->floor_ms = m->expires_ms = 0;
+    m->order = 0;
+    sim.breaker[m->kind].unsure = true;
+}
+
+static void
+admin_select(int process, bool discard)
+{
+    int n = sim.n == 0 ? 0 : sim_pick(sim.n);
+    struct sim_message *m = &sim.message[n];
+    const struct wb_select select = {.ids = &m->id, .n_ids = 1};
+    struct wb_selected selected = {0};
+    struct wb_outbox *box = sim.process[process].box;
+    enum wb_status rc;
+
+    if (n >= sim.n || m->id.text[0] == '\0')
+        return;
+    select_tried(n, discard);
+    rc = discard ? wb_outbox_discard(box, &select, &selected, NULL, NULL, NULL)
+                 : wb_outbox_redrive(box, &select, &selected, NULL, NULL, NULL);
+    sim_event(SIM_E_ADMIN, n, discard, (int64_t)selected.total);
+    if (!sim_answered(rc))
+        return;
+    m->discarded = m->discarded || (discard && selected.total == 1);
+}
+
+static void
+admin_pause(int process)
+{
+    int k = sim_pick(SIM_KINDS);
+    bool on = !sim.calm && sim_pick(3) == 0;
+    enum wb_status rc = wb_outbox_pause(
+        sim.process[process].box, wb_slice(sim_kind[k]), on, NULL);
+
+    sim.paused[k] = 2;
+    if (sim_answered(rc) && !sim.midst)
+        sim.paused[k] = on;
+    sim_event(SIM_E_ADMIN, -1, 2, sim.paused[k]);
+}
+
+static void
+admin_reset(int process)
+{
+    uint64_t n = 0;
+    int64_t older_ms = sim_pick(2) == 0 ? -1 : sim_pick(40000);
+    enum wb_status rc =
+        wb_outbox_reset_stale(sim.process[process].box, older_ms, &n, NULL);
+
+    sim_event(SIM_E_ADMIN, -1, 3, (int64_t)n);
+    for (int i = 0; i < sim.n; i++)
+        sim.message[i].lease_end_ms = sim.message[i].due_ms =
+            sim.message[i].floor_ms = 0;
+    (void)sim_answered(rc);
+    sim_model_unsure();
+}
+
+static void
+admin_breaker(int process)
+{
+    uint64_t n = 0;
+
+    (void)sim_answered(wb_outbox_breaker_reset(sim.process[process].box,
+        wb_slice(sim_kind[sim_pick(SIM_KINDS)]), &n, NULL));
+    sim_model_unsure();
+    sim_event(SIM_E_ADMIN, -1, 4, (int64_t)n);
+}
+
+void
+sim_admin(int process)
+{
+    int what = sim_pick(16);
+
+    if (what < 5)
+        admin_select(process, false);
+    else if (what < 7)
+        admin_select(process, true);
+    else if (what < 13)
+        admin_pause(process);
+    else if (what == 13)
+        admin_breaker(process);
+    else if (sim.depth == 0)
+        admin_reset(process);
+}
+
+void
+sim_act(int process)
+{
+    int what = sim_pick(20);
+
+    if (what < 6)
+        sim_produce(process);
+    else if (what < 13 && sim.process[process].relay != NULL)
+        sim_relay_turn(process);
+    else if (what < 18)
+        sim_plumb(process);
+    else
+        sim_admin(process);
+}

@@ -1,0 +1,230 @@
+/* sim_check.c - the store read through, against what is known. */
+#include "sim.h"
+
+struct row {
+    int n;
+    enum wb_state state;
+    int64_t seq, attempts;
+    bool rejected;
+};
+
+/* ---- rows ---------------------------------------------------------------- */
+
+static bool
+read_row(sqlite3_stmt *q, struct row *r)
+{
+    const char *type = (const char *)sqlite3_column_text(q, 1);
+    const char *state = (const char *)sqlite3_column_text(q, 2);
+    const char *reason = (const char *)sqlite3_column_text(q, 4);
+    int s = 0;
+
+    *r = (struct row){.seq = sqlite3_column_int64(q, 0),
+        .attempts = sqlite3_column_int64(q, 3)};
+    while (s < WB_STATES && state != NULL &&
+           strcmp(wb_state_name((enum wb_state)s), state) != 0)
+        s++;
+    r->state = (enum wb_state)s;
+    r->rejected = reason != NULL && strcmp(reason, "rejected") == 0;
+    r->n = sim_message_of_type(wb_slice(type == NULL ? "" : type));
+    return s < WB_STATES && r->n >= 0;
+}
+
+/* A row must be of a message that may be there, as it is. */
+static void
+check_row(const struct row *r)
+{
+    struct sim_message *m = &sim.message[r->n];
+
+    sim_event(SIM_E_ROW, r->n, r->state, r->attempts);
+    if (m->there)
+        sim_wrong(SIM_DOUBLED, r->n, r->seq);
+    if (m->refused)
+        sim_wrong(SIM_UNEXPECTED, r->n, r->seq);
+    if (m->discarded || (m->confirmed && r->state != WB_STATE_DELIVERED))
+        sim_wrong(SIM_REVIVED, r->n, r->state);
+    if (r->state == WB_STATE_DELIVERED && m->effects == 0)
+        sim_wrong(SIM_LOST, r->n, r->seq);
+    if (r->state == WB_STATE_ABANDONED && r->rejected && m->rejections == 0)
+        sim_wrong(SIM_MISJUDGED, r->n, 0);
+    if (r->attempts > SIM_MOST)
+        sim_wrong(SIM_ATTEMPTS, r->n, r->attempts);
+    m->there = true;
+    m->state = r->state;
+}
+
+static bool
+lives(enum wb_state s)
+{
+    return s == WB_STATE_PENDING || s == WB_STATE_PROCESSING;
+}
+
+/* Of a lane one is at the head, before all that wait. */
+static void
+check_lanes(void)
+{
+    int head[SIM_LANES + 1] = {0}, held[SIM_LANES + 1] = {0};
+
+    for (int n = 0; n < sim.n; n++) {
+        const struct sim_message *m = &sim.message[n];
+
+        if (!m->there || m->lane == 0)
+            continue;
+        head[m->lane] += lives(m->state);
+        held[m->lane] += m->state == WB_STATE_HELD;
+        if (head[m->lane] > 1)
+            sim_wrong(SIM_ORDER, n, m->lane);
+    }
+    for (int l = 1; l <= SIM_LANES; l++)
+        if (held[l] > 0 && head[l] == 0)
+            sim_wrong(SIM_ORDER, -1, l);
+}
+
+/* What was accepted is there, or had its end. */
+static void
+check_gone(int n, bool settled)
+{
+    struct sim_message *m = &sim.message[n];
+
+    if (m->there && m->unsure) {
+        m->unsure = false;
+        m->acked = true;
+        sim.figures->recovered++;
+        sim.figures->accepted++;
+    }
+    if (m->there || m->discard_tried)
+        return;
+    if (m->acked && (!m->confirm_tried || m->effects == 0))
+        sim_wrong(SIM_LOST, n, m->confirm_tried);
+    if (m->unsure && settled && !m->confirm_tried) {
+        m->unsure = false;
+        m->refused = true; /* it was cut off before it was there */
+    }
+}
+
+static bool
+each_row(sqlite3 *db, const char *sql, void (*fn)(sqlite3_stmt *q))
+{
+    sqlite3_stmt *q = NULL;
+    int code = sqlite3_prepare_v2(db, sql, -1, &q, NULL);
+
+    while (code == SQLITE_OK || code == SQLITE_ROW) {
+        code = sqlite3_step(q);
+        if (code == SQLITE_ROW)
+            fn(q);
+    }
+    (void)sqlite3_finalize(q);
+    return code == SQLITE_DONE;
+}
+
+static void
+on_message(sqlite3_stmt *q)
+{
+    struct row r;
+
+    if (read_row(q, &r))
+        check_row(&r);
+    else
+        sim_wrong(SIM_UNEXPECTED, -1, r.seq);
+}
+
+/* ---- the caller's rows --------------------------------------------------- */
+
+/* One of them without its message. */
+static void
+on_business(sqlite3_stmt *q)
+{
+    int n = sqlite3_column_int(q, 0);
+    struct sim_message *m = &sim.message[n];
+
+    m->business = true;
+    if (m->refused)
+        sim_wrong(SIM_UNEXPECTED, n, -3);
+    if (!m->there && !m->confirm_tried && !m->discard_tried)
+        sim_wrong(SIM_LOST, n, -3);
+}
+
+/* ---- breakers -------------------------------------------------------- */
+
+static struct sim_breaker found[SIM_KINDS];
+
+static void
+on_breaker(sqlite3_stmt *q)
+{
+    const char *scope = (const char *)sqlite3_column_text(q, 0);
+
+    for (int k = 0; k < SIM_KINDS; k++)
+        if (strcmp(scope, sim_kind[k]) == 0)
+            found[k] = (struct sim_breaker){
+                .failures = (uint32_t)sqlite3_column_int(q, 1),
+                .open_until_ms = sqlite3_column_int64(q, 2),
+                .probe_token = (uint64_t)sqlite3_column_int64(q, 3),
+                .probe_until_ms = sqlite3_column_int64(q, 4)};
+}
+
+static void
+check_breakers(void)
+{
+    for (int k = 0; k < SIM_KINDS; k++) {
+        const struct sim_breaker *b = &sim.breaker[k];
+
+        if (!b->unsure && (b->failures != found[k].failures ||
+                              b->open_until_ms != found[k].open_until_ms))
+            sim_wrong(SIM_BREAKER, -1, k);
+        sim.breaker[k] = found[k];
+    }
+}
+
+/* ---- the whole ------------------------------------------------------- */
+
+bool
+sim_check(int process, bool settled)
+{
+    sqlite3 *db = sim_handle(process);
+    bool good;
+
+    for (int n = 0; n < sim.n; n++)
+        sim.message[n].there = sim.message[n].business = false;
+    memset(found, 0, sizeof(found));
+    good = each_row(db,
+        "SELECT seq, content_type, status, attempts, reason"
+        " FROM waybill_outbox",
+        on_message);
+    if (good)
+        good = each_row(db,
+            "SELECT scope, failures, open_until_ms, probe_token,"
+            " probe_until_ms FROM waybill_breaker",
+            on_breaker);
+    if (good)
+        good = each_row(db, "SELECT n FROM business", on_business);
+    if (!good)
+        return false;
+    for (int n = 0; n < sim.n; n++) {
+        check_gone(n, settled);
+        if (sim.message[n].adopted && sim.message[n].there &&
+            !sim.message[n].business)
+            sim_wrong(SIM_UNEXPECTED, n, -4);
+    }
+    check_lanes();
+    check_breakers();
+    return true;
+}
+
+static int64_t next_due_ms;
+
+static void
+on_due(sqlite3_stmt *q)
+{
+    next_due_ms = sqlite3_column_int64(q, 0);
+}
+
+int64_t
+sim_next_due(int process)
+{
+    next_due_ms = 0;
+    if (!each_row(sim_handle(process),
+            "SELECT min(due_ms) FROM waybill_outbox"
+            " WHERE status IN ('pending', 'processing')",
+            on_due))
+        sim_wrong(SIM_DAMAGED, -1, 0);
+    return next_due_ms;
+}

@@ -1,0 +1,512 @@
+/* sim_world.c - time, disk and fate: one seed from its beginning to its end. */
+#include <stdlib.h>
+
+#include "db/sqlite.h"
+#include "outbox/box.h"
+#include "sim.h"
+
+enum {
+    STEPS = 70,
+    DAY_MS = 86400000,
+    ROUNDS = 400,
+    AGAIN_MAX = 4
+};
+
+struct sim sim;
+static struct powercut blank; /* a disk with the tables on it */
+
+/* ---- environment ----------------------------------------------------- */
+
+static int64_t
+env_wall_ms(void *ctx)
+{
+    (void)ctx;
+    return sim.wall_ms;
+}
+
+static int64_t
+env_mono_us(void *ctx)
+{
+    (void)ctx;
+    return sim.mono_us;
+}
+
+static void
+env_random(void *ctx, void *out, size_t len)
+{
+    unsigned char *at = out;
+
+    (void)ctx;
+    while (len > 0) {
+        uint64_t r = sim_random(&sim.entropy);
+        size_t n = len < sizeof(r) ? len : sizeof(r);
+
+        memcpy(at, &r, n);
+        at += n;
+        len -= n;
+    }
+}
+
+static void *
+env_resize(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    if (size > 0)
+        return realloc(ptr, size);
+    free(ptr);
+    return NULL;
+}
+
+/* ---- in the midst of a call ------------------------------------------ */
+
+static void
+on_io(void *ctx, struct powercut *disk)
+{
+    int me = sim.me, other;
+
+    (void)ctx;
+    if (disk->ops != sim.nest_at || sim.depth > 0)
+        return;
+    other = (me + 1 + sim_pick(SIM_PROCESSES - 1)) % SIM_PROCESSES;
+    if (sim.process[other].box == NULL || sim.process[other].stopped ||
+        wb__db_failed(sim.process[other].box->db))
+        return;
+    sim_fired(SIM_MIDST);
+    sim.midst = true;
+    sim.depth = 1;
+    sim.me = other;
+    disk->owner = (unsigned)other;
+    sim_act(other);
+    disk->owner = (unsigned)me;
+    sim.me = me;
+    sim.depth = 0;
+}
+
+/* ---- the end of a process, and of the power -------------------------- */
+
+static void
+bury(int process)
+{
+    sim.disk.gone |= 1U << process;
+    sim_close(process);
+    sim.disk.gone &= ~(1U << process);
+    sim_event(SIM_E_DIED, -1, process, 0);
+}
+
+static void
+cut(void)
+{
+    static const enum sim_fault kind[] = {
+        SIM_CUT_LOSE, SIM_CUT_PREFIX, SIM_CUT_TEAR, SIM_CUT_KEEP};
+    int loss = sim_pick(4);
+
+    sim.disk.dead = true;
+    for (int p = 0; p < SIM_PROCESSES; p++)
+        sim_close(p);
+    powercut_cut(&sim.disk, &sim.disk, (enum powercut_loss)loss,
+        sim_random(&sim.chance));
+    sim.mono_us = sim_pick(1000000);
+    sim.jumps++;
+    for (int n = 0; n < sim.n; n++)
+        sim.message[n].lease_end_ms = 0; /* a claim may be undone */
+    for (int k = 0; k < SIM_KINDS; k++)
+        sim.breaker[k].probe_token = 0;
+    for (int i = 0; i < SIM_WIRES; i++)
+        if (sim.wire[i].deadline_us > sim.mono_us)
+            sim.wire[i].deadline_us = sim.mono_us;
+    sim_fired(kind[loss]);
+    sim_event(SIM_E_POWER, -1, loss, 0);
+}
+
+/* Recover, with or without another cut on the way, and look. */
+static void
+recover(bool settled)
+{
+    for (int again = 0; again <= AGAIN_MAX; again++) {
+        int p = sim_pick(SIM_PROCESSES);
+        bool good;
+
+        sim.disk.fault.kinds = 0;
+        sim.disk.kill_at = sim.nest_at = 0;
+        sim.disk.cut_at = again < AGAIN_MAX && settled && sim_pick(5) == 0
+                              ? sim.disk.ops + 1 + sim_pick(6)
+                              : 0;
+        sim.me = p;
+        sim.disk.owner = (unsigned)p;
+        sim.process[p].stopped = false;
+        good = sim_open(p) && sim_check(p, settled);
+        sim.disk.cut_at = 0;
+        if (sim.disk.dead) {
+            sim_fired(SIM_CUT_AGAIN);
+            cut();
+        } else if (good) {
+            sim.figures->cycles++;
+            return;
+        } else if (again == AGAIN_MAX) {
+            sim_wrong(SIM_DAMAGED, -1, p);
+        } else {
+            sim_close(p);
+        }
+    }
+}
+
+/* What became of the step: who is dead is buried, and the store looked at. */
+static void
+aftermath(void)
+{
+    unsigned gone = sim.disk.gone;
+
+    sim.midst = false;
+    if (sim.disk.dead) {
+        cut();
+        recover(true);
+        return;
+    }
+    for (int p = 0; p < SIM_PROCESSES; p++) {
+        if ((gone >> p & 1U) != 0) {
+            sim_fired(SIM_KILL);
+            bury(p);
+        } else if (sim.process[p].box != NULL &&
+                   wb__db_failed(sim.process[p].box->db)) {
+            sim_close(p);
+        }
+    }
+    if (gone != 0)
+        recover(false);
+}
+
+/* ---- fate ---------------------------------------------------------------- */
+
+static void
+arm_fault(void)
+{
+    static const struct {
+        unsigned kinds;
+        int code;
+        bool half;
+        enum sim_fault as;
+    } plan[] = {
+        {POWERCUT_READ, SQLITE_IOERR_READ, false, SIM_FAIL_READ},
+        {POWERCUT_WRITE, SQLITE_IOERR_WRITE, false, SIM_FAIL_WRITE},
+        {POWERCUT_WRITE, SQLITE_IOERR_WRITE, true, SIM_FAIL_HALF},
+        {POWERCUT_WRITE, SQLITE_FULL, false, SIM_FAIL_FULL},
+        {POWERCUT_SYNC, SQLITE_IOERR_FSYNC, false, SIM_FAIL_SYNC},
+        {POWERCUT_SYNC, SQLITE_IOERR_FSYNC, false, SIM_FAIL_SYNC},
+        {POWERCUT_TRUNCATE | POWERCUT_CREATE | POWERCUT_DELETE | POWERCUT_LOCK |
+                POWERCUT_SHM,
+            SQLITE_IOERR, false, SIM_FAIL_OTHER},
+    };
+    int i = sim_pick((int)WB_COUNT(plan));
+    bool sync = plan[i].as == SIM_FAIL_SYNC;
+
+    sim.disk.fault = (struct powercut_fault){.kinds = plan[i].kinds,
+        .skip = sim_pick(sync ? 2 : 8),
+        .half = plan[i].half,
+        .code = plan[i].code};
+    sim.armed = plan[i].as;
+    sim_event(SIM_E_FAULT, -1, plan[i].as, sim.disk.fault.skip);
+}
+
+static void
+note_fault(void)
+{
+    sim.figures->fault[sim.armed] += (uint64_t)sim.disk.fault.fired;
+    sim.disk.fault.fired = 0;
+}
+
+/* Not while a fault is armed: who is killed between a failed sync and the note
+ * of it cannot have said so. */
+static void
+arm_end(void)
+{
+    long at = sim.disk.ops + 1 + sim_pick(24);
+
+    if (sim.disk.fault.kinds != 0)
+        return;
+    if (sim_pick(2) == 0)
+        sim.disk.cut_at = at;
+    else
+        sim.disk.kill_at = at;
+    sim_event(SIM_E_FAULT, -1, -1, at - sim.disk.ops);
+}
+
+static void
+jump(void)
+{
+    switch (sim_pick(4)) {
+    case 0:
+        sim.wall_ms += DAY_MS;
+        sim_fired(SIM_JUMP_AHEAD);
+        break;
+    case 1:
+        sim.wall_ms -= DAY_MS;
+        sim_fired(SIM_JUMP_BACK);
+        break;
+    case 2:
+        sim.wall_ms -= sim_pick(60000);
+        break;
+    default:
+        sim.frozen = 5 + sim_pick(15);
+        sim_fired(SIM_FROZEN);
+    }
+    sim.jumps++;
+    sim_event(SIM_E_CLOCK, -1, sim.wall_ms, sim.frozen);
+}
+
+static void
+fate(void)
+{
+    int what = sim_pick(100);
+    int p = sim_pick(SIM_PROCESSES);
+
+    if (what < 6) {
+        arm_fault();
+    } else if (what < 14) {
+        arm_end();
+    } else if (what < 18) {
+        jump();
+    } else if (what < 24) {
+        sim.process[p].stopped = !sim.process[p].stopped;
+        if (sim.process[p].stopped)
+            sim_fired(SIM_STOP);
+        sim_event(SIM_E_STOPPED, -1, p, sim.process[p].stopped);
+    } else if (what < 30) {
+        sim.nest_at = sim.disk.ops + 1 + sim_pick(8);
+    }
+}
+
+/* ---- a step ---------------------------------------------------------- */
+
+static void
+pass_time(int64_t ms)
+{
+    sim.mono_us += ms * 1000;
+    if (sim.frozen > 0 && --sim.frozen >= 0)
+        sim.jumps++; /* the two clocks went apart */
+    else
+        sim.wall_ms += ms;
+    if (sim.wall_ms > sim.latest_ms)
+        sim.latest_ms = sim.wall_ms;
+}
+
+static void
+act(int process)
+{
+    sim.me = process;
+    sim.disk.owner = (unsigned)process;
+    if (sim.process[process].stopped || !sim_open(process))
+        return;
+    sim_act(process);
+}
+
+static void
+step(void)
+{
+    sim.step++;
+    sim.figures->steps++;
+    pass_time(sim_pick(4) == 0 ? sim_pick(20000) : sim_pick(1500));
+    fate();
+    if (sim_pick(10) < 4)
+        sim_net_step();
+    else
+        act(sim_pick(SIM_PROCESSES));
+    note_fault();
+    aftermath();
+}
+
+/* ---- liveness -------------------------------------------------------- */
+
+static void
+calm_down(void)
+{
+    sim.calm = true;
+    sim.frozen = 0;
+    sim.jumps++;
+    sim.nest_at = 0;
+    sim.disk.fault.kinds = 0;
+    sim.disk.cut_at = sim.disk.kill_at = 0;
+    if (sim.wall_ms < sim.latest_ms)
+        sim.wall_ms = sim.latest_ms;
+    for (int p = 0; p < SIM_PROCESSES; p++)
+        sim.process[p].stopped = false;
+    sim_event(SIM_E_DRAIN, -1, sim.n, 0);
+}
+
+static void
+drain_round(void)
+{
+    pass_time(1000);
+    for (int p = 0; p < SIM_PROCESSES; p++) {
+        act(p);
+        if (sim.process[p].box == NULL)
+            continue;
+        sim_relay_turn(p);
+        for (int i = 0; i < 8; i++)
+            sim_plumb(p);
+    }
+    sim_net_settle();
+    aftermath();
+}
+
+/* Kinds go on, and what was given up is tried again. */
+static void
+revive(int process)
+{
+    struct wb_selected selected = {0};
+    const struct wb_select all = {.older_ms = 0};
+    struct wb_outbox *box = sim.process[process].box;
+
+    for (int k = 0; k < SIM_KINDS; k++)
+        (void)sim_answered(
+            wb_outbox_pause(box, wb_slice(sim_kind[k]), false, NULL));
+    for (int k = 0; k < SIM_KINDS; k++)
+        sim.paused[k] = 0;
+    for (int n = 0; n < sim.n; n++) {
+        sim.message[n].due_ms = sim.message[n].floor_ms =
+            sim.message[n].expires_ms = 0;
+        sim.message[n].order = 0;
+    }
+    sim_model_unsure();
+    (void)sim_answered(
+        wb_outbox_redrive(box, &all, &selected, NULL, NULL, NULL));
+    sim_event(SIM_E_ADMIN, -1, 5, (int64_t)selected.total);
+}
+
+static void
+drained(void)
+{
+    for (int n = 0; n < sim.n; n++) {
+        const struct sim_message *m = &sim.message[n];
+
+        if (m->acked && !m->discard_tried && m->effects == 0)
+            sim_wrong(SIM_UNDRAINED, n, m->state);
+        if (m->there && m->state != WB_STATE_DELIVERED &&
+            m->state != WB_STATE_ABANDONED)
+            sim_wrong(SIM_UNDRAINED, n, m->state);
+    }
+}
+
+/* Time is moved to when something is due, so ROUNDS bound it. */
+static void
+drain(void)
+{
+    int64_t due_ms = 1;
+
+    calm_down();
+    for (int round = 0; round < ROUNDS && due_ms != 0; round++) {
+        drain_round();
+        sim.me = 0;
+        sim.disk.owner = 0;
+        if (!sim_open(0))
+            continue;
+        if (round == 0)
+            revive(0);
+        due_ms = sim_next_due(0);
+        if (round % 4 == 3 && due_ms > sim.wall_ms)
+            pass_time(due_ms - sim.wall_ms);
+        if (due_ms == 0 && round < 8) {
+            revive(0); /* what was given up meanwhile */
+            due_ms = 1;
+        }
+    }
+}
+
+/* ---- a seed -------------------------------------------------------------- */
+
+static void
+seed_begin(uint64_t seed)
+{
+    memset(&sim.chance, 0,
+        offsetof(struct sim, event) - offsetof(struct sim, chance));
+    sim.n_events = 0;
+    sim.chance = seed;
+    sim.entropy = ~seed;
+    sim.wall_ms = sim.latest_ms = INT64_C(1767225600000);
+    for (int p = 0; p < SIM_PROCESSES; p++)
+        for (int i = 0; i < SIM_HELD; i++)
+            sim.process[p].held[i].n = -1;
+    powercut_cut(&sim.disk, &blank, POWERCUT_KEEP, seed);
+    sqlite3_randomness(0, NULL); /* seeded anew, out of the disk's chance */
+    sim.disk.before = on_io;
+    sim.disk.psow = sim_pick(2) == 0;
+    sim_net_begin();
+}
+
+static void
+seed_end(void)
+{
+    for (int p = 0; p < SIM_PROCESSES; p++)
+        sim_close(p);
+    for (int n = 0; n < sim.n; n++) {
+        const struct sim_message *m = &sim.message[n];
+
+        sim.figures->delivered += m->acked && m->effects > 0;
+        sim.figures->discarded += m->acked && m->effects == 0 && m->discarded;
+        sim.figures->abandoned += m->acked && m->effects == 0 && m->there &&
+                                  m->state == WB_STATE_ABANDONED;
+    }
+}
+
+uint64_t
+sim_run(uint64_t seed, struct sim_figures *figures)
+{
+    uint64_t wrongs = sim_wrongs(figures);
+
+    sim.figures = figures;
+    seed_begin(seed);
+    while (sim.step < STEPS)
+        step();
+    if (sim.opts.liveness)
+        drain();
+    calm_down();
+    recover(false);
+    if (sim.opts.liveness)
+        drained();
+    seed_end();
+    figures->seeds++;
+    if (sim_wrongs(figures) > wrongs && figures->bad_seeds++ == 0)
+        figures->first_bad = seed;
+    return sim.hash;
+}
+
+/* ---- once ------------------------------------------------------------ */
+
+static void
+format(void)
+{
+    struct wb_env env = sim.env;
+    const struct wb_outbox_opts opts = {.env = &env};
+    struct wb_outbox *box = NULL;
+
+    env.vfs = blank.vfs.zName;
+    sim.wall_ms = 1;
+    if (wb_outbox_open(&box, "box.db", &opts, NULL) != WB_OK ||
+        sqlite3_exec(((struct wb__sqlite *)box->db)->handle,
+            "CREATE TABLE business(n INTEGER PRIMARY KEY)", NULL, NULL,
+            NULL) != SQLITE_OK)
+        abort();
+    wb_outbox_close(box);
+}
+
+void
+sim_begin(const struct sim_opts *opts)
+{
+    powercut_init(&blank, "sim-blank");
+    powercut_init(&sim.disk, "sim");
+    if (sqlite3_vfs_register(&sim.disk.vfs, 1) != SQLITE_OK)
+        abort();
+    sim.opts = *opts;
+    sim.env = (struct wb_env){.wall_ms = env_wall_ms,
+        .mono_us = env_mono_us,
+        .random = env_random,
+        .resize = env_resize,
+        .vfs = "sim"};
+    format();
+}
+
+void
+sim_end(void)
+{
+    powercut_fini(&sim.disk);
+    powercut_fini(&blank);
+}

@@ -1,0 +1,119 @@
+/* sim_wrap.c - between the relay and the outbox: the linker sends the relay's
+ * calls here (--wrap). They are told to the model, and saboteurs spoil them. */
+#include "db/sqlite.h"
+#include "outbox/box.h"
+#include "sim.h"
+
+enum wb_status __real_wb_outbox_claim(struct wb_outbox *box,
+    const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
+enum wb_status __real_wb_outbox_finish(struct wb_outbox *box,
+    struct wb_finish *finishes, size_t n, const struct wb_claim *claim,
+    struct wb_batch *batch, struct wb_err *err);
+enum wb_status __real_wb_outbox_extend(struct wb_outbox *box,
+    struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
+enum wb_status __wrap_wb_outbox_claim(struct wb_outbox *box,
+    const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
+enum wb_status __wrap_wb_outbox_finish(struct wb_outbox *box,
+    struct wb_finish *finishes, size_t n, const struct wb_claim *claim,
+    struct wb_batch *batch, struct wb_err *err);
+enum wb_status __wrap_wb_outbox_extend(struct wb_outbox *box,
+    struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
+
+/* ---- saboteurs ------------------------------------------------------- */
+
+static void
+mark_delivered(struct wb_outbox *box, const struct wb_batch *batch)
+{
+    for (size_t i = 0; i < batch->len; i++) {
+        struct wb_finish f = {.id = batch->row[i].id,
+            .token = batch->row[i].token,
+            .seq = batch->row[i].seq,
+            .end = WB_CONFIRM,
+            .forget = true};
+
+        if (sim.opts.sabotage == SIM_MARK_BEFORE_SEND)
+            (void)(__real_wb_outbox_finish(box, &f, 1, NULL, NULL, NULL) ==
+                   WB_OK);
+    }
+}
+
+/* Whatever token is there is good enough. */
+static void
+take_token(struct wb_outbox *box, struct wb_finish *f)
+{
+    struct wb__head head;
+
+    if (wb__head_find(box, WB__SQL_HEAD_BY_ID, wb__text(wb_slice(f->id.text)),
+            &head, NULL) == WB_OK &&
+        head.token != 0)
+        f->token = head.token;
+}
+
+static void
+spoil(struct wb_outbox *box, struct wb_finish *f, size_t n)
+{
+    static const struct wb_breaker_policy late = {
+        SIM_FAILURES + 1, SIM_OPEN_MS};
+
+    for (size_t i = 0; i < n; i++) {
+        if (sim.opts.sabotage == SIM_NO_FENCING)
+            take_token(box, &f[i]);
+        if (sim.opts.sabotage == SIM_BREAKER_LATE)
+            f[i].breaker = &late;
+        if (sim.opts.sabotage == SIM_IGNORE_RETRY_AFTER)
+            f[i].retry_after_ms = 0;
+    }
+}
+
+/* ---- calls ----------------------------------------------------------- */
+
+enum wb_status
+__wrap_wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
+    struct wb_batch *batch, struct wb_err *err)
+{
+    enum wb_status rc = __real_wb_outbox_claim(box, claim, batch, err);
+
+    if (!sim_answered(rc))
+        return rc;
+    sim_model_claim(batch);
+    mark_delivered(box, batch);
+    return rc;
+}
+
+enum wb_status
+__wrap_wb_outbox_finish(struct wb_outbox *box, struct wb_finish *finishes,
+    size_t n, const struct wb_claim *claim, struct wb_batch *batch,
+    struct wb_err *err)
+{
+    enum sim_hold hold[SIM_MESSAGES];
+    enum wb_status rc;
+
+    WB_ASSERT(n <= SIM_MESSAGES);
+    sim_model_finish_begin(finishes, n, hold);
+    spoil(box, finishes, n);
+    rc = __real_wb_outbox_finish(box, finishes, n, claim, batch, err);
+    if (!sim_answered(rc))
+        return rc;
+    sim_model_finish_end(finishes, n, hold);
+    if (claim != NULL) {
+        sim_model_claim(batch);
+        mark_delivered(box, batch);
+    }
+    return rc;
+}
+
+enum wb_status
+__wrap_wb_outbox_extend(struct wb_outbox *box, struct wb_finish *claims,
+    size_t n, int64_t lease_ms, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    if (sim.opts.sabotage == SIM_SHORT_LEASE)
+        return WB_OK;
+    if (sim.opts.sabotage == SIM_NO_FENCING)
+        spoil(box, claims, n);
+    rc = __real_wb_outbox_extend(box, claims, n, lease_ms, err);
+    if (sim_answered(rc))
+        sim_model_extended(claims, n);
+    return rc;
+}
