@@ -168,6 +168,7 @@ struct sim_message {
     bool confirm_tried, confirmed, discard_tried, discarded;
     uint64_t token;
     int64_t lease_end_ms; /* 0: not leased, or not known */
+    unsigned lease_jumps; /* that there had been when it was given */
     int64_t floor_ms;     /* not before */
     uint64_t asked_token; /* of its last answer, and */
     int64_t asked_ms;     /* its Retry-After */
@@ -193,14 +194,14 @@ struct sim_transport {
 
 struct sim_process {
     bool stopped;
+    bool spent; /* a commit of the caller's failed */
     struct wb_outbox *box;
     sqlite3 *own; /* adopted */
     struct wb_relay *relay;
     struct sim_held held[SIM_HELD];
     struct sim_transport transport;
     struct wb_route route[SIM_KINDS];
-    int64_t turn_ms, turn_us; /* of its last turn that went well */
-    unsigned turn_jumps;
+    int64_t turn_ms; /* of its last turn that went well */
 };
 
 enum sim_phase {
@@ -252,6 +253,7 @@ struct sim_event {
     X(POWER, "power cut")                   \
     X(STOPPED, "stopped or goes on")        \
     X(CLOCK, "clock")                       \
+    X(FIRED, "fault fired")                 \
     X(FAULT, "fault armed")                 \
     X(ROW, "read: state, attempts")         \
     X(DRAIN, "faults end")                  \
@@ -322,6 +324,7 @@ void sim_model_finish_begin(
     const struct wb_finish *finishes, size_t n, enum sim_hold *hold);
 void sim_model_finish_end(
     const struct wb_finish *finishes, size_t n, const enum sim_hold *hold);
+void sim_model_extend_begin(const struct wb_finish *claims, size_t n);
 void sim_model_extended(const struct wb_finish *claims, size_t n);
 void sim_model_unsure(void); /* a call was cut off, or came to IO */
 
@@ -342,6 +345,7 @@ void sim_net_dead(int process);
 /* sim_process.c */
 bool sim_off(void); /* the one whose turn it is is dead */
 bool sim_open(int process);
+bool sim_failed(int process);
 void sim_close(int process); /* drops what it holds */
 /* A call came to this; true if it can be believed. */
 bool sim_answered(enum wb_status rc);

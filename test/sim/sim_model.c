@@ -97,7 +97,7 @@ claim_short(int n)
                 if (sim_message_of_id(&f->item[i].message->id) == n &&
                     f->item[i].message->token == sim.message[n].token &&
                     sim.message[n].lease_end_ms != 0 &&
-                    o->turn_jumps == sim.jumps &&
+                    sim.message[n].lease_jumps == sim.jumps &&
                     sim.wall_ms < o->turn_ms + SIM_LEASE_MS / 2)
                     sim_wrong(SIM_SHARED, n, p);
     }
@@ -122,6 +122,8 @@ sim_model_claim(const struct wb_batch *batch)
         m->id = r->id;
         m->token = r->token;
         m->lease_end_ms = r->lease_end_ms;
+        m->lease_jumps = sim.jumps;
+        m->due_ms = m->floor_ms = 0; /* from now on its lease counts */
         if (m->order > sim.lane_order[m->lane] && m->lane != 0)
             sim.lane_order[m->lane] = m->order;
     }
@@ -152,8 +154,6 @@ sim_model_finish_begin(
         hold[i] = m->lease_end_ms > sim.latest_ms ? SIM_FIRM : SIM_MAYBE;
         m->lease_end_ms = 0;
         m->confirm_tried = m->confirm_tried || f->end == WB_CONFIRM;
-        if (f->end != WB_CONFIRM)
-            m->floor_ms = m->due_ms = 0; /* until it is known */
     }
 }
 
@@ -226,6 +226,18 @@ sim_model_finish_end(
     }
 }
 
+/* Once it begins the lease may be the old one or the new one. */
+void
+sim_model_extend_begin(const struct wb_finish *claims, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int at = sim_message_of_id(&claims[i].id);
+
+        if (at >= 0 && sim.message[at].token == claims[i].token)
+            sim.message[at].lease_end_ms = 0;
+    }
+}
+
 void
 sim_model_extended(const struct wb_finish *claims, size_t n)
 {
@@ -242,6 +254,7 @@ sim_model_extended(const struct wb_finish *claims, size_t n)
             continue;
         }
         m->lease_end_ms = claims[i].due_ms;
+        m->lease_jumps = sim.jumps;
         b = &sim.breaker[m->kind];
         if (b->probe_token == claims[i].token)
             b->probe_until_ms = claims[i].due_ms;

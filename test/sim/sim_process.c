@@ -42,6 +42,14 @@ sim_answered(enum wb_status rc)
 
 /* ---- close ----------------------------------------------------------- */
 
+bool
+sim_failed(int process)
+{
+    const struct sim_process *p = &sim.process[process];
+
+    return p->box != NULL && (p->spent || wb__db_failed(p->box->db));
+}
+
 /* A store that has failed is noted, as the lock file would, so that the next
  * one to open it mends it. */
 void
@@ -54,14 +62,13 @@ sim_close(int process)
     sim_net_dead(process);
     if (p->relay != NULL)
         wb__relay_free(p->relay);
-    if (p->box != NULL && wb__db_failed(p->box->db))
-        sim.failures++;
+    sim.failures += sim_failed(process);
     wb_outbox_close(p->box);
     (void)sqlite3_close(p->own);
     p->relay = NULL;
     p->box = NULL;
     p->own = NULL;
-    p->stopped = false;
+    p->stopped = p->spent = false;
     for (int i = 0; i < SIM_HELD; i++)
         p->held[i].n = -1;
     sim.disk.owner = owner;
@@ -198,5 +205,4 @@ sim_relay_turn(int process)
     if (!sim_answered(rc))
         return;
     p->turn_ms = sim.wall_ms;
-    p->turn_jumps = sim.jumps;
 }

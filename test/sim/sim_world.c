@@ -69,7 +69,7 @@ on_io(void *ctx, struct powercut *disk)
         return;
     other = (me + 1 + sim_pick(SIM_PROCESSES - 1)) % SIM_PROCESSES;
     if (sim.process[other].box == NULL || sim.process[other].stopped ||
-        wb__db_failed(sim.process[other].box->db))
+        sim_failed(other))
         return;
     sim_fired(SIM_MIDST);
     sim.midst = true;
@@ -166,8 +166,7 @@ aftermath(void)
         if ((gone >> p & 1U) != 0) {
             sim_fired(SIM_KILL);
             bury(p);
-        } else if (sim.process[p].box != NULL &&
-                   wb__db_failed(sim.process[p].box->db)) {
+        } else if (sim_failed(p)) {
             sim_close(p);
         }
     }
@@ -210,6 +209,9 @@ arm_fault(void)
 static void
 note_fault(void)
 {
+    if (sim.disk.fault.fired == 0)
+        return;
+    sim_event(SIM_E_FIRED, -1, sim.armed, 0);
     sim.figures->fault[sim.armed] += (uint64_t)sim.disk.fault.fired;
     sim.disk.fault.fired = 0;
 }
@@ -349,7 +351,7 @@ drain_round(void)
 }
 
 /* Kinds go on, and what was given up is tried again. */
-static void
+static uint64_t
 revive(int process)
 {
     struct wb_selected selected = {0};
@@ -370,6 +372,7 @@ revive(int process)
     (void)sim_answered(
         wb_outbox_redrive(box, &all, &selected, NULL, NULL, NULL));
     sim_event(SIM_E_ADMIN, -1, 5, (int64_t)selected.total);
+    return selected.total;
 }
 
 static void
@@ -400,14 +403,12 @@ drain(void)
         if (!sim_open(0))
             continue;
         if (round == 0)
-            revive(0);
+            (void)revive(0);
         due_ms = sim_next_due(0);
         if (round % 4 == 3 && due_ms > sim.wall_ms)
             pass_time(due_ms - sim.wall_ms);
-        if (due_ms == 0 && round < 8) {
-            revive(0); /* what was given up meanwhile */
-            due_ms = 1;
-        }
+        if (due_ms == 0)
+            due_ms = (int64_t)revive(0); /* what was given up meanwhile */
     }
 }
 

@@ -110,6 +110,7 @@ __wrap_wb_outbox_extend(struct wb_outbox *box, struct wb_finish *claims,
 
     if (sim.opts.sabotage == SIM_SHORT_LEASE)
         return WB_OK;
+    sim_model_extend_begin(claims, n);
     if (sim.opts.sabotage == SIM_NO_FENCING)
         spoil(box, claims, n);
     rc = __real_wb_outbox_extend(box, claims, n, lease_ms, err);

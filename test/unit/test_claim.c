@@ -317,6 +317,32 @@ test_claim__O10_extended__not_taken_before_the_new_end(void **state)
     wb_outbox_close(box);
 }
 
+/* A worker that puts stale claims back when it starts, and dies of a message,
+ * must not see it for ever. */
+static void
+test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_claim claim = {0};
+    struct wb_batch batch = {0};
+    struct wb_id id = box_put(box, "a");
+    uint64_t n;
+
+    (void)state;
+    for (uint32_t i = 1; i <= 8; i++) {
+        CHECK_INT(i, box_claim(box, NULL).attempts);
+        world_pass_ms(60000);
+        CHECK_STATUS(OK, wb_outbox_reset_stale(box, -1, &n, NULL));
+        CHECK_INT(1, n);
+    }
+    CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
+    CHECK_INT(1, batch.ended);
+    wb_batch_free(&batch);
+    CHECK_TEXT("abandoned", status_of(&id));
+    CHECK_TEXT("attempts", sql_text("SELECT reason FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
 static void
 test_claim__O10_reset_stale__ended_leases_or_older_than(void **state)
 {
@@ -501,6 +527,7 @@ main(void)
         RUN(test_claim__O10_crashed_max_attempts_times__abandoned),
         RUN(test_claim__O10_max_attempts_of_the_source__decides),
         RUN(test_claim__O10_extended__not_taken_before_the_new_end),
+        RUN(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned),
         RUN(test_claim__O10_reset_stale__ended_leases_or_older_than),
         RUN(test_claim__R4_clock_was_ahead__reset_stale_frees_message_and_probe),
         RUN(test_claim__R4_clock_back_then_released__due_at_once),
