@@ -133,7 +133,7 @@
     X(PENDING,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
         " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
-        " token = NULL WHERE seq = ?1",                                        \
+        " reason = NULL, token = NULL WHERE seq = ?1",                         \
         NULL)                                                                  \
     X(ABANDON,                                                                 \
         "UPDATE waybill_outbox SET status = 'abandoned', due_ms = ?2,"         \
@@ -171,9 +171,10 @@
         NULL)                                                                  \
     X(RESET_STALE,                                                             \
         "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
-        " due_ms = min(due_ms, ?1) WHERE" WB__STALE,                           \
+        " reason = 'lease ran out', due_ms = min(due_ms, ?1) WHERE" WB__STALE, \
         "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
-        " due_ms = least(due_ms, $1) WHERE" WB__STALE)                         \
+        " reason = 'lease ran out', due_ms = least(due_ms, $1)"                \
+        " WHERE" WB__STALE)                                                    \
     /* breaker, pause */                                                       \
     X(BREAKERS,                                                                \
         "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \

@@ -336,8 +336,9 @@ row_take(struct claiming *c, struct front *f, const struct wb_row *r,
 
     if (r->expires_ms != 0 && r->expires_ms <= c->now_ms)
         reason = "expired";
-    else if (r->attempts >= most) /* pending: put back by reset_stale() */
-        reason = r->state == WB_STATE_PROCESSING ? "lease ran out" : "attempts";
+    else if (r->attempts >= most &&
+             (r->state == WB_STATE_PROCESSING || r->reason.len > 0))
+        reason = "lease ran out"; /* by itself, or put back by reset_stale() */
     if (reason == NULL)
         return row_lease(c, f, r, err);
     c->batch->ended++;

@@ -339,7 +339,31 @@ test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned(void **state)
     CHECK_INT(1, batch.ended);
     wb_batch_free(&batch);
     CHECK_TEXT("abandoned", status_of(&id));
-    CHECK_TEXT("attempts", sql_text("SELECT reason FROM waybill_outbox"));
+    CHECK_TEXT("lease ran out", sql_text("SELECT reason FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
+/* Its policy allows more than the claim does: what failed goes on. */
+static void
+test_claim__O10_failed_max_attempts_times__goes_on(void **state)
+{
+    const struct wb_retry_policy patient = {.max_attempts = 20};
+    struct wb_outbox *box = box_open();
+    uint64_t n;
+
+    (void)state;
+    (void)box_put(box, "a");
+    (void)box_claim(box, NULL);
+    world_pass_ms(60000);
+    CHECK_STATUS(OK, wb_outbox_reset_stale(box, -1, &n, NULL));
+    for (uint32_t i = 2; i <= 12; i++) {
+        struct taken t = box_claim(box, NULL);
+        struct wb_finish f = {.id = t.id, .token = t.token, .retry = &patient};
+
+        CHECK_INT(i, t.attempts);
+        CHECK_STATUS(OK, wb_outbox_fail(box, &f, NULL));
+        world_pass_ms(86400000);
+    }
     wb_outbox_close(box);
 }
 
@@ -528,6 +552,7 @@ main(void)
         RUN(test_claim__O10_max_attempts_of_the_source__decides),
         RUN(test_claim__O10_extended__not_taken_before_the_new_end),
         RUN(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned),
+        RUN(test_claim__O10_failed_max_attempts_times__goes_on),
         RUN(test_claim__O10_reset_stale__ended_leases_or_older_than),
         RUN(test_claim__R4_clock_was_ahead__reset_stale_frees_message_and_probe),
         RUN(test_claim__R4_clock_back_then_released__due_at_once),
