@@ -65,6 +65,9 @@ struct wb__buf {
 void wb__buf_add(struct wb__buf *b, struct wb_slice s);
 void wb__buf_str(struct wb__buf *b, const char *text);
 void wb__buf_fmt(struct wb__buf *b, const char *fmt, ...) WB_PRINTF(2, 3);
+void wb__buf_u64(struct wb__buf *b, uint64_t n); /* decimal */
+/* Allocate once for what is going to be added; failing marks the buffer. */
+void wb__buf_reserve(struct wb__buf *b, size_t len);
 /* Room for len more bytes at the end, already counted in; NULL if failed. */
 char *wb__buf_room(struct wb__buf *b, size_t len);
 void wb__buf_clear(struct wb__buf *b); /* len 0 and OK; memory kept */
@@ -104,7 +107,22 @@ WB_MUST_USE enum wb_status wb__headers_check(
 /* Walk them: take the next one off *rest. False at the end. */
 bool wb__headers_next(
     struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value);
-bool wb__eq_nocase(struct wb_slice a, struct wb_slice b); /* ASCII */
+bool wb__same_nocase(const char *a, const char *b, size_t len);
+/* ASCII. Most names differ by their length already. */
+static inline bool
+wb__eq_nocase(struct wb_slice a, struct wb_slice b)
+{
+    return a.len == b.len && wb__same_nocase(a.ptr, b.ptr, a.len);
+}
+/* tchar of RFC 9110: what a name is made of. */
+static inline bool
+wb__is_tchar(unsigned char c)
+{
+    static const uint64_t tchar[2] = {
+        UINT64_C(0x03ff6cfa00000000), UINT64_C(0x57ffffffc7fffffe)};
+
+    return c < 128 && (tchar[c >> 6] >> (c & 63) & 1) != 0;
+}
 
 /* Standard base64 with padding, appended. */
 void wb__base64(struct wb__buf *b, struct wb_slice bytes);

@@ -30,6 +30,12 @@ buf_grow(struct wb__buf *b, size_t extra)
     return true;
 }
 
+void
+wb__buf_reserve(struct wb__buf *b, size_t len)
+{
+    (void)buf_grow(b, len);
+}
+
 char *
 wb__buf_room(struct wb__buf *b, size_t len)
 {
@@ -56,6 +62,18 @@ void
 wb__buf_str(struct wb__buf *b, const char *text)
 {
     wb__buf_add(b, wb_slice(text));
+}
+
+void
+wb__buf_u64(struct wb__buf *b, uint64_t n)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    do
+        digits[--at] = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    wb__buf_add(b, (struct wb_slice){digits + at, sizeof(digits) - at});
 }
 
 void

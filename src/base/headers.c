@@ -1,21 +1,13 @@
 /* headers.c - header lines "Name: value\n", as kept with a message. */
 #include "base/base.h"
 
-static bool
-is_token(unsigned char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-           (c >= 'a' && c <= 'z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
 static const char *
 line_wrong(struct wb_slice line)
 {
     size_t name = 0;
     struct wb_slice value;
 
-    while (name < line.len && is_token((unsigned char)line.ptr[name]))
+    while (name < line.len && wb__is_tchar((unsigned char)line.ptr[name]))
         name++;
     if (name == 0 || name + 1 >= line.len || line.ptr[name] != ':' ||
         line.ptr[name + 1] != ' ')
@@ -69,12 +61,10 @@ lower(char c)
 }
 
 bool
-wb__eq_nocase(struct wb_slice a, struct wb_slice b)
+wb__same_nocase(const char *a, const char *b, size_t len)
 {
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++)
-        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+    for (size_t i = 0; i < len; i++)
+        if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
             return false;
     return true;
 }

@@ -22,20 +22,6 @@ enum state {
     BAD,
 };
 
-bool
-wb__http_is_tchar(unsigned char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-           (c >= 'a' && c <= 'z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
-bool
-wb__http_is_text(unsigned char c)
-{
-    return (c >= 0x20 && c != 0x7f) || c == '\t';
-}
-
 static void
 refuse(struct wb__chunked *c, int status, const char *why)
 {
@@ -111,13 +97,13 @@ step_trailer(struct wb__chunked *c, unsigned char b)
         if (b == '\r')
             c->state = LAST_LF;
         else
-            move(c, wb__http_is_tchar(b), NAME, wrong);
+            move(c, wb__is_tchar(b), NAME, wrong);
         break;
     case NAME:
         if (b == ':')
             c->state = VALUE;
         else
-            move(c, wb__http_is_tchar(b), NAME, wrong);
+            move(c, wb__is_tchar(b), NAME, wrong);
         break;
     case VALUE:
         if (b == '\r')

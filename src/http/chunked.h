@@ -13,9 +13,12 @@ enum wb__http_event {
     WB__HTTP_BAD,
 };
 
-/* tchar of RFC 9110; and what may stand in a field value. */
-bool wb__http_is_tchar(unsigned char c);
-bool wb__http_is_text(unsigned char c);
+/* What may stand in a field value. */
+static inline bool
+wb__http_is_text(unsigned char c)
+{
+    return (c >= 0x20 && c != 0x7f) || c == '\t';
+}
 
 /* Zero but for the limits: ready. */
 struct wb__chunked {

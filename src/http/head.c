@@ -56,7 +56,7 @@ wb__http_request_line(struct wb__http_parser *p, struct wb_slice line)
         method.len == 0 || target.len == 0)
         return wb__http_refuse(
             p, 400, "the request line is not METHOD TARGET VERSION");
-    if (!all(method, wb__http_is_tchar))
+    if (!all(method, wb__is_tchar))
         return wb__http_refuse(p, 400, "the method is not a token");
     if (!all(target, is_target))
         return wb__http_refuse(
@@ -160,8 +160,8 @@ wb__http_field(
 static bool
 is_host(unsigned char c)
 {
-    return wb__http_is_tchar(c) ? c != '#' && c != '^' && c != '`' && c != '|'
-                                : c == '(' || c == ')' || c == ';' || c == '=';
+    return wb__is_tchar(c) ? c != '#' && c != '^' && c != '`' && c != '|'
+                           : c == '(' || c == ')' || c == ';' || c == '=';
 }
 
 static bool

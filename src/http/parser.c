@@ -15,6 +15,7 @@ enum state {
 
 enum {
     HEAD_BYTES = 16 << 10,
+    FIRST_BYTES = 1000,
     FIELDS = 128,
     BODY_BYTES = 1 << 20
 };
@@ -64,8 +65,8 @@ end_field(struct wb__http_parser *p, struct wb_slice line)
     struct wb_slice name = {line.ptr, 0}, value;
     char *at = p->text.ptr + p->line;
 
-    while (name.len < line.len &&
-           wb__http_is_tchar((unsigned char)line.ptr[name.len]))
+    while (
+        name.len < line.len && wb__is_tchar((unsigned char)line.ptr[name.len]))
         name.len++;
     if (name.len == 0 || name.len == line.len || line.ptr[name.len] != ':')
         return wb__http_refuse(p, 400, "a header line is not NAME: VALUE");
@@ -152,6 +153,16 @@ bytes_ok(const struct wb__http_parser *p, struct wb_slice s)
     return true;
 }
 
+/* Most heads come in one piece: memory for all of it, once. */
+static void
+reserve(struct wb__http_parser *p, struct wb_slice in)
+{
+    size_t len = in.len < FIRST_BYTES ? in.len : FIRST_BYTES;
+
+    if (p->text.cap == 0)
+        wb__buf_reserve(&p->text, len < p->text.max ? len : p->text.max);
+}
+
 /* Take the rest of a line, or what there is of it. */
 static bool
 take_bytes(struct wb__http_parser *p, struct wb_slice *in, bool *ended)
@@ -168,6 +179,7 @@ take_bytes(struct wb__http_parser *p, struct wb_slice *in, bool *ended)
     if (!bytes_ok(p, s))
         return wb__http_refuse(
             p, 400, "a control character, or a line that ends without CR LF");
+    reserve(p, *in);
     wb__buf_add(&p->text, s);
     if (p->text.failed != WB_OK)
         return wb__http_refuse(p, 503, "out of memory");
