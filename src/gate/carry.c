@@ -215,6 +215,15 @@ on_body(struct wb__ask *ask, struct wb_slice piece)
 }
 
 static void
+on_turn(struct wb__ask *ask)
+{
+    struct wb__keyed *x = ask->data;
+
+    if (x->begun)
+        wb__call_flush(x->call);
+}
+
+static void
 on_end(struct wb__ask *ask)
 {
     struct wb__keyed *x = ask->data;
@@ -274,6 +283,7 @@ wb__carry(struct wb__keyed *x)
     x->ask = (struct wb__ask){.data = x,
         .on_head = on_head,
         .on_body = on_body,
+        .on_turn = on_turn,
         .on_end = on_end,
         .on_fail = on_fail};
     wb__rule_request(&request, &r);

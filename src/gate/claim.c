@@ -65,24 +65,19 @@ wb__keyed_new(struct wb__gate *gate, struct wb__call *call)
     return x;
 }
 
-bool
+void
 wb__keyed_name(struct wb__keyed *x)
 {
-    struct wb_slice parts[3];
-
     x->op.identity = (struct wb_slice){x->identity.text, x->identity.len};
     x->op.key = (struct wb_slice){x->key.text, x->key.len};
     x->op.scope = wb__buf_slice(&x->scope);
-    parts[0] = x->op.identity;
-    parts[1] = x->op.scope;
-    parts[2] = x->op.key;
-    return wb__sha256(parts, 3, x->same);
 }
 
 static bool
 is_same(const struct wb__keyed *a, const struct wb__keyed *b)
 {
-    return memcmp(a->same, b->same, sizeof(a->same)) == 0;
+    return wb__eq(a->op.key, b->op.key) && wb__eq(a->op.scope, b->op.scope) &&
+           wb__eq(a->op.identity, b->op.identity);
 }
 
 size_t
@@ -128,14 +123,23 @@ free_keyed(struct wb__keyed *x)
         wb__gate_tick(gate, 0); /* which sees whether it was the last one */
 }
 
+static bool
+wake_waiters(const struct wb__keyed *x)
+{
+    bool any = false;
+
+    for (struct wb__keyed *y = x->gate->first; y != NULL; y = y->next) {
+        y->woken |= y->stage == WB__WAITING && is_same(x, y);
+        any |= y->woken;
+    }
+    return any;
+}
+
 void
 wb__keyed_over(struct wb__keyed *x)
 {
-    if (x->stage == WB__ENDING) {
-        for (struct wb__keyed *y = x->gate->first; y != NULL; y = y->next)
-            y->woken |= y->stage == WB__WAITING && is_same(x, y);
+    if (x->stage == WB__ENDING && wake_waiters(x))
         wb__gate_tick(x->gate, 0);
-    }
     if (x->stage != WB__OVER)
         wb__gate_timed(x->gate, wb__gate_now(x->gate) - x->began_us);
     x->stage = WB__OVER;

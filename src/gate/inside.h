@@ -117,7 +117,6 @@ struct wb__keyed {
     struct wb_idem_op op;
     struct wb_fingerprint fingerprint;
     struct wb_idem_result result;
-    uint8_t same[32]; /* hash of the operation */
     uint64_t token;
     struct wb__job_run job, renew;
     struct wb__ask ask;
@@ -130,8 +129,8 @@ struct wb__keyed {
 };
 
 struct wb__keyed *wb__keyed_new(struct wb__gate *gate, struct wb__call *call);
-/* Its scope is known: fill in op. False: out of memory. */
-WB_MUST_USE bool wb__keyed_name(struct wb__keyed *x);
+/* Its scope is known: fill in op. */
+void wb__keyed_name(struct wb__keyed *x);
 void wb__keyed_account(struct wb__keyed *x);
 /* The call has been answered, or dropped. Wakes who waits for the key. */
 void wb__keyed_over(struct wb__keyed *x);

@@ -171,8 +171,8 @@ on_body_end(struct wb__call *call)
 {
     struct wb__keyed *x = call->data;
 
-    if (!wb__keyed_name(x) ||
-        wb__rule_fingerprint(
+    wb__keyed_name(x);
+    if (wb__rule_fingerprint(
             call->head, wb__buf_slice(&x->body), &x->fingerprint) != WB_OK)
         wb__keyed_refuse(x, WB__OUT_OF_MEMORY);
     else

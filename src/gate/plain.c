@@ -54,6 +54,14 @@ on_piece(struct wb__call *call, struct wb_slice piece)
 }
 
 static void
+on_call_turn(struct wb__call *call)
+{
+    struct plain *p = call->data;
+
+    wb__ask_flush(&p->ask);
+}
+
+static void
 on_sent(struct wb__ask *ask)
 {
     struct plain *p = ask->data;
@@ -101,11 +109,22 @@ static void
 on_body(struct wb__ask *ask, struct wb_slice piece)
 {
     struct plain *p = ask->data;
+    bool mine = p->complete; /* else on_gone() has dropped it */
 
-    if (!wb__call_write(p->call, piece))
+    if (wb__call_write(p->call, piece)) {
+        if (wb__call_queued(p->call) > WB__GATE_QUEUE)
+            wb__ask_pause(&p->ask, true);
+    } else if (mine) {
         drop(p);
-    else if (wb__call_queued(p->call) > WB__GATE_QUEUE)
-        wb__ask_pause(&p->ask, true);
+    }
+}
+
+static void
+on_ask_turn(struct wb__ask *ask)
+{
+    struct plain *p = ask->data;
+
+    wb__call_flush(p->call);
 }
 
 static void
@@ -160,6 +179,7 @@ begin(struct plain *p)
         .bodyless = wb__eq(head->method, WB_LIT("HEAD")),
         .on_head = on_head,
         .on_body = on_body,
+        .on_turn = on_ask_turn,
         .on_end = on_end,
         .on_fail = on_fail,
         .on_drain = on_sent};
@@ -186,6 +206,7 @@ wb__plain_handle(struct wb__gate *gate, struct wb__call *call, bool skipped)
             call->on_gone = on_gone;
             call->on_body = on_piece;
             call->on_body_end = on_body_end;
+            call->on_turn = on_call_turn;
             call->on_drain = on_drain;
             return;
         }

@@ -35,7 +35,7 @@ is_folded(struct wb_slice name, struct wb_slice other)
 {
     bool folded = false;
 
-    if (name.len != other.len)
+    if (name.len != other.len || memchr(name.ptr, '_', name.len) == NULL)
         return false;
     for (size_t i = 0; i < name.len; i++) {
         struct wb_slice a = {name.ptr + i, 1}, b = {other.ptr + i, 1};
@@ -60,6 +60,17 @@ is_marker(struct wb_slice name)
     return false;
 }
 
+/* For is_hop(): nothing, where there is no Connection; most have none. */
+static struct wb_slice
+nominating(struct wb_slice headers)
+{
+    struct wb_slice value;
+
+    if (find(headers, WB_LIT("Connection"), &value) == 0)
+        headers.len = 0;
+    return headers;
+}
+
 /* Is it one that Connection names? What frames the message or says whose it is
  * cannot be taken away like that. */
 static bool
@@ -69,7 +80,7 @@ is_nominated(struct wb_slice headers, struct wb_slice wanted)
         {"Authorization", 13}, {"Idempotency-Key", 15}, {"Set-Cookie", 10}};
     struct wb_slice name, value, option;
 
-    if (is_in(wanted, never, WB_COUNT(never)))
+    if (headers.len == 0 || is_in(wanted, never, WB_COUNT(never)))
         return false;
     while (wb__headers_next(&headers, &name, &value)) {
         if (!wb__eq_nocase(name, WB_LIT("Connection")))
@@ -246,10 +257,12 @@ void
 wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
 {
     static const struct wb_slice once[] = {{"Set-Cookie", 10}, {"Date", 4}};
+    const struct wb_slice nominated = nominating(headers);
     struct wb_slice rest = headers, name, value;
 
+    wb__buf_reserve(out, headers.len + 40);
     while (wb__headers_next(&rest, &name, &value))
-        if (!is_hop(headers, name) && !is_marker(name) &&
+        if (!is_hop(nominated, name) && !is_marker(name) &&
             !(again && is_in(name, once, WB_COUNT(once))))
             add_line(out, name, value, "\n");
 }
@@ -257,7 +270,8 @@ wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
 /* ---- requests ------------------------------------------------------------ */
 
 static bool
-is_sent_on(const struct wb__rule_request *r, struct wb_slice name)
+is_sent_on(const struct wb__rule_request *r, struct wb_slice nominated,
+    struct wb_slice name)
 {
     static const struct wb_slice ours[] = {{"Host", 4}, {"Expect", 6}};
 
@@ -265,25 +279,29 @@ is_sent_on(const struct wb__rule_request *r, struct wb_slice name)
            !is_folded(name, key_header) &&
            !is_folded(name, r->identity_header) &&
            (wb__eq_nocase(name, r->identity_header) ||
-               !is_hop(r->head->headers, name));
+               !is_hop(nominated, name));
 }
 
 static void
 add_length(struct wb__buf *out, const struct wb__rule_request *r)
 {
-    if (r->has_body && r->length == WB__LENGTH_UNKNOWN)
+    if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
-    else if (r->has_body)
-        wb__buf_fmt(
-            out, "Content-Length: %llu\r\n", (unsigned long long)r->length);
+    } else if (r->has_body) {
+        wb__buf_str(out, "Content-Length: ");
+        wb__buf_u64(out, r->length);
+        wb__buf_str(out, "\r\n");
+    }
 }
 
 void
 wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
 {
     const struct wb__http_head *head = r->head;
+    const struct wb_slice nominated = nominating(head->headers);
     struct wb_slice rest = head->headers, name, value;
 
+    wb__buf_reserve(out, head->headers.len + head->target.len + 200);
     wb__buf_add(out, head->method);
     wb__buf_str(out, " ");
     if (head->target.ptr[0] == '/') {
@@ -297,7 +315,7 @@ wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
     add_line(out, WB_LIT("Host"),
         head->host.len > 0 ? head->host : r->authority, "\r\n");
     while (wb__headers_next(&rest, &name, &value))
-        if (is_sent_on(r, name))
+        if (is_sent_on(r, nominated, name))
             add_line(out, name, value, "\r\n");
     add_length(out, r);
     wb__buf_str(out, "\r\n");

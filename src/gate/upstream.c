@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "http/alarm.h"
 #include "os/os.h"
 
 enum {
@@ -18,11 +19,11 @@ struct wb__link {
     struct wb__ask *ask; /* NULL: kept, or closing */
     struct wb__link *prev, *next;
     uv_tcp_t tcp;
-    uv_timer_t timer;
+    struct wb__alarm alarm;
     uv_connect_t connect;
     struct addrinfo *found, *trying;
     struct wb__http_parser parser;
-    struct wb__buf unsent; /* until there is a connection */
+    struct wb__buf unsent; /* until it is flushed and connected */
     size_t queued;
     int64_t kept_us; /* since */
     int handles, interim;
@@ -45,8 +46,30 @@ struct piece {
     char bytes[];
 };
 
-static void on_timer(uv_timer_t *timer);
+static void on_alarm(struct wb__alarm *alarm);
 static void try_next(struct wb__link *l, int why);
+
+/* ---- the list: those that answered last come first ----------------------- */
+
+static void
+list_add(struct wb__link *l)
+{
+    struct wb__up *up = l->up;
+
+    l->prev = NULL;
+    l->next = up->first;
+    if (l->next != NULL)
+        l->next->prev = l;
+    up->first = l;
+}
+
+static void
+list_remove(struct wb__link *l)
+{
+    *(l->prev == NULL ? &l->up->first : &l->prev->next) = l->next;
+    if (l->next != NULL)
+        l->next->prev = l->prev;
+}
 
 /* ---- ends ---------------------------------------------------------------- */
 
@@ -64,12 +87,7 @@ free_if_over(struct wb__link *l)
 
     if (l->handles > 0 || l->looking)
         return;
-    if (l->prev == NULL)
-        up->first = l->next;
-    else
-        l->prev->next = l->next;
-    if (l->next != NULL)
-        l->next->prev = l->prev;
+    list_remove(l);
     if (l->found != NULL)
         uv_freeaddrinfo(l->found);
     wb__http_parser_fini(&l->parser);
@@ -99,7 +117,7 @@ close_link(struct wb__link *l)
     if (l->ask != NULL)
         l->ask->link = NULL;
     l->ask = NULL;
-    uv_close((uv_handle_t *)&l->timer, on_closed);
+    uv_close((uv_handle_t *)&l->alarm.timer, on_closed);
     if (!uv_is_closing((uv_handle_t *)&l->tcp))
         uv_close((uv_handle_t *)&l->tcp, on_closed);
 }
@@ -126,15 +144,15 @@ restart_timer(struct wb__link *l)
     if (l->closing || l->why != NULL)
         return;
     if (l->paused)
-        (void)uv_timer_stop(&l->timer);
+        wb__alarm_off(&l->alarm);
     else
-        (void)uv_timer_start(&l->timer, on_timer, (uint64_t)ms, 0);
+        wb__alarm_set(&l->alarm, ms);
 }
 
 static void
-on_timer(uv_timer_t *timer)
+on_alarm(struct wb__alarm *alarm)
 {
-    struct wb__link *l = timer->data;
+    struct wb__link *l = alarm->timer.data;
 
     fail(l, l->why != NULL ? l->why
             : l->connected ? "it was silent for too long"
@@ -148,7 +166,7 @@ fail_later(struct wb__link *l, const char *why)
     if (l->closing || l->why != NULL)
         return;
     l->why = why;
-    (void)uv_timer_start(&l->timer, on_timer, 0, 0);
+    wb__alarm_set(&l->alarm, 0);
 }
 
 /* ---- in ------------------------------------------------------------------ */
@@ -166,6 +184,8 @@ finish(struct wb__link *l, struct wb_slice rest, bool ended)
         close_link(l);
     } else {
         wb__http_parser_next(&l->parser);
+        list_remove(l);
+        list_add(l);
         l->kept_us = l->up->opts.env->mono_us(l->up->opts.env->ctx);
         restart_timer(l);
     }
@@ -201,6 +221,8 @@ take(struct wb__link *l, struct wb_slice in)
     while (l->ask != NULL && !l->closing) {
         switch (wb__http_parser_feed(&l->parser, &in, &piece)) {
         case WB__HTTP_MORE:
+            if (l->ask->on_turn != NULL)
+                l->ask->on_turn(l->ask);
             return;
         case WB__HTTP_HEAD:
             take_head(l);
@@ -272,13 +294,11 @@ on_written(uv_write_t *req, int status)
 }
 
 static void
-write_out(struct wb__link *l, struct wb_slice bytes)
+write_later(struct wb__link *l, struct wb_slice bytes)
 {
     struct piece *p;
     uv_buf_t buf;
 
-    if (l->why != NULL)
-        return;
     p = wb__alloc(l->up->opts.env, sizeof(*p) + bytes.len);
     if (p == NULL) {
         fail_later(l, "out of memory");
@@ -288,7 +308,6 @@ write_out(struct wb__link *l, struct wb_slice bytes)
     p->link = l;
     p->len = bytes.len;
     l->queued += p->len;
-    l->wrote = true;
     buf = uv_buf_init(p->bytes, (unsigned)p->len);
     if (uv_write(&p->write, (uv_stream_t *)&l->tcp, &buf, 1, on_written) == 0)
         return;
@@ -297,21 +316,40 @@ write_out(struct wb__link *l, struct wb_slice bytes)
     fail_later(l, "it could not be written to");
 }
 
+/* Write what is unsent: now what the kernel takes; the rest, and any error, is
+ * uv_write()'s. */
+static void
+flush(struct wb__link *l)
+{
+    struct wb_slice bytes = wb__buf_slice(&l->unsent);
+    uv_buf_t buf = uv_buf_init(l->unsent.ptr, (unsigned)bytes.len);
+    int sent = 0;
+
+    if (!l->connected || l->why != NULL || bytes.len == 0)
+        return;
+    l->wrote = true;
+    if (l->queued == 0)
+        sent = uv_try_write((uv_stream_t *)&l->tcp, &buf, 1);
+    bytes = wb__from(bytes, sent < 0 ? 0 : (size_t)sent);
+    if (bytes.len > 0)
+        write_later(l, bytes);
+    wb__buf_fini(&l->unsent);
+    if (bytes.len == 0 && l->ask->on_drain != NULL)
+        l->ask->on_drain(l->ask);
+}
+
 /* ---- connecting ---------------------------------------------------------- */
 
 static void
 begin_talk(struct wb__link *l)
 {
-    struct wb_slice unsent = wb__buf_slice(&l->unsent);
-
     l->connected = true;
     (void)uv_tcp_nodelay(&l->tcp, 1);
     restart_timer(l);
     if (uv_read_start((uv_stream_t *)&l->tcp, on_alloc, on_read) != 0)
         fail(l, "it could not be read from");
     else
-        write_out(l, unsent);
-    wb__buf_fini(&l->unsent);
+        flush(l);
 }
 
 static void
@@ -420,16 +458,13 @@ new_link(struct wb__up *up)
     if (l == NULL)
         return NULL;
     l->up = up;
-    l->next = up->first;
-    if (l->next != NULL)
-        l->next->prev = l;
-    up->first = l;
+    list_add(l);
     l->unsent.env = up->opts.env;
     l->unsent.max = UNSENT_MAX;
     wb__http_parser_init(&l->parser, up->opts.env, WB__HTTP_RESPONSES, &limits);
     (void)uv_tcp_init(up->opts.loop, &l->tcp);
-    (void)uv_timer_init(up->opts.loop, &l->timer);
-    l->tcp.data = l->timer.data = l;
+    wb__alarm_init(up->opts.loop, &l->alarm, on_alarm);
+    l->tcp.data = l->alarm.timer.data = l;
     l->handles = 2;
     return l;
 }
@@ -478,12 +513,8 @@ wb__up_ask(struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes)
     struct wb__link *l = take_kept(up);
     int rc;
 
-    if (l != NULL) {
-        bind_ask(l, ask);
-        write_out(l, bytes);
-        return WB_OK;
-    }
-    l = new_link(up);
+    if (l == NULL)
+        l = new_link(up);
     if (l == NULL)
         return WB_NOMEM;
     wb__buf_add(&l->unsent, bytes);
@@ -492,7 +523,7 @@ wb__up_ask(struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes)
         return WB_NOMEM;
     }
     bind_ask(l, ask);
-    rc = connect_link(l);
+    rc = l->connected ? 0 : connect_link(l);
     if (rc != 0)
         fail_later(l, uv_strerror(rc));
     return WB_OK;
@@ -505,10 +536,6 @@ wb__ask_write(struct wb__ask *ask, struct wb_slice bytes)
 
     if (l == NULL || bytes.len == 0)
         return;
-    if (l->connected) {
-        write_out(l, bytes);
-        return;
-    }
     wb__buf_add(&l->unsent, bytes);
     if (l->unsent.failed != WB_OK)
         fail_later(l, "out of memory");
@@ -521,10 +548,19 @@ wb__ask_queued(const struct wb__ask *ask)
 }
 
 void
-wb__ask_sent(struct wb__ask *ask)
+wb__ask_flush(struct wb__ask *ask)
 {
     if (ask->link != NULL)
-        ask->link->sent_all = true;
+        flush(ask->link);
+}
+
+void
+wb__ask_sent(struct wb__ask *ask)
+{
+    if (ask->link == NULL)
+        return;
+    ask->link->sent_all = true;
+    flush(ask->link);
 }
 
 void

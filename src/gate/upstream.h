@@ -35,6 +35,8 @@ struct wb__ask {
     bool bodyless; /* the request is HEAD */
     void (*on_head)(struct wb__ask *ask, const struct wb__http_head *head);
     void (*on_body)(struct wb__ask *ask, struct wb_slice piece);
+    void (*on_turn)(struct wb__ask *ask); /* all that came was told; may be NULL
+                                           */
     void (*on_end)(struct wb__ask *ask);
     void (*on_fail)(struct wb__ask *ask, bool sent, const char *why);
     void (*on_drain)(struct wb__ask *ask); /* all has gone out; may be NULL */
@@ -47,13 +49,16 @@ WB_MUST_USE enum wb_status wb__up_open(
 /* Once the last request is over; memory goes as the loop goes round. */
 void wb__up_close(struct wb__up *up);
 
-/* Send bytes, copied, the first of a request. NOMEM: nothing was done. What
- * else goes wrong is told later. */
+/* The first bytes of a request, copied; they leave with wb__ask_flush() or
+ * wb__ask_sent(). NOMEM: nothing was done. What else goes wrong is told
+ * later. */
 WB_MUST_USE enum wb_status wb__up_ask(
     struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes);
 /* More bytes, copied. */
 void wb__ask_write(struct wb__ask *ask, struct wb_slice bytes);
 size_t wb__ask_queued(const struct wb__ask *ask);
+/* Nothing more is at hand: send what there is. */
+void wb__ask_flush(struct wb__ask *ask);
 /* The request is complete. */
 void wb__ask_sent(struct wb__ask *ask);
 void wb__ask_pause(struct wb__ask *ask, bool pause); /* reading the answer */

@@ -110,11 +110,13 @@ add_length(struct wb__buf *out, int status, const struct wb__http_head *head,
 {
     if (status == 204)
         return;
-    if (length != WB__LENGTH_UNKNOWN)
-        wb__buf_fmt(
-            out, "Content-Length: %llu\r\n", (unsigned long long)length);
-    else if (status != 304 && head != NULL && head->minor == 1)
+    if (length != WB__LENGTH_UNKNOWN) {
+        wb__buf_str(out, "Content-Length: ");
+        wb__buf_u64(out, length);
+        wb__buf_str(out, "\r\n");
+    } else if (status != 304 && head != NULL && head->minor == 1) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+    }
 }
 
 void
@@ -125,8 +127,12 @@ wb__answer_add_head(struct wb__buf *out, const struct wb__answer *answer,
     struct wb_slice rest = answer->headers, name, value;
     char date[30];
 
-    wb__buf_fmt(out, "HTTP/1.1 %d %s\r\n", answer->status,
-        wb__http_reason(answer->status));
+    wb__buf_reserve(out, answer->headers.len + answer->body.len + 200);
+    wb__buf_str(out, "HTTP/1.1 ");
+    wb__buf_u64(out, (uint64_t)answer->status);
+    wb__buf_str(out, " ");
+    wb__buf_str(out, wb__http_reason(answer->status));
+    wb__buf_str(out, "\r\n");
     if (!answer->undated) {
         wb__http_date(now_ms, date);
         wb__buf_fmt(out, "Date: %s\r\n", date);

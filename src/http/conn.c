@@ -15,7 +15,7 @@ enum {
     LINGER_BYTES = 4 << 20
 };
 
-static void on_timer(uv_timer_t *timer);
+static void on_alarm(struct wb__alarm *alarm);
 static void on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf);
 static void resume(struct wb__conn *c);
 
@@ -98,7 +98,7 @@ wb__conn_close(struct wb__conn *c)
         return;
     c->phase = WB__CLOSED;
     uv_close((uv_handle_t *)&c->tcp, on_closed);
-    uv_close((uv_handle_t *)&c->timer, on_closed);
+    uv_close((uv_handle_t *)&c->alarm.timer, on_closed);
     tell_gone(c);
 }
 
@@ -114,9 +114,9 @@ wb__conn_set_phase(struct wb__conn *c, enum wb__phase phase)
 
     c->phase = phase;
     if (phase == WB__CALL && c->queued == 0)
-        (void)uv_timer_stop(&c->timer);
+        wb__alarm_off(&c->alarm);
     else
-        (void)uv_timer_start(&c->timer, on_timer, (uint64_t)ms, 0);
+        wb__alarm_set(&c->alarm, ms);
 }
 
 /* ---- out ----------------------------------------------------------------- */
@@ -176,9 +176,19 @@ wb__conn_answered(struct wb__conn *c, bool ok)
         wb__conn_close(c);
     else if (!c->keep_alive)
         linger(c);
+    else if (c->reading)
+        c->again = true;
     else
         resume(c);
     (void)wb__conn_account(c);
+}
+
+size_t
+wb__conn_try(struct wb__conn *c, uv_buf_t *bufs, unsigned n)
+{
+    int wrote = uv_try_write((uv_stream_t *)&c->tcp, bufs, n);
+
+    return wrote < 0 ? 0 : (size_t)wrote;
 }
 
 static void
@@ -195,6 +205,7 @@ send_answer(struct wb__conn *c, const struct wb__answer *a,
     const struct wb__http_head *head, bool keep_alive)
 {
     const struct wb_env *env = c->server->opts.env;
+    size_t sent;
     uv_buf_t buf;
 
     /* A request that is not over leaves nothing to go on with. */
@@ -203,10 +214,18 @@ send_answer(struct wb__conn *c, const struct wb__answer *a,
     c->out.max = a->body.len + a->headers.len * 2 + 1024;
     wb__answer_add(&c->out, a, head, c->keep_alive, env->wall_ms(env->ctx));
     (void)wb__conn_account(c);
-    buf = uv_buf_init(c->out.ptr, (unsigned)c->out.len);
     wb__conn_set_phase(c, WB__WRITE);
-    if (c->out.failed != WB_OK ||
-        uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) != 0)
+    if (c->out.failed != WB_OK) {
+        wb__conn_close(c);
+        return;
+    }
+    buf = uv_buf_init(c->out.ptr, (unsigned)c->out.len);
+    sent = wb__conn_try(c, &buf, 1);
+    buf = uv_buf_init(c->out.ptr + sent, (unsigned)(c->out.len - sent));
+    if (buf.len == 0)
+        wb__conn_answered(c, true);
+    else if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) !=
+             0)
         wb__conn_close(c);
 }
 
@@ -275,9 +294,9 @@ wb__conn_let_go(struct wb__conn *c)
 /* ---- in ------------------------------------------------------------------ */
 
 static void
-on_timer(uv_timer_t *timer)
+on_alarm(struct wb__alarm *alarm)
 {
-    struct wb__conn *c = timer->data;
+    struct wb__conn *c = alarm->timer.data;
 
     if (c->phase == WB__HEAD)
         refuse(c, 408, "the head did not arrive in time");
@@ -363,6 +382,8 @@ parse(struct wb__conn *c, struct wb_slice in)
         case WB__HTTP_MORE:
             if (c->phase == WB__IDLE && wb__http_parser_begun(&c->parser))
                 wb__conn_set_phase(c, WB__HEAD);
+            if (c->called && c->call.on_turn != NULL)
+                c->call.on_turn(&c->call);
             if (!wb__conn_account(c))
                 refuse(c, 503, "too much is held for other requests");
             return in;
@@ -395,7 +416,7 @@ drain(struct wb__conn *c, size_t n)
 static void
 keep(struct wb__conn *c, struct wb_slice in)
 {
-    if (c->phase == WB__WRITE && !c->keep_alive)
+    if (c->phase == WB__LINGER || (c->phase == WB__WRITE && !c->keep_alive))
         drain(c, in.len);
     if (c->phase != WB__CALL && (c->phase != WB__WRITE || !c->keep_alive))
         return;
@@ -413,7 +434,7 @@ keep(struct wb__conn *c, struct wb_slice in)
 
 /* The answer is out: on to the next request, part of which may be here. */
 static void
-resume(struct wb__conn *c)
+resume_one(struct wb__conn *c)
 {
     struct wb_slice in = wb__buf_slice(&c->later), left;
 
@@ -422,17 +443,42 @@ resume(struct wb__conn *c)
     list_add(c);
     wb__conn_set_phase(c, WB__IDLE);
     left = parse(c, in);
-    if (left.len == 0)
+    if (left.len == 0 || c->phase == WB__LINGER) {
         wb__buf_fini(&c->later);
-    else
+    } else {
         memmove(c->later.ptr, left.ptr, left.len);
-    c->later.len = left.len;
+        c->later.len = left.len;
+    }
     /* What has begun will never be complete, or the place is wanted. */
     if ((c->phase <= WB__BODY && c->eof) ||
         (c->phase == WB__IDLE && (c->server->stopping || c->server->waiting)))
         wb__conn_close(c);
     else if (c->phase != WB__CLOSED && c->later.len < LATER_BYTES)
         read_on(c);
+}
+
+/* Requests that are answered at once follow each other here, not each inside
+ * the one before. */
+static void
+resume(struct wb__conn *c)
+{
+    c->reading = true;
+    do {
+        c->again = false;
+        resume_one(c);
+    } while (c->again);
+    c->reading = false;
+}
+
+static void
+read_some(struct wb__conn *c, struct wb_slice in)
+{
+    c->reading = true;
+    c->again = false;
+    keep(c, parse(c, in));
+    c->reading = false;
+    if (c->again)
+        resume(c);
 }
 
 /* End of input, or of everything. */
@@ -460,7 +506,7 @@ on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
     else if (c->phase == WB__CALL || c->phase == WB__WRITE)
         keep(c, (struct wb_slice){buf->base, (size_t)n});
     else
-        keep(c, parse(c, (struct wb_slice){buf->base, (size_t)n}));
+        read_some(c, (struct wb_slice){buf->base, (size_t)n});
 }
 
 /* ---- begin --------------------------------------------------------------- */
@@ -483,7 +529,7 @@ wb__conn_new(struct wb__server *s)
 
     if (c != NULL) {
         c->server = s;
-        c->tcp.data = c->timer.data = c;
+        c->tcp.data = c->alarm.timer.data = c;
         init_buffers(c);
     }
     return c;
@@ -495,7 +541,7 @@ wb__conn_accept(struct wb__conn *c)
     struct wb__server *s = c->server;
 
     (void)uv_tcp_init(s->opts.loop, &c->tcp);
-    (void)uv_timer_init(s->opts.loop, &c->timer);
+    wb__alarm_init(s->opts.loop, &c->alarm, on_alarm);
     c->handles = 2;
     list_add(c);
     s->conns++;

@@ -5,6 +5,7 @@
 
 #include <uv.h>
 
+#include "http/alarm.h"
 #include "http/server.h"
 
 struct wb__conn;
@@ -39,18 +40,22 @@ struct wb__conn {
     struct wb__server *server;
     struct wb__conn *prev, *next;
     uv_tcp_t tcp;
-    uv_timer_t timer;
+    struct wb__alarm alarm;
     uv_write_t write;
     uv_shutdown_t shutdown;
     struct wb__http_parser parser;
-    struct wb__buf body, later, out;
-    size_t queued; /* bytes of an answer in pieces on their way out */
+    struct wb__buf body, later;
+    struct wb__buf out; /* an answer, or the head of one in pieces until the
+                           first of them comes */
+    size_t queued;      /* bytes of an answer in pieces on their way out */
     enum wb__phase phase;
     int handles;     /* not closed yet */
     bool called;     /* the handler owes an answer */
     bool refused;    /* the server has answered in its place */
     bool begun;      /* of an answer in pieces the head has gone out */
     bool chunked;    /* the pieces are chunks */
+    bool reading;    /* on_read() is under way: it goes on by itself */
+    bool again;      /* an answer is out, and the next request's turn */
     bool paused;     /* the handler wants no more of the body now */
     bool eof;        /* the client shuts its side */
     bool full;       /* reading is stopped, `later` being full */
@@ -70,6 +75,9 @@ void wb__conn_set_phase(struct wb__conn *conn, enum wb__phase phase);
 bool wb__conn_account(struct wb__conn *conn);
 /* Read, unless somebody has reason not to. */
 void wb__conn_read(struct wb__conn *conn);
+/* Write what the kernel takes now; how much that was. The rest, and any error,
+ * is uv_write()'s. */
+size_t wb__conn_try(struct wb__conn *conn, uv_buf_t *bufs, unsigned n);
 /* An answer went out, or did not. */
 void wb__conn_answered(struct wb__conn *conn, bool ok);
 /* Nobody is at the call any more. */

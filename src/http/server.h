@@ -37,6 +37,9 @@ struct wb__call {
     void (*on_body_end)(struct wb__call *call);
     bool patient; /* body_ms counts from piece to piece */
 
+    /* All that has come so far was told. May be NULL. */
+    void (*on_turn)(struct wb__call *call);
+
     /* All that was written has gone out. May be NULL. */
     void (*on_drain)(struct wb__call *call);
 };
@@ -103,6 +106,9 @@ void wb__call_drop(struct wb__call *call);
 #define WB__LENGTH_UNKNOWN UINT64_MAX
 void wb__call_begin(
     struct wb__call *call, const struct wb__answer *answer, uint64_t length);
+
+/* Nothing more is at hand: write the head without waiting for a piece. */
+void wb__call_flush(struct wb__call *call);
 
 /* The next piece, copied. False: nobody reads it, the connection is gone. */
 bool wb__call_write(struct wb__call *call, struct wb_slice piece);

@@ -1,13 +1,15 @@
 /* stream.c - an answer in pieces, and a body that can be held up.
  *
- *  1. A piece is copied, and written at once; its memory is counted until it
- *     has gone out.
+ *  1. A piece is written at once, the head of the answer with the first. What
+ *     the kernel does not take is copied, and counted until it has gone out.
  *  2. While pieces wait a reader that takes nothing for write_ms is cut off.
  *  3. A piece to a connection that is gone is thrown away. */
 #include <stdio.h>
 
 #include "http/answer.h"
 #include "http/conn.h"
+
+static const struct wb_slice none = {NULL, 0};
 
 struct piece {
     uv_write_t write; /* first */
@@ -30,7 +32,7 @@ watch(struct wb__conn *c)
         (c->phase == WB__BODY && c->paused && c->queued > 0))
         wb__conn_set_phase(c, c->phase);
     else if (c->phase == WB__BODY && c->paused)
-        (void)uv_timer_stop(&c->timer);
+        wb__alarm_off(&c->alarm);
 }
 
 /* Also where the connection is gone: its pieces have left, too. */
@@ -60,12 +62,11 @@ on_piece_written(uv_write_t *req, int status)
     tell_drained(c);
 }
 
-/* Write head and tail around a piece, as one. */
+/* What could not be written at once: skip bytes of it are out. */
 static void
-write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
-    struct wb_slice tail)
+write_later(struct wb__conn *c, const uv_buf_t *bufs, unsigned n, size_t skip,
+    size_t len)
 {
-    size_t len = head.len + piece.len + tail.len;
     struct piece *p = wb__alloc(c->server->opts.env, sizeof(*p) + len);
     uv_buf_t buf;
 
@@ -73,23 +74,48 @@ write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
         wb__conn_close(c);
         return;
     }
-    memcpy(p->bytes, head.ptr, head.len);
-    if (piece.len > 0)
-        memcpy(p->bytes + head.len, piece.ptr, piece.len);
-    if (tail.len > 0)
-        memcpy(p->bytes + head.len + piece.len, tail.ptr, tail.len);
+    for (unsigned i = 0; i < n; i++) {
+        size_t out = skip < bufs[i].len ? skip : bufs[i].len;
+
+        memcpy(p->bytes + p->len, bufs[i].base + out, bufs[i].len - out);
+        p->len += bufs[i].len - out;
+        skip -= out;
+    }
     p->conn = c;
-    p->len = len;
-    c->queued += len;
+    c->queued += p->len;
     (void)wb__conn_account(c);
     watch(c);
-    buf = uv_buf_init(p->bytes, (unsigned)len);
+    buf = uv_buf_init(p->bytes, (unsigned)p->len);
     if (uv_write(&p->write, (uv_stream_t *)&c->tcp, &buf, 1,
             on_piece_written) != 0) {
-        c->queued -= len;
+        c->queued -= p->len;
         wb__free(c->server->opts.env, p);
         wb__conn_close(c);
     }
+}
+
+/* Write head and tail around a piece, as one, behind the head of the answer if
+ * that still waits. */
+static void
+write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
+    struct wb_slice tail)
+{
+    const struct wb_slice all[] = {wb__buf_slice(&c->out), head, piece, tail};
+    uv_buf_t bufs[WB_COUNT(all)];
+    size_t len = 0, sent = 0;
+    unsigned n = 0;
+
+    for (size_t i = 0; i < WB_COUNT(all); i++) {
+        if (all[i].len > 0)
+            bufs[n++] = uv_buf_init(
+                (char *)(uintptr_t)all[i].ptr, (unsigned)all[i].len);
+        len += all[i].len;
+    }
+    if (c->queued == 0)
+        sent = wb__conn_try(c, bufs, n);
+    if (sent < len)
+        write_later(c, bufs, n, sent, len - sent);
+    wb__buf_fini(&c->out);
 }
 
 /* ---- the face ------------------------------------------------------------ */
@@ -107,7 +133,6 @@ wb__call_begin(
 {
     struct wb__conn *c = (struct wb__conn *)call;
     const struct wb_env *env = c->server->opts.env;
-    struct wb__buf head = {.env = env, .max = answer->headers.len * 2 + 1024};
     bool endless =
         length == WB__LENGTH_UNKNOWN && !is_bodyless(c, answer->status);
 
@@ -119,15 +144,21 @@ wb__call_begin(
     c->keep_alive = call->head->keep_alive && !answer->close &&
                     !c->server->stopping && c->phase != WB__BODY &&
                     c->chunked == endless;
-    wb__answer_add_head(&head, answer, call->head, length, c->keep_alive,
+    c->out.max = answer->headers.len * 2 + 1024;
+    wb__answer_add_head(&c->out, answer, call->head, length, c->keep_alive,
         env->wall_ms(env->ctx));
-    if (head.failed != WB_OK ||
+    if (c->out.failed != WB_OK ||
         wb__headers_check(answer->headers, NULL) != WB_OK)
         wb__conn_close(c);
-    else
-        write_out(c, wb__buf_slice(&head), (struct wb_slice){NULL, 0},
-            (struct wb_slice){NULL, 0});
-    wb__buf_fini(&head);
+}
+
+void
+wb__call_flush(struct wb__call *call)
+{
+    struct wb__conn *c = (struct wb__conn *)call;
+
+    if (!is_out(c) && c->begun && c->out.len > 0)
+        write_out(c, none, none, none);
 }
 
 bool
@@ -145,7 +176,7 @@ wb__call_write(struct wb__call *call, struct wb_slice piece)
         return true;
     n = c->chunked ? snprintf(size, sizeof(size), "%zx\r\n", piece.len) : 0;
     write_out(c, (struct wb_slice){size, (size_t)n}, piece,
-        c->chunked ? WB_LIT("\r\n") : (struct wb_slice){NULL, 0});
+        c->chunked ? WB_LIT("\r\n") : none);
     return c->phase != WB__CLOSED;
 }
 
@@ -165,8 +196,9 @@ wb__call_end(struct wb__call *call)
         WB_ASSERT(c->begun);
         c->keep_alive = c->keep_alive && c->phase != WB__BODY;
         if (c->chunked)
-            write_out(c, WB_LIT("0\r\n\r\n"), (struct wb_slice){NULL, 0},
-                (struct wb_slice){NULL, 0});
+            write_out(c, WB_LIT("0\r\n\r\n"), none, none);
+        else
+            wb__call_flush(call);
     }
     if (is_out(c)) {
         wb__conn_let_go(c);
