@@ -101,9 +101,10 @@ def free_port():
 
 
 def start(*args):
-    return subprocess.Popen([COMMAND, '--quiet', *args], env=env, cwd=folder,
-                            stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL)
+    with open(os.path.join(folder, args[0] + '.log'), 'ab') as log:
+        return subprocess.Popen([COMMAND, '--quiet', *args], env=env,
+                                cwd=folder, stdout=subprocess.DEVNULL,
+                                stderr=log)
 
 
 class Pair:
