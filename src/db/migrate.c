@@ -122,6 +122,8 @@ new_incarnation(struct wb__sqlite *s, const char *identity, struct wb_err *err)
     if (rc == WB_OK)
         rc = wb__db_run(&s->db, WB__SQL_TOKENS_FORGET, WB__NO_ARGS, NULL, err);
     if (rc == WB_OK)
+        rc = wb__db_run(&s->db, WB__SQL_CLAIMS_FORGET, WB__NO_ARGS, NULL, err);
+    if (rc == WB_OK)
         rc = wb__db_run(&s->db, WB__SQL_PROBES_FORGET, WB__NO_ARGS, NULL, err);
     return rc;
 }

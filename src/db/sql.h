@@ -56,6 +56,10 @@
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
         "  ELSE status END WHERE token IS NOT NULL",                           \
         NULL)                                                                  \
+    X(CLAIMS_FORGET,                                                           \
+        "UPDATE waybill_idem SET token = 0"                                    \
+        " WHERE state IN ('claimed', 'sending')",                              \
+        NULL)                                                                  \
     X(PROBES_FORGET,                                                           \
         "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
         " WHERE probe_token IS NOT NULL",                                      \

@@ -4,6 +4,7 @@
 #include "idem_ground.h"
 
 #include <sqlite3.h>
+#include <stdlib.h>
 
 static sqlite3 *
 connect_db(void)
@@ -282,6 +283,33 @@ test_idem_sql__other_words_in_the_file__left_alone(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+/* C-4: the copy's holder is not the original's */
+static void
+test_idem_sql__file_copied__tokens_of_its_claims_are_dead(void **state)
+{
+    struct wb_idem *store = open_store();
+    uint64_t token, again;
+
+    (void)state;
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+    wb_idem_close(store);
+    CHECK_INT(0, system("cp idem.db copy.db && mv idem.db first.db &&"
+                        " mv copy.db idem.db"));
+    store = open_store();
+    CHECK_STATUS(FENCED, complete(store, "k", token, "late"));
+    CHECK_STATUS(FENCED, extend(store, "k", token, 1000));
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL)); /* until its lease ends */
+    world_pass_ms(WB_IDEM_LEASE_MS);
+    CHECK_ANSWER(ACQUIRED, begin(store, "k", &again));
+    CHECK(again != token);
+    wb_idem_close(store);
+    CHECK_INT(0, system("mv first.db idem.db; rm -f idem.db-*"));
+    world_pass_ms(-WB_IDEM_LEASE_MS);
+    store = open_store(); /* the original, moved or not, knows its own */
+    CHECK_STATUS(OK, complete(store, "k", token, "in time"));
+    wb_idem_close(store);
+}
+
 /* ---- reaping and plans
  * -------------------------------------------------------------- */
 
@@ -378,6 +406,7 @@ main(void)
         RUN(test_idem_sql__complete_fails__claim_stays_and_may_be_completed),
         RUN(test_idem_sql__wall_clock__decides),
         RUN(test_idem_sql__other_words_in_the_file__left_alone),
+        RUN(test_idem_sql__file_copied__tokens_of_its_claims_are_dead),
         RUN(test_idem_sql__thousands_over__reaped_in_batches),
         RUN(test_idem_sql__plans__by_index),
     };
