@@ -207,13 +207,16 @@ enum {
     EACH = RACERS / PROCESSES
 };
 
-/* A process of its own with EACH threads; how many acquired. */
+/* A process of its own with EACH threads, once all are there; how many
+ * acquired. */
 static void
-child(int fd, struct wb_idem_begin how)
+child(int start, int fd, struct wb_idem_begin how)
 {
     struct wb_idem *store = open_real((struct wb_idem_opts){.max_waiters = 99});
     unsigned char n[2] = {0};
 
+    CHECK(write(fd, n, 1) == 1);
+    CHECK(read(start, n, 1) == 0); /* ends when the parent lets go */
     run_racers(store, EACH, how);
     n[0] = (unsigned char)count(EACH, WB_IDEM_ACQUIRED);
     n[1] = (unsigned char)count(EACH, WB_IDEM_REPLAY);
@@ -224,17 +227,23 @@ child(int fd, struct wb_idem_begin how)
 static void
 run_processes(struct wb_idem_begin how, int *acquired, int *replayed)
 {
-    int fd[2], status;
+    int start[2], fd[2], status;
     unsigned char n[2];
 
     *acquired = *replayed = 0;
     wb_idem_close(open_real((struct wb_idem_opts){0}));
-    CHECK(pipe(fd) == 0);
+    CHECK(pipe(fd) == 0 && pipe(start) == 0);
     for (int i = 0; i < PROCESSES; i++) {
-        if (test_fork() == 0)
-            child(fd[1], how);
+        if (test_fork() == 0) {
+            (void)close(start[1]);
+            child(start[0], fd[1], how);
+        }
     }
     (void)close(fd[1]);
+    (void)close(start[0]);
+    for (int i = 0; i < PROCESSES; i++)
+        CHECK(read(fd[0], n, 1) == 1);
+    (void)close(start[1]);
     for (int i = 0; i < PROCESSES; i++) {
         CHECK(read(fd[0], n, sizeof(n)) == sizeof(n));
         *acquired += n[0];
