@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "db/libpq.h"
+
 enum {
     ARGS_MAX = 16,
     TEXT_MAX = 2048,

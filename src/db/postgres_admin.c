@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "db/libpq.h"
 #include "db/postgres.h"
 
 enum wb_status

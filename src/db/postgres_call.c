@@ -2,6 +2,7 @@
  * plain statements, the connection. */
 #include <stdio.h>
 
+#include "db/libpq.h"
 #include "db/postgres.h"
 
 /* By class, or by the whole code where a class holds more than one case; the

@@ -5,6 +5,7 @@
  *     own transactions alone. */
 #include <stdio.h>
 
+#include "db/libpq.h"
 #include "db/postgres.h"
 
 enum {
@@ -77,9 +78,12 @@ enum wb_status
 wb__postgres_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__postgres *s = postgres_new(opts);
-    enum wb_status rc;
+    struct wb__postgres *s;
+    enum wb_status rc = wb__pq_load(err);
 
+    if (rc != WB_OK)
+        return rc;
+    s = postgres_new(opts);
     if (s == NULL)
         return wb__nomem(err, "open");
     rc = connect_to(s, url, err);
@@ -98,9 +102,12 @@ enum wb_status
 wb__postgres_borrow(struct wb__db **out, struct pg_conn *conn,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__postgres *s = postgres_new(opts);
-    enum wb_status rc;
+    struct wb__postgres *s;
+    enum wb_status rc = wb__pq_load(err);
 
+    if (rc != WB_OK)
+        return rc;
+    s = postgres_new(opts);
     if (s == NULL)
         return wb__nomem(err, "attach");
     s->conn = conn;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "transport/attempt.h"
+#include "transport/curl.h"
 
 enum {
     LINES_BYTES = 131072,

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "transport/curl.h"
 #include "transport/http.h"
 
 static const char *
@@ -66,17 +67,29 @@ parse_wrong(struct wb_slice url)
 }
 
 enum wb_status
-wb__url_check(struct wb_slice url, struct wb_err *err)
+wb__url_spelling(struct wb_slice url, struct wb_err *err)
 {
     const char *wrong = url_wrong(url);
 
-    if (wrong == NULL) {
-        wrong = parse_wrong(url);
-        if (wrong != NULL)
-            return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
-        return WB_OK;
-    }
-    return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
+    return WB_OK;
+}
+
+enum wb_status
+wb__url_check(struct wb_slice url, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_spelling(url, err);
+    const char *wrong;
+
+    if (rc == WB_OK)
+        rc = wb__curl_load(err);
+    if (rc != WB_OK)
+        return rc;
+    wrong = parse_wrong(url);
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
+    return WB_OK;
 }
 
 /* Written by HTTP itself or by Waybill. */

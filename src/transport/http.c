@@ -8,6 +8,7 @@
  *     watcher, on the loop's next turn. */
 #include "transport/http.h"
 #include "os/fd.h"
+#include "transport/curl.h"
 
 enum {
     FDS_MAX = 1 << 20,
@@ -307,9 +308,12 @@ wb_http_open(struct wb_http **out, const struct wb_env *env,
     struct uv_loop_s *loop, struct wb_err *err)
 {
     struct wb_http *http;
+    enum wb_status rc = wb__curl_load(err);
 
     env = env == NULL ? wb_env_system() : env;
     *out = NULL;
+    if (rc != WB_OK)
+        return rc;
     http = wb__alloc(env, sizeof(*http));
     if (http == NULL)
         return wb__nomem(err, "http transport");

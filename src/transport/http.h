@@ -37,6 +37,10 @@ enum {
  * secret. */
 WB_MUST_USE enum wb_status wb__url_check(
     struct wb_slice url, struct wb_err *err);
+/* The same but for host and port, which libcurl reads: for those who do not
+ * send, and need not load it. */
+WB_MUST_USE enum wb_status wb__url_spelling(
+    struct wb_slice url, struct wb_err *err);
 
 /* Lines as wb__headers_check() wants them, at most WB__HEADERS_MAX of them
  * and WB__HEADERS_BYTES, and none that HTTP or Waybill itself writes. */

@@ -10,6 +10,7 @@
 
 #include "os/os.h"
 #include "transport/attempt.h"
+#include "transport/curl.h"
 
 enum {
     CONNECT_MS = 10000,
