@@ -224,11 +224,11 @@ lite_commit(struct wb__db *db, struct wb_err *err)
         lite_rollback(db);
     if (rc != WB_OK || s->nested)
         return rc;
-    wb__turn_give(&s->turn);
     /* The commit stands whatever comes of the checkpoint; one that fails has
      * marked the connection, and the next call says so. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
+    wb__turn_give(&s->turn);
     return WB_OK;
 }
 

@@ -17,6 +17,7 @@ struct wb__turn {
 enum {
     WB__LOCK_MAIN,
     WB__LOCK_NEXT,
+    WB__LOCK_LAST = 7, /* NEXT to LAST: who waits */
     WB__LOCK_DRAIN
 };
 void wb__turn_take(struct wb__turn *t);

@@ -63,6 +63,18 @@ wb__lockfile_free(struct wb__lockfile *f, int byte)
         (void)set_lock(f->fd, byte, F_UNLCK);
 }
 
+bool
+wb__lockfile_taken(struct wb__lockfile *f, int first, int last)
+{
+    struct flock l = {.l_type = F_WRLCK,
+        .l_whence = SEEK_SET,
+        .l_start = first,
+        .l_len = last - first + 1};
+
+    return f->fd >= 0 && fcntl(f->fd, F_OFD_GETLK, &l) == 0 &&
+           l.l_type != F_UNLCK;
+}
+
 static void
 write_byte(const struct wb__lockfile *f, char value, int at)
 {

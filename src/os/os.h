@@ -94,6 +94,9 @@ enum wb_status wb__lockfile_open(
 void wb__lockfile_close(struct wb__lockfile *f);
 WB_MUST_USE bool wb__lockfile_try(struct wb__lockfile *f, int byte);
 void wb__lockfile_free(struct wb__lockfile *f, int byte);
+/* Whether others hold any of first to last. */
+WB_MUST_USE bool wb__lockfile_taken(
+    struct wb__lockfile *f, int first, int last);
 
 /* A flag in the file, shared by all who have it open, kept when they die. */
 void wb__lockfile_flag_set(struct wb__lockfile *f, bool on);

@@ -1,5 +1,6 @@
 /* test_turn.c - turns between processes: fair, and free when their holder dies
  * (turn.c). */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -132,6 +133,72 @@ test_turn__holder_stopped__taken_for_granted_after_patience(void **state)
     wb__lockfile_close(&b.lock);
 }
 
+/* ---- who waits -------------------------------------------------------- */
+
+enum {
+    WAITERS = 3
+};
+static struct {
+    atomic_int n;
+    int order[WAITERS];
+} came;
+
+static void *
+wait_for_turn(void *number)
+{
+    struct wb__turn t = turn_open();
+
+    wb__turn_take(&t);
+    CHECK(t.held);
+    came.order[came.n++] = *(int *)number;
+    wb__turn_give(&t);
+    wb__lockfile_close(&t.lock);
+    return NULL;
+}
+
+static void
+test_turn__three_wait__in_the_order_they_came(void **state)
+{
+    struct wb__turn t = turn_open();
+    int number[WAITERS];
+    pthread_t thread[WAITERS];
+
+    (void)state;
+    wb__turn_take(&t);
+    for (int i = 0; i < WAITERS; i++) {
+        int place = WB__LOCK_NEXT + i;
+
+        number[i] = i;
+        CHECK(pthread_create(&thread[i], NULL, wait_for_turn, &number[i]) == 0);
+        while (!wb__lockfile_taken(&t.lock, place, place))
+            (void)usleep(100);
+    }
+    wb__turn_give(&t);
+    for (int i = 0; i < WAITERS; i++) {
+        CHECK(pthread_join(thread[i], NULL) == 0);
+        CHECK_INT(i, came.order[i]);
+    }
+    wb__lockfile_close(&t.lock);
+}
+
+static void
+test_turn__others_wait__no_turn_but_behind_them(void **state)
+{
+    struct wb__turn t = turn_open(), waiting = turn_open();
+
+    (void)state;
+    wb__turn_take(&t);
+    CHECK(wb__lockfile_try(&waiting.lock, WB__LOCK_NEXT));
+    wb__turn_give(&t);
+    wb__turn_take(&t); /* nobody takes MAIN: its patience ends */
+    CHECK(!t.held);
+    wb__lockfile_close(&waiting.lock);
+    wb__turn_take(&t);
+    CHECK(t.held);
+    wb__turn_give(&t);
+    wb__lockfile_close(&t.lock);
+}
+
 static void
 test_turn__no_lock_file__no_turns_and_no_wait(void **state)
 {
@@ -154,6 +221,8 @@ main(void)
         RUN(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster),
         RUN(test_turn__holder_killed__turn_is_free_at_once),
         RUN(test_turn__holder_stopped__taken_for_granted_after_patience),
+        RUN(test_turn__three_wait__in_the_order_they_came),
+        RUN(test_turn__others_wait__no_turn_but_behind_them),
         RUN(test_turn__no_lock_file__no_turns_and_no_wait),
     };
     return RUN_ALL(tests);
