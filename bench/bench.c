@@ -75,11 +75,15 @@ bench_print(const char *name, double value)
     (void)fflush(stdout);
 }
 
+static double cpu_began;
+
 void
 bench_rate(int64_t n, double seconds)
 {
     bench_print("per_s", (double)n / seconds);
     bench_print("n", (double)n);
+    if (cpu_began > 0)
+        bench_print("per_cpu_s", (double)n / (bench_cpu() - cpu_began));
 }
 
 static double
@@ -106,6 +110,7 @@ bench_cpu(void)
 double
 bench_until(void)
 {
+    cpu_began = bench_cpu();
     return bench_now() + (double)bench_opt("ms", 500) / 1000;
 }
 

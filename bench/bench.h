@@ -27,7 +27,8 @@ const char *bench_path(const char *name);
 WB_NORETURN void bench_die(const char *fmt, ...) WB_PRINTF(1, 2);
 void bench_ok(enum wb_status rc, const struct wb_err *err, const char *what);
 void bench_print(const char *name, double value);
-/* per_s, and n for those who count instructions. */
+/* per_s, n for those who count instructions, and per_cpu_s, by the time of the
+ * CPU since bench_until(), which other load disturbs less. */
 void bench_rate(int64_t n, double seconds);
 
 double bench_now(void); /* seconds, monotonic */
