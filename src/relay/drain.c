@@ -59,10 +59,13 @@ look_again(struct wb_relay *relay)
 static void
 on_wake(uv_fs_event_t *handle, const char *name, int events, int status)
 {
+    struct wb_relay *relay = handle->data;
+
     (void)name;
     (void)events;
     (void)status;
-    look_again(handle->data);
+    relay->woken |= !relay->kinds_stale; /* else they are to be read now */
+    look_again(relay);
 }
 
 static void
@@ -264,6 +267,8 @@ pass_begin(struct pass *p)
     relay->not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
     relay->most_in_flight = p->drain->concurrency;
     look_again(relay);
+    relay->woken = false;
+    relay->n_known = 0;
     relay->next_due_ms = 0;
 }
 
@@ -343,7 +348,7 @@ sleep_ms(const struct pass *p, int64_t wait_us)
     if (p->worker && relay->next_due_ms != 0 && !relay->stopping &&
         until_ms < ms)
         ms = until_ms;
-    return ms > 0 ? ms : 1;
+    return ms > 0 && !relay->kinds_stale ? ms : 1;
 }
 
 /* Sleep until something happens. What the loop has ready is all handled before

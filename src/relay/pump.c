@@ -147,23 +147,41 @@ turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
     return WB_OK;
 }
 
+/* A worker that was woken claims at once, of the kinds it knows: there is a
+ * message, so a look before is a waste, and which kinds wait now it reads in
+ * the next turn, when the message is on its way. */
+static enum wb_status
+sources_ready(struct wb_relay *relay, struct wb_slice only, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+
+    if (relay->woken)
+        atomic_store(&relay->box->dry, false);
+    if (relay->woken && relay->n_known > 0)
+        relay->n_sources = relay->n_known;
+    else if (relay->kinds_stale)
+        rc = wb__sources_set(relay, only, err);
+    relay->kinds_stale = relay->woken || rc != WB_OK;
+    relay->woken = false;
+    return rc;
+}
+
 enum wb_status
 wb__pump_turn(struct wb_relay *relay, struct wb_slice only, int64_t *wait_us,
     struct wb_err *err)
 {
     struct wb__load *load = wb__alloc(relay->env, sizeof(*load));
-    enum wb_status rc = WB_OK;
+    enum wb_status rc;
     uint32_t most;
 
     if (load == NULL)
         return wb__nomem(err, "relay");
     load->refs = 1;
-    if (relay->kinds_stale)
-        rc = wb__sources_set(relay, only, err);
-    relay->kinds_stale = rc != WB_OK;
+    rc = sources_ready(relay, only, err);
     if (rc == WB_OK) {
         most = claim_most(relay, wait_us);
         rc = turn_commit(relay, most, *wait_us != 0, &load->batch, err);
+        relay->look |= relay->kinds_stale;
     }
     if (rc != WB_OK) {
         wb__free(relay->env, load);

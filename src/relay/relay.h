@@ -71,8 +71,10 @@ struct wb_relay {
 
     struct wb_source *source; /* kinds that have a route, this pass */
     size_t n_sources, source_cap;
+    size_t n_known; /* those of when some last waited, which source[] keeps */
     struct wb__arena kinds; /* their names */
     bool kinds_stale;
+    bool woken; /* claim of the known ones first; they are read after it */
 
     struct wb__flight *flights;
     size_t in_flight;      /* requests */

@@ -119,6 +119,10 @@ add_source(struct wb_relay *relay, struct wb_slice kind)
 
     if (live == NULL)
         return WB_OK;
+    if (relay->n_sources == 0) {
+        relay->n_known = 0;
+        wb__arena_clear(&relay->kinds);
+    }
     if (relay->n_sources == relay->source_cap) {
         size_t cap = relay->source_cap == 0 ? 16 : 2 * relay->source_cap;
         struct wb_source *grown = relay->env->resize(
@@ -160,8 +164,9 @@ wb__sources_set(
     enum wb_status rc;
 
     relay->n_sources = 0;
-    wb__arena_clear(&relay->kinds);
     rc = wb_outbox_kinds(relay->box, on_kind, &a, err);
+    if (rc == WB_OK && relay->n_sources > 0)
+        relay->n_known = relay->n_sources;
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
 }
 

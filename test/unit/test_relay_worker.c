@@ -218,6 +218,34 @@ test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
     desk_close(&d);
 }
 
+/* The message is on its way before it is read which kinds wait. */
+static void
+test_worker__D3_woken__known_kinds_first_and_new_ones_next(void **state)
+{
+    struct desk d;
+    int64_t wait_us = 0;
+
+    (void)state;
+    desk_open(&d);
+    d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
+    desk_start(&d, 2);
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    put(&d, "b", "2");
+    put(&d, "a", "3");
+    d.relay->due_by_ms = d.relay->not_before_ms = 0;
+    d.relay->woken = d.relay->look = d.relay->kinds_stale = true;
+    CHECK_OK(wb__pump_turn(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    CHECK_INT(2, d.fake.sent);
+    CHECK_TEXT("3", d.fake.bodies[1]);
+    CHECK(d.relay->look && d.relay->kinds_stale);
+    CHECK_OK(wb__pump_turn(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    CHECK_INT(3, d.fake.sent);
+    CHECK_TEXT("2", d.fake.bodies[2]);
+    wb__ends_drop(d.relay);
+    desk_close(&d);
+}
+
 static void
 test_worker__D3_stopped__in_flight_is_finished(void **state)
 {
@@ -251,6 +279,7 @@ main(void)
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
+        RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),
         RUN(test_worker__D3_stopped__in_flight_is_finished),
     };
 
