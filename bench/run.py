@@ -4,8 +4,10 @@
 Every round runs cal (overwrite 4 KiB, fdatasync) and then each subject of the
 row in turn. A ratio is taken within its round; what is shown is the median of
 the rounds, and the spread from the least to the most. A round whose cal is
-below half of the row's best is dropped, and counted. QUICK=1: three rounds
-instead of nine. A full run of all rows writes RESULTS.md beside this file.
+below half of the row's best is dropped, and counted. What is not installed is
+skipped, what fails is said to have failed; the rest goes on. QUICK=1: three
+rounds instead of nine. A full run of all rows writes RESULTS.md beside this
+file, and keeps what stands there under Notes: why a row is not met.
 """
 import argparse
 import os
@@ -15,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import gateway
 import npm
@@ -73,7 +76,11 @@ class Lab:
         if name not in self.running:
             folder = os.path.join(self.work, name)
             os.mkdir(folder)
-            self.running[name] = getattr(servers, name)(folder)
+            try:
+                self.running[name] = getattr(servers, name)(folder)
+            except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+                print(f'\n{name} does not start: {e}', file=sys.stderr)
+                self.running[name] = None
         return self.running[name]
 
     def receiver(self):
@@ -103,20 +110,32 @@ def figures(command, env=None):
 
 # ---- rounds ----------------------------------------------------------------
 
+def one_round(lab, row, missing):
+    """Each subject once, in turn; who cannot goes into missing, and why."""
+    one = {'cal': lab.program('limit', 'cal', lab.fresh(), ms=200)}
+    for name, _, run in row['subjects']:
+        if name in missing:
+            continue
+        try:
+            found, why = run(lab), 'skipped, not installed'
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+            found, why = None, 'failed'
+            print(f'\n{row["id"]}, {name}: {e}', file=sys.stderr)
+        if found is None:
+            missing[name] = why
+        else:
+            one[name] = found
+    return one
+
+
 def measure(lab, row, rounds):
-    """The rounds of a row: subject -> figures; None: not installed."""
-    done, missing = [], set()
+    """The rounds of a row, each subject -> figures, that are kept; the number
+    of those that are not; who is missing, and why."""
+    done, missing = [], {}
     for i in range(1 if row.get('once') else rounds):
         print(f'\r{row["id"]} round {i + 1}   ', end='', file=sys.stderr,
               flush=True)
-        one = {'cal': lab.program('limit', 'cal', lab.fresh(), ms=200)}
-        for name, _, run in row['subjects']:
-            found = None if name in missing else run(lab)
-            if found is None:
-                missing.add(name)
-            else:
-                one[name] = found
-        done.append(one)
+        done.append(one_round(lab, row, missing))
     print('\r' + ' ' * 20 + '\r', end='', file=sys.stderr, flush=True)
     best = max(r['cal']['per_s'] for r in done)
     kept = [r for r in done if r['cal']['per_s'] >= best / 2]
@@ -171,8 +190,9 @@ def table_lines(row, kept, missing):
         what, over, under = goal[:3]
         absent = [w[0] for w in (over, under) if w and w[0] in missing]
         if absent:
-            yield [row['id'], what, '', f'{absent[0]}: skipped, not installed',
-                   '', goal_words(goal), 'skipped']
+            why = missing[absent[0]]
+            yield [row['id'], what, '', f'{absent[0]}: {why}', '',
+                   goal_words(goal), why.split(',')[0]]
             continue
         all_of = [value(goal, r) for r in kept]
         median = statistics.median(all_of)
@@ -226,9 +246,9 @@ def machine():
         version_of('wrk', '-v')[:20]])
 
 
-def say_row(row, kept, dropped, lines):
+def say_row(row, kept, dropped, lines, seconds):
     print(f'\n{row["id"]}: {row["what"]} '
-          f'({len(kept)} rounds' +
+          f'({len(kept)} rounds in {seconds:.0f} s' +
           (f', {dropped} dropped: cal below half of the best' if dropped
            else '') + ')')
     for line in lines:
@@ -245,9 +265,11 @@ def notes(path):
     return text[text.index(mark):] if mark in text else ''
 
 
-def write_results(path, command, all_lines, drops, cals):
+def write_results(path, command, all_lines, drops, cals, seconds):
     after = notes(path)
-    text = ['# The last full run', '', f'- command: `{command}`', *machine(),
+    text = ['# The last full run', '', f'- command: `{command}`, '
+            f'{time.strftime("%F", time.gmtime())}, took {seconds / 60:.0f} '
+            'minutes', *machine(),
             f'- cal: {show(statistics.median(cals))} a second '
             f'({show(min(cals))}..{show(max(cals))})',
             '- rounds dropped, their cal being below half of the row\'s best: '
@@ -261,15 +283,17 @@ def write_results(path, command, all_lines, drops, cals):
 
 def run(lab, chosen, rounds):
     all_lines, drops, cals = [], [], []
+    begin = time.monotonic()
     for row in chosen:
+        start = time.monotonic()
         kept, dropped, missing = measure(lab, row, rounds)
         lines = list(table_lines(row, kept, missing))
-        say_row(row, kept, dropped, lines)
+        say_row(row, kept, dropped, lines, time.monotonic() - start)
         all_lines += lines
         cals += [r['cal']['per_s'] for r in kept]
         if dropped:
             drops.append(f'{row["id"]} {dropped} of {dropped + len(kept)}')
-    return all_lines, drops, cals
+    return all_lines, drops, cals, time.monotonic() - begin
 
 
 def main():
@@ -282,7 +306,9 @@ def main():
     rounds = args.rounds or (3 if quick else 9)
     chosen = [r for r in rows.ROWS if not args.rows or r['id'] in args.rows]
     build = os.path.abspath(args.build)
-    work = tempfile.mkdtemp(prefix='run-', dir=build)
+    # as root, servers run as nobody, whom a home of root's does not let in
+    work = tempfile.mkdtemp(prefix='run-',
+                            dir=build if os.getuid() else '/var/tmp')
     os.chmod(work, 0o755)
     lab = Lab(build, work, quick)
     try:
