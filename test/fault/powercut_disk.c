@@ -44,7 +44,11 @@ void
 powercut_image_put(
     struct powercut_image *image, size_t at, const void *ptr, size_t len)
 {
-    powercut_image_grow(image, at + len);
+    powercut_image_grow(image, at);
+    if (at + len > image->len) {
+        image_room(image, at + len);
+        image->len = at + len;
+    }
     if (len > 0)
         memcpy(image->ptr + at, ptr, len);
 }

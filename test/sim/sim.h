@@ -274,11 +274,13 @@ struct sim {
     uint64_t chance, entropy;
     int64_t wall_ms, mono_us, latest_ms;
     unsigned jumps;
-    int frozen;   /* steps that the wall clock stands still for */
-    bool calm;    /* no more faults */
-    int step, me; /* whose turn it is */
-    int depth;    /* 1: in the midst of a call of another's */
-    bool midst;   /* somebody was, in this call */
+    int processes, adopted; /* how many, and which of them */
+    int crashes;            /* in 100 steps */
+    int frozen;             /* steps that the wall clock stands still for */
+    bool calm;              /* no more faults */
+    int step, me;           /* whose turn it is */
+    int depth;              /* 1: in the midst of a call of another's */
+    bool midst;             /* somebody was, in this call */
     long nest_at;
     struct sim_process process[SIM_PROCESSES];
     struct sim_message message[SIM_MESSAGES];
@@ -341,6 +343,10 @@ void sim_net_step(void);
 void sim_net_settle(void); /* deliver all there is, well */
 void sim_net_timeouts(int process);
 void sim_net_dead(int process);
+
+/* sim_memory.c */
+void sim_memory_install(void);
+void *sim_memory_resize(void *ctx, void *ptr, size_t size);
 
 /* sim_process.c */
 bool sim_off(void); /* the one whose turn it is is dead */

@@ -5,8 +5,7 @@
 #include "sim.h"
 
 enum {
-    CHECKPOINT_FRAMES = 24,
-    ADOPTED = SIM_PROCESSES - 1
+    CHECKPOINT_FRAMES = 24
 };
 
 static struct wb__sqlite *
@@ -104,7 +103,7 @@ box_open(int process)
         .keep_abandoned_ms = long_ms};
     struct sim_process *p = &sim.process[process];
 
-    if (process != ADOPTED)
+    if (process != sim.adopted)
         return wb_outbox_open(&p->box, "box.db", &opts, NULL);
     if (sqlite3_open_v2("box.db", &p->own, SQLITE_OPEN_READWRITE,
             sim.disk.vfs.zName) != SQLITE_OK)
@@ -174,7 +173,7 @@ sim_open(int process)
         rc = box_open(process);
         if (rc == WB_OK)
             rc = mend(process);
-        if (rc == WB_OK && process != ADOPTED)
+        if (rc == WB_OK)
             rc = relay_open(process);
         sim_event(SIM_E_OPEN, -1, rc, process);
         if (!sim_answered(rc)) {

@@ -47,16 +47,6 @@ env_random(void *ctx, void *out, size_t len)
     }
 }
 
-static void *
-env_resize(void *ctx, void *ptr, size_t size)
-{
-    (void)ctx;
-    if (size > 0)
-        return realloc(ptr, size);
-    free(ptr);
-    return NULL;
-}
-
 /* ---- in the midst of a call ------------------------------------------ */
 
 static void
@@ -67,9 +57,9 @@ on_io(void *ctx, struct powercut *disk)
     (void)ctx;
     if (disk->ops != sim.nest_at || sim.depth > 0)
         return;
-    other = (me + 1 + sim_pick(SIM_PROCESSES - 1)) % SIM_PROCESSES;
-    if (sim.process[other].box == NULL || sim.process[other].stopped ||
-        sim_failed(other))
+    other = (me + sim_pick(sim.processes)) % sim.processes;
+    if (other == me || sim.process[other].box == NULL ||
+        sim.process[other].stopped || sim_failed(other))
         return;
     sim_fired(SIM_MIDST);
     sim.midst = true;
@@ -101,7 +91,7 @@ cut(void)
     int loss = sim_pick(4);
 
     sim.disk.dead = true;
-    for (int p = 0; p < SIM_PROCESSES; p++)
+    for (int p = 0; p < sim.processes; p++)
         sim_close(p);
     powercut_cut(&sim.disk, &sim.disk, (enum powercut_loss)loss,
         sim_random(&sim.chance));
@@ -123,7 +113,7 @@ static void
 recover(bool settled)
 {
     for (int again = 0; again <= AGAIN_MAX; again++) {
-        int p = sim_pick(SIM_PROCESSES);
+        int p = sim_pick(sim.processes);
         bool good;
 
         sim.disk.fault.kinds = 0;
@@ -162,7 +152,7 @@ aftermath(void)
         recover(true);
         return;
     }
-    for (int p = 0; p < SIM_PROCESSES; p++) {
+    for (int p = 0; p < sim.processes; p++) {
         if ((gone >> p & 1U) != 0) {
             sim_fired(SIM_KILL);
             bury(p);
@@ -198,6 +188,9 @@ arm_fault(void)
     int i = sim_pick((int)WB_COUNT(plan));
     bool sync = plan[i].as == SIM_FAIL_SYNC;
 
+    if (sim.disk.cut_at > sim.disk.ops || sim.disk.kill_at > sim.disk.ops)
+        return;
+
     sim.disk.fault = (struct powercut_fault){.kinds = plan[i].kinds,
         .skip = sim_pick(sync ? 2 : 8),
         .half = plan[i].half,
@@ -223,7 +216,8 @@ arm_end(void)
 {
     long at = sim.disk.ops + 1 + sim_pick(24);
 
-    if (sim.disk.fault.kinds != 0)
+    if (sim.disk.fault.kinds != 0 || sim.disk.cut_at > sim.disk.ops ||
+        sim.disk.kill_at > sim.disk.ops)
         return;
     if (sim_pick(2) == 0)
         sim.disk.cut_at = at;
@@ -259,20 +253,20 @@ static void
 fate(void)
 {
     int what = sim_pick(100);
-    int p = sim_pick(SIM_PROCESSES);
+    int p = sim_pick(sim.processes);
 
+    if (sim_pick(100) < sim.crashes)
+        arm_end();
     if (what < 6) {
         arm_fault();
-    } else if (what < 14) {
-        arm_end();
-    } else if (what < 18) {
+    } else if (what < 10) {
         jump();
-    } else if (what < 24) {
+    } else if (what < 16) {
         sim.process[p].stopped = !sim.process[p].stopped;
         if (sim.process[p].stopped)
             sim_fired(SIM_STOP);
         sim_event(SIM_E_STOPPED, -1, p, sim.process[p].stopped);
-    } else if (what < 30) {
+    } else if (what < 22) {
         sim.nest_at = sim.disk.ops + 1 + sim_pick(8);
     }
 }
@@ -311,7 +305,7 @@ step(void)
     if (sim_pick(10) < 4)
         sim_net_step();
     else
-        act(sim_pick(SIM_PROCESSES));
+        act(sim_pick(sim.processes));
     note_fault();
     aftermath();
 }
@@ -329,7 +323,7 @@ calm_down(void)
     sim.disk.cut_at = sim.disk.kill_at = 0;
     if (sim.wall_ms < sim.latest_ms)
         sim.wall_ms = sim.latest_ms;
-    for (int p = 0; p < SIM_PROCESSES; p++)
+    for (int p = 0; p < sim.processes; p++)
         sim.process[p].stopped = false;
     sim_event(SIM_E_DRAIN, -1, sim.n, 0);
 }
@@ -338,7 +332,7 @@ static void
 drain_round(void)
 {
     pass_time(1000);
-    for (int p = 0; p < SIM_PROCESSES; p++) {
+    for (int p = 0; p < sim.processes; p++) {
         act(p);
         if (sim.process[p].box == NULL)
             continue;
@@ -430,13 +424,16 @@ seed_begin(uint64_t seed)
     sqlite3_randomness(0, NULL); /* seeded anew, out of the disk's chance */
     sim.disk.before = on_io;
     sim.disk.psow = sim_pick(2) == 0;
+    sim.processes = 1 + sim_pick(SIM_PROCESSES);
+    sim.adopted = sim_pick(2 * SIM_PROCESSES);
+    sim.crashes = 4 << sim_pick(4);
     sim_net_begin();
 }
 
 static void
 seed_end(void)
 {
-    for (int p = 0; p < SIM_PROCESSES; p++)
+    for (int p = 0; p < sim.processes; p++)
         sim_close(p);
     for (int n = 0; n < sim.n; n++) {
         const struct sim_message *m = &sim.message[n];
@@ -472,6 +469,24 @@ sim_run(uint64_t seed, struct sim_figures *figures)
 
 /* ---- once ------------------------------------------------------------ */
 
+/* One thread needs no locks, nor what they guard. */
+static void
+configure(void)
+{
+    static bool done;
+
+    if (done)
+        return;
+    if (sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) != SQLITE_OK ||
+        sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) != SQLITE_OK ||
+        sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0) != SQLITE_OK)
+        abort();
+    sim_memory_install();
+    done = true;
+}
+
+/* The tables that nobody here uses would be read at each open. */
+
 static void
 format(void)
 {
@@ -483,8 +498,9 @@ format(void)
     sim.wall_ms = 1;
     if (wb_outbox_open(&box, "box.db", &opts, NULL) != WB_OK ||
         sqlite3_exec(((struct wb__sqlite *)box->db)->handle,
-            "CREATE TABLE business(n INTEGER PRIMARY KEY)", NULL, NULL,
-            NULL) != SQLITE_OK)
+            "DROP TABLE waybill_idem;"
+            "CREATE TABLE business(n INTEGER PRIMARY KEY)",
+            NULL, NULL, NULL) != SQLITE_OK)
         abort();
     wb_outbox_close(box);
 }
@@ -492,6 +508,7 @@ format(void)
 void
 sim_begin(const struct sim_opts *opts)
 {
+    configure();
     powercut_init(&blank, "sim-blank");
     powercut_init(&sim.disk, "sim");
     if (sqlite3_vfs_register(&sim.disk.vfs, 1) != SQLITE_OK)
@@ -500,7 +517,7 @@ sim_begin(const struct sim_opts *opts)
     sim.env = (struct wb_env){.wall_ms = env_wall_ms,
         .mono_us = env_mono_us,
         .random = env_random,
-        .resize = env_resize,
+        .resize = sim_memory_resize,
         .vfs = "sim"};
     format();
 }
