@@ -439,7 +439,8 @@ seed_end(void)
         const struct sim_message *m = &sim.message[n];
 
         sim.figures->delivered += m->acked && m->effects > 0;
-        sim.figures->discarded += m->acked && m->effects == 0 && m->discarded;
+        sim.figures->discarded +=
+            m->acked && m->effects == 0 && m->discard_tried && !m->there;
         sim.figures->abandoned += m->acked && m->effects == 0 && m->there &&
                                   m->state == WB_STATE_ABANDONED;
     }

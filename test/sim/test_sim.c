@@ -1,0 +1,100 @@
+/* test_sim.c - the simulator in short: nothing goes wrong, the same seed is the
+ * same history, and it sees what is made wrong. */
+#include "sim.h"
+#include "support.h"
+
+enum {
+    SEEDS = 800 / THINNED,
+    DRAINS = 100 / THINNED,
+    WITHIN = 2000
+};
+
+/* Runs seeds until one goes wrong; gives how many were run. */
+static uint64_t
+run(const struct sim_opts *opts, uint64_t seeds, struct sim_figures *f)
+{
+    uint64_t n = 0;
+
+    *f = (struct sim_figures){0};
+    sim_begin(opts);
+    while (n < seeds && f->bad_seeds == 0)
+        (void)sim_run(++n, f);
+    if (f->bad_seeds > 0 && opts->sabotage == SIM_SOUND)
+        sim_explain(f->first_bad);
+    sim_end();
+    return n;
+}
+
+static void
+test_sim__faults_for_ever__nothing_promised_is_broken(void **state)
+{
+    const struct sim_opts opts = {0};
+    struct sim_figures f;
+
+    (void)state;
+    (void)run(&opts, SEEDS, &f);
+    CHECK_INT(0, sim_wrongs(&f));
+    for (int i = 0; i < SIM_FAULT_COUNT; i++)
+        if (f.fault[i] == 0)
+            fail_msg("never fired: %s", sim_fault_name((enum sim_fault)i));
+    CHECK(f.accepted > SEEDS && f.delivered > SEEDS && f.cycles > SEEDS);
+}
+
+static void
+test_sim__I15_faults_end__all_is_delivered_once(void **state)
+{
+    const struct sim_opts opts = {.liveness = true};
+    struct sim_figures f;
+
+    (void)state;
+    (void)run(&opts, DRAINS, &f);
+    CHECK_INT(0, sim_wrongs(&f));
+    CHECK_INT(f.accepted, f.delivered + f.discarded);
+    CHECK(f.delivered > 5 * DRAINS);
+}
+
+static void
+test_sim__same_seed__same_history(void **state)
+{
+    const struct sim_opts opts = {.liveness = true};
+    struct sim_figures f = {0};
+    uint64_t hash[40];
+
+    (void)state;
+    sim_begin(&opts);
+    for (uint64_t i = 0; i < 40; i++)
+        hash[i] = sim_run(i, &f);
+    sim_end();
+    sim_begin(&opts);
+    for (uint64_t i = 40; i-- > 0;)
+        CHECK(sim_run(i, &f) == hash[i]);
+    sim_end();
+    CHECK(hash[0] != hash[1]);
+}
+
+static void
+test_sim__each_saboteur__is_caught(void **state)
+{
+    struct sim_figures f;
+
+    (void)state;
+    for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s++) {
+        const struct sim_opts opts = {.sabotage = (enum sim_sabotage)s};
+
+        if (run(&opts, WITHIN, &f) == WITHIN && f.bad_seeds == 0)
+            fail_msg("not caught: %s", sim_sabotage_name(opts.sabotage));
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_sim__faults_for_ever__nothing_promised_is_broken),
+        RUN(test_sim__I15_faults_end__all_is_delivered_once),
+        RUN(test_sim__same_seed__same_history),
+        RUN(test_sim__each_saboteur__is_caught),
+    };
+
+    return RUN_ALL(tests);
+}
