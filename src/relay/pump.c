@@ -8,6 +8,10 @@
 #include "outbox/box.h"
 #include "relay/relay.h"
 
+enum {
+    AGAIN_US = 100000 /* after the database was busy */
+};
+
 /* ---- leases ---------------------------------------------------------- */
 
 static int64_t
@@ -42,7 +46,8 @@ extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
 
             if (rc != WB_OK && rc != WB_BUSY)
                 return rc;
-            f->extend_us = now_us + half_lease_us(relay);
+            f->extend_us =
+                now_us + (rc == WB_OK ? half_lease_us(relay) : AGAIN_US);
         }
         if (*wait_us == 0 || f->extend_us < *wait_us)
             *wait_us = f->extend_us;

@@ -199,7 +199,8 @@ sim_relay_turn(int process)
     if (relay == NULL)
         return;
     sim_net_timeouts(process);
-    relay->look = relay->kinds_stale = true;
+    relay->kinds_stale = true;
+    relay->look = relay->look || sim.calm || sim_pick(3) > 0;
     rc = wb__pump_turn(relay, (struct wb_slice){0}, &wait_us, NULL);
     if (!sim_answered(rc))
         return;

@@ -1,4 +1,5 @@
 /* Commits beside the loop: what ends while one is under way. */
+#include "db/sqlite.h"
 #include "relay_desk.h"
 
 static enum wb_status
@@ -80,6 +81,50 @@ test_pump__BUSY__ends_are_kept_apart_and_told_again(void **state)
     desk_close(&d);
 }
 
+static void
+run_sql(sqlite3 *db, const char *sql)
+{
+    CHECK_INT(SQLITE_OK, sqlite3_exec(db, sql, NULL, NULL, NULL));
+}
+
+/* An extension that found the database busy must not wait for the next half of
+ * the lease: that is when it ends. */
+static void
+test_pump__D2a_BUSY_extending__again_in_a_moment(void **state)
+{
+    sqlite3 *other = NULL;
+    int64_t wait_us = 0;
+    struct desk d;
+    struct wb_id id;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.loop = &d.loop;
+    desk_start(&d, 1);
+    id = put(&d, "a", "x");
+    d.relay->left = 1;
+    d.relay->look = d.relay->kinds_stale = true;
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK_INT(1, d.fake.sent);
+    CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
+    sqlite3_busy_timeout(((struct wb__sqlite *)d.box->db)->handle, 1);
+    run_sql(other, "BEGIN IMMEDIATE");
+    world_pass_ms(30000);
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    run_sql(other, "ROLLBACK");
+    sqlite3_close(other);
+    world_pass_ms(100);
+    CHECK(wait_us <= ENV->mono_us(ENV->ctx));
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK_INT(ENV->wall_ms(ENV->ctx) + 60000, state_of(&d, id).due_ms);
+    while (d.relay->in_flight > 0)
+        uv_run(&d.loop, UV_RUN_ONCE);
+    desk_close(&d);
+}
+
 /* With the machine's own environment commits run on a thread. */
 static void
 test_drain__machines_environment__each_sent_once_and_confirmed(void **state)
@@ -114,6 +159,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_drain__D1_ends_during_a_commit__finished_by_the_next),
         RUN(test_pump__BUSY__ends_are_kept_apart_and_told_again),
+        RUN(test_pump__D2a_BUSY_extending__again_in_a_moment),
         RUN(test_drain__machines_environment__each_sent_once_and_confirmed),
     };
 
