@@ -52,19 +52,12 @@ give_up(struct wb__keyed *x)
 /* ---- unknown ------------------------------------------------------------- */
 
 static void
-run_unknown(struct wb__job_run *job)
-{
-    struct wb__keyed *x = job->keyed;
-
-    job->rc = wb_idem_unknown(x->gate->opts.store, &x->op, x->token, NULL);
-}
-
-static void
 done_unknown(struct wb__job_run *job)
 {
     struct wb__keyed *x = job->keyed;
 
-    x->gate->n.store_errors += job->rc != WB_OK && job->rc != WB_FENCED;
+    x->gate->n.store_errors +=
+        job->call.rc != WB_OK && job->call.rc != WB_FENCED;
     give_up(x);
 }
 
@@ -74,18 +67,13 @@ end_unknown(struct wb__keyed *x, enum wb__problem problem)
     x->gate->n.unknown++;
     x->stage = WB__ENDING;
     x->problem = problem;
-    wb__gate_job(x->gate, &x->job, run_unknown, done_unknown);
+    wb__gate_job(&x->job, (struct wb__idem_call){.verb = WB__IDEM_UNKNOWN},
+        done_unknown);
 }
 
 /* ---- freed --------------------------------------------------------------- */
 
-static void
-run_release(struct wb__job_run *job)
-{
-    struct wb__keyed *x = job->keyed;
-
-    job->rc = wb_idem_release(x->gate->opts.store, &x->op, x->token, NULL);
-}
+static const struct wb__idem_call release = {.verb = WB__IDEM_RELEASE};
 
 static void
 note_released(struct wb__keyed *x, enum wb_status rc)
@@ -97,7 +85,7 @@ note_released(struct wb__keyed *x, enum wb_status rc)
 static void
 done_release(struct wb__job_run *job)
 {
-    note_released(job->keyed, job->rc);
+    note_released(job->keyed, job->call.rc);
     deliver(job->keyed);
 }
 
@@ -105,25 +93,11 @@ done_release(struct wb__job_run *job)
 static void
 done_release_unsent(struct wb__job_run *job)
 {
-    note_released(job->keyed, job->rc);
+    note_released(job->keyed, job->call.rc);
     give_up(job->keyed);
 }
 
 /* ---- completed ----------------------------------------------------------- */
-
-static void
-run_complete(struct wb__job_run *job)
-{
-    struct wb__keyed *x = job->keyed;
-    struct wb_idem_record record = {.status = x->status,
-        .headers = wb__buf_slice(&x->kept),
-        .ttl_ms = x->gate->opts.ttl_ms};
-
-    if (!x->truncated)
-        record.body = wb__buf_slice(&x->answer);
-    job->rc =
-        wb_idem_complete(x->gate->opts.store, &x->op, x->token, &record, NULL);
-}
 
 static void
 done_complete(struct wb__job_run *job)
@@ -131,14 +105,27 @@ done_complete(struct wb__job_run *job)
     struct wb__keyed *x = job->keyed;
     struct wb__gate_counters *n = &x->gate->n;
 
-    if (job->rc == WB_OK) {
+    if (job->call.rc == WB_OK) {
         n->truncated += x->truncated;
         deliver(x);
         return;
     }
-    n->store_errors += job->rc != WB_FENCED;
-    n->lost += job->rc == WB_FENCED && !x->lost;
+    n->store_errors += job->call.rc != WB_FENCED;
+    n->lost += job->call.rc == WB_FENCED && !x->lost;
     end_unknown(x, WB__STORE_UNAVAILABLE);
+}
+
+static void
+complete(struct wb__keyed *x)
+{
+    struct wb__idem_call call = {.verb = WB__IDEM_COMPLETE,
+        .record = {.status = x->status,
+            .headers = wb__buf_slice(&x->kept),
+            .ttl_ms = x->gate->opts.ttl_ms}};
+
+    if (!x->truncated)
+        call.record.body = wb__buf_slice(&x->answer);
+    wb__gate_job(&x->job, call, done_complete);
 }
 
 /* ---- the answer comes ---------------------------------------------------- */
@@ -230,9 +217,9 @@ on_end(struct wb__ask *ask)
 
     x->stage = WB__ENDING;
     if (wb__rule_is_kept(x->status))
-        wb__gate_job(x->gate, &x->job, run_complete, done_complete);
+        complete(x);
     else
-        wb__gate_job(x->gate, &x->job, run_release, done_release);
+        wb__gate_job(&x->job, release, done_release);
 }
 
 static void
@@ -249,7 +236,7 @@ on_fail(struct wb__ask *ask, bool sent, const char *why)
     }
     x->stage = WB__ENDING;
     x->problem = WB__UPSTREAM_UNREACHABLE;
-    wb__gate_job(x->gate, &x->job, run_release, done_release_unsent);
+    wb__gate_job(&x->job, release, done_release_unsent);
 }
 
 /* ---- the way there ------------------------------------------------------- */
@@ -259,7 +246,7 @@ unsent(struct wb__keyed *x)
 {
     x->stage = WB__ENDING;
     x->problem = WB__OUT_OF_MEMORY;
-    wb__gate_job(x->gate, &x->job, run_release, done_release_unsent);
+    wb__gate_job(&x->job, release, done_release_unsent);
 }
 
 void
@@ -303,15 +290,6 @@ wb__carry(struct wb__keyed *x)
 /* ---- the lease ----------------------------------------------------------- */
 
 static void
-run_renew(struct wb__job_run *job)
-{
-    struct wb__keyed *x = job->keyed;
-
-    job->rc = wb_idem_extend(
-        x->gate->opts.store, &x->op, x->token, x->gate->opts.lease_ms, NULL);
-}
-
-static void
 done_renew(struct wb__job_run *job)
 {
     struct wb__keyed *x = job->keyed;
@@ -320,11 +298,12 @@ done_renew(struct wb__job_run *job)
         wb__keyed_over(x);
         return;
     }
-    if (x->stage == WB__HOLDING && job->rc == WB_FENCED && !x->lost) {
+    if (x->stage == WB__HOLDING && job->call.rc == WB_FENCED && !x->lost) {
         x->lost = true;
         x->gate->n.lost++;
     }
-    x->gate->n.store_errors += job->rc != WB_OK && job->rc != WB_FENCED;
+    x->gate->n.store_errors +=
+        job->call.rc != WB_OK && job->call.rc != WB_FENCED;
 }
 
 void
@@ -333,5 +312,8 @@ wb__carry_renew(struct wb__keyed *x, int64_t now_us)
     if (x->renew.busy || now_us < x->renew_us)
         return;
     x->renew_us = wb__sat_add(now_us, x->gate->opts.lease_ms * 1000 / 3);
-    wb__gate_job(x->gate, &x->renew, run_renew, done_renew);
+    wb__gate_job(&x->renew,
+        (struct wb__idem_call){
+            .verb = WB__IDEM_EXTEND, .how.lease_ms = x->gate->opts.lease_ms},
+        done_renew);
 }

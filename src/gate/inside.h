@@ -8,6 +8,7 @@
 #include "gate/gate.h"
 #include "gate/rules.h"
 #include "gate/upstream.h"
+#include "idem/idem.h"
 
 enum {
     WB__GATE_QUEUE = 256 << 10, /* past it the other side is held up */
@@ -41,8 +42,19 @@ struct wb__gate_counters {
     uint64_t bucket[WB__GATE_BUCKETS + 1], seconds_us;
 };
 
+enum {
+    WB__GATE_BATCHES = 2 /* one commits, the next begins to read */
+};
+struct wb__batch {
+    uv_work_t work; /* first */
+    struct wb__gate *gate;
+    struct wb__idem_call *first; /* NULL: nothing is under way */
+};
+
 struct wb__gate {
     struct wb__gate_opts opts;
+    struct wb__batch batch[WB__GATE_BATCHES];
+    struct wb__idem_call *waiting, **last; /* for a batch to end */
     struct wb__server *server;
     struct wb__up *up;
     uv_timer_t tick;
@@ -82,17 +94,16 @@ void wb__gate_timed(struct wb__gate *gate, int64_t us);
 
 /* ---- job.c --------------------------------------------------------------- */
 
-/* A call of the store, in a thread where it may block; then done(). */
+/* A call of the store, in a thread where it may block, together with those
+ * that came meanwhile; then done(), with what became of it in call.rc. */
 struct wb__job_run {
-    uv_work_t work; /* first */
+    struct wb__idem_call call; /* first */
     struct wb__keyed *keyed;
-    void (*run)(struct wb__job_run *job);
     void (*done)(struct wb__job_run *job);
-    enum wb_status rc;
     bool busy;
 };
-void wb__gate_job(struct wb__gate *gate, struct wb__job_run *job,
-    void (*run)(struct wb__job_run *job),
+/* The operation and the token are filled in. */
+void wb__gate_job(struct wb__job_run *job, struct wb__idem_call call,
     void (*done)(struct wb__job_run *job));
 
 /* ---- claim.c: a keyed request ----------------------------------------------

@@ -71,7 +71,7 @@ done_begin(struct wb__job_run *job)
     struct wb__keyed *x = job->keyed;
     struct wb__gate_counters *n = &x->gate->n;
 
-    if (job->rc != WB_OK) {
+    if (job->call.rc != WB_OK) {
         refuse(x, WB__STORE_UNAVAILABLE, &n->store_errors);
         return;
     }
@@ -100,21 +100,15 @@ done_begin(struct wb__job_run *job)
 }
 
 static void
-run_begin(struct wb__job_run *job)
-{
-    struct wb__keyed *x = job->keyed;
-    const struct wb_idem_begin how = {
-        .lease_ms = x->gate->opts.lease_ms, .sending = true};
-
-    job->rc = wb_idem_begin(
-        x->gate->opts.store, &x->op, &x->fingerprint, &how, &x->result, NULL);
-}
-
-static void
 ask_store(struct wb__keyed *x)
 {
     x->stage = WB__BEGINNING;
-    wb__gate_job(x->gate, &x->job, run_begin, done_begin);
+    wb__gate_job(&x->job,
+        (struct wb__idem_call){.verb = WB__IDEM_BEGIN,
+            .fingerprint = &x->fingerprint,
+            .how = {.lease_ms = x->gate->opts.lease_ms, .sending = true},
+            .result = &x->result},
+        done_begin);
 }
 
 /* ---- waiting and holding ------------------------------------------------- */

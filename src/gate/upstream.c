@@ -21,6 +21,7 @@ struct wb__link {
     uv_tcp_t tcp;
     struct wb__alarm alarm;
     uv_connect_t connect;
+    uv_getaddrinfo_t lookup;
     struct addrinfo *found, *trying;
     struct wb__http_parser parser;
     struct wb__buf unsent; /* until it is flushed and connected */
@@ -137,16 +138,15 @@ static void
 restart_timer(struct wb__link *l)
 {
     const struct wb__up_opts *o = &l->up->opts;
-    int64_t ms = l->ask == NULL  ? o->idle_ms
-                 : !l->connected ? o->connect_ms
-                                 : o->silence_ms;
 
     if (l->closing || l->why != NULL)
         return;
     if (l->paused)
         wb__alarm_off(&l->alarm);
     else
-        wb__alarm_set(&l->alarm, ms);
+        wb__alarm_set(&l->alarm, l->ask == NULL  ? o->idle_ms
+                                 : !l->connected ? o->connect_ms
+                                                 : o->silence_ms);
 }
 
 static void
@@ -296,10 +296,9 @@ on_written(uv_write_t *req, int status)
 static void
 write_later(struct wb__link *l, struct wb_slice bytes)
 {
-    struct piece *p;
+    struct piece *p = wb__alloc(l->up->opts.env, sizeof(*p) + bytes.len);
     uv_buf_t buf;
 
-    p = wb__alloc(l->up->opts.env, sizeof(*p) + bytes.len);
     if (p == NULL) {
         fail_later(l, "out of memory");
         return;
@@ -316,8 +315,7 @@ write_later(struct wb__link *l, struct wb_slice bytes)
     fail_later(l, "it could not be written to");
 }
 
-/* Write what is unsent: now what the kernel takes; the rest, and any error, is
- * uv_write()'s. */
+/* Now what the kernel takes; the rest, and any error, is uv_write()'s. */
 static void
 flush(struct wb__link *l)
 {
@@ -386,18 +384,11 @@ try_next(struct wb__link *l, int why)
         fail(l, uv_strerror(rc));
 }
 
-struct lookup {
-    uv_getaddrinfo_t req; /* first */
-    struct wb__link *link;
-};
-
 static void
 on_found(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
-    struct lookup *lookup = (struct lookup *)req;
-    struct wb__link *l = lookup->link;
+    struct wb__link *l = req->data;
 
-    wb__free(l->up->opts.env, lookup);
     l->looking = false;
     l->found = l->trying = found;
     if (l->closing) {
@@ -414,18 +405,11 @@ on_found(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 static int
 look_up(struct wb__link *l)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct lookup *lookup = wb__alloc(l->up->opts.env, sizeof(*lookup));
-    int rc;
-
-    if (lookup == NULL)
-        return UV_ENOMEM;
-    lookup->link = l;
-    rc = uv_getaddrinfo(l->up->opts.loop, &lookup->req, on_found, l->up->host,
+    static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    int rc = uv_getaddrinfo(l->up->opts.loop, &l->lookup, on_found, l->up->host,
         l->up->port, &hints);
+
     l->looking = rc == 0;
-    if (rc != 0)
-        wb__free(l->up->opts.env, lookup);
     return rc;
 }
 
@@ -464,7 +448,7 @@ new_link(struct wb__up *up)
     wb__http_parser_init(&l->parser, up->opts.env, WB__HTTP_RESPONSES, &limits);
     (void)uv_tcp_init(up->opts.loop, &l->tcp);
     wb__alarm_init(up->opts.loop, &l->alarm, on_alarm);
-    l->tcp.data = l->alarm.timer.data = l;
+    l->tcp.data = l->alarm.timer.data = l->lookup.data = l;
     l->handles = 2;
     return l;
 }
@@ -594,12 +578,9 @@ wb__up_open(
     if (up == NULL)
         return wb__nomem(err, "upstream");
     up->opts = *opts;
-    if (up->opts.connect_ms == 0)
-        up->opts.connect_ms = 5000;
-    if (up->opts.silence_ms == 0)
-        up->opts.silence_ms = 60000;
-    if (up->opts.idle_ms == 0)
-        up->opts.idle_ms = 2000;
+    up->opts.connect_ms = opts->connect_ms == 0 ? 5000 : opts->connect_ms;
+    up->opts.silence_ms = opts->silence_ms == 0 ? 60000 : opts->silence_ms;
+    up->opts.idle_ms = opts->idle_ms == 0 ? 2000 : opts->idle_ms;
     (void)snprintf(up->host, sizeof(up->host), "%.*s", (int)opts->host.len,
         opts->host.ptr);
     (void)snprintf(up->port, sizeof(up->port), "%.*s", (int)opts->port.len,

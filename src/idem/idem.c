@@ -388,3 +388,61 @@ wb_idem_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
 
     return store->backend->reap(store, n == NULL ? &scratch : n, err);
 }
+
+/* ---- many at once -------------------------------------------------------- */
+
+void
+wb__idem_alone(struct wb_idem *store, struct wb__idem_call *c)
+{
+    switch (c->verb) {
+    case WB__IDEM_BEGIN:
+        c->rc = wb_idem_begin(
+            store, c->op, c->fingerprint, &c->how, c->result, NULL);
+        break;
+    case WB__IDEM_COMPLETE:
+        c->rc = wb_idem_complete(store, c->op, c->token, &c->record, NULL);
+        break;
+    case WB__IDEM_RELEASE:
+        c->rc = wb_idem_release(store, c->op, c->token, NULL);
+        break;
+    case WB__IDEM_EXTEND:
+        c->rc = wb_idem_extend(store, c->op, c->token, c->how.lease_ms, NULL);
+        break;
+    case WB__IDEM_UNKNOWN:
+        c->rc = wb_idem_unknown(store, c->op, c->token, NULL);
+        break;
+    }
+}
+
+static bool
+is_valid(struct wb__idem_call *c)
+{
+    c->rc = c->verb == WB__IDEM_BEGIN ? op_lengths(c->op, NULL)
+                                      : claim_check(c->op, c->token, NULL);
+    if (c->rc == WB_OK && c->verb == WB__IDEM_COMPLETE)
+        c->rc = record_check(&c->record, NULL);
+    c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
+    return c->rc == WB_OK;
+}
+
+void
+wb__idem_many(struct wb_idem *store, struct wb__idem_call *c)
+{
+    struct wb__idem_call *call[WB__IDEM_MANY];
+    size_t n = 0;
+
+    if (store->backend->many == NULL || c->next == NULL) {
+        for (; c != NULL; c = c->next)
+            wb__idem_alone(store, c);
+        return;
+    }
+    while (c != NULL) {
+        if (is_valid(c))
+            call[n++] = c;
+        c = c->next;
+        if (n > 0 && (n == WB__IDEM_MANY || c == NULL)) {
+            store->backend->many(store, call, n);
+            n = 0;
+        }
+    }
+}

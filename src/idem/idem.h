@@ -14,7 +14,27 @@ enum {
     WB__IDEM_KEY_MAX = 255,
     WB__IDEM_SCOPE_MAX = 8191,
     WB__IDEM_HEADERS_MAX = 65535,
-    WB__IDEM_POLL_US = 25000 /* where nobody signals */
+    WB__IDEM_POLL_US = 25000, /* where nobody signals */
+    WB__IDEM_MANY = 64
+};
+
+/* A call as a value, so that many can be made at once. */
+struct wb__idem_call {
+    enum wb__idem_verb {
+        WB__IDEM_BEGIN, /* never waits */
+        WB__IDEM_COMPLETE,
+        WB__IDEM_RELEASE,
+        WB__IDEM_EXTEND,
+        WB__IDEM_UNKNOWN
+    } verb;
+    const struct wb_idem_op *op;
+    uint64_t token;
+    const struct wb_fingerprint *fingerprint; /* BEGIN */
+    struct wb_idem_begin how;                 /* BEGIN; EXTEND: its lease */
+    struct wb_idem_record record;             /* COMPLETE */
+    struct wb_idem_result *result;            /* BEGIN */
+    enum wb_status rc;
+    struct wb__idem_call *next;
 };
 
 struct wb__idem_backend {
@@ -48,6 +68,9 @@ struct wb__idem_backend {
         void *ctx, struct wb_err *err);
     enum wb_status (*reap)(
         struct wb_idem *store, uint64_t *n, struct wb_err *err);
+    /* At most WB__IDEM_MANY; NULL: one is as cheap as many. */
+    void (*many)(
+        struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
 };
 
 /* keeper.c: the thread that renews the leases of running dispatchers. */
@@ -74,6 +97,10 @@ struct wb_idem {
 void wb__idem_init(struct wb_idem *store,
     const struct wb__idem_backend *backend, const struct wb_idem_opts *opts);
 void wb__idem_fini(struct wb_idem *store);
+/* Make these calls, each as if alone, but sharing commits; its rc says what
+ * became of it. */
+void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
+void wb__idem_alone(struct wb_idem *store, struct wb__idem_call *call);
 uint64_t wb__idem_token(const struct wb_idem *store);
 /* OK, or why the names will not do. */
 WB_MUST_USE enum wb_status wb__idem_op_check(

@@ -30,6 +30,7 @@ static const struct wb__idem_backend sql_backend = {
     .forget = wb__sql_forget,
     .list = wb__sql_list,
     .reap = wb__sql_reap,
+    .many = wb__sql_many,
 };
 
 static struct wb__idem_sql *

@@ -79,6 +79,17 @@ WB_MUST_USE bool wb__sql_fingerprint(
 /* ---- sql_begin.c, sql_move.c, sql_list.c
  * --------------------------------------- */
 
+/* The job of a call that is not BEGIN. */
+struct wb__idem_job wb__sql_move_job(
+    struct wb_idem *store, const struct wb__idem_call *call);
+/* The job of a BEGIN, which has been looked for: answered if its outcome is
+ * OK. */
+enum wb_status wb__sql_begin_job(struct wb_idem *store,
+    const struct wb__idem_call *call, struct wb__idem_job *job);
+
+void wb__sql_many(
+    struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
+
 enum wb_status wb__sql_begin(struct wb_idem *store, const struct wb_idem_op *op,
     const struct wb_fingerprint *fingerprint, const struct wb_idem_begin *how,
     struct wb_idem_result *result, struct wb_err *err);

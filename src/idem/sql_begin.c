@@ -280,6 +280,26 @@ wb__sql_begin(struct wb_idem *store, const struct wb_idem_op *op,
     return rc;
 }
 
+enum wb_status
+wb__sql_begin_job(struct wb_idem *store, const struct wb__idem_call *call,
+    struct wb__idem_job *job)
+{
+    enum wb_status rc = wb__idem_op_check(call->op, NULL);
+
+    *job = (struct wb__idem_job){.job.run = look,
+        .job.tx = call->how.sending ? WB__TX_FULL : WB__TX_RELAXED,
+        .sql = (struct wb__idem_sql *)store,
+        .op = call->op,
+        .fingerprint = call->fingerprint,
+        .how = &call->how,
+        .result = call->result,
+        .token = wb__idem_token(store)};
+    if (rc == WB_OK && !store->borrowed)
+        rc = wb__sql_read(job, NULL);
+    job->job.run = acquire;
+    return rc;
+}
+
 /* ---- lookup, reap
  * -------------------------------------------------------------- */
 

@@ -77,21 +77,6 @@ run_complete(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc != WB_OK || changed > 0 ? rc : check_repeat(db, job, err);
 }
 
-enum wb_status
-wb__sql_complete(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
-{
-    struct wb__idem_job job = job_of(store, op, token, WB__TX_FULL);
-    enum wb_status rc;
-
-    job.job.run = run_complete;
-    job.record = record;
-    rc = wb__sql_write(&job, err);
-    if (rc == WB_OK && job.outcome == WB_FENCED)
-        rc = wb__idem_fenced(op, err);
-    return rc;
-}
-
 /* ---- release, extend, mark
  * ------------------------------------------------------ */
 
@@ -118,20 +103,6 @@ run_release(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc;
 }
 
-enum wb_status
-wb__sql_release(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
-{
-    struct wb__idem_job job = job_of(store, op, token, WB__TX_RELAXED);
-    enum wb_status rc;
-
-    job.job.run = run_release;
-    rc = wb__sql_write(&job, err);
-    if (rc == WB_OK && job.outcome == WB_FENCED)
-        rc = wb__idem_fenced(op, err);
-    return rc;
-}
-
 static enum wb_status
 run_extend(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 {
@@ -143,21 +114,6 @@ run_extend(struct wb__db *db, struct wb__job *base, struct wb_err *err)
         &changed, err);
 
     job->outcome = changed > 0 ? WB_OK : WB_FENCED;
-    return rc;
-}
-
-enum wb_status
-wb__sql_extend(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, int64_t lease_ms, struct wb_err *err)
-{
-    struct wb__idem_job job = job_of(store, op, token, WB__TX_RELAXED);
-    enum wb_status rc;
-
-    job.job.run = run_extend;
-    job.lease_ms = lease_ms;
-    rc = wb__sql_write(&job, err);
-    if (rc == WB_OK && job.outcome == WB_FENCED)
-        rc = wb__idem_fenced(op, err);
     return rc;
 }
 
@@ -178,19 +134,84 @@ run_mark(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc;
 }
 
+struct wb__idem_job
+wb__sql_move_job(struct wb_idem *store, const struct wb__idem_call *call)
+{
+    static const struct {
+        enum wb_status (*run)(
+            struct wb__db *db, struct wb__job *base, struct wb_err *err);
+        enum wb__tx tx;
+    } move[] = {
+        [WB__IDEM_COMPLETE] = {run_complete, WB__TX_FULL},
+        [WB__IDEM_RELEASE] = {run_release, WB__TX_RELAXED},
+        [WB__IDEM_EXTEND] = {run_extend, WB__TX_RELAXED},
+        [WB__IDEM_UNKNOWN] = {run_mark, WB__TX_FULL},
+    };
+    struct wb__idem_job job =
+        job_of(store, call->op, call->token, move[call->verb].tx);
+
+    job.job.run = move[call->verb].run;
+    job.record = &call->record;
+    job.lease_ms = call->how.lease_ms;
+    job.state = WB_IDEM_DOUBTFUL;
+    return job;
+}
+
+static enum wb_status
+run_move(struct wb__idem_job *job, struct wb_err *err)
+{
+    enum wb_status rc = wb__sql_write(job, err);
+
+    if (rc == WB_OK && job->outcome == WB_FENCED)
+        rc = wb__idem_fenced(job->op, err);
+    return rc;
+}
+
+enum wb_status
+wb__sql_complete(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
+{
+    const struct wb__idem_call call = {
+        .verb = WB__IDEM_COMPLETE, .op = op, .token = token, .record = *record};
+    struct wb__idem_job job = wb__sql_move_job(store, &call);
+
+    return run_move(&job, err);
+}
+
+enum wb_status
+wb__sql_release(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, struct wb_err *err)
+{
+    const struct wb__idem_call call = {
+        .verb = WB__IDEM_RELEASE, .op = op, .token = token};
+    struct wb__idem_job job = wb__sql_move_job(store, &call);
+
+    return run_move(&job, err);
+}
+
+enum wb_status
+wb__sql_extend(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, int64_t lease_ms, struct wb_err *err)
+{
+    const struct wb__idem_call call = {.verb = WB__IDEM_EXTEND,
+        .op = op,
+        .token = token,
+        .how.lease_ms = lease_ms};
+    struct wb__idem_job job = wb__sql_move_job(store, &call);
+
+    return run_move(&job, err);
+}
+
 enum wb_status
 wb__sql_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
     enum wb_idem_state state, struct wb_err *err)
 {
-    struct wb__idem_job job = job_of(store, op, token, WB__TX_FULL);
-    enum wb_status rc;
+    const struct wb__idem_call call = {
+        .verb = WB__IDEM_UNKNOWN, .op = op, .token = token};
+    struct wb__idem_job job = wb__sql_move_job(store, &call);
 
-    job.job.run = run_mark;
     job.state = state;
-    rc = wb__sql_write(&job, err);
-    if (rc == WB_OK && job.outcome == WB_FENCED)
-        rc = wb__idem_fenced(op, err);
-    return rc;
+    return run_move(&job, err);
 }
 
 /* ---- without a claim
