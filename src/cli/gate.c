@@ -31,8 +31,6 @@ open_file(struct cli *cli, struct wb_idem **store, const char *named,
     if (named == NULL) {
         rc = cli_find_db(cli, err);
         named = cli->db;
-        if (rc == WB_OK)
-            rc = wb__folders_make(named, err);
     }
     return rc == WB_OK ? wb_idem_open(store, named, &opts, err) : rc;
 }

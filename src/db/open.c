@@ -11,10 +11,28 @@ not_built(struct wb_err *err)
 }
 #endif
 
+/* The length of SCHEME where SCHEME:// begins it: no path that anybody means;
+ * else 0. */
+static size_t
+scheme_len(struct wb_slice url)
+{
+    size_t n = 0;
+
+    while (n < url.len && url.ptr[n] != '/' && url.ptr[n] != ':')
+        n++;
+    return wb__starts(wb__from(url, n), WB_LIT("://")) ? n : 0;
+}
+
 enum wb_status
 wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
+    int scheme = (int)scheme_len(wb_slice(url));
+
+    if (!wb__db_is_postgres(url) && scheme > 0)
+        return wb__fail(err, WB_INVALID, 0,
+            "%.*s:// is no kind of database; give a path, or postgres://...",
+            scheme, url); /* the rest may hold a password */
     if (!wb__db_is_postgres(url))
         return wb__sqlite_open(out, url, opts, err);
 #ifdef WB_LIBPQ

@@ -60,7 +60,8 @@ handle(void *ctx, struct wb__call *call)
         wb__plain_handle(gate, call, false);
 }
 
-/* ---- the upstream's address ---------------------------------------------- */
+/* ---- the options -----------------------------------------------------------
+ */
 
 static bool
 split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
@@ -102,6 +103,19 @@ read_upstream(struct wb__gate *gate, struct wb__up_opts *up, struct wb_err *err)
     return wb__fail(err, WB_INVALID, 0,
         "\"%.*s\" is no upstream; write http://host:port, without a path",
         WB_SHOW(url));
+}
+
+static enum wb_status
+check_identity(const struct wb__gate *gate, struct wb_err *err)
+{
+    struct wb_slice header = gate->opts.identity_header;
+
+    if (wb__rule_identity_may(header))
+        return WB_OK;
+    return wb__fail(err, WB_INVALID, 0,
+        "\"%.*s\" cannot say whose a request is; name a header that a trusted "
+        "hop sets",
+        WB_SHOW(header));
 }
 
 /* ---- ends ---------------------------------------------------------------- */
@@ -215,7 +229,9 @@ wb__gate_open(
     up.env = o.env;
     up.loop = o.loop;
     up.silence_ms = o.silence_ms;
-    rc = read_upstream(gate, &up, err);
+    rc = check_identity(gate, err);
+    if (rc == WB_OK)
+        rc = read_upstream(gate, &up, err);
     if (rc == WB_OK)
         rc = wb__up_open(&gate->up, &up, err);
     if (rc == WB_OK)

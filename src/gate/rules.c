@@ -212,6 +212,19 @@ wb__rule_identity(
                                                   : WB__FOUND_BAD;
 }
 
+bool
+wb__rule_identity_may(struct wb_slice header)
+{
+    static const struct wb_slice no[] = {
+        {"Host", 4}, {"Expect", 6}, {"Idempotency-Key", 15}};
+    const struct wb_slice none = {NULL, 0};
+
+    for (size_t i = 0; i < header.len; i++)
+        if (!wb__is_tchar((unsigned char)header.ptr[i]))
+            return false;
+    return !is_in(header, no, WB_COUNT(no)) && !is_hop(none, header);
+}
+
 enum wb_status
 wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
     struct wb_fingerprint *out)

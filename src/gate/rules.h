@@ -26,6 +26,10 @@ enum wb__found wb__rule_key(struct wb_slice headers, struct wb__name *key);
 enum wb__found wb__rule_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity);
 
+/* May this header say whose a request is? Not one that frames the message, or
+ * names its way. */
+bool wb__rule_identity_may(struct wb_slice header);
+
 /* (G-4). OK or NOMEM. */
 WB_MUST_USE enum wb_status wb__rule_fingerprint(
     const struct wb__http_head *head, struct wb_slice body,

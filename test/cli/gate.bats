@@ -1,0 +1,66 @@
+#!/usr/bin/env bats
+# gate: what it is told wrongly; what it does is in test/e2e.
+load helper
+
+HERE="--listen 127.0.0.1:0 --upstream http://127.0.0.1:1"
+
+# refused WORDS...: at once, and nothing is made
+refused() {
+    # shellcheck disable=SC2086
+    try timeout 20 "$WAYBILL" gate $HERE "$@"
+    ended 2
+    same "" "$out"
+    has "$err" "waybill gate: "
+}
+
+@test "gate: addresses, upstreams and words that will not do" {
+    usage gate
+    usage gate --listen 127.0.0.1:0
+    usage gate --listen foo --upstream http://127.0.0.1:1
+    usage gate --listen 127.0.0.1:0 --upstream https://x
+    usage gate --listen 127.0.0.1:0 --upstream http://x/path
+    refused --anonymous sometimes
+    refused --lease 0s
+}
+
+@test "gate: a header that cannot say whose a request is" {
+    for name in 'a b' 'X:Y' Host Content-Length transfer-encoding Connection \
+        Idempotency-Key; do
+        refused --store memory --identity-header "$name"
+        has "$err" "$name"
+    done
+}
+
+@test "gate: a store of an unknown kind is refused, its password not told" {
+    refused --store redis://u:geheim@127.0.0.1/1
+    has "$err" "redis://"
+    same 0 "$(grep -c geheim err.txt)"
+    [ ! -e redis: ]
+}
+
+@test "a database of an unknown kind makes no folder of that name" {
+    try "$WAYBILL" --db mysql://u:geheim@h/db status
+    [ "$status" -ne 0 ]
+    has "$err" "mysql:// is no kind of database"
+    [ ! -e mysql: ]
+}
+
+@test "gate: PostgreSQL named as the database makes no folder of that name" {
+    # shellcheck disable=SC2086
+    try timeout 20 "$WAYBILL" --db postgres://127.0.0.1:1/x gate $HERE
+    ended 1
+    [ ! -e postgres: ]
+}
+
+@test "gate: a port that is taken: 1, and says which" {
+    python3 - "$WAYBILL" <<'END'
+import socket, subprocess, sys
+s = socket.create_server(('127.0.0.1', 0))
+at = '127.0.0.1:%d' % s.getsockname()[1]
+for more in (['--listen', at], ['--listen', '127.0.0.1:0', '--admin', at]):
+    p = subprocess.run([sys.argv[1], 'gate', '--store', 'memory', '--upstream',
+                        'http://127.0.0.1:1', *more], timeout=20, text=True,
+                       capture_output=True)
+    assert p.returncode == 1 and f'cannot listen on {at}' in p.stderr, p
+END
+}
