@@ -67,7 +67,10 @@ test_pg_end(const char *server)
 {
     char sql[128];
 
-    (void)snprintf(sql, sizeof(sql), "DROP SCHEMA %s CASCADE", schema);
+    (void)snprintf(sql,
+        sizeof(
+            sql), /* what a failed test still holds must not stop the others */
+        "SET lock_timeout = '5s'; DROP SCHEMA %s CASCADE", schema);
     run(server, sql);
 }
 
@@ -78,12 +81,14 @@ test_pg_url(void)
 }
 
 void *
-test_pg_lock(void)
+test_pg_lock(const char *table)
 {
+    char sql[96];
     PGconn *conn = connect_to(url);
 
     PQclear(PQexec(conn, "BEGIN"));
-    PQclear(PQexec(conn, "LOCK TABLE waybill_outbox"));
+    (void)snprintf(sql, sizeof(sql), "LOCK TABLE %s", table);
+    PQclear(PQexec(conn, sql));
     assert_int_equal(PQTRANS_INTRANS, PQtransactionStatus(conn));
     return conn;
 }
@@ -128,4 +133,20 @@ test_pg_text(const char *sql, char *out, size_t size)
             : PQgetvalue(r, 0, 0));
     PQclear(r);
     PQfinish(conn);
+}
+
+void
+test_pg_wait_blocked(int sessions)
+{
+    char text[32] = "";
+
+    for (int turn = 0; turn < 5000; turn++) {
+        test_pg_text("SELECT count(*) FROM pg_stat_activity"
+                     " WHERE wait_event_type = 'Lock'",
+            text, sizeof(text));
+        if (atoi(text) >= sessions)
+            return;
+        (void)usleep(1000);
+    }
+    fail_msg("%s of %d wait for a lock", text, sessions);
 }

@@ -11,7 +11,9 @@ const char *test_pg_url(void);
 void test_pg_text(const char *sql, char *out, size_t size);
 
 /* Nobody else gets at the outbox's table in between. */
-void *test_pg_lock(void);
+void *test_pg_lock(const char *table);
 void test_pg_unlock(void *lock);
+/* Until so many sessions wait for a lock. */
+void test_pg_wait_blocked(int sessions);
 
 #endif /* WB_TEST_SUPPORT_PG_H */

@@ -124,6 +124,16 @@ wb__db_one_int(struct wb__db *db, enum wb__sql sql, struct wb__args args,
 }
 
 int64_t
+wb__db_now(struct wb__db *db)
+{
+    const struct wb_env *env = db->opts.env;
+
+    if (db->opts.server_clock && db->engine->now != NULL)
+        return db->engine->now(db);
+    return env->wall_ms(env->ctx);
+}
+
+int64_t
 wb__db_last_seq(struct wb__db *db)
 {
     return db->engine->last_seq(db);

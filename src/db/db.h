@@ -24,7 +24,8 @@ struct pg_conn;
 struct wb__db_opts {
     const struct wb_env *env;
     int64_t busy_ms;
-    bool existing; /* never create */
+    bool existing;     /* never create */
+    bool server_clock; /* see wb__db_now() */
     bool allow_network_fs;
 };
 
@@ -141,6 +142,11 @@ WB_MUST_USE enum wb_status wb__db_run(struct wb__db *db, enum wb__sql sql,
 /* First column of the first row, or EMPTY. */
 WB_MUST_USE enum wb_status wb__db_one_int(struct wb__db *db, enum wb__sql sql,
     struct wb__args args, int64_t *value, struct wb_err *err);
+
+/* The wall clock: of the server, if it was asked for and there is one, as it
+ * was when the transaction began, or at this call outside of any. The last time
+ * known if the server cannot be asked: nothing is over too early for it. */
+int64_t wb__db_now(struct wb__db *db);
 
 /* The seq of the row that the last INSERT made. */
 int64_t wb__db_last_seq(struct wb__db *db);

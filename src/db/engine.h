@@ -23,6 +23,7 @@ struct wb__engine {
     bool (*null)(struct wb__db *db, enum wb__sql sql, int column);
     int64_t (*changed)(struct wb__db *db, enum wb__sql sql);
     int64_t (*last_seq)(struct wb__db *db);
+    int64_t (*now)(struct wb__db *db); /* NULL: no clock of its own */
     enum wb_status (*bytes)(
         struct wb__db *db, int64_t *bytes, struct wb_err *err);
     bool (*drain_try)(struct wb__db *db, int slot);

@@ -10,8 +10,9 @@
  * (3) A job that fails takes nobody with it: the others are run again, each
  *     alone. Once the store is FAILED nothing is run again.
  * (4) Where transactions run side by side, one that locks several lanes locks
- *     them first, sorted: two of them wait for each other in one direction
- *     only. What clashes for another reason is rolled back and run again. */
+ *     them first, sorted, and jobs of one row each run in the order of these:
+ *     two transactions wait for each other in one direction only. What clashes
+ *     for another reason is rolled back and run again. */
 #include "db/group.h"
 
 #include "db/engine.h"
@@ -191,6 +192,24 @@ tell(struct wb__job *job, const struct wb__job *end, const struct wb__job *own)
     }
 }
 
+/* Those of the same order stay in that of their arrival. */
+static struct wb__job *
+sort(struct wb__job *first, struct wb__job *end)
+{
+    struct wb__job *sorted = end;
+
+    while (first != end) {
+        struct wb__job *job = first, **at = &sorted;
+
+        first = job->next;
+        while (*at != end && (*at)->order <= job->order)
+            at = &(*at)->next;
+        job->next = *at;
+        *at = job;
+    }
+    return sorted;
+}
+
 /* Called with the lock held, and returns without. */
 static void
 lead(struct wb__group *g, const struct wb__job *own)
@@ -202,6 +221,8 @@ lead(struct wb__group *g, const struct wb__job *own)
     before -= g->queued;
     g->leading = true;
     wb__mutex_unlock(&g->lock);
+    if (g->db->engine->side_by_side)
+        first = sort(first, end);
     run_some(g, first, end);
     wb__mutex_lock(&g->lock);
     g->leading = false;

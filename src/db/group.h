@@ -29,6 +29,7 @@ struct wb__job {
     /* Adds the lanes run() will lock; NULL: none. */
     void (*lanes)(const struct wb__job *job, struct wb__lanes *lanes);
     enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
+    uint64_t order; /* of the one row it changes, if that is all; see (4) */
     enum wb_status status;
     struct wb_err err;
     wb__word state; /* see group.c */

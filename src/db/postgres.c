@@ -193,6 +193,9 @@ pg_last_seq(struct wb__db *db)
 
 /* ---- transactions -------------------------------------------------------- */
 
+static const char ask_time[] = "SELECT CAST(floor(extract(epoch FROM "
+                               "clock_timestamp()) * 1000) AS bigint)";
+
 static enum wb_status
 begin_nested(struct wb__postgres *s, struct wb_err *err)
 {
@@ -203,15 +206,44 @@ begin_nested(struct wb__postgres *s, struct wb_err *err)
     return wb__postgres_exec(s, "SAVEPOINT waybill", err);
 }
 
+/* What the time is comes along in the same turn. */
+static enum wb_status
+begin_own(struct wb__postgres *s, const char *begin, struct wb_err *err)
+{
+    char text[200], now[24];
+    enum wb_status rc;
+
+    if (!s->db.opts.server_clock)
+        return wb__postgres_exec(s, begin, err);
+    (void)snprintf(text, sizeof(text), "%s;%s", begin, ask_time);
+    rc = wb__postgres_text(s, text, now, sizeof(now), err);
+    if (rc == WB_OK)
+        s->now_ms = strtoll(now, NULL, 10);
+    return rc;
+}
+
+static int64_t
+pg_now(struct wb__db *db)
+{
+    struct wb__postgres *s = of(db);
+    char now[24];
+
+    if (PQtransactionStatus(s->conn) == PQTRANS_IDLE &&
+        wb__postgres_text(s, ask_time, now, sizeof(now), NULL) == WB_OK)
+        s->now_ms = strtoll(now, NULL, 10);
+    return s->now_ms;
+}
+
 static enum wb_status
 pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
     static const char *const text[] = {
-        [WB__TX_READ] = "BEGIN ISOLATION LEVEL READ COMMITTED",
-        [WB__TX_RELAXED] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-                           "SET LOCAL synchronous_commit = off",
-        [WB__TX_FULL] = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-                        "SET LOCAL synchronous_commit = on",
+#define BEGIN "BEGIN ISOLATION LEVEL READ COMMITTED"
+        [WB__TX_READ] = BEGIN,
+        [WB__TX_RELAXED] =
+            BEGIN " READ WRITE;SET LOCAL synchronous_commit = off",
+        [WB__TX_FULL] = BEGIN " READ WRITE;SET LOCAL synchronous_commit = on",
+#undef BEGIN
     };
     struct wb__postgres *s = of(db);
     enum wb_status rc;
@@ -220,11 +252,11 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
                 PQstatus(s->conn) == CONNECTION_OK;
     if (s->nested)
         return begin_nested(s, err);
-    rc = wb__postgres_exec(s, text[tx], err);
+    rc = begin_own(s, text[tx], err);
     if (rc == WB_UNAVAILABLE && !s->borrowed) {
         rc = wb__postgres_again(s, err);
         if (rc == WB_OK)
-            rc = wb__postgres_exec(s, text[tx], err);
+            rc = begin_own(s, text[tx], err);
     }
     return rc;
 }
@@ -337,6 +369,7 @@ const struct wb__engine wb__postgres_engine = {
     .null = pg_null,
     .changed = pg_changed,
     .last_seq = pg_last_seq,
+    .now = pg_now,
     .bytes = wb__postgres_bytes,
     .drain_try = wb__postgres_drain_try,
     .drain_free = wb__postgres_drain_free,

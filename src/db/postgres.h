@@ -15,6 +15,7 @@ struct wb__postgres {
     PGresult *result[WB__SQL_COUNT];
     int row[WB__SQL_COUNT];
     int64_t last_seq;
+    int64_t now_ms; /* the server's time when last asked */
     /* Drains are locked and flagged by a connection of their own, from
      * whatever thread: the first one may be in the midst of a transaction. */
     struct wb__mutex lock;

@@ -44,6 +44,11 @@
     " (state = 'unknown' OR (state = 'sending' AND ends_ms <= ?4))" \
     " AND" WB__IDEM_END("?5") "> ?4 AND version = 1"
 
+#define WB__IDEM_OVER                                              \
+    "SELECT seq FROM waybill_idem"                                 \
+    " WHERE ends_ms IS NOT NULL AND ends_ms <= ?1 AND version = 1" \
+    " AND (state <> 'sending' OR ends_ms <= ?2) ORDER BY ends_ms LIMIT ?3"
+
 #define WB__SQL_MAP(X)                                                         \
     /* meta */                                                                 \
     X(META_GET, "SELECT value FROM waybill_meta WHERE name = ?1", NULL)        \
@@ -306,6 +311,15 @@
         " WHERE waybill_idem.version = 1 AND"                                  \
         " (waybill_idem.state = 'done' OR" WB__IDEM_END("?6") "<= ?5)",        \
         NULL)                                                                  \
+    X(IDEM_DROP,                                                               \
+        "DELETE FROM waybill_idem WHERE" WB__IDEM_AT                           \
+        "AND version = 1 AND" WB__IDEM_END("?5") "<= ?4",                      \
+        NULL)                                                                  \
+    /* What is counted before it is added to must be counted by one at a time. \
+     */                                                                        \
+    X(IDEM_LOCK, "SELECT ?1",                                                  \
+        "SELECT pg_advisory_xact_lock(hashtextextended("                       \
+        " $1, 'waybill_idem'::regclass::oid::bigint))")                        \
     X(IDEM_DELETE, "DELETE FROM waybill_idem WHERE" WB__IDEM_AT, NULL)         \
     X(IDEM_CLAIMS,                                                             \
         "SELECT count(*) FROM waybill_idem WHERE identity = ?1"                \
@@ -324,12 +338,9 @@
         " since_ms, ends_ms, status, length(headers) + length(body)"           \
         " FROM waybill_idem WHERE seq > ?1 ORDER BY seq LIMIT ?2",             \
         NULL)                                                                  \
-    X(IDEM_REAP,                                                               \
-        "DELETE FROM waybill_idem WHERE seq IN (SELECT seq FROM waybill_idem"  \
-        " WHERE ends_ms IS NOT NULL AND ends_ms <= ?1 AND version = 1"         \
-        " AND (state <> 'sending' OR ends_ms <= ?2) ORDER BY ends_ms LIMIT "   \
-        "?3)",                                                                 \
-        NULL)
+    X(IDEM_REAP, "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_OVER ")",  \
+        "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_OVER                \
+        " FOR UPDATE SKIP LOCKED)")
 
 enum wb__sql {
 #define X(name, sqlite, postgres) WB__SQL_##name,

@@ -61,7 +61,6 @@ struct wb__db_opts wb__sql_db_opts(const struct wb__idem_sql *sql);
 /* ---- sql_row.c
  * --------------------------------------------------------------- */
 
-int64_t wb__sql_now(const struct wb__idem_job *job);
 /* A time that can be added to without overflow. */
 int64_t wb__sql_time(int64_t from_ms, int64_t span_ms);
 

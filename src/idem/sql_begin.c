@@ -131,11 +131,14 @@ admit(struct wb__db *db, struct wb__idem_job *job, struct wb_err *err)
     bool used_up = false;
     enum wb_status rc;
 
-    job->now_ms = wb__sql_now(job);
+    job->now_ms = wb__db_now(db);
     job->outcome = WB_EMPTY;
     if (opts->identity_claims == 0 && opts->identity_bytes == 0)
         return WB_OK;
-    rc = look(db, &job->job, err);
+    rc = wb__db_run(db, WB__SQL_IDEM_LOCK,
+        WB__ARGS(wb__text(job->op->identity)), NULL, err);
+    if (rc == WB_OK)
+        rc = look(db, &job->job, err);
     if (rc == WB_OK && job->outcome == WB_EMPTY)
         rc = check_quota(db, job, &used_up, err);
     if (rc == WB_OK && used_up) {
@@ -152,7 +155,7 @@ acquire(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     enum wb_status rc = WB_OK;
 
     if (job->sql->acquired % REAP_EACH == 0) {
-        job->now_ms = wb__sql_now(job);
+        job->now_ms = wb__db_now(db);
         rc = reap_some(db, job, NULL, err);
     }
     if (rc == WB_OK)
@@ -335,9 +338,10 @@ drop_over(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     enum wb_status rc = find_record(db, base, err);
 
     if (rc == WB_OK && job->n > 0)
-        rc = wb__db_run(db, WB__SQL_IDEM_DELETE,
-            WB__ARGS(
-                wb__text(op->identity), wb__text(op->scope), wb__text(op->key)),
+        rc = wb__db_run(db, WB__SQL_IDEM_DROP,
+            WB__ARGS(wb__text(op->identity), wb__text(op->scope),
+                wb__text(op->key), wb__int(job->now_ms),
+                wb__int(job->sql->face.opts.hold_ms)),
             NULL, err);
     return rc;
 }
@@ -366,7 +370,7 @@ reap_job(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     int64_t n = 0;
     enum wb_status rc;
 
-    job->now_ms = wb__sql_now(job);
+    job->now_ms = wb__db_now(db);
     rc = reap_some(db, job, &n, err);
     job->n = (uint64_t)n;
     return rc;

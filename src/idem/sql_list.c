@@ -72,7 +72,7 @@ run_page(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 
     if (rc != WB_OK)
         return rc;
-    p->job.now_ms = wb__sql_now(&p->job);
+    p->job.now_ms = wb__db_now(db);
     p->n = 0;
     p->rows = 0;
     wb__arena_clear(&p->arena);

@@ -67,7 +67,7 @@ run_complete(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     int64_t changed = 0;
     enum wb_status rc;
 
-    job->now_ms = wb__sql_now(job);
+    job->now_ms = wb__db_now(db);
     rc = wb__db_run(db, WB__SQL_IDEM_COMPLETE,
         WB__ARGS(AT(job->op), wb__int((int64_t)job->token),
             wb__int(job->now_ms), ends_of(r, job->now_ms), ttl_of(r),
@@ -87,8 +87,8 @@ run_release(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     struct wb__idem_row row;
     int64_t changed = 0;
     enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_RELEASE,
-        WB__ARGS(AT(job->op), wb__int((int64_t)job->token),
-            wb__int(wb__sql_now(job))),
+        WB__ARGS(
+            AT(job->op), wb__int((int64_t)job->token), wb__int(wb__db_now(db))),
         &changed, err);
 
     job->outcome = WB_OK;
@@ -107,7 +107,7 @@ static enum wb_status
 run_extend(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
-    int64_t changed = 0, now_ms = wb__sql_now(job);
+    int64_t changed = 0, now_ms = wb__db_now(db);
     enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_EXTEND,
         WB__ARGS(AT(job->op), wb__int((int64_t)job->token), wb__int(now_ms),
             wb__int(wb__sql_time(now_ms, job->lease_ms))),
@@ -121,7 +121,7 @@ static enum wb_status
 run_mark(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
-    int64_t changed = 0, now_ms = wb__sql_now(job);
+    int64_t changed = 0, now_ms = wb__db_now(db);
     int64_t hold_ms = job->sql->face.opts.hold_ms;
     struct wb__val ends = wb__int_or_null(
         job->state == WB_IDEM_DOUBTFUL ? wb__sql_time(now_ms, hold_ms) : 0);
@@ -222,7 +222,7 @@ run_settle(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     const struct wb_idem_record *r = job->record;
-    struct wb__val now = wb__int(wb__sql_now(job));
+    struct wb__val now = wb__int(wb__db_now(db));
     struct wb__val hold = wb__int(job->sql->face.opts.hold_ms);
     int64_t changed = 0;
     enum wb_status rc;
@@ -261,7 +261,7 @@ run_store(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     const struct wb_idem_record *r = job->record;
     struct wb_slice fp = {
         (const char *)r->fingerprint.bytes, sizeof(r->fingerprint.bytes)};
-    int64_t changed = 0, now_ms = wb__sql_now(job);
+    int64_t changed = 0, now_ms = wb__db_now(db);
     enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_STORE,
         WB__ARGS(AT(job->op), wb__int(0), wb__int(now_ms),
             wb__int(job->sql->face.opts.hold_ms), wb__blob(fp),

@@ -5,14 +5,6 @@
 #include "idem/sql.h"
 
 int64_t
-wb__sql_now(const struct wb__idem_job *job)
-{
-    const struct wb_env *env = job->sql->face.env;
-
-    return env->wall_ms(env->ctx);
-}
-
-int64_t
 wb__sql_time(int64_t from_ms, int64_t span_ms)
 {
     const int64_t latest = INT64_C(1) << 60;
@@ -130,7 +122,7 @@ wb__sql_find(struct wb__db *db, struct wb__idem_job *job,
             wb__text(job->op->key)),
         err);
 
-    job->now_ms = wb__sql_now(job);
+    job->now_ms = wb__db_now(db);
     if (rc != WB_OK)
         return rc;
     rc = wb__db_next(db, sql, err);

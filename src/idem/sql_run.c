@@ -6,9 +6,25 @@
  *     the connection it takes another one, opened when first needed. */
 #include "idem/sql.h"
 
+#include "base/siphash.h"
+
+/* Any order will do, if it is the same in every process. */
+static uint64_t
+order_of(const struct wb_idem_op *op)
+{
+    const struct wb_slice name[] = {op->identity, op->scope, op->key};
+    uint64_t hash[2] = {0, 0};
+
+    for (size_t i = 0; i < WB_COUNT(name); i++)
+        hash[0] = wb__siphash(hash, name[i].ptr, name[i].len);
+    return hash[0];
+}
+
 enum wb_status
 wb__sql_write(struct wb__idem_job *job, struct wb_err *err)
 {
+    if (job->op != NULL)
+        job->job.order = order_of(job->op);
     return wb__group_run(&job->sql->group, &job->job, err);
 }
 
@@ -17,6 +33,8 @@ wb__sql_db_opts(const struct wb__idem_sql *sql)
 {
     return (struct wb__db_opts){.env = sql->face.env,
         .busy_ms = sql->face.opts.busy_ms,
+        /* A clock that the caller brought along is the clock. */
+        .server_clock = sql->face.env->wall_ms == wb_env_system()->wall_ms,
         .allow_network_fs = sql->face.opts.allow_network_fs};
 }
 
@@ -46,6 +64,11 @@ read_beside(struct wb__idem_job *job, bool *done, struct wb_err *err)
     *done = db != NULL;
     if (db != NULL)
         rc = job->job.run(db, &job->job, err);
+    if (rc == WB_UNAVAILABLE) { /* only a begin connects again */
+        wb__db_close(db);
+        sql->reader = NULL;
+        *done = false;
+    }
     wb__mutex_unlock(&sql->reading);
     return rc;
 }

@@ -24,8 +24,17 @@ open_sql(
     return wb_idem_open(out, "idem.db", opts, err);
 }
 
+/* In the schema of the test. */
+static inline enum wb_status
+open_pg(
+    struct wb_idem **out, const struct wb_idem_opts *opts, struct wb_err *err)
+{
+    return wb_idem_open(out, test_db_url(), opts, err);
+}
+
 static const struct backend memory_backend = {"memory", wb_idem_open_memory};
 static const struct backend sql_backend = {"sqlite", open_sql};
+static const struct backend pg_backend = {"postgres", open_pg};
 
 /* Time that passes when somebody waits. */
 static inline void
@@ -162,13 +171,24 @@ has(struct wb_idem *store, const char *key, const char *body)
 
 #define CHECK_ANSWER(name, call) CHECK_INT(WB_IDEM_##name, (call))
 
-/* Run the tests once on each backend, by cmocka's own main loop. */
-#define RUN_EVERY(tests)                                                   \
-    int failed_;                                                           \
-    backend = &memory_backend;                                             \
-    failed_ = cmocka_run_group_tests_name("memory", (tests), NULL, NULL);  \
-    backend = &sql_backend;                                                \
-    failed_ += cmocka_run_group_tests_name("sqlite", (tests), NULL, NULL); \
-    return failed_
+/* Run the tests once on each backend, by cmocka's own main loop: on PostgreSQL
+ * where there is a server, or else on the two that need none. */
+static inline int
+run_every(const struct CMUnitTest *tests, size_t n)
+{
+    const struct backend *const here[] = {&memory_backend, &sql_backend};
+    int failed = 0;
+
+    backend = &pg_backend;
+    if (test_on_pg())
+        return test_run_all(tests, n);
+    for (size_t i = 0; i < WB_COUNT(here); i++) {
+        backend = here[i];
+        failed += _cmocka_run_group_tests(backend->name, tests, n, NULL, NULL);
+    }
+    return failed;
+}
+#define RUN_EVERY(tests) \
+    return run_every(tests, sizeof(tests) / sizeof((tests)[0]))
 
 #endif /* WB_TEST_IDEM_GROUND_H */

@@ -211,7 +211,7 @@ box_lock(void)
 
 #ifdef WB_LIBPQ
     if (test_on_pg())
-        return test_pg_lock();
+        return test_pg_lock("waybill_outbox");
 #endif
     CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
     CHECK(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK);

@@ -260,6 +260,8 @@ run_processes(struct wb_idem_begin how, int *acquired, int *replayed)
 static void
 test_idem__eight_processes__one_acquired(void **state)
 {
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_idem *store;
     int acquired, replayed;
 
     (void)state;
@@ -268,9 +270,9 @@ test_idem__eight_processes__one_acquired(void **state)
     run_processes((struct wb_idem_begin){0}, &acquired, &replayed);
     CHECK_INT(1, acquired);
     CHECK_INT(0, replayed);
-    (void)unlink("idem.db");
-    (void)unlink("idem.db-wal");
-    (void)unlink("idem.db-shm");
+    store = open_real((struct wb_idem_opts){0});
+    CHECK_STATUS(OK, wb_idem_forget(store, &op, NULL, NULL));
+    wb_idem_close(store);
     run_processes(
         (struct wb_idem_begin){.wait_ms = 60000}, &acquired, &replayed);
     CHECK_INT(1, acquired);

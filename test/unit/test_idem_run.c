@@ -4,11 +4,20 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include "support_pg.h"
+
 static sqlite3 *writer;
+static void *pg_writer;
 
 static void
 take_write_lock(void)
 {
+#ifdef WB_LIBPQ
+    if (backend == &pg_backend) {
+        pg_writer = test_pg_lock("waybill_idem");
+        return;
+    }
+#endif
     CHECK(sqlite3_open("idem.db", &writer) == SQLITE_OK);
     CHECK(
         sqlite3_exec(writer, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK);
@@ -19,6 +28,11 @@ drop_write_lock(void)
 {
     CHECK(sqlite3_close(writer) == SQLITE_OK);
     writer = NULL;
+#ifdef WB_LIBPQ
+    if (pg_writer != NULL)
+        test_pg_unlock(pg_writer);
+#endif
+    pg_writer = NULL;
 }
 
 struct effect {
@@ -246,7 +260,7 @@ test_run__store_down__not_run_unless_open(void **state)
     enum wb_status rc;
 
     (void)state;
-    if (backend == &sql_backend) { /* it needs no memory of ours: break it */
+    if (backend != &memory_backend) { /* it needs no memory of ours: break it */
         wb_idem_close(store);
         store = open_with((struct wb_idem_opts){.busy_ms = 1});
         take_write_lock();

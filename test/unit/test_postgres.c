@@ -9,6 +9,7 @@
 #include "db/postgres.h"
 #include "outbox/box.h"
 #include "outbox_ground.h"
+#include "support_pg.h"
 
 #define S wb_slice
 
@@ -41,19 +42,6 @@ attach(PGconn *conn)
 
     CHECK_OK(wb_outbox_attach_pg(&box, conn, &opts, &err), err);
     return box;
-}
-
-/* Until so many sessions wait for a lock. */
-static void
-wait_blocked(int64_t sessions)
-{
-    for (int turn = 0; turn < 5000; turn++) {
-        if (sql_int("SELECT count(*) FROM pg_stat_activity"
-                    " WHERE wait_event_type = 'Lock'") >= sessions)
-            return;
-        (void)usleep(1000);
-    }
-    fail_msg("%lld do not wait for a lock", (long long)sessions);
 }
 
 /* ---- calls on threads ---------------------------------------------------- */
@@ -225,7 +213,7 @@ test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
     run(conn, "BEGIN");
     first = box_send(box, c.message[0]);
     start(&c, send_it);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -283,7 +271,7 @@ test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
         (long long)world.wall_ms + 60000);
     run(conn, sql);
     start(&c, claim_it);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_STATUS(EMPTY, c.status);
@@ -309,7 +297,7 @@ test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
     run(conn, "BEGIN");
     (void)box_fail(other, &t, WB_RETRY);
     start(&c, fail_it);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -335,7 +323,7 @@ test_postgres__O16_head_ends_beside_an_open_sender__follower_goes(void **state)
     run(conn, "BEGIN");
     follower = box_put_lane(box, "a", "l");
     start(&c, confirm_it);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -361,7 +349,7 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     run(conn, "BEGIN");
     first = box_put_lane(box, "a", "l");
     start(&c, send_it);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
@@ -390,7 +378,7 @@ test_postgres__O16_many_lanes__locked_sorted_before_the_first_is_used(
     c.message[1] = (struct wb_message){.kind = S("a"), .lane = S("l")};
     run(conn, "BEGIN; SELECT waybill_lane('l')");
     start(&c, send_both);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     (void)box_put_lane(box, "a", "m"); /* while they wait for l, m is free */
     run(conn, "COMMIT");
     join(&c);
@@ -427,7 +415,7 @@ test_postgres__O16_finish_of_many_lanes__locked_sorted_too(void **state)
     claim_lanes(&c);
     run(conn, "BEGIN; SELECT waybill_lane('l')");
     start(&c, finish_both);
-    wait_blocked(1);
+    test_pg_wait_blocked(1);
     (void)box_put_lane(box, "a", "m");
     run(conn, "COMMIT");
     join(&c);
@@ -454,9 +442,9 @@ test_postgres__deadlock_with_another_program__run_again(void **state)
     run(other, "SET deadlock_timeout = '1h'; BEGIN;"
                " SELECT 1 FROM waybill_outbox WHERE lane = 'm' FOR UPDATE");
     start(&c, finish_both);
-    wait_blocked(1); /* it has l, and waits for m */
+    test_pg_wait_blocked(1); /* it has l, and waits for m */
     CHECK(PQsendQuery(other, "SELECT waybill_lane('l')") == 1);
-    wait_blocked(2);
+    test_pg_wait_blocked(2);
     run(gate, "COMMIT");
     PQclear(PQgetResult(other)); /* only because ours gave l back */
     PQclear(PQgetResult(other));
