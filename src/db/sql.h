@@ -170,9 +170,9 @@
         "DELETE FROM waybill_outbox WHERE seq IN ("                            \
         " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \
         " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3)",                         \
-        "DELETE FROM waybill_outbox WHERE seq IN ("                            \
+        "DELETE FROM waybill_outbox WHERE seq = ANY(ARRAY("                    \
         " SELECT seq FROM waybill_outbox WHERE status = $1 AND" WB__ENDED      \
-        " AND due_ms <= $2 ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED)")  \
+        " AND due_ms <= $2 ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED))") \
     X(RESET_PROBES,                                                            \
         "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
         " WHERE probe_token IN"                                                \
@@ -339,8 +339,8 @@
         " FROM waybill_idem WHERE seq > ?1 ORDER BY seq LIMIT ?2",             \
         NULL)                                                                  \
     X(IDEM_REAP, "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_OVER ")",  \
-        "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_OVER                \
-        " FOR UPDATE SKIP LOCKED)")
+        "DELETE FROM waybill_idem WHERE seq = ANY(ARRAY(" WB__IDEM_OVER        \
+        " FOR UPDATE SKIP LOCKED))")
 
 enum wb__sql {
 #define X(name, sqlite, postgres) WB__SQL_##name,

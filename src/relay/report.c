@@ -1,5 +1,6 @@
-/* report.c - what a pass did: named counts, and the note beside the database
- * that tells of the last one even when the database cannot be opened. */
+/* report.c - what a pass did: named counts, and the note that tells of the last
+ * one. It lies beside the database, and can be read even when that cannot be
+ * opened; or in it, where the database is no file. */
 #include <stdio.h>
 
 #include "db/db.h"
@@ -102,32 +103,94 @@ note_path(char out[4096], const char *db)
     (void)snprintf(out, 4096, "%s-drain", db);
 }
 
+struct note_op {
+    struct wb__op op;
+    struct wb_slice text;
+};
+
+#define NOTE_NAME WB_LIT("last_drain")
+
+static enum wb_status
+note_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+{
+    struct wb_slice text = ((struct note_op *)op)->text;
+
+    return wb__db_run(box->db, WB__SQL_META_SET,
+        WB__ARGS(wb__text(NOTE_NAME), wb__text(text)), NULL, err);
+}
+
+static enum wb_status
+note_write(struct wb_relay *relay, struct wb_slice text)
+{
+    const char *path = wb__db_path(relay->box->db);
+    struct note_op o = {
+        .op = {.run = note_run, .tx = WB__TX_RELAXED}, .text = text};
+    char note[4096];
+
+    if (path == NULL)
+        return wb__box_run(relay->box, &o.op, NULL);
+    note_path(note, path);
+    return wb__file_replace(note, text, NULL);
+}
+
 /* A note that cannot be written is not worth failing a drain for. */
 void
 wb__report_note(struct wb_relay *relay)
 {
-    const char *path = wb__db_path(relay->box->db);
     struct wb__buf b = {.env = relay->env, .max = 4096};
-    char note[4096];
 
-    if (path == NULL)
-        return;
-    note_path(note, path);
     report_json(&b, &relay->report, wb__box_now(relay->box));
     if (b.failed == WB_OK)
-        (void)(wb__file_replace(note, wb__buf_slice(&b), NULL) == WB_OK);
+        (void)(note_write(relay, wb__buf_slice(&b)) == WB_OK);
     wb__buf_fini(&b);
+}
+
+static enum wb_status
+note_select(struct wb__db *db, struct wb__buf *b, struct wb_err *err)
+{
+    const enum wb__sql sql = WB__SQL_META_GET;
+    enum wb_status rc =
+        wb__db_start(db, sql, WB__ARGS(wb__text(NOTE_NAME)), err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = wb__db_next(db, sql, err);
+    if (rc == WB_OK)
+        wb__buf_add(b, wb__db_slice(db, sql, 0));
+    wb__db_end(db, sql);
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_NOTFOUND, 0, "no drain has left a note yet");
+    return b->failed != WB_OK
+               ? wb__fail(err, b->failed, 0, "the note is too long")
+               : rc;
+}
+
+static enum wb_status
+note_read(const char *url, struct wb__buf *b, struct wb_err *err)
+{
+    const struct wb__db_opts opts = {
+        .env = b->env, .busy_ms = 5000, .existing = true};
+    struct wb__db *db = NULL;
+    char note[4096];
+    enum wb_status rc;
+
+    if (!wb__db_is_postgres(url)) {
+        note_path(note, url);
+        return wb__file_read(note, b, err);
+    }
+    rc = wb__db_open(&db, url, &opts, err);
+    if (rc == WB_OK)
+        rc = note_select(db, b, err);
+    wb__db_close(db);
+    return rc;
 }
 
 enum wb_status
 wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
 {
     struct wb__buf b = {.env = wb_env_system(), .max = size > 0 ? size - 1 : 0};
-    char note[4096];
-    enum wb_status rc;
+    enum wb_status rc = note_read(url, &b, err);
 
-    note_path(note, url);
-    rc = wb__file_read(note, &b, err);
     if (rc == WB_OK) {
         struct wb_slice text = wb__trim(wb__buf_slice(&b));
 

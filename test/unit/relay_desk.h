@@ -126,7 +126,7 @@ desk_open(struct desk *d)
     *d = (struct desk){0};
     d->fake.base = (struct wb_transport){
         .name = "fake", .send = fake_send, .free = fake_free};
-    CHECK_OK(wb_outbox_open(&d->box, "box.db", &opts, &d->err), d->err);
+    CHECK_OK(wb_outbox_open(&d->box, test_db_url(), &opts, &d->err), d->err);
     CHECK(uv_loop_init(&d->loop) == 0);
     d->route[0] = (struct wb_route){.kind = "a", .transport = &d->fake.base};
 }

@@ -142,7 +142,7 @@ test_drain__machines_environment__each_sent_once_and_confirmed(void **state)
     opts.routes = d.route;
     opts.loop = &d.loop;
     CHECK(uv_loop_init(&d.loop) == 0);
-    CHECK_OK(wb_outbox_open(&d.box, "box.db", NULL, &d.err), d.err);
+    CHECK_OK(wb_outbox_open(&d.box, test_db_url(), NULL, &d.err), d.err);
     CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
     for (int i = 0; i < 100; i++)
         CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);

@@ -17,7 +17,7 @@ test_drain__D2_place_taken__busy_and_flag_left(void **state)
     desk_open(&d);
     desk_start(&d, 1);
     put(&d, "a", "1");
-    CHECK_OK(wb_outbox_open(&other, "box.db", &opts, &d.err), d.err);
+    CHECK_OK(wb_outbox_open(&other, test_db_url(), &opts, &d.err), d.err);
     CHECK(wb__db_drain_try(other->db, 0));
     wb__db_drain_flag_set(other->db, false);
     drain(&d, (struct wb_drain){0});
@@ -44,7 +44,7 @@ send_while_draining(struct fake *f)
     if (f->sent != 1)
         return;
     world_pass_ms(10);
-    CHECK_OK(wb_outbox_open(&other, "box.db", &opts, &d->err), d->err);
+    CHECK_OK(wb_outbox_open(&other, test_db_url(), &opts, &d->err), d->err);
     CHECK_OK(wb_outbox_enqueue(other, &m, NULL, &d->err), d->err);
     CHECK(!wb__db_drain_try(other->db, 0));
     wb__db_drain_flag_set(other->db, true);
@@ -204,7 +204,7 @@ test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
         struct wb_message m = {.kind = WB_LIT("a"), .due_ms = 1};
 
         usleep(100000); /* the worker is asleep by then */
-        if (wb_outbox_open(&box, "box.db", NULL, NULL) != WB_OK ||
+        if (wb_outbox_open(&box, test_db_url(), NULL, NULL) != WB_OK ||
             wb_outbox_enqueue(box, &m, NULL, NULL) != WB_OK)
             _Exit(1);
         wb_outbox_close(box);

@@ -1,0 +1,170 @@
+#!/usr/bin/env bats
+# The command on PostgreSQL: a server of this file's own, a schema for each
+# test. What the command does is tested on SQLite; here, that it does it there.
+load helper
+
+setup_file() {
+    root=${WAYBILL_ROOT:-$(cd "$BATS_TEST_DIRNAME/../.." && pwd)}
+    # shellcheck disable=SC2016
+    "$root/test/pg/with_server" sh -c 'echo "$WAYBILL_TEST_PG" >"$0" &&
+        exec sleep 900' "$BATS_FILE_TMPDIR/url" >/dev/null 3>&- &
+    echo $! >"$BATS_FILE_TMPDIR/pid"
+    for _ in $(seq 600); do
+        [ -s "$BATS_FILE_TMPDIR/url" ] && return
+        kill -0 $! || return 1
+        sleep 0.1
+    done
+    return 1
+}
+
+teardown_file() {
+    kill "$(cat "$BATS_FILE_TMPDIR/pid")"
+    wait "$(cat "$BATS_FILE_TMPDIR/pid")" || :
+}
+
+# database: $WAYBILL_DB is a new schema of the server
+database() {
+    server=$(cat "$BATS_FILE_TMPDIR/url")
+    psql -q "$server" -c "CREATE SCHEMA s$BATS_TEST_NUMBER"
+    export WAYBILL_DB="$server?options=-csearch_path%3Ds$BATS_TEST_NUMBER"
+}
+
+deliver() { # SCRIPT: every kind goes to sh -c SCRIPT
+    config <<END
+route "*" { transport = "exec", argv = { "sh", "-c", [==[$1]==] },
+    retry = { immediate = true } }
+END
+}
+
+@test "postgres: send, list, show, drain, status" {
+    database
+    deliver 'cat >>got'
+    a=$(send k '{"n":1}' --key once)
+    try js send k '{"n":1}' --key once
+    same "$a/true" "$(get '"\(.id)/\(.duplicate)"')"
+    same pending "$(row "$a" status)"
+    same "$a" "$(js list | jq -r .id)"
+    same 1 "$(status_of pending)"
+    try js drain
+    ended 0
+    same 1 "$(get .confirmed)"
+    same '{"n":1}' "$(cat got)"
+    same 0/1 "$(js status | jq -r '"\(.pending)/\(.last_drain.confirmed)"')"
+    try waybill drain
+    ended 3
+}
+
+@test "postgres: lanes in order, many at once" {
+    database
+    deliver 'cat >>got; echo >>got'
+    seq 1 50 | waybill send k --lines --lane l
+    try js drain
+    ended 0
+    same 50 "$(get .confirmed)"
+    same "$(seq 1 50)" "$(cat got)"
+}
+
+@test "postgres: retry, discard, pause" {
+    database
+    deliver 'exit 65'
+    a=$(send k 1)
+    b=$(send k 2)
+    try js drain
+    ended 4
+    same abandoned "$(row "$a" status)"
+    waybill retry "$a"
+    same pending "$(row "$a" status)"
+    waybill discard "$b"
+    try waybill show "$b"
+    ended 3
+    deliver 'exit 0'
+    waybill pause k
+    try js drain
+    ended 3
+    waybill resume k
+    try js drain
+    ended 0
+}
+
+@test "postgres: claim, confirm, fail, fenced" {
+    database
+    waybill send k 1
+    claim --kind k
+    waybill fail "$id" --token "$token" --error down
+    same down "$(row "$id" last_error)"
+    waybill retry "$id"
+    old=$token
+    claim --kind k
+    try waybill confirm "$id" --token "$old"
+    ended 1
+    has "$err" fenced
+    waybill confirm "$id" --token "$token"
+    waybill confirm "$id" --token "$token"
+}
+
+@test "postgres: doctor, backup" {
+    database
+    waybill send k 1
+    try js doctor
+    same 'true PostgreSQL' "$(get '.checks[] | select(.name == "server_version")
+        | "\(.ok) \(.detail | .[:10])"')"
+    try waybill backup copy
+    ended 1
+    has "$err" pg_dump
+}
+
+@test "postgres: once replays, another command is refused, keys shows it" {
+    database
+    try waybill once --key k -- sh -c 'echo ran >>ran; echo hello; exit 3'
+    ended 3
+    try waybill once --key k -- sh -c 'echo ran >>ran; echo hello; exit 3'
+    ended 3
+    same hello "$out"
+    same 1 "$(wc -l <ran)"
+    try waybill once --key k -- echo other
+    ended 65
+    same k/done "$(js keys list | jq -r '"\(.key)/\(.state)"')"
+}
+
+@test "postgres: gate keeps its answers there, past a restart" {
+    database
+    waybill sink --listen 127.0.0.1:0 --into got >sink.log 2>&1 3>&- &
+    PIDS=$!
+    until_true 10 grep -q '127.0.0.1:[1-9]' sink.log
+    upstream=http://$(grep -o '127.0.0.1:[1-9][0-9]*' sink.log | head -1)
+    for _ in 1 2; do
+        waybill gate --listen 127.0.0.1:0 --upstream "$upstream" \
+            --store "$WAYBILL_DB" >gate.log 2>&1 3>&- &
+        gate=$!
+        PIDS="$PIDS $gate"
+        until_true 10 grep -q '127.0.0.1:[1-9]' gate.log
+        curl -sS -o answer -w '%{http_code}\n' -H 'Idempotency-Key: "k"' \
+            -H 'Authorization: me' -d x \
+            "http://$(grep -o '127.0.0.1:[1-9][0-9]*' gate.log | head -1)/" \
+            >>codes
+        kill "$gate"
+        wait "$gate" || :
+    done
+    same 1 "$(sort -u codes | wc -l)"
+    same 1 "$(wc -l <got)"
+}
+
+@test "postgres: bad URLs and a database that is not there: exit 1 or 75, told" {
+    database
+    server=$(cat "$BATS_FILE_TMPDIR/url")
+    for url in "${server%/*}/nowhere" 'postgres://[::1' \
+        'postgres://h/d?no_such=1'; do
+        try js --db "$url" status
+        [ "$status" -eq 1 ] || [ "$status" -eq 75 ] || ended 1
+        [ "$(jq -r .error.message <<<"$err" | wc -c)" -gt 10 ]
+    done
+    export WAYBILL_DB=postgres://u:secret@127.0.0.1:1/d
+    for command in status list drain 'claim --kind k' 'send k x' 'keys list' \
+        'once --key k -- true'; do
+        # shellcheck disable=SC2086
+        try waybill $command
+        [ "$status" -eq 1 ] || [ "$status" -eq 75 ] || ended 75
+        has "$err" PostgreSQL
+        [[ "$err" != *secret* ]]
+    done
+}
