@@ -104,6 +104,14 @@ size_t wb__one_line(struct wb_slice s, size_t max_chars, char *out);
  * neither end is white space. INVALID says which line and why. */
 WB_MUST_USE enum wb_status wb__headers_check(
     struct wb_slice lines, struct wb_err *err);
+/* The same for a message and a route: at most WB__HEADERS_MAX of them and
+ * WB__HEADERS_BYTES, and none that HTTP or Waybill itself writes. */
+enum {
+    WB__HEADERS_MAX = 64,
+    WB__HEADERS_BYTES = 65536
+};
+WB_MUST_USE enum wb_status wb__request_headers_check(
+    struct wb_slice lines, struct wb_err *err);
 /* Walk them: take the next one off *rest. False at the end. */
 bool wb__headers_next(
     struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value);

@@ -42,6 +42,44 @@ wb__headers_check(struct wb_slice lines, struct wb_err *err)
     return WB_OK;
 }
 
+/* Written by HTTP itself or by Waybill. */
+static bool
+is_reserved(struct wb_slice name)
+{
+    static const char *const names[] = {"Host", "Content-Length",
+        "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection",
+        "Idempotency-Key", "Expect", "TE", "Trailer", "Upgrade",
+        "HTTP2-Settings"};
+    struct wb_slice head = {name.ptr, name.len < 8 ? name.len : 8};
+
+    for (size_t i = 0; i < WB_COUNT(names); i++)
+        if (wb__eq_nocase(name, wb_slice(names[i])))
+            return true;
+    return wb__eq_nocase(head, WB_LIT("webhook-")) ||
+           wb__eq_nocase(head, WB_LIT("waybill-"));
+}
+
+enum wb_status
+wb__request_headers_check(struct wb_slice lines, struct wb_err *err)
+{
+    struct wb_slice name, value;
+    enum wb_status rc = wb__headers_check(lines, err);
+    int n = 0;
+
+    if (lines.len > WB__HEADERS_BYTES)
+        return wb__fail(err, WB_INVALID, 0, "headers: more than %d bytes",
+            WB__HEADERS_BYTES);
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value)) {
+        if (is_reserved(name))
+            rc = wb__fail(err, WB_INVALID, 0,
+                "header %.*s: written by Waybill, leave it out", WB_SHOW(name));
+        else if (++n > WB__HEADERS_MAX)
+            rc = wb__fail(err, WB_INVALID, 0, "headers: more than %d lines",
+                WB__HEADERS_MAX);
+    }
+    return rc;
+}
+
 bool
 wb__headers_next(
     struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value)

@@ -4,8 +4,6 @@
  *     whatever a drain afterwards came to. */
 #include "cli/cli.h"
 
-#define HEADERS_MAX ((size_t)64 * 1024)
-
 /* ---- the message -------------------------------------------------------- */
 
 /* Every --header as a line. */
@@ -14,7 +12,7 @@ read_headers(struct cli *cli, struct wb__buf *lines)
 {
     struct wb_err err = {0};
 
-    *lines = (struct wb__buf){.env = cli->env, .max = HEADERS_MAX};
+    *lines = (struct wb__buf){.env = cli->env, .max = WB__HEADERS_BYTES};
     for (size_t i = 0; i < cli->n_values; i++) {
         struct wb_slice rest = wb_slice(cli->value[i].text), name;
 
@@ -27,6 +25,10 @@ read_headers(struct cli *cli, struct wb__buf *lines)
                 cli->value[i].text);
             return false;
         }
+        if (wb__eq_nocase(name, WB_LIT("Content-Type"))) {
+            (void)cli_usage(cli, "--header Content-Type: take --content-type");
+            return false;
+        }
         wb__buf_add(lines, name);
         wb__buf_str(lines, ": ");
         wb__buf_add(lines, wb__trim(rest));
@@ -34,8 +36,8 @@ read_headers(struct cli *cli, struct wb__buf *lines)
     }
     if (lines->failed != WB_OK)
         (void)wb__fail(&err, lines->failed, 0,
-            "the headers take more than %zu bytes", HEADERS_MAX);
-    else if (wb__headers_check(wb__buf_slice(lines), &err) == WB_OK)
+            "the headers take more than %d bytes", WB__HEADERS_BYTES);
+    else if (wb__request_headers_check(wb__buf_slice(lines), &err) == WB_OK)
         return true;
     (void)cli_fail_as(cli, CLI_USAGE, &err);
     return false;

@@ -78,7 +78,7 @@ check_message(
             err, WB_INVALID, 0, "the message expires before it is due");
     if (check_sizes(box, m, err) != WB_OK)
         return WB_TOOBIG;
-    return wb__headers_check(m->headers, err);
+    return wb__request_headers_check(m->headers, err);
 }
 
 /* ---- limits ---------------------------------------------------------- */

@@ -27,9 +27,7 @@ WB_MUST_USE bool wb__addr_own(const struct sockaddr *addr);
 /* ---- check.c: what may go on the wire -------------------------------- */
 
 enum {
-    WB__URL_MAX = 8192,
-    WB__HEADERS_MAX = 64,
-    WB__HEADERS_BYTES = 65536
+    WB__URL_MAX = 8192
 };
 
 /* http:// or https://, a host, printable ASCII without space and backslash, no
@@ -41,11 +39,6 @@ WB_MUST_USE enum wb_status wb__url_check(
  * send, and need not load it. */
 WB_MUST_USE enum wb_status wb__url_spelling(
     struct wb_slice url, struct wb_err *err);
-
-/* Lines as wb__headers_check() wants them, at most WB__HEADERS_MAX of them
- * and WB__HEADERS_BYTES, and none that HTTP or Waybill itself writes. */
-WB_MUST_USE enum wb_status wb__request_headers_check(
-    struct wb_slice lines, struct wb_err *err);
 
 /* Is this a header whose value must not show up in an error? */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
