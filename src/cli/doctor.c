@@ -147,7 +147,8 @@ mend_of(enum wb_status status)
     case WB_IO:
         return "see to the disk and to the rights on file and folder";
     default:
-        return "give --db another place";
+        return "see to the rights on file and folder, or give --db another "
+               "place";
     }
 }
 

@@ -217,11 +217,13 @@
     /* look */                                                                 \
     X(COUNTS,                                                                  \
         "SELECT kind, status, count(*), min(created_ms) FROM waybill_outbox"   \
+        " WHERE status <> 'delivered' OR keep = 1"                             \
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
     X(LIST,                                                                    \
         "SELECT" WB__FULL "FROM waybill_outbox WHERE seq > ?1"                 \
         " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
+        " AND (status <> 'delivered' OR keep = 1)"                             \
         " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
         NULL)                                                                  \
     X(SHOW,                                                                    \

@@ -2,6 +2,7 @@
  * statements, connections. */
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "db/sqlite.h"
 
@@ -71,7 +72,10 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
     if (rc == WB_IO)
         wb__sqlite_failed(s);
     return wb__fail(err, rc, code, "%s: %s%s", what, sqlite3_errmsg(s->handle),
-        rc == WB_IO ? "; close the store and open it again" : "");
+        rc == WB_IO     ? "; close the store and open it again"
+        : rc == WB_FULL ? "; no room: make some on the disk, or raise the "
+                          "limit, and try again"
+                        : "");
 }
 
 enum wb_status
@@ -101,11 +105,33 @@ wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
     return code == SQLITE_OK ? WB_OK : wb__sqlite_fail(s, sql, err);
 }
 
+/* What is wrong with the file, and its mend. */
+static const char *
+why_not(sqlite3 *h, int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_NOTADB:
+        return "it is no SQLite database; give the path of one, or of a file "
+               "that is not there yet";
+    case SQLITE_CORRUPT:
+        return "the file is damaged; restore a backup";
+    case SQLITE_READONLY:
+        return "its folder may only be read, and SQLite writes beside the "
+               "file; give this user the right to write there";
+    case SQLITE_CANTOPEN:
+        if (sqlite3_system_errno(h) != 0)
+            return strerror(sqlite3_system_errno(h));
+        /* fall through */
+    default:
+        return sqlite3_errmsg(h);
+    }
+}
+
 static enum wb_status
 handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
 {
     enum wb_status rc = wb__sqlite_status(code);
-    const char *text = h == NULL ? "out of memory" : sqlite3_errmsg(h);
+    const char *text = h == NULL ? "out of memory" : why_not(h, code);
 
     if ((code & 0xff) == SQLITE_CANTOPEN)
         rc = wb__sys_status(sqlite3_system_errno(h));

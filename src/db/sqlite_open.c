@@ -51,10 +51,11 @@ place_prepare(
     enum wb_status rc;
     bool created;
 
-    if (path[0] == '\0' || path[0] == ':' ||
+    /* A URL of something else would become folders of that name. */
+    if (path[0] == '\0' || path[0] == ':' || strstr(path, "://") != NULL ||
         wb__starts(wb_slice(path), WB_LIT("file:")))
-        return wb__fail(
-            err, WB_INVALID, 0, "\"%s\" is no path of a file", path);
+        return wb__fail(err, WB_INVALID, 0,
+            "\"%s\" is neither the path of a file nor postgres://...", path);
     rc = place_check(path, opts, &place, err);
     if (rc != WB_OK || place.exists)
         return rc;

@@ -344,6 +344,9 @@ read_text(struct wb_config *c, const char *path, struct wb_err *err)
     enum wb_status rc = wb__file_read(path, &c->text, err);
     struct wb_slice text = wb__buf_slice(&c->text);
 
+    if (rc == WB_TOOBIG)
+        return wb__fail(
+            err, rc, 0, "%s: more than 1 MiB is no configuration", path);
     if (text.len == 0)
         text.ptr = "";
     c->script.source =
