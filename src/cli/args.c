@@ -363,6 +363,8 @@ take_word(struct cli *cli, struct words *w)
     }
     if (!w->ended && word[0] == '-' && word[1] != '\0')
         return take_option(cli, w, word);
+    if (cli->command == NULL && strcmp(word, "help") == 0)
+        return take_option(cli, w, "--help");
     if (cli->command == NULL)
         return take_command(cli, word);
     if (cli->n_args >= cli->command->max_args)

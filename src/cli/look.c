@@ -112,8 +112,8 @@ print_breakers(const struct census *c)
 
         if (json_unpack((json_t *)b, "{s:s, s:s, s:I}", "scope", &scope,
                 "state", &state, "failures", &failures) == 0)
-            cli_tell(c->cli, "breaker %s is %s after %lld failures", scope,
-                state, (long long)failures);
+            cli_tell(c->cli, "breaker %s is %s after %lld failure%s", scope,
+                state, (long long)failures, failures == 1 ? "" : "s");
     }
 }
 
@@ -318,8 +318,9 @@ say_payload(struct cli *cli, struct wb_slice payload)
     } else if (cli_is_terminal(STDOUT_FILENO)) {
         say_slice(cli, "payload", payload);
     } else {
-        cli_tell(cli, "%-13s %.*s", "payload", (int)payload.len,
-            payload.len > 0 ? payload.ptr : "");
+        printf("%-13s ", "payload");
+        (void)fwrite(payload.ptr, 1, payload.len, stdout); /* also a NUL */
+        putchar('\n');
     }
 }
 

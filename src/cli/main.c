@@ -52,8 +52,10 @@ run(struct cli *cli, int argc, char **argv)
     if (code != CLI_DONE)
         return code;
     if (cli_has(cli, "version")) {
-        puts("waybill " WB_VERSION);
-        return CLI_DONE;
+        cli_tell(cli, "waybill " WB_VERSION);
+        return !cli->json
+                   ? CLI_DONE
+                   : cli_json(cli, json_pack("{s:s}", "version", WB_VERSION));
     }
     if (cli_has(cli, "help")) {
         cli_help(cli);

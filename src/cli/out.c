@@ -145,7 +145,7 @@ cli_json(struct cli *cli, json_t *take)
     (void)json_dumpf(take, stdout, JSON_COMPACT);
     fputc('\n', stdout);
     json_decref(take);
-    return CLI_DONE;
+    return ferror(stdout) ? CLI_FAILED : CLI_DONE;
 }
 
 static void vtell(const struct cli *cli, const char *fmt, va_list ap)
@@ -297,7 +297,9 @@ cli_span(int64_t ms, char *out)
 
     while (i < WB_COUNT(units) && ms < 2 * units[i].ms)
         i++;
-    if (i < WB_COUNT(units))
+    if (i == WB_COUNT(units) && ms >= 1000)
+        (void)snprintf(out, 32, "1.%llds", (long long)(ms / 100 % 10));
+    else if (i < WB_COUNT(units))
         (void)snprintf(
             out, 32, "%lld%s", (long long)(ms / units[i].ms), units[i].name);
     else

@@ -101,6 +101,10 @@ nothing_kept() {
         usage send k x --header "$h"
     done
     usage send k x --header "X: $(printf 'v%.0s' {1..70000})"
+    for name in Host idempotency-key Content-Length Webhook-Id Content-Type; do
+        usage send k x --header "$name: v"
+        has "$err" "$name"
+    done
     nothing_kept
     waybill send k x --header 'X:' --header 'Y: a:b'
 }
@@ -150,6 +154,8 @@ nothing_kept() {
         ended 1
     done
     same "$before" "$(md5sum <foreign)"
+    try waybill --db foreign status
+    has "$err" "foreign: it is no SQLite database; give"
     : >empty
     waybill --db empty send k x
     try js --db /dev/null status
@@ -163,6 +169,38 @@ nothing_kept() {
         try js --db secret.db status
         ended 1
     fi
+}
+
+@test "database: a URL of something else makes no folders" {
+    for url in http://x mysql://host/db postgress://host/db; do
+        try waybill --db "$url" send k x
+        ended 1
+        has "$err" "neither the path of a file nor postgres://"
+    done
+    same "" "$(find . -name '*:*')"
+}
+
+# Root may write anywhere, so it becomes somebody else, in a folder of theirs.
+@test "database: in a folder that may only be read" {
+    as=()
+    ro=$(mktemp -d)
+    if [ "$(id -u)" -eq 0 ]; then
+        as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+        chown 65534 "$ro"
+    fi
+    "${as[@]}" "$WAYBILL" --db "$ro/x.db" send k x || skip "no other user"
+    chmod 555 "$ro"
+    try "${as[@]}" "$WAYBILL" --db "$ro/x.db" status
+    chmod 755 "$ro" && rm -r "$ro"
+    ended 1
+    has "$err" "its folder may only be read"
+}
+
+@test "database: no room is told with its mend" {
+    waybill send k x
+    try bash -c 'ulimit -f 200; head -c 900000 /dev/zero | "$0" send k' "$WAYBILL"
+    ended 75
+    has "$err" "no room: make some on the disk"
 }
 
 @test "database: another program's tables of our name" {
@@ -250,6 +288,13 @@ END
     head -c 100000 /dev/urandom >noise.lua
     try js --config noise.lua status
     ended 1
+}
+
+@test "configuration: too large is told with the limit" {
+    head -c 1100000 /dev/zero | tr '\0' ' ' >big.lua
+    try waybill --config big.lua status
+    ended 1
+    has "$err" "big.lua: more than 1 MiB"
 }
 
 @test "configuration: a missing secret stops drains, not senders" {

@@ -103,6 +103,17 @@ load helper
             jq -r '"\(.id)/\(.status)/\(.due_ms)"')"
 }
 
+@test "confirmed without id or key: gone for list, show and status" {
+    id=$(send k x)
+    claim
+    waybill confirm "$id" --token "$token"
+    same "" "$(js list --status delivered)"
+    same "{}" "$(js status | jq -c .by_kind)"
+    try js show "$id"
+    ended 3
+    waybill confirm "$id" --token "$token"
+}
+
 @test "list: the error of a failed one, as one line" {
     waybill send k x
     claim
@@ -152,6 +163,17 @@ load helper
     id=$(printf '\377' | send k)
     try waybill show "$id"
     has "$out" "1 bytes that are no text"
+}
+
+@test "show: a payload is shown past a NUL" {
+    id=$(printf 'a\0b' | send k)
+    same 'payload       a?b' "$(waybill show "$id" | tr '\0' '?' | tail -1)"
+}
+
+@test "status: a span of a second or two is told in seconds" {
+    waybill send k x
+    sqlite3 box.db 'UPDATE waybill_outbox SET created_ms = created_ms - 1200'
+    until_true 2 has "$(waybill status)" "pending for 1."
 }
 
 @test "--quiet: what was asked for is shown" {

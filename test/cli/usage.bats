@@ -38,6 +38,15 @@ completions"
     has "$out" "--key-prefix P"
 }
 
+@test "help COMMAND is COMMAND --help" {
+    same "$(waybill --help)" "$(waybill help)"
+    same "$(waybill send --help)" "$(waybill help send)"
+}
+
+@test "--version under --json is an object" {
+    same '{"version":"0.1.0"}' "$(js --version)"
+}
+
 @test "help does not touch the database" {
     waybill --help >/dev/null
     waybill send --help >/dev/null
