@@ -1,7 +1,10 @@
 /* drain.c - drain and run: one relay, one pass or until a signal.
  *
  * (1) SIGTERM and SIGINT end a pass as if nothing more were due: what is in
- *     flight is finished, and the report is still printed. */
+ *     flight is finished, and the report is still printed.
+ * (2) A second SIGINT ends the process as any other: who sits at the keyboard
+ *     need not wait for a slow receiver. Not a second SIGTERM: timeout(1) sends
+ *     two. */
 #include <signal.h>
 
 #include "cli/cli.h"
@@ -12,7 +15,8 @@ static struct wb_relay *stopped_by_signal;
 static void
 on_signal(int number)
 {
-    (void)number;
+    if (number == SIGINT)
+        (void)signal(number, SIG_DFL);
     wb_relay_stop(stopped_by_signal);
 }
 

@@ -202,6 +202,22 @@ worker() {
     same 1 "$(jq -r .attempted report)"
 }
 
+interrupt_gone() { ! kill -INT "$PIDS" 2>/dev/null; }
+
+@test "run: a second SIGINT does not wait for what is in flight" {
+    deliver 'echo "$WAYBILL_ID" >>ids; exec sleep 15'
+    waybill --quiet send k x
+    env --default-signal=INT "$WAYBILL" --json run >report 2>run.err 3>&- &
+    PIDS=$!
+    until_true 10 delivered 1
+    until_true 5 interrupt_gone
+    code=0
+    wait "$PIDS" || code=$?
+    PIDS=
+    same 130 "$code"
+    same "" "$(cat report)"
+}
+
 @test "run: a SIGINT that was ignored stays so: a job in the background" {
     worker env --ignore-signal=INT "$WAYBILL"
     kill -INT "$PIDS"
