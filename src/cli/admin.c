@@ -250,8 +250,11 @@ static enum cli_exit
 run_backup(struct cli *cli)
 {
     struct wb_err err = {0};
-    enum cli_exit code = cli_open(cli);
+    enum cli_exit code;
 
+    if (cli->arg[0][0] == '\0')
+        return cli_usage(cli, "FILE is empty; give the path of a new file");
+    code = cli_open(cli);
     if (code != CLI_DONE)
         return code;
     if (wb_outbox_backup(cli->box, cli->arg[0], &err) != WB_OK)

@@ -153,6 +153,7 @@ abandon() {
     ended 1
     try js backup .
     ended 1
+    usage backup ""
 }
 
 @test "breaker B-1: three failures open it; claim says so; --reset closes" {
