@@ -30,7 +30,12 @@ torture: all
 bench: all
 	@tools/bench
 
+# The build folder may have been set up for another prefix.
 install: all
+	@meson introspect $(BUILD) --buildoptions | \
+	    grep -q '"name": "prefix", "value": "$(PREFIX)"' || \
+	    { meson configure $(BUILD) -Dprefix='$(PREFIX)' && \
+	    ninja -C $(BUILD) --quiet; }
 	@meson install -C $(BUILD) --no-rebuild
 
 format:
