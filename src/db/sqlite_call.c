@@ -111,7 +111,7 @@ why_not(sqlite3 *h, int code)
 {
     switch (code & 0xff) {
     case SQLITE_NOTADB:
-        return "it is no SQLite database; give the path of one, or of a file "
+        return "file is not a database; give the path of one, or of a file "
                "that is not there yet";
     case SQLITE_CORRUPT:
         return "the file is damaged; restore a backup";

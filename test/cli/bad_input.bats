@@ -155,7 +155,7 @@ nothing_kept() {
     done
     same "$before" "$(md5sum <foreign)"
     try waybill --db foreign status
-    has "$err" "foreign: it is no SQLite database; give"
+    has "$err" "foreign: file is not a database; give"
     : >empty
     waybill --db empty send k x
     try js --db /dev/null status
