@@ -43,7 +43,7 @@ review("accepted_edit", "/accepted-edits", {
       return "rejected", answer.error or "the edit was not recorded"
     end
 
-    local rules = any_filled(msg.payload.rule_ids)
+    local rules = type(msg.payload) == "table" and any_filled(msg.payload.rule_ids)
     local workspace = answer.team_id ~= nil
     local unlinked = rules and answer.observations_inserted == 0
     tally "uploaded"
