@@ -142,10 +142,30 @@ test_alloc__zeroed__and_free_of_nothing(void **state)
     CHECK_PANICS((void)(wb__alloc(ENV, 0) == NULL));
 }
 
+static void
+test_buf__u64__decimal(void **state)
+{
+    struct wb__buf b = {.env = ENV, .max = 100};
+
+    (void)state;
+    wb__buf_reserve(&b, 64);
+    CHECK_INT(0, b.len);
+    wb__buf_u64(&b, 0);
+    wb__buf_str(&b, " ");
+    wb__buf_u64(&b, 1090);
+    wb__buf_str(&b, " ");
+    wb__buf_u64(&b, UINT64_MAX);
+    CHECK_TEXT("0 1090 18446744073709551615", b.ptr);
+    wb__buf_reserve(&b, 100);
+    CHECK_STATUS(TOOBIG, b.failed);
+    wb__buf_fini(&b);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        RUN(test_buf__u64__decimal),
         RUN(test_buf__appends__as_a_dumb_copy),
         RUN(test_buf__max__exact_and_marked_past_it),
         RUN(test_buf__out_of_memory__marked_and_unchanged),
