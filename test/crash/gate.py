@@ -11,6 +11,7 @@ for each message:
     its effect has happened at most once;
  3. none is lost, and no effect has another origin.
 """
+import atexit
 import collections
 import http.server
 import os
@@ -102,9 +103,11 @@ def free_port():
 
 def start(*args):
     with open(os.path.join(folder, args[0] + '.log'), 'ab') as log:
-        return subprocess.Popen([COMMAND, '--quiet', *args], env=env,
-                                cwd=folder, stdout=subprocess.DEVNULL,
-                                stderr=log)
+        child = subprocess.Popen([COMMAND, '--quiet', *args], env=env,
+                                 cwd=folder, stdout=subprocess.DEVNULL,
+                                 stderr=log)
+    atexit.register(child.kill)  # where this ends early
+    return child
 
 
 class Pair:
@@ -187,6 +190,17 @@ def settle():
     need(False, f'neither delivered nor unknown: {sorted(rest - unknown)[:5]}')
 
 
+def wait_for(port):
+    """The gateway may just have been started again."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        with socket.socket() as s:
+            if s.connect_ex(('127.0.0.1', port)) == 0:
+                return
+        time.sleep(0.05)
+    need(False, 'the gateway does not listen')
+
+
 def says_so(port, key):
     body = rows('box.db', f"SELECT payload FROM waybill_outbox WHERE id='{key}'")
     ask = urllib.request.Request(f'http://127.0.0.1:{port}/in',
@@ -215,6 +229,7 @@ def main():
     sent = disturb(pair) + 1
     quiet = True
     done, rest = settle()
+    wait_for(pair.port)
     need(all(says_so(pair.port, k) for k in sorted(rest)[:20]), 'not said')
     pair.end()
     need(len(done) + len(rest) == sent, f'{sent} sent, {len(done)} + {len(rest)}')
