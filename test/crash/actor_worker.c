@@ -203,6 +203,8 @@ worker_run(struct actor *a)
     w.receiver = -1;
     for (;;) {
         turn(&w);
+        if (a->sabotage == NO_FENCING && actor_one_in(a, 2))
+            actor_sleep_ms(a->lease_ms * 13 / 10);
         for (size_t i = 0; i < w.n; i++)
             send_one(&w, i);
         if (w.n == 0)
