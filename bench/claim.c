@@ -135,6 +135,7 @@ confirms_of(const struct wb_batch *batch, struct wb_finish *f)
         f[i] = (struct wb_finish){.id = batch->row[i].id,
             .token = batch->row[i].token,
             .seq = batch->row[i].seq,
+            .attempts = batch->row[i].attempts,
             .end = WB_CONFIRM,
             .forget = true};
     return batch->len;

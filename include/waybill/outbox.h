@@ -240,8 +240,8 @@ struct wb_finish {
     /* out */
     enum wb_status status; /* OK, FENCED, NOTFOUND: of this one */
     enum wb_state state;   /* if OK */
-    uint32_t attempts;
-    int64_t due_ms; /* of the next attempt; 0: there is none */
+    uint32_t attempts;     /* in: from the claim, saves reading it [0] */
+    int64_t due_ms;        /* of the next attempt; 0: there is none */
 };
 
 /*

@@ -130,7 +130,7 @@
     X(CONFIRM,                                                                 \
         "DELETE FROM waybill_outbox WHERE seq = ?1 AND id = ?2"                \
         " AND status = 'processing' AND token = ?3 AND keep = 0"               \
-        " AND lane IS NULL RETURNING attempts",                                \
+        " AND lane IS NULL",                                                   \
         NULL)                                                                  \
     X(TOMBSTONE,                                                               \
         "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"         \

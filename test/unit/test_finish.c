@@ -117,7 +117,8 @@ test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other(void **state)
         .token = t.token,
         .seq = t.seq,
         .end = WB_CONFIRM,
-        .forget = true};
+        .forget = true,
+        .attempts = 1};
     struct taken u;
     struct wb_err err = {0};
 
