@@ -103,8 +103,9 @@ WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
  *
  * wb_outbox_adopt() makes the connection fit: WAL, synchronous=FULL,
  * wal_autocheckpoint=0 and the schema; it replaces the connection's WAL hook,
- * with which the library runs its guarded checkpoint after a commit. It is
- * refused inside a transaction.
+ * with which the library runs its guarded checkpoint after a commit, and its
+ * commit and rollback hooks, with which it sees a COMMIT of the caller's fail.
+ * It is refused inside a transaction.
  * wb_outbox_attach() changes nothing: REFUSED unless the connection already is
  * WAL and FULL, NOTFOUND without the schema.
  *
@@ -113,6 +114,9 @@ WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
  *             message is durable when that commit is. Outside a transaction
  *             it commits by itself. The connection stays the caller's, who
  *             closes it after the handle; the other calls work as well.
+ *             After a COMMIT that failed the handle may give IO: close it and
+ *             adopt anew. An attached one cannot know: after an I/O error the
+ *             caller closes it, and the connection.
  * Threads     those of the connection, one at a time. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_adopt(struct wb_outbox **out,

@@ -27,6 +27,7 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     (void)h;
     if (strcmp(schema, "main") != 0)
         return SQLITE_OK;
+    s->pledged = s->committing = false;
     s->wal_frames = frames;
     if (s->wake)
         wb__lockfile_poke(&s->turn.lock);
@@ -38,6 +39,36 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     return SQLITE_OK;
+}
+
+/* The caller's own COMMIT is not seen to fail but by this: it began, and ended
+ * in a rollback. See (3); a full disk is taken for as bad. */
+static int
+on_commit(void *ctx)
+{
+    struct wb__sqlite *s = ctx;
+
+    s->committing = s->pledged;
+    return 0;
+}
+
+static void
+on_rollback(void *ctx)
+{
+    struct wb__sqlite *s = ctx;
+
+    /* Inside a ROLLBACK of his the connection is not in autocommit yet. */
+    if (s->committing && sqlite3_get_autocommit(s->handle))
+        wb__sqlite_failed(s);
+    s->pledged = s->committing = false;
+}
+
+void
+wb__sqlite_hook(sqlite3 *h, struct wb__sqlite *s)
+{
+    (void)sqlite3_wal_hook(h, s == NULL ? NULL : wb__sqlite_on_wal, s);
+    (void)sqlite3_commit_hook(h, s == NULL ? NULL : on_commit, s);
+    (void)sqlite3_rollback_hook(h, s == NULL ? NULL : on_rollback, s);
 }
 
 /* The write lock is held: nobody commits meanwhile. */

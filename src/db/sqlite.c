@@ -182,6 +182,7 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     rc = prepare_rollback(s, err);
     if (rc != WB_OK)
         return rc;
+    s->pledged = s->nested;
     if (s->nested)
         return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
     s->wake = false;
@@ -309,17 +310,15 @@ lite_close(struct wb__db *db)
     (void)sqlite3_finalize(s->savepoint);
     (void)sqlite3_finalize(s->release);
     (void)sqlite3_close(s->checkpointer);
-    if (s->borrowed) {
-        if (s->hooked)
-            (void)sqlite3_wal_hook(s->handle, NULL, NULL);
-    } else {
-        /* After a failed write nothing more is written, not even the
-         * checkpoint of the last connection. */
-        if (db->failed && s->handle != NULL)
-            (void)sqlite3_db_config(
-                s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    if (s->hooked)
+        wb__sqlite_hook(s->handle, NULL);
+    /* After a failed write nothing more is written, not even the checkpoint of
+     * the last connection. */
+    if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))
+        (void)sqlite3_db_config(
+            s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    if (!s->borrowed)
         (void)sqlite3_close(s->handle);
-    }
     wb__lockfile_close(&s->turn.lock);
     wb__free(env, s->path);
     wb__free(env, s->lock_path);

@@ -30,6 +30,8 @@ struct wb__sqlite {
     sqlite3_stmt *begin, *begin_read, *commit, *rollback;
     sqlite3_stmt *savepoint, *release, *rollback_to; /* in a caller's own */
     bool borrowed, relaxed, nested, hooked;
+    /* the caller's transaction has writes of ours; is being committed */
+    bool pledged, committing;
     struct wb__turn turn;
     sqlite3 *checkpointer; /* opened when first needed */
     int wal_frames;        /* in the log after our last commit */
@@ -61,6 +63,8 @@ WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
 /* checkpoint.c: run after a commit; moves the log into the file once it is
  * long. */
 int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
+/* On a caller's connection; s NULL: none any more. */
+void wb__sqlite_hook(sqlite3 *h, struct wb__sqlite *s);
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
 /* Make durable what can be read, after a write that failed. BUSY: not yet. */
 WB_MUST_USE enum wb_status wb__sqlite_mend(

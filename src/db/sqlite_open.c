@@ -233,7 +233,7 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
         rc = wb__sqlite_mend_if_failed(s, err);
     s->hooked = rc == WB_OK && adopt;
     if (s->hooked)
-        (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
+        wb__sqlite_hook(s->handle, s);
     return rc;
 }
 

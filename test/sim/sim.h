@@ -194,7 +194,6 @@ struct sim_transport {
 
 struct sim_process {
     bool stopped;
-    bool spent; /* a commit of the caller's failed */
     struct wb_outbox *box;
     sqlite3 *own; /* adopted */
     struct wb_relay *relay;

@@ -152,8 +152,7 @@ enqueue_inside(
         rc = WB_FULL; /* the caller changes his mind */
     if (rc == WB_OK && sqlite3_get_autocommit(p->own) == 0 &&
         sqlite3_exec(p->own, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-        rc = WB_IO; /* unknown; he closes, and opens again */
-    p->spent = rc == WB_IO;
+        rc = WB_IO; /* unknown */
     if (sqlite3_get_autocommit(p->own) == 0)
         (void)sqlite3_exec(p->own, "ROLLBACK", NULL, NULL, NULL);
     return rc;

@@ -46,7 +46,7 @@ sim_failed(int process)
 {
     const struct sim_process *p = &sim.process[process];
 
-    return p->box != NULL && (p->spent || wb__db_failed(p->box->db));
+    return p->box != NULL && wb__db_failed(p->box->db);
 }
 
 /* A store that has failed is noted, as the lock file would, so that the next
@@ -67,7 +67,7 @@ sim_close(int process)
     p->relay = NULL;
     p->box = NULL;
     p->own = NULL;
-    p->stopped = p->spent = false;
+    p->stopped = false;
     for (int i = 0; i < SIM_HELD; i++)
         p->held[i].n = -1;
     sim.disk.owner = owner;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "outbox_ground.h"
+#include "shim_vfs.h"
 
 #define S(text) wb_slice(text)
 
@@ -440,6 +441,61 @@ test_adopt__health_and_list__work_on_a_borrowed_one(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+/* A sync that fails in the caller's own COMMIT drops what was not on the disk,
+ * and is told once: what is accepted after it stands on a hole. */
+static void
+test_adopt__callers_commit_fails__failed_until_reopened(void **state)
+{
+    const struct wb_message m = {.kind = S("a")};
+    sqlite3 *db = NULL;
+    struct wb_outbox *box;
+
+    (void)state;
+    shim_install();
+    CHECK(sqlite3_open_v2(BOX, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+              "shim") == SQLITE_OK);
+    box = adopt(db);
+    run(db, "CREATE TABLE t(x UNIQUE); BEGIN");
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    shim_fail(SHIM_SYNC, 0, SQLITE_IOERR_FSYNC, false);
+    CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK);
+    shim_heal();
+    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    CHECK_STATUS(IO, wb_outbox_enqueue(box, &m, NULL, NULL));
+    run(db, "BEGIN");
+    CHECK_STATUS(IO, wb_outbox_enqueue(box, &m, NULL, NULL));
+    run(db, "ROLLBACK");
+    wb_outbox_close(box);
+    box = adopt(db);
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
+static void
+test_adopt__caller_changes_his_mind__goes_on(void **state)
+{
+    const struct wb_message m = {.kind = S("a")};
+    sqlite3 *db = app_open();
+    struct wb_outbox *box = adopt(db);
+
+    (void)state;
+    run(db, "CREATE TABLE t(x UNIQUE); INSERT INTO t VALUES(1)");
+    run(db, "BEGIN IMMEDIATE");
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    run(db, "ROLLBACK");
+    run(db, "BEGIN IMMEDIATE");
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK(sqlite3_exec(db, "INSERT OR ROLLBACK INTO t VALUES(1)", NULL, NULL,
+              NULL) != SQLITE_OK);
+    CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(1)", NULL, NULL, NULL) !=
+          SQLITE_OK);
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK_INT(1, messages());
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 int
 main(void)
 {
@@ -461,6 +517,8 @@ main(void)
         RUN(test_adopt__O3_not_adopted_after_all__wal_hook_stays),
         RUN(test_adopt__O3_utf16_file__messages_as_they_were_given),
         RUN(test_adopt__health_and_list__work_on_a_borrowed_one),
+        RUN(test_adopt__callers_commit_fails__failed_until_reopened),
+        RUN(test_adopt__caller_changes_his_mind__goes_on),
     };
     return RUN_ALL(tests);
 }
