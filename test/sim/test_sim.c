@@ -6,6 +6,7 @@
 enum {
     SEEDS = 800 / THINNED,
     DRAINS = 100 / THINNED,
+    SAME = 40 / THINNED,
     WITHIN = 2000
 };
 
@@ -58,15 +59,15 @@ test_sim__same_seed__same_history(void **state)
 {
     const struct sim_opts opts = {.liveness = true};
     struct sim_figures f = {0};
-    uint64_t hash[40];
+    uint64_t hash[SAME];
 
     (void)state;
     sim_begin(&opts);
-    for (uint64_t i = 0; i < 40; i++)
+    for (uint64_t i = 0; i < SAME; i++)
         hash[i] = sim_run(i, &f);
     sim_end();
     sim_begin(&opts);
-    for (uint64_t i = 40; i-- > 0;)
+    for (uint64_t i = SAME; i-- > 0;)
         CHECK(sim_run(i, &f) == hash[i]);
     sim_end();
     CHECK(hash[0] != hash[1]);
@@ -78,7 +79,7 @@ test_sim__each_saboteur__is_caught(void **state)
     struct sim_figures f;
 
     (void)state;
-    for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s++) {
+    for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s += THINNED) {
         const struct sim_opts opts = {.sabotage = (enum sim_sabotage)s};
 
         if (run(&opts, WITHIN, &f) == WITHIN && f.bad_seeds == 0)
