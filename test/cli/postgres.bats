@@ -128,12 +128,12 @@ END
 
 @test "postgres: gate keeps its answers there, past a restart" {
     database
-    waybill sink --listen 127.0.0.1:0 --into got >sink.log 2>&1 3>&- &
+    "$WAYBILL" sink --listen 127.0.0.1:0 --into got >sink.log 2>&1 3>&- &
     PIDS=$!
     until_true 10 grep -q '127.0.0.1:[1-9]' sink.log
     upstream=http://$(grep -o '127.0.0.1:[1-9][0-9]*' sink.log | head -1)
     for _ in 1 2; do
-        waybill gate --listen 127.0.0.1:0 --upstream "$upstream" \
+        "$WAYBILL" gate --listen 127.0.0.1:0 --upstream "$upstream" \
             --store "$WAYBILL_DB" >gate.log 2>&1 3>&- &
         gate=$!
         PIDS="$PIDS $gate"
