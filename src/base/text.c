@@ -57,6 +57,9 @@ wb__printable(struct wb_slice s)
     size_t len;
 
     for (size_t i = 0; i < s.len; i += len) {
+        len = 1;
+        if (s.ptr[i] >= 0x20 && s.ptr[i] < 0x7f)
+            continue; /* as nearly all are */
         len = utf8_next(wb__from(s, i), &c);
         if (len == 0 || is_control(c))
             return false;

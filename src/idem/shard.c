@@ -167,6 +167,9 @@ wb__shard_tidy(struct wb__memory *m, struct wb__shard *s, int64_t now_ms)
             continue;
         left += wb__entry_stands(m, s, t->hand, now_ms) ? -1 : HAND_BONUS;
     }
+    /* The next write looks at these: nothing else has touched them for long. */
+    for (uint32_t i = 1; i <= HAND_LOOKS && t->hand + i < t->cap; i++)
+        __builtin_prefetch(t->slab[t->hand + i].what);
     wb__table_shrink(t);
 }
 
