@@ -26,15 +26,29 @@ connect_to(const char *where)
     return conn;
 }
 
+PGconn *
+test_pg_connection(void)
+{
+    return connect_to(url);
+}
+
+void
+test_pg_run(PGconn *conn, const char *sql)
+{
+    PGresult *r = PQexec(conn, sql);
+
+    if (PQresultStatus(r) != PGRES_COMMAND_OK &&
+        PQresultStatus(r) != PGRES_TUPLES_OK)
+        fail_msg("%s: %s", sql, PQerrorMessage(conn));
+    PQclear(r);
+}
+
 static void
 run(const char *where, const char *sql)
 {
     PGconn *conn = connect_to(where);
-    PGresult *r = PQexec(conn, sql);
 
-    if (PQresultStatus(r) != PGRES_COMMAND_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(conn));
-    PQclear(r);
+    test_pg_run(conn, sql);
     PQfinish(conn);
 }
 

@@ -7,6 +7,9 @@
 void test_pg_begin(const char *server);
 void test_pg_end(const char *server);
 const char *test_pg_url(void);
+/* A connection of the test's own; and a statement on it, which must pass. */
+struct pg_conn *test_pg_connection(void);
+void test_pg_run(struct pg_conn *conn, const char *sql);
 /* First column of the first row; "NULL" where it is, or there is none. */
 void test_pg_text(const char *sql, char *out, size_t size);
 

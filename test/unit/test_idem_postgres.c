@@ -18,26 +18,6 @@ sql_int(const char *sql)
     return strtoll(text, NULL, 10);
 }
 
-static PGconn *
-connection(void)
-{
-    PGconn *conn = PQconnectdb(test_pg_url());
-
-    CHECK(PQstatus(conn) == CONNECTION_OK);
-    return conn;
-}
-
-static void
-run(PGconn *conn, const char *sql)
-{
-    PGresult *r = PQexec(conn, sql);
-
-    if (PQresultStatus(r) != PGRES_COMMAND_OK &&
-        PQresultStatus(r) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(conn));
-    PQclear(r);
-}
-
 /* ---- S-6 ----------------------------------------------------------------- */
 
 /* From now on the server's clock is ahead by so much, for who looks a function
@@ -101,13 +81,13 @@ static struct wb_idem *store;
 static PGconn *
 claim_again(void)
 {
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
 
     store = open_store();
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     world_pass_ms(WB_IDEM_LEASE_MS);
-    run(conn, "BEGIN; UPDATE waybill_idem SET token = 7,"
-              " ends_ms = ends_ms + 60000");
+    test_pg_run(conn, "BEGIN; UPDATE waybill_idem SET token = 7,"
+                      " ends_ms = ends_ms + 60000");
     return conn;
 }
 
@@ -129,7 +109,7 @@ test_idem_postgres__reaped_while_claimed_again__stays(void **state)
     (void)state;
     CHECK_STATUS(OK, wb_idem_reap(store, &n, NULL));
     CHECK_INT(0, n);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     check_claimed(conn);
 }
 
@@ -154,7 +134,7 @@ test_idem_postgres__dropped_while_claimed_again__stays(void **state)
     (void)state;
     CHECK(pthread_create(&thread, NULL, look_up, NULL) == 0);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     CHECK(pthread_join(thread, &rc) == 0);
     CHECK_INT(WB_EMPTY, (intptr_t)rc);
     check_claimed(conn);
@@ -170,22 +150,23 @@ begin_it(void *ctx)
 static void
 test_idem_postgres__S5_quota__counted_by_one_at_a_time(void **state)
 {
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     pthread_t thread;
     void *answer;
 
     (void)state;
     store = open_with((struct wb_idem_opts){.identity_claims = 1});
-    run(conn, "BEGIN;"
-              "SELECT pg_advisory_xact_lock(hashtextextended('me',"
-              " 'waybill_idem'::regclass::oid::bigint));"
-              "INSERT INTO waybill_idem(identity, scope, key, state,"
-              " fingerprint, token, since_ms, ends_ms) VALUES('me', 's', 'x',"
-              " 'claimed', decode(repeat('00', 16), 'hex'), 7, 0, CAST(1 AS "
-              "bigint) << 60)");
+    test_pg_run(conn,
+        "BEGIN;"
+        "SELECT pg_advisory_xact_lock(hashtextextended('me',"
+        " 'waybill_idem'::regclass::oid::bigint));"
+        "INSERT INTO waybill_idem(identity, scope, key, state,"
+        " fingerprint, token, since_ms, ends_ms) VALUES('me', 's', 'x',"
+        " 'claimed', decode(repeat('00', 16), 'hex'), 7, 0, CAST(1 AS "
+        "bigint) << 60)");
     CHECK(pthread_create(&thread, NULL, begin_it, NULL) == 0);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     CHECK(pthread_join(thread, &answer) == 0);
     CHECK_INT(WB_IDEM_LIMIT, (intptr_t)answer);
     PQfinish(conn);

@@ -13,26 +13,6 @@
 
 #define S wb_slice
 
-static PGconn *
-connection(void)
-{
-    PGconn *conn = PQconnectdb(test_db_url());
-
-    CHECK(PQstatus(conn) == CONNECTION_OK);
-    return conn;
-}
-
-static void
-run(PGconn *conn, const char *sql)
-{
-    PGresult *r = PQexec(conn, sql);
-
-    if (PQresultStatus(r) != PGRES_COMMAND_OK &&
-        PQresultStatus(r) != PGRES_TUPLES_OK)
-        fail_msg("%s: %s", sql, PQerrorMessage(conn));
-    PQclear(r);
-}
-
 static struct wb_outbox *
 attach(PGconn *conn)
 {
@@ -136,24 +116,24 @@ test_postgres__O3_callers_transaction__commit_and_rollback_are_the_callers(
     void **state)
 {
     struct wb_outbox *own = box_open();
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
 
     (void)state;
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     (void)box_put(box, "a");
-    run(conn, "ROLLBACK");
+    test_pg_run(conn, "ROLLBACK");
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_outbox"));
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     (void)box_put(box, "a");
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_outbox"));
     CHECK(PQtransactionStatus(conn) == PQTRANS_INTRANS);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
     (void)box_put(box, "a"); /* outside of any it commits by itself */
     CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"));
     wb_outbox_close(box);
-    run(conn, "SELECT 1"); /* the connection stays the caller's */
+    test_pg_run(conn, "SELECT 1"); /* the connection stays the caller's */
     PQfinish(conn);
     wb_outbox_close(own);
 }
@@ -162,21 +142,21 @@ static void
 test_postgres__O3_refused_message__the_callers_transaction_goes_on(void **state)
 {
     struct wb_outbox *own = box_open();
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     const struct wb_message lane = {
         .kind = S("a"), .lane = S("l"), .payload = S("{}")};
 
     (void)state;
-    run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    test_pg_run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
     CHECK_STATUS(REFUSED, box_try(box, lane)); /* O-16 would not hold */
     (void)box_put(box, "a");
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     PQclear(PQexec(conn, "SELECT 1/0"));
     CHECK_STATUS(REFUSED, box_try(box, lane));
-    run(conn, "ROLLBACK");
+    test_pg_run(conn, "ROLLBACK");
     wb_outbox_close(box);
     PQfinish(conn);
     wb_outbox_close(own);
@@ -186,7 +166,7 @@ static void
 test_postgres__O3_no_tables__notfound_and_none_made(void **state)
 {
     const struct wb_outbox_opts opts = {.env = ENV, .existing = true};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = NULL;
 
     (void)state;
@@ -203,18 +183,18 @@ static void
 test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     struct wb_accepted first;
 
     (void)state;
     c.message[0] =
         (struct wb_message){.kind = S("a"), .key = S("k"), .payload = S("{}")};
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     first = box_send(box, c.message[0]);
     start(&c, send_it);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK(c.accepted[0].duplicate);
@@ -229,12 +209,13 @@ static void
 test_postgres__O8_rows_of_others__passed_over(void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct taken t;
 
     (void)state;
     box_fill(c.box, "a", 2);
-    run(conn, "BEGIN; SELECT 1 FROM waybill_outbox WHERE seq = 1 FOR UPDATE");
+    test_pg_run(
+        conn, "BEGIN; SELECT 1 FROM waybill_outbox WHERE seq = 1 FOR UPDATE");
     t = box_claim(c.box, NULL);
     CHECK_INT(2, t.seq);
     (void)claim_it(&c);
@@ -242,7 +223,7 @@ test_postgres__O8_rows_of_others__passed_over(void **state)
     CHECK_INT(WB_NONE_EMPTY, c.batch.reason);
     CHECK_INT(world.wall_ms + 50, c.batch.next_due_ms);
     wb_batch_free(&c.batch);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     t = box_claim(c.box, NULL);
     CHECK_INT(1, t.seq);
     PQfinish(conn);
@@ -254,7 +235,7 @@ static void
 test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     char sql[160];
 
     (void)state;
@@ -269,10 +250,10 @@ test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
         "BEGIN; UPDATE waybill_breaker SET probe_token = 1,"
         " probe_until_ms = %lld",
         (long long)world.wall_ms + 60000);
-    run(conn, sql);
+    test_pg_run(conn, sql);
     start(&c, claim_it);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_STATUS(EMPTY, c.status);
     wb_batch_free(&c.batch);
@@ -285,7 +266,7 @@ static void
 test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
 {
     struct wb_outbox *box = box_open();
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *other = attach(conn);
     struct call c = {.box = box};
     struct taken t;
@@ -294,11 +275,11 @@ test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
     box_fill(box, "a", 2);
     t = box_claim(box, NULL);
     c.taken = box_claim(box, NULL);
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     (void)box_fail(other, &t, WB_RETRY);
     start(&c, fail_it);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_INT(2, sql_int("SELECT failures FROM waybill_breaker"));
@@ -313,18 +294,18 @@ static void
 test_postgres__O16_head_ends_beside_an_open_sender__follower_goes(void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     struct wb_id follower;
 
     (void)state;
     (void)box_put_lane(c.box, "a", "l");
     c.taken = box_claim(c.box, NULL);
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     follower = box_put_lane(box, "a", "l");
     start(&c, confirm_it);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_TEXT("pending", status_of(&follower));
@@ -338,7 +319,7 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     struct taken t;
     struct wb_id first;
@@ -346,11 +327,11 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     (void)state;
     c.message[0] =
         (struct wb_message){.kind = S("a"), .lane = S("l"), .payload = S("{}")};
-    run(conn, "BEGIN");
+    test_pg_run(conn, "BEGIN");
     first = box_put_lane(box, "a", "l");
     start(&c, send_it);
     test_pg_wait_blocked(1);
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_TEXT("held", status_of(&c.accepted[0].id));
@@ -371,16 +352,16 @@ test_postgres__O16_many_lanes__locked_sorted_before_the_first_is_used(
 {
     struct call c = {.box = box_open()};
     struct wb_outbox *box = box_open();
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
 
     (void)state;
     c.message[0] = (struct wb_message){.kind = S("a"), .lane = S("m")};
     c.message[1] = (struct wb_message){.kind = S("a"), .lane = S("l")};
-    run(conn, "BEGIN; SELECT waybill_lane('l')");
+    test_pg_run(conn, "BEGIN; SELECT waybill_lane('l')");
     start(&c, send_both);
     test_pg_wait_blocked(1);
     (void)box_put_lane(box, "a", "m"); /* while they wait for l, m is free */
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_INT(3, sql_int("SELECT count(*) FROM waybill_outbox"));
@@ -409,15 +390,15 @@ test_postgres__O16_finish_of_many_lanes__locked_sorted_too(void **state)
 {
     struct call c = {.box = box_open()};
     struct wb_outbox *box = box_open();
-    PGconn *conn = connection();
+    PGconn *conn = test_pg_connection();
 
     (void)state;
     claim_lanes(&c);
-    run(conn, "BEGIN; SELECT waybill_lane('l')");
+    test_pg_run(conn, "BEGIN; SELECT waybill_lane('l')");
     start(&c, finish_both);
     test_pg_wait_blocked(1);
     (void)box_put_lane(box, "a", "m");
-    run(conn, "COMMIT");
+    test_pg_run(conn, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"
@@ -434,22 +415,23 @@ static void
 test_postgres__deadlock_with_another_program__run_again(void **state)
 {
     struct call c = {.box = box_open()};
-    PGconn *gate = connection(), *other = connection();
+    PGconn *gate = test_pg_connection(), *other = test_pg_connection();
 
     (void)state;
     claim_lanes(&c);
-    run(gate, "BEGIN; SELECT waybill_lane('m')");
-    run(other, "SET deadlock_timeout = '1h'; BEGIN;"
-               " SELECT 1 FROM waybill_outbox WHERE lane = 'm' FOR UPDATE");
+    test_pg_run(gate, "BEGIN; SELECT waybill_lane('m')");
+    test_pg_run(other,
+        "SET deadlock_timeout = '1h'; BEGIN;"
+        " SELECT 1 FROM waybill_outbox WHERE lane = 'm' FOR UPDATE");
     start(&c, finish_both);
     test_pg_wait_blocked(1); /* it has l, and waits for m */
     CHECK(PQsendQuery(other, "SELECT waybill_lane('l')") == 1);
     test_pg_wait_blocked(2);
-    run(gate, "COMMIT");
+    test_pg_run(gate, "COMMIT");
     PQclear(PQgetResult(other)); /* only because ours gave l back */
     PQclear(PQgetResult(other));
     CHECK(PQtransactionStatus(other) == PQTRANS_INTRANS);
-    run(other, "COMMIT");
+    test_pg_run(other, "COMMIT");
     join(&c);
     CHECK_OK(c.status, c.err);
     CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"
