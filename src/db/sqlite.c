@@ -172,6 +172,32 @@ prepare_rollback(struct wb__sqlite *s, struct wb_err *err)
     return rc == WB_OK ? prepare(s, "RELEASE waybill", &s->release, err) : rc;
 }
 
+static void
+lite_rollback(struct wb__db *db)
+{
+    struct wb__sqlite *s = of(db);
+
+    /* Some failures (full disk, I/O) have rolled back already. */
+    if (s->nested) {
+        (void)run_once(s, &s->rollback_to, "ROLLBACK TO waybill", NULL);
+        (void)run_once(s, &s->release, "RELEASE waybill", NULL);
+    } else if (!sqlite3_get_autocommit(s->handle)) {
+        (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
+    }
+    wb__turn_give(&s->turn);
+}
+
+/* A rollback that did not happen for want of memory is made up for here. */
+static enum wb_status
+end_last(struct wb__sqlite *s, struct wb_err *err)
+{
+    if (s->borrowed || sqlite3_get_autocommit(s->handle))
+        return WB_OK;
+    lite_rollback(&s->db);
+    return sqlite3_get_autocommit(s->handle) ? WB_OK
+                                             : wb__nomem(err, "a rollback");
+}
+
 static enum wb_status
 lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
@@ -179,7 +205,9 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     enum wb_status rc;
 
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
-    rc = prepare_rollback(s, err);
+    rc = end_last(s, err);
+    if (rc == WB_OK)
+        rc = prepare_rollback(s, err);
     if (rc != WB_OK)
         return rc;
     s->pledged = s->nested;
@@ -196,21 +224,6 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     if (rc != WB_OK)
         wb__turn_give(&s->turn);
     return rc;
-}
-
-static void
-lite_rollback(struct wb__db *db)
-{
-    struct wb__sqlite *s = of(db);
-
-    /* Some failures (full disk, I/O) have rolled back already. */
-    if (s->nested) {
-        (void)run_once(s, &s->rollback_to, "ROLLBACK TO waybill", NULL);
-        (void)run_once(s, &s->release, "RELEASE waybill", NULL);
-    } else if (!sqlite3_get_autocommit(s->handle)) {
-        (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
-    }
-    wb__turn_give(&s->turn);
 }
 
 static enum wb_status

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "db/sqlite.h"
 #include "outbox/box.h"
 #include "outbox_ground.h"
 
@@ -283,6 +284,23 @@ test_db__foreign_row_with_defaults__due_now_kept_and_pending(void **state)
     CHECK(due >= now - 1000 && due <= now + 60000);
 }
 
+/* Found by powercut fault --seed 1 --only 12002: without memory a ROLLBACK may
+ * fail, and every later call found a transaction within a transaction. */
+static void
+test_db__rollback_without_memory__made_up_for_at_the_next_begin(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    CHECK(sqlite3_exec(((struct wb__sqlite *)box->db)->handle,
+              "BEGIN IMMEDIATE; INSERT INTO waybill_paused VALUES('left')",
+              NULL, NULL, NULL) == SQLITE_OK);
+    (void)box_put(box, "a");
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_paused"));
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
 int
 main(void)
 {
@@ -295,6 +313,7 @@ main(void)
         RUN(test_db__I4_delivered__is_an_end),
         RUN(test_db__foreign_rows__refused_unless_whole),
         RUN(test_db__foreign_row_with_defaults__due_now_kept_and_pending),
+        RUN(test_db__rollback_without_memory__made_up_for_at_the_next_begin),
     };
     return RUN_ALL(tests);
 }
