@@ -184,6 +184,7 @@ lite_rollback(struct wb__db *db)
     } else if (!sqlite3_get_autocommit(s->handle)) {
         (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
     }
+    s->begun = s->begun && !sqlite3_get_autocommit(s->handle);
     wb__turn_give(&s->turn);
 }
 
@@ -191,38 +192,44 @@ lite_rollback(struct wb__db *db)
 static enum wb_status
 end_last(struct wb__sqlite *s, struct wb_err *err)
 {
-    if (s->borrowed || sqlite3_get_autocommit(s->handle))
-        return WB_OK;
-    lite_rollback(&s->db);
-    return sqlite3_get_autocommit(s->handle) ? WB_OK
-                                             : wb__nomem(err, "a rollback");
+    if (s->begun)
+        lite_rollback(&s->db);
+    return s->begun ? wb__nomem(err, "a rollback") : WB_OK;
 }
 
 static enum wb_status
-lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 {
-    struct wb__sqlite *s = of(db);
-    enum wb_status rc;
+    enum wb_status rc = set_sync(s, tx == WB__TX_RELAXED && !s->borrowed, err);
 
-    s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
-    rc = end_last(s, err);
-    if (rc == WB_OK)
-        rc = prepare_rollback(s, err);
-    if (rc != WB_OK)
-        return rc;
-    s->pledged = s->nested;
-    if (s->nested)
-        return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
-    s->wake = false;
-    if (tx == WB__TX_READ)
-        return run_once(s, &s->begin_read, "BEGIN", err);
-    rc = set_sync(s, tx == WB__TX_RELAXED && !s->borrowed, err);
     if (rc != WB_OK)
         return rc;
     wb__turn_take(&s->turn);
     rc = run_once(s, &s->begin, "BEGIN IMMEDIATE", err);
     if (rc != WB_OK)
         wb__turn_give(&s->turn);
+    return rc;
+}
+
+static enum wb_status
+lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+{
+    struct wb__sqlite *s = of(db);
+    enum wb_status rc = end_last(s, err);
+
+    if (rc != WB_OK)
+        return rc;
+    s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
+    rc = prepare_rollback(s, err);
+    if (rc != WB_OK)
+        return rc;
+    s->pledged = s->nested;
+    if (s->nested)
+        return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
+    s->wake = false;
+    rc = tx == WB__TX_READ ? run_once(s, &s->begin_read, "BEGIN", err)
+                           : begin_write(s, tx, err);
+    s->begun = rc == WB_OK;
     return rc;
 }
 
@@ -238,6 +245,7 @@ lite_commit(struct wb__db *db, struct wb_err *err)
         lite_rollback(db);
     if (rc != WB_OK || s->nested)
         return rc;
+    s->begun = false;
     /* The commit stands whatever comes of the checkpoint; one that fails has
      * marked the connection, and the next call says so. */
     if (!s->borrowed)

@@ -30,6 +30,7 @@ struct wb__sqlite {
     sqlite3_stmt *begin, *begin_read, *commit, *rollback;
     sqlite3_stmt *savepoint, *release, *rollback_to; /* in a caller's own */
     bool borrowed, relaxed, nested, hooked;
+    bool begun; /* a transaction of our own, not nested, is open */
     /* the caller's transaction has writes of ours; is being committed */
     bool pledged, committing;
     struct wb__turn turn;

@@ -284,21 +284,51 @@ test_db__foreign_row_with_defaults__due_now_kept_and_pending(void **state)
     CHECK(due >= now - 1000 && due <= now + 60000);
 }
 
-/* Found by powercut fault --seed 1 --only 12002: without memory a ROLLBACK may
- * fail, and every later call found a transaction within a transaction. */
+/* Found by powercut fault: without memory a ROLLBACK may fail, and every later
+ * call found a transaction within a transaction. */
+static void
+leave_begun(struct wb_outbox *box)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)box->db;
+
+    CHECK(sqlite3_exec(s->handle,
+              "BEGIN IMMEDIATE; INSERT INTO waybill_paused VALUES('left')",
+              NULL, NULL, NULL) == SQLITE_OK);
+    s->begun = true;
+}
+
 static void
 test_db__rollback_without_memory__made_up_for_at_the_next_begin(void **state)
 {
     struct wb_outbox *box = box_open();
 
     (void)state;
-    CHECK(sqlite3_exec(((struct wb__sqlite *)box->db)->handle,
-              "BEGIN IMMEDIATE; INSERT INTO waybill_paused VALUES('left')",
-              NULL, NULL, NULL) == SQLITE_OK);
+    leave_begun(box);
     (void)box_put(box, "a");
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_paused"));
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
     wb_outbox_close(box);
+}
+
+/* Not to be taken for a transaction of the caller's: nobody would commit it. */
+static void
+test_db__rollback_without_memory__on_a_callers_connection_too(void **state)
+{
+    const struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *box = NULL;
+    struct wb_err err = {0};
+    sqlite3 *db = NULL;
+
+    (void)state;
+    CHECK_INT(SQLITE_OK, sqlite3_open(BOX, &db));
+    CHECK_OK(wb_outbox_adopt(&box, db, &opts, &err), err);
+    leave_begun(box);
+    (void)box_put(box, "a");
+    CHECK(sqlite3_get_autocommit(db));
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_paused"));
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+    CHECK_INT(SQLITE_OK, sqlite3_close(db));
 }
 
 int
@@ -314,6 +344,7 @@ main(void)
         RUN(test_db__foreign_rows__refused_unless_whole),
         RUN(test_db__foreign_row_with_defaults__due_now_kept_and_pending),
         RUN(test_db__rollback_without_memory__made_up_for_at_the_next_begin),
+        RUN(test_db__rollback_without_memory__on_a_callers_connection_too),
     };
     return RUN_ALL(tests);
 }
