@@ -51,8 +51,7 @@ place_prepare(
     enum wb_status rc;
     bool created;
 
-    /* A URL of something else would become folders of that name. */
-    if (path[0] == '\0' || path[0] == ':' || strstr(path, "://") != NULL ||
+    if (path[0] == '\0' || path[0] == ':' ||
         wb__starts(wb_slice(path), WB_LIT("file:")))
         return wb__fail(err, WB_INVALID, 0,
             "\"%s\" is neither the path of a file nor postgres://...", path);

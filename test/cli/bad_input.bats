@@ -175,7 +175,7 @@ nothing_kept() {
     for url in http://x mysql://host/db postgress://host/db; do
         try waybill --db "$url" send k x
         ended 1
-        has "$err" "neither the path of a file nor postgres://"
+        has "$err" "is no kind of database; give a path, or postgres://"
     done
     same "" "$(find . -name '*:*')"
 }
