@@ -1,6 +1,7 @@
 /* fd.c - sockets and nameless files, closed on exec. */
 #define _GNU_SOURCE /* memfd_create */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -41,4 +42,10 @@ wb__fd_close(int fd)
     if (fd >= 0)
         (void)close(fd);
     errno = sys;
+}
+
+bool
+wb__fd_is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
 }

@@ -11,6 +11,7 @@ WB_MUST_USE int wb__fd_socket(int family, int type, int protocol);
  * -1 where it cannot be had, with errno set. */
 WB_MUST_USE int wb__fd_of_bytes(struct wb_slice bytes);
 
+WB_MUST_USE bool wb__fd_is_open(int fd);
 void wb__fd_close(int fd); /* -1 is fine */
 
 #endif /* WB_SRC_OS_FD_H */

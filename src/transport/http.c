@@ -21,7 +21,8 @@ struct watch {
     curl_socket_t fd;
     int wanted;  /* by libcurl; libuv's flags */
     int watched; /* by libuv: kept on until an event comes unwanted */
-    bool own;    /* opened by us, so that its end is told to us */
+    bool own;    /* opened by us, so that its end is told to us, once it was */
+    bool connected; /* for sure: left open without a transfer once */
 };
 
 struct wb_http {
@@ -149,28 +150,6 @@ watch_room(struct wb_http *http, size_t fd)
     return true;
 }
 
-static struct watch *
-watch_new(struct wb_http *http, curl_socket_t fd, bool own)
-{
-    struct watch *w;
-
-    if (fd < 0 || !watch_room(http, (size_t)fd))
-        return NULL;
-    w = wb__alloc(http->env, sizeof(*w));
-    if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
-        wb__free(http->env, w);
-        return NULL;
-    }
-    /* The timer alone keeps the loop going: every transfer has a deadline. */
-    uv_unref((uv_handle_t *)&w->poll);
-    w->http = http;
-    w->fd = fd;
-    w->own = own;
-    http->handles++;
-    http->watch[fd] = w;
-    return w;
-}
-
 static void
 on_watch_closed(uv_handle_t *handle)
 {
@@ -192,6 +171,29 @@ watch_close(struct wb_http *http, curl_socket_t fd)
     uv_close((uv_handle_t *)&w->poll, on_watch_closed);
 }
 
+static struct watch *
+watch_new(struct wb_http *http, curl_socket_t fd, bool own)
+{
+    struct watch *w;
+
+    if (fd < 0 || !watch_room(http, (size_t)fd))
+        return NULL;
+    watch_close(http, fd); /* of one that was closed and not told */
+    w = wb__alloc(http->env, sizeof(*w));
+    if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
+        wb__free(http->env, w);
+        return NULL;
+    }
+    /* The timer alone keeps the loop going: every transfer has a deadline. */
+    uv_unref((uv_handle_t *)&w->poll);
+    w->http = http;
+    w->fd = fd;
+    w->own = own;
+    http->handles++;
+    http->watch[fd] = w;
+    return w;
+}
+
 static void
 watch_set(struct watch *w, int wanted)
 {
@@ -200,6 +202,16 @@ watch_set(struct watch *w, int wanted)
         return;
     if (uv_poll_start(&w->poll, wanted, on_ready) == 0)
         w->watched = wanted;
+}
+
+/* libcurl closes a socket that never came to be connected without telling, and
+ * only then says that it has no interest in it. libuv must not meet it. */
+static bool
+is_dead(struct watch *w)
+{
+    if (w->own && !w->connected)
+        w->connected = wb__fd_is_open(w->fd);
+    return !w->own || !w->connected;
 }
 
 /* libcurl's CURLMOPT_SOCKETFUNCTION. A socket that cannot be watched is left
@@ -221,7 +233,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         w = watch_new(http, fd, false);
     if (w == NULL)
         return 0;
-    if (wanted == 0 && !w->own)
+    if (wanted == 0 && is_dead(w))
         watch_close(http, fd);
     else
         watch_set(w, wanted);

@@ -1,5 +1,7 @@
 /* test_transport_http_faults.c - T-7, F4, F5, S4: connections that die, replies
  * that lie or do not end, memory that runs out. */
+#include <unistd.h>
+
 #include "http_ground.h"
 
 /* ---- connections ----------------------------------------------------- */
@@ -39,6 +41,50 @@ test_http__many_at_once__each_told_once(void **state)
     }
     CHECK_INT(3 * MANY, peer.requests);
     CHECK(peer.connections <= MANY);
+    close_all();
+}
+
+/* The bug, found by a worker that was stopped (C16): a transfer whose time ran
+ * out before its socket was ever polled; libcurl closes such a socket without
+ * telling, and libuv aborted on it. */
+static void *
+slow_resize(void *ctx, void *ptr, size_t size)
+{
+    if (size > 0)
+        (void)usleep(3000);
+    return ENV->resize(ctx, ptr, size);
+}
+
+static void
+test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on(
+    void **state)
+{
+    enum {
+        MANY = 8
+    };
+    static struct sent all[MANY];
+    struct wb_request q = some_request();
+    struct wb_env slow = *ENV;
+    struct wb_err err = {0};
+    struct wb_http_opts opts = plain;
+
+    (void)state;
+    memset(all, 0, sizeof(all));
+    peer_start(&peer);
+    opts.url = wb_slice(url_at(peer.port));
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_OK(wb_http_open(&http, &slow, &loop, &err), err);
+    CHECK_OK(wb_http_new(&endpoint, http, &opts, &err), err);
+    q.timeout_ms = 10;
+    for (int i = 0; i < MANY; i++)
+        endpoint->send(endpoint, &q, sent_done, &all[i]);
+    slow.resize = slow_resize;
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    slow.resize = ENV->resize;
+    for (int i = 0; i < MANY; i++)
+        CHECK_INT(1, all[i].calls);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
     close_all();
 }
 
@@ -463,6 +509,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_http__many_requests__one_connection),
         RUN(test_http__many_at_once__each_told_once),
+        RUN(test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on),
         RUN(test_http__reused_connection_dies__sent_once_and_unknown),
         RUN(test_http__idle_connection_closed__new_one_is_made),
         RUN(test_http__nobody_listens__retry_nothing_sent),
