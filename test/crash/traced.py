@@ -207,6 +207,8 @@ class Claim:
             store.note(store.ok(['send', 'traced.claim', '{}']))
 
     def prepare(self):
+        # What was put back eight times is abandoned by the next claim.
+        self.store.ok(['retry', '--abandoned'])
         self.store.ok(['reset-stale', '--older-than', '0s'])
         return ['claim', '--kind', 'traced.claim', '--max', '3', '--lease',
                 LEASE]
