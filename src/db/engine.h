@@ -6,8 +6,7 @@
 #include "waybill/outbox.h"
 
 struct wb__engine {
-    bool
-        side_by_side; /* transactions run beside each other, and may deadlock */
+    bool side_by_side; /* transactions run so, and may deadlock */
     void (*close)(struct wb__db *db);
     enum wb_status (*begin)(
         struct wb__db *db, enum wb__tx tx, struct wb_err *err);
