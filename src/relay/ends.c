@@ -45,6 +45,7 @@ wb__end_note(struct wb_relay *relay, const struct wb_route *route,
     if (!wb__arena_dup(&e->errors, error, &f->error))
         return WB_NOMEM;
     e->n++;
+    e->lanes |= message->lane.len > 0;
     return WB_OK;
 }
 
@@ -89,6 +90,7 @@ static void
 ends_clear(struct wb__ends *e)
 {
     e->n = 0;
+    e->lanes = false;
     wb__arena_clear(&e->errors);
 }
 

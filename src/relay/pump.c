@@ -146,6 +146,8 @@ turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
         commit_run(&c);
     if (c.rc != WB_OK && c.rc != WB_EMPTY)
         return c.rc;
+    /* The next of a lane may be of a kind that did not wait before. */
+    relay->kinds_stale |= relay->told.lanes || batch->ended > 0;
     wb__ends_told(relay);
     if (most > 0)
         note_claim(relay, batch, held_back);

@@ -57,6 +57,7 @@ struct wb__item {
 struct wb__ends {
     struct wb_finish *finish;
     size_t n, cap;
+    bool lanes;              /* some are of a lane */
     struct wb__arena errors; /* texts of finish[] */
 };
 

@@ -265,6 +265,55 @@ test_drain__B3_dead_endpoint__others_go_on(void **state)
     desk_close(&d);
 }
 
+/* ---- O-16 ------------------------------------------------------------ */
+
+static void
+put_lane(struct desk *d, const char *kind, int64_t expires_ms)
+{
+    struct wb_message m = {.kind = wb_slice(kind),
+        .payload = WB_LIT("x"),
+        .lane = WB_LIT("l"),
+        .expires_ms = expires_ms};
+
+    CHECK_OK(wb_outbox_enqueue(d->box, &m, NULL, &d->err), d->err);
+}
+
+/* The next of a lane may be of a kind that had nothing to give before. */
+static void
+test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
+    desk_start(&d, 2);
+    put_lane(&d, "a", 0);
+    put_lane(&d, "b", 0);
+    put_lane(&d, "a", 0);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(3, d.report.confirmed);
+    desk_close(&d);
+}
+
+static void
+test_drain__O16_head_expired__next_of_another_kind_goes(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
+    desk_start(&d, 2);
+    put_lane(&d, "a", WORLD_START_MS + 1);
+    put_lane(&d, "b", 0);
+    world_pass_ms(2);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.ended);
+    CHECK_INT(1, d.report.confirmed);
+    desk_close(&d);
+}
+
 /* ---- T-2 ------------------------------------------------------------- */
 
 static void
@@ -400,6 +449,8 @@ main(void)
         RUN(test_route__several_fit__longest_wins),
         RUN(test_route__wrong__refused_with_its_name),
         RUN(test_drain__B3_dead_endpoint__others_go_on),
+        RUN(test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass),
+        RUN(test_drain__O16_head_expired__next_of_another_kind_goes),
         RUN(test_drain__T2_response_rule__rejects_and_counts),
         RUN(test_drain__R3_gone__kind_paused_where_the_route_says),
         RUN(test_drain__O15_last_drain__told_without_the_database),
