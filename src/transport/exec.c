@@ -65,8 +65,8 @@ static bool
 is_ours(struct wb_slice var)
 {
     static const char *const names[] = {
-        "WAYBILL_ID=", "WAYBILL_KIND=", "WAYBILL_KEY=", "WAYBILL_ATTEMPT=",
-        "WAYBILL_CONTENT_TYPE=", "WAYBILL_HEADER_"};
+        "WAYBILL_ID=", "WAYBILL_IDS=", "WAYBILL_KIND=", "WAYBILL_KEY=",
+        "WAYBILL_ATTEMPT=", "WAYBILL_CONTENT_TYPE=", "WAYBILL_HEADER_"};
 
     for (size_t i = 0; i < WB_COUNT(names); i++)
         if (wb__starts(var, wb_slice(names[i])))

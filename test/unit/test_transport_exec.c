@@ -84,6 +84,24 @@ test_exec__payload_and_environment__reach_the_command(void **state)
     close_command();
 }
 
+/* Run inside a command that an outer Waybill gave a batch. */
+static void
+test_exec__outer_batch__its_ids_are_not_handed_down(void **state)
+{
+    struct wb_request q = some_request();
+
+    (void)state;
+    CHECK_INT(0, setenv("WAYBILL_IDS", "outer", 1));
+    open_shell("env | grep ^WAYBILL_IDS=; true");
+    run_with(&q);
+    CHECK_TEXT("", sent.body);
+    q.ids = wb_slice("a,b");
+    run_with(&q);
+    CHECK_TEXT("WAYBILL_IDS=a,b\n", sent.body);
+    close_command();
+    CHECK_INT(0, unsetenv("WAYBILL_IDS"));
+}
+
 static void
 test_exec__argv__no_shell_between(void **state) /* S11 */
 {
@@ -360,6 +378,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_exec__payload_and_environment__reach_the_command),
+        RUN(test_exec__outer_batch__its_ids_are_not_handed_down),
         RUN(test_exec__argv__no_shell_between),
         RUN(test_exec__exit_status__decides),
         RUN(test_exec__stderr__last_line_is_the_error),
