@@ -169,7 +169,7 @@ select_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     wb__arena_clear(&o->arena);
     o->n_kinds = o->cap = 0;
     o->selected = (struct wb_selected){0};
-    if (o->select->n_ids > 0)
+    if (o->select->ids != NULL)
         return act_on_ids(box, o, err);
     return act_on_abandoned(box, o, err);
 }

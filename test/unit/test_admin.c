@@ -235,6 +235,21 @@ test_admin__discard__gone_for_good(void **state)
     wb_outbox_close(box);
 }
 
+/* A list of ids that came out empty selects nothing, and not everything. */
+static void
+test_admin__no_ids_in_the_list__nothing_selected(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_id id = put_abandoned(box, "a");
+    struct wb_select none = {.ids = &id, .n_ids = 0};
+
+    (void)state;
+    CHECK_INT(0, discard(box, none).total);
+    CHECK_INT(0, redrive(box, none).total);
+    CHECK_TEXT("abandoned", status_of(&id));
+    wb_outbox_close(box);
+}
+
 /* The status of the one who is told ends the telling, and is returned; what
  * was done is done. */
 static enum wb_status
@@ -272,6 +287,7 @@ main(void)
         RUN(test_admin__O14_ids__processing_skipped_unknown_missing),
         RUN(test_admin__O14_many_pages__all_in_one_transaction),
         RUN(test_admin__discard__gone_for_good),
+        RUN(test_admin__no_ids_in_the_list__nothing_selected),
         RUN(test_admin__teller_refuses__its_status_and_the_act_stands),
     };
     return RUN_ALL(tests);
