@@ -154,9 +154,14 @@ run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
     for (struct wb__job *job = first; job != end; job = job->next) {
         job->err = err;
         job->status = rc;
-        if (alone && busy < BUSY_MAX)
-            job->status = run_through(g, job, job->next, &began, &job->err);
-        busy += job->status == WB_BUSY;
+        if (!alone || busy == BUSY_MAX)
+            continue;
+        job->status = run_through(g, job, job->next, &began, &job->err);
+        if (job->status == WB_BUSY) {
+            busy++;
+            rc = WB_BUSY; /* what those behind are told, and not another's */
+            err = job->err;
+        }
     }
 }
 

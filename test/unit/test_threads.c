@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "db/engine.h"
 #include "outbox/box.h"
 #include "outbox_ground.h"
 #include "shim_vfs.h"
@@ -289,6 +290,115 @@ test_threads__lock_not_had_in_time__busy_for_all_at_once(void **state)
     wb_outbox_close(box);
 }
 
+/* ---- a group over an engine that does as it is told -----------------------
+ */
+
+enum {
+    JOBS = 5
+};
+
+static struct {
+    struct wb__group group;
+    int begins;
+} told;
+
+static int
+told_queued(void)
+{
+    int n = 0;
+
+    wb__mutex_lock(&told.group.lock);
+    for (struct wb__job *job = told.group.first; job != NULL; job = job->next)
+        n++;
+    wb__mutex_unlock(&told.group.lock);
+    return n;
+}
+
+/* The first waits until all others have queued behind it; from the fourth on
+ * the lock is not to be had. */
+static enum wb_status
+told_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+{
+    (void)db;
+    (void)tx;
+    if (told.begins++ == 0)
+        while (told_queued() < JOBS - 1)
+            (void)usleep(1000);
+    return told.begins < 4 ? WB_OK : wb__fail(err, WB_BUSY, 0, "locked");
+}
+
+static enum wb_status
+told_commit(struct wb__db *db, struct wb_err *err)
+{
+    (void)db;
+    (void)err;
+    return WB_OK;
+}
+
+static void
+told_rollback(struct wb__db *db)
+{
+    (void)db;
+}
+
+static enum wb_status
+run_bad(struct wb__db *db, struct wb__job *job, struct wb_err *err)
+{
+    (void)db;
+    (void)job;
+    return wb__fail(err, WB_CORRUPT, 0, "a row of mine");
+}
+
+static enum wb_status
+run_good(struct wb__db *db, struct wb__job *job, struct wb_err *err)
+{
+    (void)db;
+    (void)job;
+    (void)err;
+    return WB_OK;
+}
+
+static void *
+run_job(void *ctx)
+{
+    struct worker *w = ctx;
+    struct wb__job job = {
+        .run = w->number == 1 ? run_bad : run_good, .tx = WB__TX_FULL};
+
+    w->status = wb__group_run(&told.group, &job, &w->err);
+    return NULL;
+}
+
+/* Who is not tried any more, because two before him were BUSY, is BUSY, and has
+ * not what ails another. */
+static void
+test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble(
+    void **state)
+{
+    static const struct wb__engine engine = {
+        .begin = told_begin, .commit = told_commit, .rollback = told_rollback};
+    struct wb__db db = {.engine = &engine};
+    struct worker w[JOBS] = {0};
+
+    (void)state;
+    wb__group_init(&told.group, &db);
+    for (int i = 0; i < JOBS; i++) {
+        w[i].number = i;
+        start(&w[i], run_job);
+        while (i < JOBS - 1 && (told_queued() < i || told.begins == 0))
+            (void)usleep(1000);
+    }
+    for (int i = 0; i < JOBS; i++)
+        join(&w[i]);
+    CHECK_STATUS(OK, w[0].status);
+    CHECK_STATUS(CORRUPT, w[1].status);
+    for (int i = 2; i < JOBS; i++) {
+        CHECK_STATUS(BUSY, w[i].status);
+        CHECK_TEXT("locked", w[i].err.msg);
+    }
+    wb__group_fini(&told.group);
+}
+
 /* ---- everything at once ---------------------------------------------- */
 
 static void *
@@ -351,6 +461,7 @@ main(void)
         RUN(test_threads__health_among_enqueues__all_ok),
         RUN(test_threads__one_too_much_for_the_disk__others_accepted),
         RUN(test_threads__lock_not_had_in_time__busy_for_all_at_once),
+        RUN(test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble),
         RUN(test_threads__all_kinds_of_calls_at_once__nothing_lost),
     };
     return RUN_ALL(tests);
