@@ -317,8 +317,8 @@ pass_over(const struct pass *p, int64_t wait_us)
     if (relay->in_flight > 0 || wb__ends_left(relay) > 0)
         return false;
     if (p->worker)
-        return is_stopped(relay) || (p->end_us != 0 && relay->stopping) ||
-               relay->left == 0;
+        return is_stopped(relay) || relay->left == 0 ||
+               (p->end_us != 0 && mono_us(relay) >= p->end_us);
     return relay->stopping || relay->left == 0 || relay->n_sources == 0 ||
            (!relay->look && wait_us == 0);
 }
@@ -338,7 +338,7 @@ sleep_ms(const struct pass *p, int64_t wait_us)
     int64_t now_us = mono_us(relay), ms = LONGEST_MS, until_ms;
 
     sooner(&ms, wait_us, now_us);
-    if (!relay->stopping)
+    if (p->end_us > now_us)
         sooner(&ms, p->end_us, now_us);
     if (p->worker && !p->ready)
         sooner(&ms, p->ready_us, now_us);
@@ -470,7 +470,7 @@ pass_of(struct wb_relay *relay, const struct wb_drain *drain, bool worker)
 
     p.ready = true;
     p.start_us = mono_us(relay);
-    if (drain->for_ms > 0)
+    if (drain->for_ms > 0 && drain->for_ms <= INT64_MAX / 1000)
         p.end_us = wb__sat_add(p.start_us, drain->for_ms * 1000);
     return p;
 }

@@ -269,6 +269,60 @@ test_worker__D3_stopped__in_flight_is_finished(void **state)
     desk_close(&d);
 }
 
+static bool
+never_ready(void *ctx, struct wb_err *err)
+{
+    (void)err;
+    ++*(int *)ctx;
+    return false;
+}
+
+/* Told to work for a while, it waits to be ready for as long. */
+static void
+test_worker__not_ready__stays_for_its_time(void **state)
+{
+    struct wb_drain options = {.for_ms = 200};
+    int asked = 0;
+    struct wb_relay_opts opts = {
+        .env = wb_env_system(), .ready = never_ready, .ctx = &asked};
+    struct desk d;
+    int64_t start_us;
+
+    (void)state;
+    desk_open(&d);
+    opts.routes = d.route;
+    opts.n_routes = 1;
+    opts.loop = &d.loop;
+    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    put(&d, "a", "x");
+    start_us = opts.env->mono_us(NULL);
+    CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
+    CHECK(opts.env->mono_us(NULL) - start_us >= 200000);
+    CHECK_INT(1, asked);
+    CHECK_INT(0, d.fake.sent);
+    desk_close(&d);
+}
+
+/* Longer than the clock can tell is for ever. */
+static void
+test_worker__for_longer_than_the_clock_tells__until_stopped(void **state)
+{
+    struct wb_drain options = {.for_ms = INT64_MAX / 1000 + 1};
+    struct stopping s;
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    s = (struct stopping){.desk = &d, .after = 1};
+    d.fake.on_send = stop_after;
+    d.fake.ctx = &s;
+    desk_start(&d, 1);
+    put(&d, "a", "x");
+    CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
+    CHECK_INT(1, d.report.confirmed);
+    desk_close(&d);
+}
+
 int
 main(void)
 {
@@ -281,6 +335,8 @@ main(void)
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
         RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),
         RUN(test_worker__D3_stopped__in_flight_is_finished),
+        RUN(test_worker__not_ready__stays_for_its_time),
+        RUN(test_worker__for_longer_than_the_clock_tells__until_stopped),
     };
 
     return RUN_ALL(tests);
