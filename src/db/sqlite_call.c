@@ -17,6 +17,7 @@ wb__sqlite_status(int code)
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
     case SQLITE_PROTOCOL:
+    case SQLITE_INTERRUPT: /* by the application, whose connection it is */
         return WB_BUSY;
     case SQLITE_NOMEM:
         return WB_NOMEM;

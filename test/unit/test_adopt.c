@@ -496,6 +496,37 @@ test_adopt__caller_changes_his_mind__goes_on(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+static int
+stop_it(void *on)
+{
+    return *(int *)on;
+}
+
+/* A progress handler, or sqlite3_interrupt(), of the application's. */
+static void
+test_adopt__interrupted__busy_and_goes_on(void **state)
+{
+    const struct wb_message m = {.kind = S("a")};
+    sqlite3 *db = app_open();
+    struct wb_outbox *box = adopt(db);
+    int on = 1;
+
+    (void)state;
+    sqlite3_progress_handler(db, 1, stop_it, &on);
+    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
+    on = 0;
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    run(db, "BEGIN");
+    on = 1;
+    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
+    on = 0;
+    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK_INT(2, messages());
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 int
 main(void)
 {
@@ -519,6 +550,7 @@ main(void)
         RUN(test_adopt__health_and_list__work_on_a_borrowed_one),
         RUN(test_adopt__callers_commit_fails__failed_until_reopened),
         RUN(test_adopt__caller_changes_his_mind__goes_on),
+        RUN(test_adopt__interrupted__busy_and_goes_on),
     };
     return RUN_ALL(tests);
 }
