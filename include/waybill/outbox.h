@@ -114,9 +114,11 @@ WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
  *             message is durable when that commit is. Outside a transaction
  *             it commits by itself. The connection stays the caller's, who
  *             closes it after the handle; the other calls work as well.
- *             After a COMMIT that failed the handle may give IO: close it and
- *             adopt anew. An attached one cannot know: after an I/O error the
- *             caller closes it, and the connection.
+ *             After a COMMIT that failed the handle may give IO, with all
+ *             others on the connection (there may be several, also those of
+ *             wb_idem_adopt()): close them and adopt anew. An attached one
+ *             cannot know: after an I/O error the caller closes it, and the
+ *             connection.
  * Threads     those of the connection, one at a time. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_adopt(struct wb_outbox **out,

@@ -12,7 +12,9 @@
  *     had the file open are told, once, and are FAILED; who opens it later is
  *     not, and would commit behind a hole in the log. So failures are counted
  *     in the lock file, and who opens the file after one first writes the log
- *     anew, where it is, and syncs it. */
+ *     anew, where it is, and syncs it.
+ * (4) A connection has one hook of a kind: all who were adopted on one are in a
+ *     ring, and are told together. */
 #include "db/sqlite.h"
 
 enum {
@@ -22,16 +24,18 @@ enum {
 int
 wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
 {
-    struct wb__sqlite *s = ctx;
+    struct wb__sqlite *s = ctx, *peer = s;
 
     (void)h;
     if (strcmp(schema, "main") != 0)
         return SQLITE_OK;
-    s->pledged = s->committing = false;
+    do {
+        peer->pledged = peer->committing = false;
+        if (peer->wake)
+            wb__lockfile_poke(&peer->turn.lock);
+        peer->wake = false;
+    } while ((peer = peer->peer) != s);
     s->wal_frames = frames;
-    if (s->wake)
-        wb__lockfile_poke(&s->turn.lock);
-    s->wake = false;
     if (frames < s->checkpoint_at - s->wal_long)
         s->checkpoint_at = s->wal_long; /* the log was started anew */
     /* A caller's connection has no other moment. The commit has happened: a
@@ -46,29 +50,72 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
 static int
 on_commit(void *ctx)
 {
-    struct wb__sqlite *s = ctx;
+    struct wb__sqlite *s = ctx, *peer = s;
 
-    s->committing = s->pledged;
+    do
+        peer->committing = peer->pledged;
+    while ((peer = peer->peer) != s);
     return 0;
 }
 
 static void
 on_rollback(void *ctx)
 {
-    struct wb__sqlite *s = ctx;
-
+    struct wb__sqlite *s = ctx, *peer = s;
     /* Inside a ROLLBACK of his the connection is not in autocommit yet. */
-    if (s->committing && sqlite3_get_autocommit(s->handle))
-        wb__sqlite_failed(s);
-    s->pledged = s->committing = false;
+    bool ended = sqlite3_get_autocommit(s->handle) != 0;
+
+    do {
+        if (peer->committing && ended)
+            wb__sqlite_failed(peer);
+        peer->pledged = peer->committing = false;
+    } while ((peer = peer->peer) != s);
 }
 
-void
-wb__sqlite_hook(sqlite3 *h, struct wb__sqlite *s)
+static void
+set_hooks(sqlite3 *h, struct wb__sqlite *s)
 {
     (void)sqlite3_wal_hook(h, s == NULL ? NULL : wb__sqlite_on_wal, s);
     (void)sqlite3_commit_hook(h, s == NULL ? NULL : on_commit, s);
     (void)sqlite3_rollback_hook(h, s == NULL ? NULL : on_rollback, s);
+}
+
+static struct wb__mutex guard = {PTHREAD_MUTEX_INITIALIZER};
+static struct wb__sqlite *adopted;
+
+void
+wb__sqlite_hook(struct wb__sqlite *s)
+{
+    struct wb__sqlite *other;
+
+    wb__mutex_lock(&guard);
+    other = adopted;
+    while (other != NULL && other->handle != s->handle)
+        other = other->next;
+    if (other != NULL) {
+        s->peer = other->peer;
+        other->peer = s;
+    }
+    s->next = adopted;
+    adopted = s;
+    wb__mutex_unlock(&guard);
+    set_hooks(s->handle, s);
+}
+
+void
+wb__sqlite_unhook(struct wb__sqlite *s)
+{
+    struct wb__sqlite **at = &adopted, *before = s;
+
+    wb__mutex_lock(&guard);
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    wb__mutex_unlock(&guard);
+    while (before->peer != s)
+        before = before->peer;
+    before->peer = s->peer;
+    set_hooks(s->handle, before == s ? NULL : before);
 }
 
 /* The write lock is held: nobody commits meanwhile. */

@@ -332,7 +332,7 @@ lite_close(struct wb__db *db)
     (void)sqlite3_finalize(s->release);
     (void)sqlite3_close(s->checkpointer);
     if (s->hooked)
-        wb__sqlite_hook(s->handle, NULL);
+        wb__sqlite_unhook(s);
     /* After a failed write nothing more is written, not even the checkpoint of
      * the last connection. */
     if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))

@@ -30,6 +30,8 @@ struct wb__sqlite {
     sqlite3_stmt *begin, *begin_read, *commit, *rollback;
     sqlite3_stmt *savepoint, *release, *rollback_to; /* in a caller's own */
     bool borrowed, relaxed, nested, hooked;
+    /* Those adopted: in a ring on one connection, in a list on all of them. */
+    struct wb__sqlite *peer, *next;
     bool begun; /* a transaction of our own, not nested, is open */
     /* the caller's transaction has writes of ours; is being committed */
     bool pledged, committing;
@@ -53,7 +55,7 @@ enum wb_status wb__sqlite_fail(
  * failed for want of room. SQLite itself knows a full disk, but neither a full
  * quota nor a limit of the process. */
 bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
-/* A write failed: nothing more is written. */
+/* A write failed: nothing more is written, by nobody on the connection. */
 void wb__sqlite_failed(struct wb__sqlite *s);
 enum wb_status wb__sqlite_exec(
     struct wb__sqlite *s, const char *sql, struct wb_err *err);
@@ -64,8 +66,9 @@ WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
 /* checkpoint.c: run after a commit; moves the log into the file once it is
  * long. */
 int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
-/* On a caller's connection; s NULL: none any more. */
-void wb__sqlite_hook(sqlite3 *h, struct wb__sqlite *s);
+/* On a caller's connection, which may have several of us. */
+void wb__sqlite_hook(struct wb__sqlite *s);
+void wb__sqlite_unhook(struct wb__sqlite *s);
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
 /* Make durable what can be read, after a write that failed. BUSY: not yet. */
 WB_MUST_USE enum wb_status wb__sqlite_mend(

@@ -57,9 +57,13 @@ wb__sqlite_is_full(sqlite3 *handle, int file, int code)
 void
 wb__sqlite_failed(struct wb__sqlite *s)
 {
+    struct wb__sqlite *peer = s;
+
     if (!s->db.failed)
         wb__lockfile_count_failure(&s->turn.lock);
-    s->db.failed = true;
+    do
+        peer->db.failed = true;
+    while ((peer = peer->peer) != s);
 }
 
 enum wb_status

@@ -128,6 +128,7 @@ sqlite_new(const struct wb__db_opts *opts)
     s->db.engine = &wb__sqlite_engine;
     s->db.opts = *opts;
     s->wal_long = WAL_LONG;
+    s->peer = s;
     s->turn.env = opts->env;
     s->turn.lock.fd = -1;
     return s;
@@ -232,7 +233,7 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
         rc = wb__sqlite_mend_if_failed(s, err);
     s->hooked = rc == WB_OK && adopt;
     if (s->hooked)
-        wb__sqlite_hook(s->handle, s);
+        wb__sqlite_hook(s);
     return rc;
 }
 

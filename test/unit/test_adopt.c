@@ -1,67 +1,9 @@
 /* test_adopt.c - O-3, I2: an outbox on a connection of the application's. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
-#include "shim_vfs.h"
+#include "adopt_ground.h"
 
 #define S(text) wb_slice(text)
-
-static const struct wb_outbox_opts *
-opts(void)
-{
-    static struct wb_outbox_opts o;
-
-    o = (struct wb_outbox_opts){.env = ENV, .busy_ms = 200};
-    return &o;
-}
-
-static sqlite3 *
-app_open(void)
-{
-    sqlite3 *db = NULL;
-
-    CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
-    (void)sqlite3_busy_timeout(db, 5000);
-    return db;
-}
-
-static void
-run(sqlite3 *db, const char *sql)
-{
-    char *text = NULL;
-
-    if (sqlite3_exec(db, sql, NULL, NULL, &text) != SQLITE_OK)
-        fail_msg("%s: %s", sql, text);
-}
-
-static int64_t
-ask(sqlite3 *db, const char *sql)
-{
-    sqlite3_stmt *q = NULL;
-    int64_t v;
-
-    CHECK(sqlite3_prepare_v2(db, sql, -1, &q, NULL) == SQLITE_OK);
-    CHECK(sqlite3_step(q) == SQLITE_ROW);
-    v = sqlite3_column_int64(q, 0);
-    (void)sqlite3_finalize(q);
-    return v;
-}
-
-static struct wb_outbox *
-adopt(sqlite3 *db)
-{
-    struct wb_outbox *box = NULL;
-    struct wb_err err = {0};
-
-    CHECK_OK(wb_outbox_adopt(&box, db, opts(), &err), err);
-    return box;
-}
-
-static int64_t
-messages(void)
-{
-    return sql_int("SELECT count(*) FROM waybill_outbox");
-}
 
 /* ---- transactions
  * ------------------------------------------------------------ */
@@ -441,92 +383,6 @@ test_adopt__health_and_list__work_on_a_borrowed_one(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* A sync that fails in the caller's own COMMIT drops what was not on the disk,
- * and is told once: what is accepted after it stands on a hole. */
-static void
-test_adopt__callers_commit_fails__failed_until_reopened(void **state)
-{
-    const struct wb_message m = {.kind = S("a")};
-    sqlite3 *db = NULL;
-    struct wb_outbox *box;
-
-    (void)state;
-    shim_install();
-    CHECK(sqlite3_open_v2(BOX, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-              "shim") == SQLITE_OK);
-    box = adopt(db);
-    run(db, "CREATE TABLE t(x UNIQUE); BEGIN");
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    shim_fail(SHIM_SYNC, 0, SQLITE_IOERR_FSYNC, false);
-    CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK);
-    shim_heal();
-    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-    CHECK_STATUS(IO, wb_outbox_enqueue(box, &m, NULL, NULL));
-    run(db, "BEGIN");
-    CHECK_STATUS(IO, wb_outbox_enqueue(box, &m, NULL, NULL));
-    run(db, "ROLLBACK");
-    wb_outbox_close(box);
-    box = adopt(db);
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    wb_outbox_close(box);
-    CHECK(sqlite3_close(db) == SQLITE_OK);
-}
-
-static void
-test_adopt__caller_changes_his_mind__goes_on(void **state)
-{
-    const struct wb_message m = {.kind = S("a")};
-    sqlite3 *db = app_open();
-    struct wb_outbox *box = adopt(db);
-
-    (void)state;
-    run(db, "CREATE TABLE t(x UNIQUE); INSERT INTO t VALUES(1)");
-    run(db, "BEGIN IMMEDIATE");
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    run(db, "ROLLBACK");
-    run(db, "BEGIN IMMEDIATE");
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    CHECK(sqlite3_exec(db, "INSERT OR ROLLBACK INTO t VALUES(1)", NULL, NULL,
-              NULL) != SQLITE_OK);
-    CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(1)", NULL, NULL, NULL) !=
-          SQLITE_OK);
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    CHECK_INT(1, messages());
-    wb_outbox_close(box);
-    CHECK(sqlite3_close(db) == SQLITE_OK);
-}
-
-static int
-stop_it(void *on)
-{
-    return *(int *)on;
-}
-
-/* A progress handler, or sqlite3_interrupt(), of the application's. */
-static void
-test_adopt__interrupted__busy_and_goes_on(void **state)
-{
-    const struct wb_message m = {.kind = S("a")};
-    sqlite3 *db = app_open();
-    struct wb_outbox *box = adopt(db);
-    int on = 1;
-
-    (void)state;
-    sqlite3_progress_handler(db, 1, stop_it, &on);
-    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
-    on = 0;
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    run(db, "BEGIN");
-    on = 1;
-    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
-    on = 0;
-    (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
-    CHECK_INT(2, messages());
-    wb_outbox_close(box);
-    CHECK(sqlite3_close(db) == SQLITE_OK);
-}
-
 int
 main(void)
 {
@@ -548,9 +404,6 @@ main(void)
         RUN(test_adopt__O3_not_adopted_after_all__wal_hook_stays),
         RUN(test_adopt__O3_utf16_file__messages_as_they_were_given),
         RUN(test_adopt__health_and_list__work_on_a_borrowed_one),
-        RUN(test_adopt__callers_commit_fails__failed_until_reopened),
-        RUN(test_adopt__caller_changes_his_mind__goes_on),
-        RUN(test_adopt__interrupted__busy_and_goes_on),
     };
     return RUN_ALL(tests);
 }
