@@ -37,6 +37,8 @@ WB_MUST_USE enum wb_status wb__postgres_text(struct wb__postgres *s,
 /* A connection that is broken is made anew; UNAVAILABLE if that fails. */
 WB_MUST_USE enum wb_status wb__postgres_again(
     struct wb__postgres *s, struct wb_err *err);
+/* Of a connection of ours: the library never prints. */
+void wb__postgres_silence(PGconn *conn);
 /* What every session of ours is set to. */
 WB_MUST_USE enum wb_status wb__postgres_session(
     struct wb__postgres *s, struct wb_err *err);

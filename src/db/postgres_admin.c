@@ -42,6 +42,7 @@ connect_side(PGconn *conn)
     value[n] = NULL;
     side = PQconnectdbParams(key, value, 0);
     PQconninfoFree(all);
+    wb__postgres_silence(side);
     return side;
 }
 

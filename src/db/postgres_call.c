@@ -89,6 +89,19 @@ wb__postgres_text(struct wb__postgres *s, const char *sql, char *out,
     return WB_OK;
 }
 
+static void
+ignore(void *ctx, const PGresult *result)
+{
+    (void)ctx;
+    (void)result;
+}
+
+void
+wb__postgres_silence(PGconn *conn)
+{
+    (void)PQsetNoticeReceiver(conn, ignore, NULL);
+}
+
 enum wb_status
 wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
 {

@@ -12,14 +12,6 @@ enum {
     OLDEST = 120000 /* PostgreSQL 12 */
 };
 
-/* The library never prints. */
-static void
-ignore(void *ctx, const PGresult *result)
-{
-    (void)ctx;
-    (void)result;
-}
-
 static enum wb_status
 check_server(struct wb__postgres *s, struct wb_err *err)
 {
@@ -70,7 +62,7 @@ connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
         return wb__nomem(err, "connect");
     if (PQstatus(s->conn) != CONNECTION_OK)
         return wb__postgres_fail(s, "cannot connect", NULL, err);
-    (void)PQsetNoticeReceiver(s->conn, ignore, NULL);
+    wb__postgres_silence(s->conn);
     return wb__postgres_session(s, err);
 }
 

@@ -28,6 +28,29 @@ test_postgres__D2_drain__one_at_a_time_and_freed_by_close(void **state)
     wb_outbox_close(a);
 }
 
+/* The session that holds the place of a drain ends, as when the server starts
+ * anew: it has nothing to give back then, of which the server warns. */
+static void
+test_postgres__session_of_the_drain_ends__nothing_printed(void **state)
+{
+    struct wb_outbox *box = box_open();
+    int fd = dup(STDERR_FILENO);
+    long printed;
+
+    (void)state;
+    CHECK(wb__db_drain_try(box->db, 0));
+    sql_run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+            " query LIKE 'SELECT pg_try_advisory_lock(%'");
+    CHECK(freopen("printed", "w", stderr) != NULL);
+    (void)wb__db_drain_flag(box->db); /* finds out */
+    wb__db_drain_free(box->db, 0);
+    printed = ftell(stderr);
+    CHECK(dup2(fd, STDERR_FILENO) == STDERR_FILENO && close(fd) == 0);
+    CHECK_INT(0, printed);
+    CHECK(wb__db_drain_try(box->db, 0));
+    wb_outbox_close(box);
+}
+
 static void
 test_postgres__O5_bytes__full(void **state)
 {
@@ -111,6 +134,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_postgres__D2_drain__one_at_a_time_and_freed_by_close),
+        RUN(test_postgres__session_of_the_drain_ends__nothing_printed),
         RUN(test_postgres__O5_bytes__full),
         RUN(test_postgres__O21_restored__old_tokens_are_fenced),
         RUN(test_postgres__O21_backup__names_the_servers_own_tools),
