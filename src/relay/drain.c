@@ -367,14 +367,19 @@ pass_wait(struct pass *p, int64_t wait_us)
         look_again(relay); /* in case a wake was lost */
 }
 
-/* The database failed: what is in flight must end before anything is freed;
- * its leases run out. */
+/* The database or memory failed: what is in flight must end before anything is
+ * freed. How it ended is told if it still can be; else the leases run out. */
 static void
 pass_abort(struct pass *p)
 {
+    int64_t wait_us;
+
     p->relay->stopping = true;
     while (p->relay->in_flight > 0)
         pass_wait(p, 0);
+    while (wb__ends_left(p->relay) > 0 &&
+           wb__pump_turn(p->relay, p->drain->kind, &wait_us, NULL) == WB_OK)
+        ;
     wb__ends_drop(p->relay);
 }
 

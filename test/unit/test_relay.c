@@ -435,6 +435,38 @@ test_drain__any_alloc_fails__nothing_lost(void **state)
     desk_close(&d);
 }
 
+static void
+no_memory_after_first(struct fake *f)
+{
+    if (f->sent == 2)
+        world_fail_at(0);
+}
+
+/* A pass that has to be given up tells the ends it knows all the same. */
+static void
+test_drain__no_memory_for_the_next__what_was_delivered_is_told(void **state)
+{
+    struct wb_drain options = {0};
+    struct desk d;
+    struct wb_id id;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.on_send = no_memory_after_first;
+    desk_start(&d, 1);
+    put(&d, "a", "0");
+    drain(&d, options);
+    id = put(&d, "a", "1");
+    put(&d, "a", "2");
+    CHECK_STATUS(NOMEM, wb_relay_drain(d.relay, &options, &d.report, &d.err));
+    world_fail_at(-1);
+    CHECK_INT(2, d.fake.sent);
+    CHECK_INT(1, d.report.confirmed);
+    CHECK_STATUS(NOTFOUND, wb_outbox_show(d.box, wb_slice(id.text), on_state,
+                               &(struct wb_row){0}, NULL));
+    desk_close(&d);
+}
+
 int
 main(void)
 {
@@ -455,6 +487,7 @@ main(void)
         RUN(test_drain__R3_gone__kind_paused_where_the_route_says),
         RUN(test_drain__O15_last_drain__told_without_the_database),
         RUN(test_drain__any_alloc_fails__nothing_lost),
+        RUN(test_drain__no_memory_for_the_next__what_was_delivered_is_told),
     };
 
     return RUN_ALL(tests);
