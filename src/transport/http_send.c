@@ -243,7 +243,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         wb__http_start(ep->http, &a->job))
         return;
     wb__attempt_cut(a);
-    wb__attempt_rest(a);
+    wb__attempt_free(a); /* of half a request: nobody else may get it */
     refuse(done, ctx, WB_RETRY, "out of memory");
 }
 

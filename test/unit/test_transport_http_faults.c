@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "http_ground.h"
+#include "transport/curl.h"
 
 /* ---- connections ----------------------------------------------------- */
 
@@ -503,6 +504,48 @@ test_http__memory_fails__retry_and_no_leak(void **state) /* F4 */
     CHECK(n >= 4);
 }
 
+static __typeof__(&curl_easy_setopt) real_setopt;
+static int urls_to_fail;
+
+/* As libcurl does without memory: the old one is gone by then. */
+static CURLcode
+setopt_short_of_memory(CURL *easy, CURLoption option, ...)
+{
+    va_list args;
+    void *value;
+
+    va_start(args, option);
+    value = va_arg(args, void *);
+    va_end(args);
+    if (option != CURLOPT_URL || urls_to_fail == 0)
+        return real_setopt(easy, option, value);
+    urls_to_fail--;
+    (void)real_setopt(easy, option, NULL);
+    return CURLE_OUT_OF_MEMORY;
+}
+
+/* A handle that was not set whole is not used again. */
+static void
+test_http__memory_fails_in_libcurl__next_one_goes_out(void **state) /* F4 */
+{
+    struct wb_request q = some_request(), own = q;
+
+    (void)state;
+    open_endpoint(plain);
+    own.url = wb_slice(url_at(peer.port));
+    send_and_wait(&loop, endpoint, &own, &sent);
+    real_setopt = wb__curl.curl_easy_setopt;
+    wb__curl.curl_easy_setopt = setopt_short_of_memory;
+    urls_to_fail = 1;
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_INT(0, urls_to_fail);
+    send_and_wait(&loop, endpoint, &q, &sent);
+    wb__curl.curl_easy_setopt = real_setopt;
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_all();
+}
+
 int
 main(void)
 {
@@ -527,6 +570,7 @@ main(void)
         RUN(test_http__freed_by_done__is_fine),
         RUN(test_http__sent_from_done__goes_out),
         RUN(test_http__memory_fails__retry_and_no_leak),
+        RUN(test_http__memory_fails_in_libcurl__next_one_goes_out),
     };
     return RUN_ALL(tests);
 }
