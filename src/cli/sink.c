@@ -247,7 +247,7 @@ static void
 flush(struct sink *s)
 {
     struct wb_err err;
-    struct turn *t;
+    struct turn *t, *next;
 
     if (s->status == WB_OK) {
         enum wb_status status = sink_effects_flush(s->effects, &err);
@@ -259,12 +259,14 @@ flush(struct sink *s)
             s->err = err;
         }
     }
-    while ((t = s->queue) != NULL) {
-        s->queue = t->next;
+    next = s->queue;
+    s->queue = NULL;
+    s->queue_end = &s->queue; /* an answer may bring the next request in */
+    while ((t = next) != NULL) {
+        next = t->next;
         count(s, &t->did);
         finish_or_delay(t);
     }
-    s->queue_end = &s->queue;
 }
 
 static void
@@ -272,9 +274,9 @@ on_check(uv_check_t *check)
 {
     struct sink *s = check->data;
 
-    flush(s);
     (void)uv_check_stop(&s->check);
     (void)uv_idle_stop(&s->idle);
+    flush(s); /* which may start both again */
     if (s->status != WB_OK && !s->stopping)
         stop(s);
 }

@@ -59,6 +59,19 @@ again() { # start the receiver again on its file
     same 3 "$(stat effects)"
 }
 
+@test "requests that come before their answers: each is answered, in order" {
+    sink
+    exec 5<>"/dev/tcp/127.0.0.1/$PORT"
+    for id in k1 k2 k1; do
+        printf 'POST / HTTP/1.1\r\nHost: a\r\nwebhook-id: %s\r\n' "$id"
+        printf 'Content-Length: 2\r\n\r\n{}'
+    done >&5
+    printf 'GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' >&5
+    timeout 10 cat <&5 >replies
+    same '1 1 0 2' "$(grep -ao '"applied":[0-9]*' replies | cut -d: -f2 | xargs)"
+    same 2 "$(effects)"
+}
+
 @test "an id that is none: 400, nothing applied" {
     sink
     same 400 "$(post k1 -H 'Idempotency-Key;')"
