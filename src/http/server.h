@@ -116,7 +116,7 @@ bool wb__call_write(struct wb__call *call, struct wb_slice piece);
 /* Bytes written, but not out yet. */
 size_t wb__call_queued(const struct wb__call *call);
 
-/* The answer is complete, the call over. */
+/* The answer is complete, the call over: nothing of it is called any more. */
 void wb__call_end(struct wb__call *call);
 
 /* Stop reading the body, and go on. */

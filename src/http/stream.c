@@ -192,6 +192,7 @@ wb__call_end(struct wb__call *call)
     struct wb__conn *c = (struct wb__conn *)call;
 
     WB_ASSERT(c->called);
+    call->on_gone = NULL; /* whoever ends it wants to hear no more */
     if (!is_out(c)) {
         WB_ASSERT(c->begun);
         c->keep_alive = c->keep_alive && c->phase != WB__BODY;

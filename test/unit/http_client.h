@@ -23,7 +23,9 @@
  *     /drop   no answer        /later  answers after 20 ms
  *     /hold   answers when the client has gone, or at house_release()
  *     /split  answers with a header that would split the answer
- *     /big    8 MiB            else    answers "METHOD PATH BODY"
+ *     /big    8 MiB            /cut    an answer in pieces; without memory for
+ *                                      the last, while others wait
+ *     else    answers "METHOD PATH BODY"
  */
 struct house {
     uv_loop_t loop;
@@ -79,6 +81,27 @@ house_on_gone(struct wb__call *call)
 }
 
 static inline void
+house_count_gone(struct wb__call *call)
+{
+    atomic_fetch_add(&((struct house *)call->data)->gone, 1);
+}
+
+static inline void
+house_cut(struct wb__call *call)
+{
+    static const char bytes[64 << 10] = {0};
+    const struct wb_slice piece = {bytes, sizeof(bytes)};
+
+    call->on_gone = house_count_gone;
+    wb__call_begin(
+        call, &(struct wb__answer){.status = 200}, WB__LENGTH_UNKNOWN);
+    while (wb__call_queued(call) == 0)
+        (void)wb__call_write(call, piece);
+    world_fail_at(0);
+    wb__call_end(call);
+}
+
+static inline void
 house_handle(void *ctx, struct wb__call *call)
 {
     struct house *h = ctx;
@@ -95,6 +118,8 @@ house_handle(void *ctx, struct wb__call *call)
     } else if (wb__eq(call->head->path, WB_LIT("/hold"))) {
         h->held = call;
         call->on_gone = house_on_gone;
+    } else if (wb__eq(call->head->path, WB_LIT("/cut"))) {
+        house_cut(call);
     } else {
         house_answer(call);
     }

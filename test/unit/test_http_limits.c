@@ -274,6 +274,24 @@ test_http_limits__out_of_memory__goes_on(void **state)
     }
 }
 
+/* Who has ended a call has let go of all that on_gone() would touch. */
+static void
+test_http_limits__no_memory_for_the_end_of_an_answer__nobody_is_told(
+    void **state)
+{
+    int fd;
+
+    (void)state;
+    begin((struct wb__server_opts){.stream = true});
+    fd = client_open(&house);
+    client_say(fd, "POST /cut HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\n");
+    CHECK(client_ended(fd));
+    (void)close(fd);
+    house_close(&house);
+    CHECK_INT(1, world.failed);
+    CHECK_INT(0, house.gone);
+}
+
 int
 main(void)
 {
@@ -290,6 +308,7 @@ main(void)
         RUN(test_http_limits__half_close_while_pending__told_and_answered),
         RUN(test_http_limits__stop__in_flight_finished_idle_closed),
         RUN(test_http_limits__out_of_memory__goes_on),
+        RUN(test_http_limits__no_memory_for_the_end_of_an_answer__nobody_is_told),
     };
     return RUN_ALL(tests);
 }
