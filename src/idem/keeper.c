@@ -88,6 +88,7 @@ wb__keeper_hold(
     struct wb_idem *store, struct wb__lease *lease, struct wb_err *err)
 {
     struct wb__keeper *keeper = &store->keeper;
+    bool kept;
 
     /* A lease of years needs no renewal, and must not overflow. */
     if (lease->lease_ms > INT64_C(1) << 40)
@@ -97,7 +98,8 @@ wb__keeper_hold(
     wb__mutex_lock(&keeper->lock);
     if (!keeper->running)
         keeper->running = wb__thread_start(&keeper->thread, keep, store);
-    if (keeper->running) {
+    kept = keeper->running;
+    if (kept) {
         lease->next = keeper->first;
         lease->link = &keeper->first;
         if (lease->next != NULL)
@@ -106,7 +108,7 @@ wb__keeper_hold(
         wb__cond_signal(&keeper->wake);
     }
     wb__mutex_unlock(&keeper->lock);
-    if (lease->link != NULL)
+    if (kept) /* its links are the others' to change by now */
         return WB_OK;
     return wb__fail(err, WB_UNAVAILABLE, 0,
         "no thread to renew the lease with; nothing was done");

@@ -1,6 +1,7 @@
 /* test_idem_run.c - the dispatcher, on every backend. */
 #include "idem_ground.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
@@ -220,6 +221,66 @@ test_run__longer_than_its_lease__renewed(void **state)
     wb_idem_close(store);
 }
 
+enum {
+    THREADS = 8,
+    EACH = 25
+};
+
+struct runner {
+    pthread_t thread;
+    struct wb_idem *store;
+    int no, runs;
+};
+
+static enum wb_idem_end
+count_run(void *ctx, struct wb_idem_call *call)
+{
+    (void)call;
+    ++*(int *)ctx;
+    return WB_IDEM_APPLIED;
+}
+
+static void *
+run_many(void *arg)
+{
+    struct runner *t = arg;
+    struct wb_fingerprint fp = {{0}};
+    struct wb_idem_result r = {0};
+    char key[32];
+
+    for (int i = 0; i < EACH; i++) {
+        struct wb_idem_op op;
+
+        (void)snprintf(key, sizeof(key), "%d-%d", t->no, i);
+        op = op_of("me", "s", key);
+        if (wb_idem_run(t->store, &op, &fp, NULL, count_run, &t->runs, &r,
+                NULL) != WB_OK)
+            break;
+    }
+    wb_idem_result_free(&r);
+    return NULL;
+}
+
+/* S-7: the leases of all are kept by one thread; ThreadSanitizer looks on */
+static void
+test_run__many_threads__each_runs_its_own(void **state)
+{
+    struct wb_idem *store = open_store();
+    struct runner t[THREADS] = {{0}};
+
+    (void)state;
+    for (int i = 0; i < THREADS; i++) {
+        t[i].store = store;
+        t[i].no = i;
+        CHECK(pthread_create(&t[i].thread, NULL, run_many, &t[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_join(t[i].thread, NULL) == 0);
+        CHECK_INT(EACH, t[i].runs);
+    }
+    wb_idem_close(store);
+}
+
 static enum wb_idem_end
 run_unstorable(void *ctx, struct wb_idem_call *call)
 {
@@ -290,6 +351,7 @@ main(void)
         RUN(test_run__lease_lost__fenced_and_said_so),
         RUN(test_run__sending_and_lease_lost__unknown),
         RUN(test_run__longer_than_its_lease__renewed),
+        RUN(test_run__many_threads__each_runs_its_own),
         RUN(test_run__record_cannot_be_stored__unknown),
         RUN(test_run__store_down__not_run_unless_open),
     };
