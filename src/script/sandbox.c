@@ -306,7 +306,7 @@ pattern_cost(struct wb_slice pattern, size_t n, bool anywhere)
 
     for (size_t i = 0; i < pattern.len; i++) {
         if (pattern.ptr[i] == '%')
-            i++;
+            pieces += ++i < pattern.len && pattern.ptr[i] == 'b';
         else if (strchr("*+-?", pattern.ptr[i]) != NULL)
             pieces++;
     }
@@ -326,6 +326,21 @@ safe_pattern(lua_State *L)
     wb__script_spend(L, pattern_cost(pattern, text.len,
                             pattern.len == 0 || pattern.ptr[0] != '^'));
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* Nothing, so and so often: Lua 5.4.4 counts it out. */
+static int
+safe_rep(lua_State *L)
+{
+    size_t len, between;
+
+    (void)luaL_checklstring(L, 1, &len);
+    (void)luaL_optlstring(L, 3, "", &between);
+    if (len + between > 0)
+        return lua_tocfunction(L, lua_upvalueindex(1))(L);
+    (void)luaL_checkinteger(L, 2);
+    lua_pushliteral(L, "");
+    return 1;
 }
 
 /* Functions that walk a table, and by how much. A length made up by __len
@@ -374,7 +389,7 @@ static const struct name string_names[] = {{"string", "byte", NULL, 0},
     {"string", "format", NULL, 0}, {"string", "gmatch", safe_pattern, 0},
     {"string", "gsub", safe_pattern, 0}, {"string", "len", NULL, 0},
     {"string", "lower", NULL, 0}, {"string", "match", safe_pattern, 0},
-    {"string", "rep", NULL, 0}, {"string", "reverse", NULL, 0},
+    {"string", "rep", safe_rep, 0}, {"string", "reverse", NULL, 0},
     {"string", "sub", NULL, 0}, {"string", "upper", NULL, 0}};
 static const struct name table_names[] = {
     {"table", "concat", safe_walk, WALK_ALL},

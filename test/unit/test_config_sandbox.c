@@ -44,6 +44,7 @@ static const struct {
     {"string.format(\"%d\", \"x\")", "number expected, got string"},
     {"string.rep(\"x\", 1 << 28)", "ran out of its 64 MiB of memory"},
     {"string.rep(\"x\", -1 >> 1)", "resulting string too large"},
+    {"error(string.rep(\"\", 1 << 60, \"\") .. \"at once\")", "at once"},
     {"table.unpack({}, 1, 1e8)", "too many results to unpack"},
     {"table.concat(setmetatable({}, { __len = function() return 1e9 end }))",
         "a plain table is needed, without __len"},
@@ -104,6 +105,7 @@ static const struct {
         "ran out of steps"},
     {"for _ in (\"a\"):rep(40):gmatch((\"a*\"):rep(30) .. \"b\") do end",
         "ran out of steps"},
+    {"(\"(\"):rep(1 << 20):find(\"%b()\")", "ran out of steps"},
     {"local t = {} for i = 1, 1e5 do t[i] = i end "
      "while true do table.insert(t, 1, 1) end",
         "ran out of steps"},
