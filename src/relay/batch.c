@@ -12,11 +12,18 @@
 
 #include "relay/relay.h"
 
+/* An integer past 64 bits is a number all the same: who sends or judges must
+ * not take the text for none. */
 static json_t *
 parse(struct wb_slice text)
 {
-    return json_loadb(text.len > 0 ? text.ptr : "", text.len,
-        JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    const size_t any = JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    const char *at = text.len > 0 ? text.ptr : "";
+    json_t *json = json_loadb(at, text.len, any, NULL);
+
+    return json != NULL
+               ? json
+               : json_loadb(at, text.len, any | JSON_DECODE_INT_AS_REAL, NULL);
 }
 
 bool
@@ -29,23 +36,16 @@ wb__batch_fits(struct wb_slice body)
     return fits;
 }
 
-/* One line of NDJSON: a body with line ends in it is written anew. */
+/* One line of NDJSON: a line end in JSON is white space and never text. */
 static void
 add_line(struct wb__buf *out, struct wb_slice body)
 {
-    if (memchr(body.ptr, '\n', body.len) == NULL) {
-        wb__buf_add(out, body);
-    } else {
-        json_t *json = parse(body);
-        char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    size_t at = out->len;
 
-        if (text != NULL)
-            wb__buf_str(out, text);
-        else
-            out->failed = WB_NOMEM;
-        free(text);
-        json_decref(json);
-    }
+    wb__buf_add(out, body);
+    for (; at < out->len; at++)
+        if (out->ptr[at] == '\n')
+            out->ptr[at] = ' ';
     wb__buf_str(out, "\n");
 }
 
@@ -108,8 +108,10 @@ judge_item(json_t *item, struct wb_result *r)
     json_t *error = json_object_get(item, "error");
     json_t *ok = json_object_get(item, "ok");
 
-    if (json_is_integer(status)) {
-        r->status = (int)json_integer_value(status);
+    if (json_is_number(status)) {
+        double n = json_number_value(status);
+
+        r->status = n >= 100 && n < 600 ? (int)n : 0;
         r->outcome = wb_http_outcome(r->status);
     } else if (json_is_false(ok) || (error != NULL && !json_is_null(error))) {
         r->outcome = WB_REJECTED;

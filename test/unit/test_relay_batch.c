@@ -45,9 +45,9 @@ test_batch__T4_ndjson__one_line_each(void **state)
     d.route[0].batch_ndjson = true;
     desk_start(&d, 1);
     put(&d, "a", "{\"n\":0}");
-    put(&d, "a", "{\n \"n\" : 1\n}");
+    put(&d, "a", "{\n \"n\" : 0.1\n}"); /* and never 0.10000000000000001 */
     drain(&d, (struct wb_drain){0});
-    CHECK_TEXT("{\"n\":0}\n{\"n\":1}\n", d.fake.bodies[0]);
+    CHECK_TEXT("{\"n\":0}\n{  \"n\" : 0.1 }\n", d.fake.bodies[0]);
     desk_close(&d);
 }
 
@@ -90,6 +90,60 @@ test_batch__T4_results_per_item__each_has_its_own_end(void **state)
     CHECK_INT(1, d.report.rejected);
     CHECK_INT(WB_STATE_PENDING, state_of(&d, id[1]).state);
     CHECK_INT(WB_STATE_ABANDONED, state_of(&d, id[2]).state);
+    desk_close(&d);
+}
+
+/* Larger than what Waybill reads numbers into. */
+#define LARGE "18446744073709551615"
+
+static void
+test_batch__T4_integer_past_64_bits__sent_as_it_came(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    desk_start(&d, 1);
+    put(&d, "a", LARGE);
+    put(&d, "a", "[1]");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    CHECK_TEXT("[" LARGE ",[1]]", d.fake.bodies[0]);
+    desk_close(&d);
+}
+
+/* What fails beside such a number has failed. */
+static void
+test_batch__T4_results_with_such_numbers__each_has_its_own_end(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.body = "[{\"status\":201,\"id\":" LARGE "},{\"status\":503},"
+                  "{\"status\":" LARGE "}]";
+    desk_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.confirmed);
+    CHECK_INT(1, d.report.retried);
+    CHECK_INT(1, d.report.rejected);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_status_that_is_none__rejected(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.body = "[{\"status\":4294967496}]"; /* 200, cut to 32 bits */
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.rejected);
     desk_close(&d);
 }
 
@@ -140,6 +194,9 @@ main(void)
         RUN(test_batch__T4_ndjson__one_line_each),
         RUN(test_batch__T4_one_is_no_json__it_fails_alone),
         RUN(test_batch__T4_results_per_item__each_has_its_own_end),
+        RUN(test_batch__T4_integer_past_64_bits__sent_as_it_came),
+        RUN(test_batch__T4_results_with_such_numbers__each_has_its_own_end),
+        RUN(test_batch__T4_status_that_is_none__rejected),
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),
     };
