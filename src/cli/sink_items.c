@@ -109,7 +109,8 @@ open_array(struct sink_items *items, struct wb_slice body)
 {
     json_t *array = body.len == 0
                         ? NULL
-                        : json_loadb(body.ptr, body.len, JSON_ALLOW_NUL, NULL);
+                        : json_loadb(body.ptr, body.len,
+                              JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, NULL);
     bool ok = json_is_array(array);
 
     json_decref(array);

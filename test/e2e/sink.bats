@@ -94,7 +94,7 @@ again() { # start the receiver again on its file
     sink
     post k2
     same 200 "$(curl -s -o reply -w '%{http_code}' -H 'Waybill-Ids: k1, k2,k3' \
-        -d ' [ {"a":[1.0,"]}\","]} ,2, "x" ] ' "http://127.0.0.1:$PORT/")"
+        -d ' [ {"a":[1.0,"]}\","]} ,18446744073709551615, "x" ] ' "http://127.0.0.1:$PORT/")"
     same '{"applied":2,"duplicates":1}' "$(cat reply)"
     same '{"a":[1.0,"]}\","]}' "$(jq -r 'select(.id == "k1").body' effects.ndjson)"
     same '"x"' "$(jq -r 'select(.id == "k3").body' effects.ndjson)"
