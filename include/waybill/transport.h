@@ -38,6 +38,7 @@ struct wb_result {
     int64_t retry_after_ms; /* 0: the receiver asked for nothing */
     struct wb_slice body;   /* of the reply, as much as was kept */
     struct wb_slice error;  /* one line for people; empty if delivered */
+    bool cut;               /* body is not all of the reply */
 };
 
 typedef void wb_done_fn(void *ctx, const struct wb_result *result);

@@ -7,7 +7,9 @@
  * (1) A reply that is 2xx and holds an array (itself, or under "results") with
  *     as many items as were sent tells of each by its place: "status" is an
  *     HTTP status; else "error" that is not null, or "ok" that is false, is a
- *     rejection. Any other reply tells of all alike. */
+ *     rejection. Any other reply tells of all alike.
+ * (2) One that began as JSON and is cut may have told of each, and nobody can
+ *     say what: the outcome is unknown, and the batch goes out again. */
 #include <jansson.h>
 
 #include "relay/relay.h"
@@ -138,6 +140,15 @@ item_result(json_t *item, const struct wb_result *whole, size_t i,
     free(text);
 }
 
+static bool
+is_lost(const struct wb_result *result)
+{
+    struct wb_slice body = wb__trim(result->body);
+
+    return result->cut &&
+           (wb__starts(body, WB_LIT("[")) || wb__starts(body, WB_LIT("{")));
+}
+
 void
 wb__batch_results(const struct wb__flight *f, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
@@ -150,6 +161,11 @@ wb__batch_results(const struct wb__flight *f, const struct wb_result *result,
     for (size_t i = 0; i < n; i++) {
         struct wb_result r = *result;
 
+        if (items == NULL && r.outcome == WB_DELIVERED && is_lost(result)) {
+            r.outcome = WB_UNKNOWN;
+            r.error = WB_LIT("the reply to the batch was cut; more is kept "
+                             "with a larger max_reply");
+        }
         if (items != NULL)
             item_result(json_array_get(items, i), result, i, each, ctx);
         else

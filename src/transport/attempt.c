@@ -202,12 +202,14 @@ mask_secrets(struct wb__attempt *a)
 }
 
 static void
-judge_answer(struct wb__attempt *a, struct wb_result *res, char *text)
+judge_answer(
+    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
     mask_secrets(a);
     res->status = a->reply.status;
     res->outcome = wb_http_outcome(a->reply.status);
     res->body = wb__buf_slice(&a->reply.body);
+    res->cut = code != CURLE_OK;
     /* Whoever refuses and says when to come again refuses for now: so does an
      * idempotency gateway while the first request is under way. */
     if (res->status == 409 && a->reply.retry_after[0] != '\0')
@@ -246,7 +248,7 @@ on_ended(struct wb__job *job, CURLcode code)
     struct wb_result res = {0};
 
     if (answered(a, code))
-        judge_answer(a, &res, text);
+        judge_answer(a, code, &res, text);
     else
         judge_silence(a, code, &res, text);
     /* done() may free the endpoint, which then sets a->ep to NULL. */

@@ -46,7 +46,7 @@ struct run {
     uv_pipe_t out, err;
     int handles; /* not closed yet */
     int pipes;   /* not at their end yet */
-    bool started, exited, killed;
+    bool started, exited, killed, cut;
     int exit_status, signal;
 
     struct wb__buf reply, vars;
@@ -208,7 +208,7 @@ static void
 run_finish(struct run *r)
 {
     char text[4 * ERROR_CHARS + 1];
-    struct wb_result res = {.body = wb__buf_slice(&r->reply)};
+    struct wb_result res = {.body = wb__buf_slice(&r->reply), .cut = r->cut};
     size_t len = last_line(r, text);
 
     if (r->killed && (!r->exited || r->signal != 0)) {
@@ -311,6 +311,7 @@ on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *block)
     } else if (pipe == (uv_stream_t *)&r->err) {
         tail_add(r, s);
     } else {
+        r->cut = r->cut || s.len > room;
         s.len = s.len < room ? s.len : room;
         wb__buf_add(&r->reply, s);
     }

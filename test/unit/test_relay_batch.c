@@ -147,6 +147,41 @@ test_batch__T4_status_that_is_none__rejected(void **state)
     desk_close(&d);
 }
 
+/* What it said of each is not known: sent again, never taken for delivered. */
+static void
+test_batch__T4_results_cut_off__unknown(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.body = " [{\"status\":503,\"error\":\"a long st";
+    d.fake.cut = true;
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    put(&d, "a", "2");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(0, d.report.confirmed);
+    CHECK_INT(2, d.report.retried);
+    desk_close(&d);
+}
+
+static void
+test_batch__T4_other_reply_cut_off__delivered(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    batch_desk(&d);
+    d.fake.body = "<html>[";
+    d.fake.cut = true;
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.confirmed);
+    desk_close(&d);
+}
+
 static void
 test_batch__T4_whole_fails__all_share_the_outcome(void **state)
 {
@@ -197,6 +232,8 @@ main(void)
         RUN(test_batch__T4_integer_past_64_bits__sent_as_it_came),
         RUN(test_batch__T4_results_with_such_numbers__each_has_its_own_end),
         RUN(test_batch__T4_status_that_is_none__rejected),
+        RUN(test_batch__T4_results_cut_off__unknown),
+        RUN(test_batch__T4_other_reply_cut_off__delivered),
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),
     };

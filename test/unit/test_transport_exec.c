@@ -213,6 +213,7 @@ test_exec__writes_a_lot__64_kib_kept(void **state)
     run_shell("head -c 1000000 /dev/zero | tr '\\0' y", 5000);
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_INT(65536, sent.body_len);
+    CHECK(sent.cut);
 }
 
 /* Gone, or a zombie that nobody has waited for yet. */

@@ -337,6 +337,7 @@ test_http__follow__body_goes_along(void **state)
     post();
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_TEXT("hi", sent.body);
+    CHECK(!sent.cut);
     CHECK_INT(3, peer.requests);
     CHECK(strncmp(peer.last, "POST /next HTTP/1.1\r\n", 21) == 0);
     CHECK_TEXT("{\"n\":1}", peer_body(&peer));

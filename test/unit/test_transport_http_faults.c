@@ -343,6 +343,7 @@ test_http__long_reply__kept_up_to_the_limit(void **state) /* T-3 */
     post();
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_TEXT("0123456012", sent.body);
+    CHECK(sent.cut);
     close_all();
 }
 

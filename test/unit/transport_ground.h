@@ -15,6 +15,7 @@ struct sent {
     int status;
     int64_t retry_after_ms;
     size_t body_len;
+    bool cut;
     char body[70000], error[5000];
 };
 
@@ -28,6 +29,7 @@ sent_done(void *ctx, const struct wb_result *r)
     s->status = r->status;
     s->retry_after_ms = r->retry_after_ms;
     s->body_len = r->body.len;
+    s->cut = r->cut;
     (void)snprintf(
         s->body, sizeof(s->body), "%.*s", (int)r->body.len, r->body.ptr);
     (void)snprintf(
