@@ -187,6 +187,8 @@ struct wb_batch {
                                 breakers counted in; 0: nothing is waiting */
     struct wb_slice *scopes; /* breakers that held something back */
     size_t n_scopes;
+    struct wb_slice *paused; /* kinds that have something due and are paused */
+    size_t n_paused;
     void *memory;
 };
 void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */

@@ -89,6 +89,7 @@ struct wb_report {
     uint64_t ended; /* abandoned without an attempt: expired, lease ran out */
     int64_t duration_ms;
     uint64_t breakers_open; /* at the end */
+    uint64_t kinds_paused;  /* with something due, at the last claim */
     enum wb_drained why;
     const struct wb_count *tally; /* in order of name; owned by the relay until
                                      its next pass */

@@ -66,7 +66,7 @@ static json_t *
 report_object(const struct wb_report *r)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?}",
+                     "s:s?, s:I}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -74,7 +74,8 @@ report_object(const struct wb_report *r)
         (json_int_t)r->fenced, "duration_ms", (json_int_t)r->duration_ms,
         "breakers_open", (json_int_t)r->breakers_open, "tally", tally_object(r),
         "ended", (json_int_t)r->ended, "reason",
-        r->attempted == 0 ? wb_drained_name(r->why) : NULL);
+        r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
+        (json_int_t)r->kinds_paused);
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */
@@ -88,7 +89,7 @@ add_count(struct wb__buf *b, uint64_t n, const char *name)
 
 /* Why nothing was attempted, and what to do about it. */
 static void
-add_why(const struct cli *cli, enum wb_drained why, struct wb__buf *b)
+add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 {
     static const char *const mend[] = {
         [WB_DRAIN_EMPTY] = "nothing is due",
@@ -98,15 +99,18 @@ add_why(const struct cli *cli, enum wb_drained why, struct wb__buf *b)
                           "again",
         [WB_DRAIN_NOT_READY] = "no route for it is configured, see --config",
     };
+    const char *what = mend[r->why];
     struct wb_err err = {0};
     size_t n_routes = 0;
 
     if (cli->config != NULL)
         (void)wb_config_routes(cli->config, &n_routes);
-    if (why == WB_DRAIN_NOT_READY && n_routes > 0)
+    if (r->why == WB_DRAIN_NOT_READY && n_routes > 0)
         (void)wb_config_ready(cli->config, &err);
-    wb__buf_fmt(b, "nothing attempted, %s: %s;", wb_drained_name(why),
-        err.msg[0] != '\0' ? err.msg : mend[why]);
+    if (r->why == WB_DRAIN_EMPTY && r->kinds_paused > 0)
+        what = "what is due is paused, see waybill status";
+    wb__buf_fmt(b, "; %s: %s", wb_drained_name(r->why),
+        err.msg[0] != '\0' ? err.msg : what);
 }
 
 static void
@@ -116,7 +120,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 
     *b = (struct wb__buf){.env = cli->env, .max = 64 * 1024};
     if (r->attempted == 0)
-        add_why(cli, r->why, b);
+        wb__buf_str(b, "nothing attempted");
     add_count(b, r->confirmed, "confirmed");
     add_count(b, r->retried, "to be retried");
     add_count(b, r->abandoned, "abandoned");
@@ -125,7 +129,10 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
     add_count(b, r->fenced, "fenced");
     add_count(b, r->ended, "ended without an attempt");
     add_count(b, r->breakers_open, "breakers open");
+    add_count(b, r->kinds_paused, "kinds paused");
     wb__buf_fmt(b, " in %s", cli_span(r->duration_ms, span));
+    if (r->attempted == 0)
+        add_why(cli, r, b);
     for (size_t i = 0; i < r->n_tally; i++)
         wb__buf_fmt(b, "; %s %llu", r->tally[i].name,
             (unsigned long long)r->tally[i].n);

@@ -40,7 +40,7 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
 {
     struct sources *s = ctx;
 
-    if (s->n < SOURCES_MAX && !k->paused)
+    if (s->n < SOURCES_MAX)
         add_source(s, k->kind);
     return WB_OK;
 }
@@ -111,25 +111,36 @@ print_claimed(struct cli *cli, const struct wb_batch *batch)
     return cli_table_end(cli, &t);
 }
 
+static json_t *
+names(const struct wb_slice *name, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list, cli_str(name[i]));
+    return list;
+}
+
 static enum cli_exit
 print_none(struct cli *cli, const struct wb_batch *batch)
 {
     bool open = batch->reason == WB_NONE_BREAKER_OPEN;
-    json_t *scopes = json_array();
     char when[32];
 
-    for (size_t i = 0; i < batch->n_scopes; i++)
-        (void)json_array_append_new(scopes, cli_str(batch->scopes[i]));
     cli_note(cli, "nothing to claim: %s; ask again %s",
-        open ? "a breaker is open" : "nothing is due",
-        batch->next_due_ms == 0 ? "when something was sent"
-                                : cli_when(cli, batch->next_due_ms, when));
+        open                  ? "a breaker is open"
+        : batch->n_paused > 0 ? "what is due is paused, see waybill status"
+                              : "nothing is due",
+        batch->next_due_ms != 0 ? cli_when(cli, batch->next_due_ms, when)
+        : batch->n_paused > 0   ? "when it was resumed"
+                                : "when something was sent");
     if (cli->json)
         (void)cli_json(
-            cli, json_pack("{s:i, s:s, s:o, s:O}", "claimed", 0, "reason",
+            cli, json_pack("{s:i, s:s, s:o, s:o, s:o}", "claimed", 0, "reason",
                      open ? "breaker-open" : "empty", "next_due_ms",
-                     cli_int(batch->next_due_ms), "scopes", scopes));
-    json_decref(scopes);
+                     cli_int(batch->next_due_ms), "scopes",
+                     names(batch->scopes, batch->n_scopes), "paused",
+                     names(batch->paused, batch->n_paused)));
     return CLI_NOTHING;
 }
 

@@ -91,13 +91,50 @@ front_add(struct claiming *c, const struct wb_source *source, size_t index,
     return wb__arena_dup(c->arena, scoped ? source->scope : kind, &f->scope);
 }
 
+/* Where the first row of a kind is. EMPTY: there is none. */
+static enum wb_status
+first_due(struct claiming *c, struct wb_slice kind, int64_t *due_ms,
+    int64_t *seq, struct wb_err *err)
+{
+    const enum wb__sql sql = WB__SQL_FIRST_DUE;
+    struct wb__db *db = c->box->db;
+    enum wb_status rc = wb__db_start(db, sql, WB__ARGS(wb__text(kind)), err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = wb__db_next(db, sql, err);
+    if (rc == WB_OK) {
+        *due_ms = wb__db_int(db, sql, 0);
+        *seq = wb__db_int(db, sql, 1);
+    }
+    wb__db_end(db, sql);
+    return rc;
+}
+
+/* A paused kind is not taken from. One that holds something back goes to the
+ * front of the list. */
+static enum wb_status
+note_paused(struct claiming *c, size_t at, struct wb_err *err)
+{
+    struct wb_batch *batch = c->batch;
+    struct wb_slice kind = batch->paused[at];
+    int64_t due_ms = 0, seq;
+    enum wb_status rc = first_due(c, kind, &due_ms, &seq, err);
+
+    if (rc == WB_OK && due_ms <= c->due_by_ms && at >= batch->n_paused) {
+        batch->paused[at] = batch->paused[batch->n_paused];
+        batch->paused[batch->n_paused++] = kind;
+    }
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
 static enum wb_status
 fronts_set(struct claiming *c, struct wb_err *err)
 {
     const struct wb_claim *claim = c->claim;
-    struct wb_slice *kinds = NULL, *paused;
+    struct wb_slice *kinds = NULL, **paused = &c->batch->paused;
     size_t n = claim->n_sources, n_paused;
-    enum wb_status rc = read_kinds(c, WB__SQL_PAUSED, &paused, &n_paused, err);
+    enum wb_status rc = read_kinds(c, WB__SQL_PAUSED, paused, &n_paused, err);
 
     if (rc == WB_OK && claim->sources == NULL)
         rc = read_kinds(c, WB__SQL_KINDS, &kinds, &n, err);
@@ -106,18 +143,20 @@ fronts_set(struct claiming *c, struct wb_err *err)
     c->front = wb__arena_alloc(c->arena, n * sizeof(*c->front));
     if (c->front == NULL)
         return wb__nomem(err, "claim");
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && rc == WB_OK; i++) {
         const struct wb_source *source =
             claim->sources == NULL ? NULL : &claim->sources[i];
         struct wb_slice kind = source == NULL ? kinds[i] : source->kind;
-        bool skip = false;
+        size_t p = 0;
 
-        for (size_t p = 0; p < n_paused && !skip; p++)
-            skip = wb__eq(kind, paused[p]);
-        if (!skip && !front_add(c, source, i, kind))
-            return wb__nomem(err, "claim");
+        while (p < n_paused && !wb__eq(kind, (*paused)[p]))
+            p++;
+        if (p < n_paused)
+            rc = note_paused(c, p, err);
+        else if (!front_add(c, source, i, kind))
+            rc = wb__nomem(err, "claim");
     }
-    return WB_OK;
+    return rc;
 }
 
 /* ---- fronts ---------------------------------------------------------- */
@@ -158,20 +197,10 @@ note_blocked(struct claiming *c, struct wb_slice scope, struct wb_err *err)
 static enum wb_status
 front_look(struct claiming *c, struct front *f, struct wb_err *err)
 {
-    const enum wb__sql sql = WB__SQL_FIRST_DUE;
-    struct wb__db *db = c->box->db;
     int64_t lets_ms = c->now_ms;
-    enum wb_status rc = wb__db_start(db, sql, WB__ARGS(wb__text(f->kind)), err);
+    enum wb_status rc = first_due(c, f->kind, &f->due_ms, &f->seq, err);
 
     f->has = false;
-    if (rc != WB_OK)
-        return rc;
-    rc = wb__db_next(db, sql, err);
-    if (rc == WB_OK) {
-        f->due_ms = wb__db_int(db, sql, 0);
-        f->seq = wb__db_int(db, sql, 1);
-    }
-    wb__db_end(db, sql);
     if (rc != WB_OK || f->passed)
         return rc == WB_EMPTY ? WB_OK : rc;
     if (f->breaker != NULL)

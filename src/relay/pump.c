@@ -95,6 +95,7 @@ note_claim(struct wb_relay *relay, const struct wb_batch *batch, bool held_back)
     relay->report.ended += batch->ended;
     relay->next_due_ms = batch->next_due_ms;
     relay->none = batch->reason;
+    relay->report.kinds_paused = batch->n_paused;
     relay->left -= batch->len;
     /* What a rate holds back was not asked for. */
     relay->look = batch->len > 0 || batch->ended > 0 || held_back;

@@ -94,6 +94,7 @@ report_json(struct wb__buf *b, const struct wb_report *r, int64_t at_ms)
     add_field(b, "ended", r->ended);
     add_field(b, "duration_ms", (uint64_t)r->duration_ms);
     add_field(b, "breakers_open", r->breakers_open);
+    add_field(b, "kinds_paused", r->kinds_paused);
     wb__buf_fmt(b, ",\"why\":\"%s\"}\n", wb_drained_name(r->why));
 }
 

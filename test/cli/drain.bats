@@ -48,6 +48,25 @@ END
     has "$out" empty
 }
 
+@test "drain: what is due is paused: 3, empty, and says so" {
+    deliver 'exit 0'
+    js pause k
+    waybill send k x
+    for kind in "" "--kind k"; do
+        # shellcheck disable=SC2086
+        try js drain $kind
+        ended 3
+        same empty/1 "$(get '"\(.reason)/\(.kinds_paused)"')"
+    done
+    try waybill drain
+    has "$out" "nothing attempted, 1 kinds paused in"
+    has "$out" "; empty: what is due is paused, see waybill status"
+    waybill send l x
+    try js drain
+    ended 0
+    same 1/1 "$(get '"\(.confirmed)/\(.kinds_paused)"')"
+}
+
 @test "drain: behind an open breaker: 3, breaker-open" {
     deliver 'exit 75' 'retry = { immediate = true }'
     waybill send k x

@@ -43,7 +43,8 @@ load helper
 @test "claim: nothing: exit 3, claimed reason next_due_ms scopes" {
     try js claim
     ended 3
-    same '{"claimed":0,"reason":"empty","next_due_ms":null,"scopes":[]}' "$out"
+    same '{"claimed":0,"reason":"empty","next_due_ms":null,"scopes":[],"paused":[]}' \
+        "$out"
     same "" "$err"
     waybill send k x --in 1h
     try js claim
@@ -54,6 +55,27 @@ load helper
     ended 3
     same "" "$out"
     has "$err" "nothing to claim"
+}
+
+@test "claim: what is due and paused is told" {
+    js pause k
+    waybill send k x --in 1h
+    try js claim
+    same '[]' "$(get .paused | jq -c)"
+    waybill send k x
+    waybill send l x --in 1h
+    for kind in "" "--kind k"; do
+        # shellcheck disable=SC2086
+        try js claim $kind
+        ended 3
+        same 'empty ["k"]' "$(get '"\(.reason) \(.paused | tojson)"')"
+        # shellcheck disable=SC2086
+        try waybill claim $kind
+        has "$err" "what is due is paused, see waybill status"
+    done
+    has "$err" "ask again when it was resumed"
+    try js claim --kind l
+    same '[]' "$(get .paused | jq -c)"
 }
 
 @test "claim: the route's breaker and attempts hold where there is one" {

@@ -1,4 +1,4 @@
-/* test_admin.c - O-14: redrive, and its sibling discard. */
+/* test_admin.c - O-14, O-20: redrive, its sibling discard, and pause. */
 #include <stdio.h>
 
 #include "outbox_ground.h"
@@ -275,6 +275,71 @@ test_admin__teller_refuses__its_status_and_the_act_stands(void **state)
     wb_outbox_close(box);
 }
 
+/* ---- O-20 ------------------------------------------------------------ */
+
+static void
+test_admin__O20_paused__kept_and_not_claimed_until_resumed(void **state)
+{
+    struct wb_outbox *box = box_open(), *other = box_open();
+    struct wb_err err = {0};
+    struct wb_id id;
+    int64_t next = -1;
+
+    (void)state;
+    CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
+    CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
+    id = box_put(box, "a");
+    (void)box_put(box, "b");
+    CHECK_TEXT("b", box_claim(other, NULL).kind); /* other handles, too */
+    CHECK_INT(WB_NONE_EMPTY, box_claim_none(other, &next));
+    CHECK_TEXT("pending", status_of(&id));
+    CHECK_OK(wb_outbox_pause(other, S("a"), false, &err), err);
+    CHECK_OK(wb_outbox_pause(other, S("a"), false, &err), err);
+    CHECK_TEXT("a", box_claim(box, NULL).kind);
+    CHECK_STATUS(INVALID, wb_outbox_pause(box, S("No"), true, &err));
+    wb_outbox_close(box);
+    wb_outbox_close(other);
+}
+
+static void
+check_paused(struct wb_outbox *box, const char *kind, size_t n)
+{
+    struct wb_source twice[2] = {{.kind = S(kind)}, {.kind = S(kind)}};
+    struct wb_claim claim = {0};
+    struct wb_batch batch = {0};
+
+    if (kind != NULL)
+        claim = (struct wb_claim){.sources = twice, .n_sources = 2};
+    CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
+    CHECK_INT(WB_NONE_EMPTY, batch.reason);
+    CHECK_INT((int)n, batch.n_paused);
+    if (n > 0)
+        CHECK_SLICE("b", batch.paused[0]);
+    wb_batch_free(&batch);
+}
+
+static void
+test_admin__O20_paused__told_where_something_is_due(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_err err = {0};
+
+    (void)state;
+    for (const char *k = "a\0b\0c\0"; *k != '\0'; k += 2)
+        CHECK_OK(wb_outbox_pause(box, S(k), true, &err), err);
+    (void)box_send(box,
+        (struct wb_message){.kind = S("a"), .due_ms = WORLD_START_MS + 1000});
+    (void)box_put(box, "b");
+    check_paused(box, NULL, 1);
+    check_paused(box, "b", 1);
+    check_paused(box, "a", 0);
+    check_paused(box, "c", 0);
+    CHECK_OK(wb_outbox_pause(box, S("b"), false, &err), err);
+    (void)box_claim(box, NULL);
+    check_paused(box, NULL, 0);
+    wb_outbox_close(box);
+}
+
 int
 main(void)
 {
@@ -289,6 +354,8 @@ main(void)
         RUN(test_admin__discard__gone_for_good),
         RUN(test_admin__no_ids_in_the_list__nothing_selected),
         RUN(test_admin__teller_refuses__its_status_and_the_act_stands),
+        RUN(test_admin__O20_paused__kept_and_not_claimed_until_resumed),
+        RUN(test_admin__O20_paused__told_where_something_is_due),
     };
     return RUN_ALL(tests);
 }

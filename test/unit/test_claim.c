@@ -1,4 +1,4 @@
-/* test_claim.c - O-8, O-10, O-17, O-20: who is leased, in which order, and why
+/* test_claim.c - O-8, O-10, O-17: who is leased, in which order, and why
  * nobody is. */
 #include <stdio.h>
 
@@ -440,7 +440,7 @@ test_claim__R4_clock_back_then_released__due_at_once(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-17, O-20 ------------------------------------------------------ */
+/* ---- O-17 ------------------------------------------------------------ */
 
 static void
 test_claim__O17_expired__abandoned_not_sent(void **state)
@@ -509,30 +509,6 @@ test_claim__O17_many_expired__bounded_a_claim(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O20_paused__kept_and_not_claimed_until_resumed(void **state)
-{
-    struct wb_outbox *box = box_open(), *other = box_open();
-    struct wb_err err = {0};
-    struct wb_id id;
-    int64_t next = -1;
-
-    (void)state;
-    CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
-    CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
-    id = box_put(box, "a");
-    (void)box_put(box, "b");
-    CHECK_TEXT("b", box_claim(other, NULL).kind); /* other handles, too */
-    CHECK_INT(WB_NONE_EMPTY, box_claim_none(other, &next));
-    CHECK_TEXT("pending", status_of(&id));
-    CHECK_OK(wb_outbox_pause(other, S("a"), false, &err), err);
-    CHECK_OK(wb_outbox_pause(other, S("a"), false, &err), err);
-    CHECK_TEXT("a", box_claim(box, NULL).kind);
-    CHECK_STATUS(INVALID, wb_outbox_pause(box, S("No"), true, &err));
-    wb_outbox_close(box);
-    wb_outbox_close(other);
-}
-
 int
 main(void)
 {
@@ -559,7 +535,6 @@ main(void)
         RUN(test_claim__O17_expired__abandoned_not_sent),
         RUN(test_claim__O17_just_before__sent_with_its_end),
         RUN(test_claim__O17_many_expired__bounded_a_claim),
-        RUN(test_claim__O20_paused__kept_and_not_claimed_until_resumed),
     };
     return RUN_ALL(tests);
 }
