@@ -81,6 +81,7 @@ struct cli {
     const struct cli_command *command;         /* NULL before it is known */
     int64_t now_ms;                            /* when it started */
     bool json, quiet, verbose;
+    const char *unwritten; /* what is so if stdout cannot be written to */
 
     /* as given, options and arguments */
     struct cli_value *value;

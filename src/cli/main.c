@@ -72,8 +72,7 @@ close_stdout(struct cli *cli, enum cli_exit code)
     if (fflush(stdout) == 0 && ferror(stdout) == 0)
         return code;
     (void)wb__fail(&err, WB_IO, 0,
-        "standard output could not be written to; what was done is done, look "
-        "with waybill status");
+        "standard output could not be written to; %s", cli->unwritten);
     return cli_fail(cli, &err);
 }
 
@@ -89,6 +88,7 @@ main(int argc, char **argv)
     (void)signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk */
     cli.env = wb_env_system();
     cli.commands = commands;
+    cli.unwritten = "what was done is done, look with waybill status";
     cli.now_ms = cli.env->wall_ms(cli.env->ctx);
     code = run(&cli, argc, argv);
     cli_close(&cli);

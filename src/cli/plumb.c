@@ -2,7 +2,8 @@
  *
  * (1) A late token is refused with exit 1 and `fenced`, and changes nothing.
  * (2) A claim takes from every kind; where the configuration has a route, its
- *     breaker and its attempts hold here too. */
+ *     breaker and its attempts hold here too.
+ * (3) Messages that could not be printed are given back. */
 #include "cli/cli.h"
 
 /* ---- claim ----------------------------------------------------------- */
@@ -144,6 +145,26 @@ print_none(struct cli *cli, const struct wb_batch *batch)
     return CLI_NOTHING;
 }
 
+/* Nobody has seen the tokens: without this nobody could end the leases. */
+static void
+give_back(struct cli *cli, const struct wb_batch *batch)
+{
+    struct wb_finish *f = wb__alloc(cli->env, batch->len * sizeof(*f));
+    enum wb_status rc = WB_NOMEM;
+
+    for (size_t i = 0; f != NULL && i < batch->len; i++)
+        f[i] = (struct wb_finish){.id = batch->row[i].id,
+            .seq = batch->row[i].seq,
+            .token = batch->row[i].token,
+            .end = WB_RELEASE};
+    if (f != NULL)
+        rc = wb_outbox_finish(cli->box, f, batch->len, NULL, NULL, NULL);
+    wb__free(cli->env, f);
+    cli->unwritten = rc == WB_OK
+                         ? "what was claimed is given back"
+                         : "what was claimed comes back when its lease ends";
+}
+
 static enum cli_exit
 run_claim(struct cli *cli)
 {
@@ -168,6 +189,9 @@ run_claim(struct cli *cli)
         code = print_claimed(cli, &batch);
     else
         code = rc == WB_EMPTY ? print_none(cli, &batch) : cli_fail(cli, &err);
+    if (rc == WB_OK &&
+        (fflush(stdout) != 0 || ferror(stdout) != 0 || code != CLI_DONE))
+        give_back(cli, &batch);
     wb_batch_free(&batch);
     wb__arena_clear(&s.names);
     wb__free(cli->env, s.list);

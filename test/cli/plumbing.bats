@@ -106,6 +106,23 @@ END
     [ "$(row "$(get .id)" due_ms)" -ge $((before + 7200000)) ]
 }
 
+@test "claim: what could not be printed is given back" {
+    [ -e /dev/full ] || skip "no /dev/full"
+    for n in 1 2 3; do waybill send k "$n"; done
+    for json in "" --json; do
+        status=0
+        # shellcheck disable=SC2086
+        "$WAYBILL" $json claim --max 2 >/dev/full 2>err.txt || status=$?
+        same 1 "$status"
+        same 1 "$(wc -l <err.txt)"
+        has "$(cat err.txt)" "could not be written to; what was claimed is given back"
+        same 3/0 "$(js status | jq -r '"\(.pending)/\(.processing)"')"
+    done
+    try js claim --max 3
+    same 3/3 "$(jq -rs '"\(map(.payload) | unique | length)/\(map(.attempts) | add)"' \
+        out.txt)"
+}
+
 @test "confirm: gone; the same token again 0; another 1 fenced; unknown 3" {
     waybill send k x --key a
     claim
