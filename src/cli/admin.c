@@ -258,10 +258,7 @@ run_backup(struct cli *cli)
     if (code != CLI_DONE)
         return code;
     if (wb_outbox_backup(cli->box, cli->arg[0], &err) != WB_OK)
-        return cli_fail_as(cli,
-            err.status == WB_BUSY || err.status == WB_FULL ? CLI_BUSY
-                                                           : CLI_FAILED,
-            &err);
+        return cli_fail_beyond(cli, &err);
     cli_say(cli, "copied to %s", cli->arg[0]);
     if (!cli->json)
         return CLI_DONE;

@@ -149,6 +149,8 @@ enum cli_exit cli_fail(struct cli *cli, const struct wb_err *err);
 /* The same, exit code given. */
 enum cli_exit cli_fail_as(
     struct cli *cli, enum cli_exit code, const struct wb_err *err);
+/* The same for what is in no word of the command line: 75 or 1. */
+enum cli_exit cli_fail_beyond(struct cli *cli, const struct wb_err *err);
 enum cli_exit cli_exit_of(enum wb_status status);
 /* An error in one item among many: no exit code. */
 void cli_complain(struct cli *cli, enum wb_status status, const char *fmt, ...)

@@ -176,7 +176,7 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     signal_unset(&term);
     cli_progress(cli, "%s", "");
     if (rc != WB_OK)
-        return cli_fail_as(cli, rc == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);
+        return cli_fail_beyond(cli, &err);
     if (cli->json)
         out->object = report_object(&report);
     else

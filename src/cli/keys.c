@@ -289,8 +289,7 @@ run_keys(struct cli *cli)
         return CLI_USAGE;
     if (cli_find_db(cli, &err) != WB_OK ||
         wb_idem_open(&store, cli->db, &opts, &err) != WB_OK)
-        return cli_fail_as(
-            cli, err.status == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);
+        return cli_fail_beyond(cli, &err);
     code = verb->run(cli, store);
     wb_idem_close(store);
     return code;

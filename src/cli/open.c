@@ -132,7 +132,7 @@ open_both(struct cli *cli, bool transports)
         rc = open_box(cli, &err);
     if (rc == WB_OK)
         return CLI_DONE;
-    return cli_fail_as(cli, rc == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);
+    return cli_fail_beyond(cli, &err);
 }
 
 enum cli_exit

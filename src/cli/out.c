@@ -130,6 +130,13 @@ cli_fail(struct cli *cli, const struct wb_err *err)
     return cli_fail_as(cli, cli_exit_of(err->status), err);
 }
 
+enum cli_exit
+cli_fail_beyond(struct cli *cli, const struct wb_err *err)
+{
+    return cli_fail_as(
+        cli, cli_exit_of(err->status) == CLI_BUSY ? CLI_BUSY : CLI_FAILED, err);
+}
+
 /* ---- stdout ------------------------------------------------------------- */
 
 enum cli_exit

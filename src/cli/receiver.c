@@ -51,8 +51,7 @@ run_sink(struct cli *cli)
     struct wb_err err = {0};
 
     if (sink_run(&opts, &stats, &err) != WB_OK)
-        return cli_fail_as(
-            cli, err.status == WB_BUSY ? CLI_BUSY : CLI_FAILED, &err);
+        return cli_fail_beyond(cli, &err);
     return print_stats(cli, &stats);
 }
 

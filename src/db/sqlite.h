@@ -51,6 +51,8 @@ enum wb_status wb__sqlite_status(int code);
  * text; IO marks the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
+#define WB__SQLITE_NO_ROOM \
+    "no room: make some on the disk, or raise the limit, and try again"
 /* Whether a write to the log or the database (file: SQLITE_FCNTL_..._POINTER)
  * failed for want of room. SQLite itself knows a full disk, but neither a full
  * quota nor a limit of the process. */

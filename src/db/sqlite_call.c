@@ -76,10 +76,11 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
         rc = WB_FULL;
     if (rc == WB_IO)
         wb__sqlite_failed(s);
-    return wb__fail(err, rc, code, "%s: %s%s", what, sqlite3_errmsg(s->handle),
+    /* What is long is a statement of ours, and the mend matters more. */
+    return wb__fail(err, rc, code, "%.40s: %s%s", what,
+        sqlite3_errmsg(s->handle),
         rc == WB_IO     ? "; close the store and open it again"
-        : rc == WB_FULL ? "; no room: make some on the disk, or raise the "
-                          "limit, and try again"
+        : rc == WB_FULL ? "; " WB__SQLITE_NO_ROOM
                         : "");
 }
 
@@ -140,6 +141,8 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
 
     if ((code & 0xff) == SQLITE_CANTOPEN)
         rc = wb__sys_status(sqlite3_system_errno(h));
+    if (rc == WB_FULL)
+        text = WB__SQLITE_NO_ROOM;
     if (h != NULL && sqlite3_db_readonly(h, "main") == 1) {
         rc = WB_REFUSED;
         text = "it may only be read; give this user the right to write, on a "

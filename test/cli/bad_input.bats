@@ -203,6 +203,24 @@ nothing_kept() {
     has "$err" "no room: make some on the disk"
 }
 
+@test "database: no room to make it, or to open it: 75" {
+    full=0
+    for blocks in 1 2 3 4 8 16 20 32 40 64 200; do
+        rm -f box.db*
+        for _ in new there; do # what is told goes into a pipe, not a file
+            status=0
+            err=$(ulimit -f $blocks && "$WAYBILL" send k x 2>&1) || status=$?
+            [ "$status" != 0 ] || continue
+            ended 75
+            has "$err" "no room: make some on the disk"
+            full=$((full + 1))
+            waybill status >/dev/null
+        done
+    done
+    [ "$full" -ge 15 ]
+    same 2 "$(status_of pending)"
+}
+
 @test "database: another program's tables of our name" {
     sqlite3 theirs.db 'CREATE TABLE waybill_outbox(x)'
     try js --db theirs.db send k x
