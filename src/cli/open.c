@@ -49,6 +49,11 @@ cli_find_db(struct cli *cli, struct wb_err *err)
 
     if (named == NULL)
         named = variable("WAYBILL_DB");
+    if (named != NULL && named[0] == '~' && named[1] == '/')
+        return wb__fail(err, WB_INVALID, 0,
+            "%s: it is the shell that knows ~, and none has read this; write "
+            "the path in full, or ./~/",
+            named);
     if (named != NULL && !copy(cli->db, sizeof(cli->db), named))
         return wb__fail(
             err, WB_INVALID, 0, "the name of the database is too long");

@@ -180,6 +180,18 @@ nothing_kept() {
     same "" "$(find . -name '*:*')"
 }
 
+@test "database: a ~ that no shell has read is no folder" {
+    for db in --db=~/x.db "--db=~/x.db"; do
+        try waybill "$db" send k x
+        ended 1
+        has "$err" "write the path in full"
+    done
+    WAYBILL_DB='~/x.db' try waybill status
+    ended 1
+    [ ! -e '~' ]
+    waybill --db './~/x.db' send k x
+}
+
 # Root may write anywhere, so it becomes somebody else, in a folder of theirs.
 @test "database: in a folder that may only be read" {
     as=()
