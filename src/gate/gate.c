@@ -90,7 +90,7 @@ split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
 static enum wb_status
 read_upstream(struct wb__gate *gate, struct wb__up_opts *up, struct wb_err *err)
 {
-    struct wb_slice url = gate->opts.upstream, s = url, rest;
+    struct wb_slice s = gate->opts.upstream, rest;
 
     if (s.len > 7 &&
         wb__eq_nocase((struct wb_slice){s.ptr, 7}, WB_LIT("http://"))) {
@@ -101,8 +101,8 @@ read_upstream(struct wb__gate *gate, struct wb__up_opts *up, struct wb_err *err)
             return WB_OK;
     }
     return wb__fail(err, WB_INVALID, 0,
-        "\"%.*s\" is no upstream; write http://host:port, without a path",
-        WB_SHOW(url));
+        "that is no upstream; write http://host:port, without path or "
+        "password"); /* and it may hold one */
 }
 
 static enum wb_status

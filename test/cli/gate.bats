@@ -19,6 +19,8 @@ refused() {
     usage gate --listen foo --upstream http://127.0.0.1:1
     usage gate --listen 127.0.0.1:0 --upstream https://x
     usage gate --listen 127.0.0.1:0 --upstream http://x/path
+    usage gate --listen 127.0.0.1:0 --upstream http://u:geheim@127.0.0.1:1
+    same 0 "$(grep -c geheim err.txt)"
     refused --anonymous sometimes
     refused --lease 0s
 }
