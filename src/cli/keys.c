@@ -198,20 +198,40 @@ run_release(struct cli *cli, struct wb_idem *store)
     return freed(cli, &op, item.state);
 }
 
+/* What can be replayed: by `once` an exit status, by a gateway, whose scopes
+ * are METHOD /path, one of HTTP; of other scopes nothing is known here. */
+static bool
+read_status(struct cli *cli, const struct wb_idem_op *op, int *status)
+{
+    bool once = wb__eq(op->scope, WB_LIT("once"));
+    bool http = memchr(op->scope.ptr, ' ', op->scope.len) != NULL;
+    uint64_t min = http ? 200 : 0, max = http ? 599 : once ? 255 : 65535;
+    uint64_t n = min;
+
+    if (cli_has(cli, "status") &&
+        (!wb__parse_u64(cli_slice(cli, "status"), max, &n) || n < min)) {
+        (void)cli_usage(cli, "--status '%s': of this scope take %llu to %llu",
+            cli_text(cli, "status"), (unsigned long long)min,
+            (unsigned long long)max);
+        return false;
+    }
+    *status = (int)n;
+    return true;
+}
+
 static enum cli_exit
 run_settle(struct cli *cli, struct wb_idem *store)
 {
     struct wb_idem_op op = op_of_args(cli);
-    uint64_t status = cli_number(cli, "status", 0);
-    struct wb_idem_record record = {
-        .status = status > 65535 ? 65536 : (int)status, /* refused below */
-        .body = cli_slice(cli, "body"),
+    struct wb_idem_record record = {.body = cli_slice(cli, "body"),
         .ttl_ms = cli_ms(cli, "ttl", WB_IDEM_TTL_MS)};
     bool is_done = cli_has(cli, "done");
     struct wb_err err = {0};
 
     if (is_done == cli_has(cli, "not-applied"))
         return cli_usage(cli, "settle: give --done or --not-applied");
+    if (!read_status(cli, &op, &record.status))
+        return CLI_USAGE;
     if (wb_idem_settle(store, &op, is_done ? &record : NULL, &err) != WB_OK)
         return cli_fail(cli, &err);
     if (!is_done)
@@ -228,16 +248,49 @@ run_settle(struct cli *cli, struct wb_idem *store)
 
 static const struct verb {
     const char *name;
-    size_t args; /* the verb included */
+    size_t args;         /* the verb included */
+    const char *options; /* beside those of all commands */
     enum cli_exit (*run)(struct cli *cli, struct wb_idem *store);
-} verbs[] = {{"list", 1, run_list}, {"show", 2, run_show},
-    {"release", 2, run_release}, {"settle", 2, run_settle}};
+} verbs[] = {{"list", 1, "identity scope state limit", run_list},
+    {"show", 2, "identity scope", run_show},
+    {"release", 2, "identity scope", run_release},
+    {"settle", 2, "identity scope done not-applied status body ttl",
+        run_settle}};
 
 static const char *
 verb_name(const void *list, size_t i)
 {
     (void)list;
     return i < WB_COUNT(verbs) ? verbs[i].name : NULL;
+}
+
+static bool
+is_global(const struct cli_option *option)
+{
+    const struct cli_option *o = cli_globals;
+
+    while (o->name != NULL && o != option)
+        o++;
+    return o->name != NULL;
+}
+
+/* An option that a verb does not look at would promise what it does not do. */
+static bool
+takes_options(struct cli *cli, const struct verb *verb)
+{
+    for (size_t i = 0; i < cli->n_values; i++) {
+        const struct cli_option *option = cli->value[i].option;
+        struct wb_slice rest = wb_slice(verb->options), one;
+        bool known = is_global(option);
+
+        while (!known && wb__cut(&rest, ' ', &one))
+            known = wb__eq(one, wb_slice(option->name));
+        if (!known) {
+            (void)cli_usage(cli, "%s takes no --%s", verb->name, option->name);
+            return false;
+        }
+    }
+    return true;
 }
 
 static const struct verb *
@@ -249,7 +302,7 @@ find_verb(struct cli *cli)
         if (strcmp(cli->arg[0], verbs[i].name) != 0)
             continue;
         if (cli->n_args == verbs[i].args)
-            return &verbs[i];
+            return takes_options(cli, &verbs[i]) ? &verbs[i] : NULL;
         (void)cli_usage(cli, "%s takes %s", verbs[i].name,
             verbs[i].args == 1 ? "no key" : "one key");
         return NULL;
@@ -304,8 +357,8 @@ static const struct cli_option keys_options[] = {
     {"limit", CLI_COUNT, "N", "list: at most so many [all]", false},
     {"done", CLI_FLAG, NULL, "settle: it happened; keep a record", false},
     {"not-applied", CLI_FLAG, NULL, "settle: it did not; free the key", false},
-    {"status", CLI_COUNT, "N", "settle --done: status of the record [0]",
-        false},
+    {"status", CLI_TEXT, "N",
+        "settle --done: status of the record [0; a gateway's: 200]", false},
     {"body", CLI_TEXT, "TEXT", "settle --done: body of the record [empty]",
         false},
     {"ttl", CLI_DURATION, "D",

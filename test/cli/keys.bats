@@ -113,6 +113,36 @@ END
     ended 3
 }
 
+@test "keys settle --done: only what can be replayed" {
+    doubt k
+    usage keys settle k --done --status 256
+    usage keys settle k --done --status -1
+    try js keys settle k --done --status 0
+    ended 0
+    same 0 "$(get .status)"
+    try once --key k -- true
+    ended 0
+    doubt h
+    sqlite3 box.db "UPDATE waybill_idem SET scope = 'POST /h' WHERE key = 'h'"
+    usage keys settle h --scope 'POST /h' --done --status 0
+    usage keys settle h --scope 'POST /h' --done --status 600
+    try js keys settle h --scope 'POST /h' --done
+    ended 0
+    same 200 "$(get .status)"
+}
+
+@test "keys: an option of another verb is refused, and nothing is done" {
+    once --key k -- true
+    usage keys release k --state unknown
+    usage keys release k --limit 1
+    usage keys show k --done
+    usage keys list --status 3
+    usage keys list --ttl 1h
+    usage keys settle k --done --state unknown
+    try js keys show k --quiet
+    ended 0
+}
+
 @test "keys settle --not-applied: free" {
     doubt k
     try js keys settle k --not-applied
