@@ -81,7 +81,9 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
         sqlite3_errmsg(s->handle),
         rc == WB_IO     ? "; close the store and open it again"
         : rc == WB_FULL ? "; " WB__SQLITE_NO_ROOM
-                        : "");
+        : (code & 0xff) == SQLITE_CORRUPT
+            ? "; see waybill doctor, and restore a backup"
+            : "");
 }
 
 enum wb_status

@@ -271,6 +271,7 @@ nothing_kept() {
     jq -e '.checks | map(select(.ok | not)) | length > 0' <<<"$out"
     try js list
     ended 1
+    has "$err" "malformed; see waybill doctor, and restore a backup"
 }
 
 @test "database locked by another program: 75, and the same again works" {
