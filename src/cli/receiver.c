@@ -51,7 +51,8 @@ run_sink(struct cli *cli)
     struct wb_err err = {0};
 
     if (sink_run(&opts, &stats, &err) != WB_OK)
-        return cli_fail_beyond(cli, &err);
+        return err.status == WB_INVALID ? cli_fail(cli, &err) /* the address */
+                                        : cli_fail_beyond(cli, &err);
     return print_stats(cli, &stats);
 }
 
