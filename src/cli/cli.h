@@ -4,6 +4,7 @@
 #define WB_SRC_CLI_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 #include <uv.h>
@@ -224,6 +225,10 @@ enum cli_exit cli_listen(
  * of stdin, or one block past the limit: the outbox then says what it is. */
 enum cli_exit cli_read_stdin(
     struct cli *cli, char *into, size_t room, size_t *got);
+/* From now on SIGINT and SIGTERM set cli_stopped, and a read that waits is
+ * over. */
+void cli_stop_on_signals(void);
+extern volatile sig_atomic_t cli_stopped;
 size_t cli_payload_max(const struct cli *cli);
 enum cli_exit cli_read_all(struct cli *cli, struct wb__buf *b);
 

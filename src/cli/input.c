@@ -3,6 +3,32 @@
 
 #define PAYLOAD_MAX (1024 * 1024) /* the library's own default */
 
+volatile sig_atomic_t cli_stopped;
+
+static void
+on_stop(int number)
+{
+    cli_stopped = number;
+}
+
+/* No SA_RESTART: a read that waits must come back. A second SIGINT ends the
+ * process as any other; not a second SIGTERM, timeout(1) sends two. */
+void
+cli_stop_on_signals(void)
+{
+    static const struct {
+        int number, flags;
+    } stops[] = {{SIGINT, SA_RESETHAND}, {SIGTERM, 0}};
+    struct sigaction act = {.sa_handler = on_stop}, before;
+
+    for (size_t i = 0; i < WB_COUNT(stops); i++) {
+        act.sa_flags = stops[i].flags;
+        (void)sigaction(stops[i].number, &act, &before);
+        if (before.sa_handler == SIG_IGN)
+            (void)sigaction(stops[i].number, &before, NULL);
+    }
+}
+
 enum cli_exit
 cli_read_stdin(struct cli *cli, char *into, size_t room, size_t *got)
 {
@@ -13,9 +39,9 @@ cli_read_stdin(struct cli *cli, char *into, size_t room, size_t *got)
     do {
         n = (int)uv_fs_read(NULL, &req, STDIN_FILENO, &buf, 1, -1, NULL);
         uv_fs_req_cleanup(&req);
-    } while (n == UV_EINTR);
+    } while (n == UV_EINTR && cli_stopped == 0);
     *got = n > 0 ? (size_t)n : 0;
-    if (n >= 0)
+    if (n >= 0 || n == UV_EINTR)
         return CLI_DONE;
     if (n == UV_EBADF)
         return cli_usage(cli, "standard input is closed; give the payload as "

@@ -5,7 +5,7 @@
  * (2) A commit takes LINES_MAX lines, or those there are when no more comes at
  *     once: a slow producer's lines do not wait for its next ones.
  * (3) A bad line is told with its number and skipped. An import that stops
- *     says at which line to go on. */
+ *     says at which line to go on, also if it was a signal that stopped it. */
 #include "cli/cli.h"
 
 #define LINES_MAX  1000
@@ -144,7 +144,7 @@ take_lines(struct import *im)
     enum cli_exit code = CLI_DONE;
     const char *from, *end;
 
-    while (code == CLI_DONE) {
+    while (code == CLI_DONE && cli_stopped == 0) {
         from = im->in.ptr + im->start;
         end = memchr(from, '\n', im->in.len - im->start);
         if (end == NULL)
@@ -194,12 +194,24 @@ make_room(struct import *im)
 }
 
 static enum cli_exit
+interrupted(struct import *im)
+{
+    enum cli_exit code = commit(im);
+    struct wb_err err;
+
+    if (code != CLI_DONE)
+        return code;
+    (void)wb__fail(&err, WB_UNAVAILABLE, 0, "interrupted");
+    return stop_at(im, im->lines + 1, &err);
+}
+
+static enum cli_exit
 take_all(struct import *im)
 {
     enum cli_exit code = CLI_DONE;
     size_t got = 1;
 
-    while (code == CLI_DONE && got > 0) {
+    while (code == CLI_DONE && got > 0 && cli_stopped == 0) {
         code = make_room(im);
         if (code == CLI_DONE)
             code = cli_read_stdin(im->cli, im->in.ptr + im->in.len,
@@ -208,6 +220,8 @@ take_all(struct import *im)
         if (code == CLI_DONE)
             code = take_lines(im);
     }
+    if (code == CLI_DONE && cli_stopped != 0)
+        return interrupted(im);
     /* The last line may have no end. */
     if (code == CLI_DONE && (im->in.len > im->start || im->skipping))
         code = take_line(im,
@@ -237,6 +251,7 @@ cli_import(struct cli *cli, const struct wb_message *m,
         im->in.len = 0;
         for (size_t i = 0; i < LINES_MAX; i++)
             im->message[i] = *m;
+        cli_stop_on_signals();
         code = take_all(im);
         wb__buf_fini(&im->in);
     }

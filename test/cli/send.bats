@@ -245,3 +245,27 @@ there() { [ "$(status_of pending)" = "$1" ]; }
     ended 1
     same 1 "$(status_of pending)"
 }
+
+@test "send --lines: a signal ends it between two lines, and says where to go on" {
+    for signal in INT TERM; do
+        rm -f box.db* go
+        { printf '1\n2\npart'; until [ -e go ]; do sleep 0.02; done; } |
+            env --default-signal=INT "$WAYBILL" send k --lines >out.txt \
+                2>err.txt 3>&- &
+        PIDS=$!
+        until_true 10 two_pending
+        kill -"$signal" "$PIDS"
+        [ "$signal" = INT ] || kill -TERM "$PIDS" || :
+        status=0
+        : >go
+        wait "$PIDS" || status=$?
+        PIDS=
+        out=$(cat out.txt) err=$(cat err.txt)
+        ended 1
+        has "$err" "interrupted; stopped: go on at line 3"
+        has "$out" "2 accepted"
+        same 2 "$(status_of pending)"
+    done
+}
+
+two_pending() { [ "$(status_of pending)" = 2 ]; }
