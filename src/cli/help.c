@@ -98,6 +98,20 @@ print_quoted(const char *text, const char *specials)
     }
 }
 
+/* What the first argument may be, where its usage says a|b|c; with blanks. */
+static const char *
+choices(const struct cli_command *c, char out[64])
+{
+    size_t n = strcspn(c->args, " ");
+
+    out[0] = '\0';
+    if (n >= 64 || memchr(c->args, '|', n) == NULL)
+        return out;
+    for (size_t i = 0; i <= n; i++)
+        out[i] = (char)(i == n ? '\0' : c->args[i] == '|' ? ' ' : c->args[i]);
+    return out;
+}
+
 static void
 bash_words(const struct cli_option *o)
 {
@@ -121,6 +135,7 @@ static void
 complete_bash(const struct cli *cli)
 {
     const struct cli_command *const *c;
+    char first[64];
 
     printf("# bash completion for waybill; made by `waybill completions "
            "bash`.\n"
@@ -128,6 +143,8 @@ complete_bash(const struct cli *cli)
            "  local cur=${COMP_WORDS[COMP_CWORD]} "
            "prev=${COMP_WORDS[COMP_CWORD-1]} word command='' words of\n"
            "  COMPREPLY=()\n"
+           "  [ \"$cur\" != = ] || cur=\n" /* --status=S comes as three words */
+           "  [ \"$prev\" != = ] || prev=${COMP_WORDS[COMP_CWORD-2]}\n"
            "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
            "    case $word in\n    ");
     for (c = cli->commands; *c != NULL; c++)
@@ -139,7 +156,7 @@ complete_bash(const struct cli *cli)
         bash_values((*c)->options);
     puts("  esac\n  case $command in");
     for (c = cli->commands; *c != NULL; c++) {
-        printf("    %s) words='", (*c)->name);
+        printf("    %s) words='%s", (*c)->name, choices(*c, first));
         bash_words((*c)->options);
         puts("' ;;");
     }
@@ -172,6 +189,7 @@ static void
 complete_zsh(const struct cli *cli)
 {
     const struct cli_command *const *c;
+    char first[64];
 
     puts("#compdef waybill\n# made by `waybill completions zsh`.\n"
          "local -a commands\nlocal state line\ncommands=(");
@@ -190,6 +208,8 @@ complete_zsh(const struct cli *cli)
         printf("  %s) _arguments", (*c)->name);
         zsh_options((*c)->options);
         zsh_options(cli_globals);
+        if (choices(*c, first)[0] != '\0')
+            printf(" \\\n    '1:argument:(%s)'", first);
         puts(" \\\n    '*:argument:_files' ;;");
     }
     puts("  esac ;;\nesac");
@@ -216,6 +236,7 @@ static void
 complete_fish(const struct cli *cli)
 {
     const struct cli_command *const *c;
+    char first[64];
 
     puts("# fish completion for waybill; made by `waybill completions fish`.");
     fish_options(NULL, cli_globals);
@@ -224,6 +245,10 @@ complete_fish(const struct cli *cli)
             (*c)->name);
         print_quoted((*c)->help, "\\");
         puts("'");
+        if (choices(*c, first)[0] != '\0')
+            printf("complete -c waybill -n '__fish_seen_subcommand_from %s' -f "
+                   "-a '%s'\n",
+                (*c)->name, first);
         fish_options((*c)->name, (*c)->options);
     }
 }

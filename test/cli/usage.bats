@@ -247,8 +247,16 @@ completions"
     has "$(bash -c 'source ./words.bash
         COMP_WORDS=(waybill --db x send --ke); COMP_CWORD=4; _waybill
         echo "${COMPREPLY[*]}"')" "--key-prefix"
-    same abandoned "$(bash -c 'source ./words.bash
-        COMP_WORDS=(waybill list --status a); COMP_CWORD=3; _waybill
+    for words in "list --status a" "list --status = a" "--json list --status = a"; do
+        same abandoned "$(bash -c 'source ./words.bash
+            COMP_WORDS=(waybill $1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            _waybill; echo "${COMPREPLY[*]}"' - "$words")"
+    done
+    same pending "$(bash -c 'source ./words.bash
+        COMP_WORDS=(waybill list --status =); COMP_CWORD=3; _waybill
+        echo "${COMPREPLY[0]}"')"
+    same "settle" "$(bash -c 'source ./words.bash
+        COMP_WORDS=(waybill keys se); COMP_CWORD=2; _waybill
         echo "${COMPREPLY[*]}"')"
 }
 
@@ -257,7 +265,12 @@ completions"
     waybill completions fish >waybill.fish
     grep -q '^#compdef waybill' _waybill
     if command -v zsh >/dev/null; then zsh -n _waybill; fi
-    if command -v fish >/dev/null; then fish --no-execute waybill.fish; fi
+    if command -v fish >/dev/null; then
+        fish --no-execute waybill.fish
+        same "bash fish zsh" "$(fish -c 'source waybill.fish
+            complete -C "waybill completions "' | cut -f1 | grep -x '[a-z]*sh' |
+            sort | xargs)"
+    fi
 }
 
 @test "manual page: every command and option is in it" {
