@@ -7,9 +7,10 @@
 # Ends when nothing is due; run it from cron, or in a loop. A worker that dies
 # half way loses nothing: its claim ends, and the message is given out again.
 kind=$1 && shift
+field() { printf '%s\n' "$job" | jq -j ".$1"; }
 while job=$(waybill --json claim --kind "$kind" --lease 60s); do
-    id=$(echo "$job" | jq -r .id) token=$(echo "$job" | jq -r .token)
-    if error=$(echo "$job" | jq -j .payload | "$@" 2>&1 >/dev/null); then
+    id=$(field id) token=$(field token)
+    if error=$(field payload | "$@" 2>&1 >/dev/null); then
         waybill --quiet confirm "$id" --token "$token"
     else
         waybill --quiet fail "$id" --token "$token" --error "${error:-failed}"

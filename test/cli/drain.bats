@@ -130,6 +130,15 @@ processing() { [ "$(status_of processing)" = 1 ]; }
     [ "$(status_of pending)" -gt 0 ]
 }
 
+@test "drain --for: longer than anybody lives is no limit" {
+    deliver 'exit 0'
+    for span in 120000000d 106751991167d; do
+        waybill send k x
+        try js drain --for "$span"
+        ended 0
+    done
+}
+
 @test "drain: a tally of the route's response is summed" {
     config <<'END'
 route "k" { transport = "exec", argv = { "cat" }, response = function(reply)

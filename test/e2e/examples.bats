@@ -12,6 +12,19 @@ load helper
     same 0 "$(status_of processing)"
 }
 
+@test "worker.sh: what is escaped in JSON arrives as it was sent" {
+    payload='{"say":"a\nb\\c\td \"e\" \u0007"}'
+    send greeting "$payload" >/dev/null
+    for shell in sh dash bash; do
+        command -v "$shell" >/dev/null || continue
+        rm -f heard
+        "$shell" "$ROOT/examples/worker.sh" greeting \
+            sh -c 'cat >heard; exit 1'
+        same "$payload" "$(cat heard)"
+        waybill --quiet retry "$(waybill --json list | jq -r .id)"
+    done
+}
+
 @test "worker.sh: a command that fails leaves its words" {
     id=$(send greeting '{}')
     "$ROOT/examples/worker.sh" greeting sh -c 'echo "no such user" >&2; exit 1'
