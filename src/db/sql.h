@@ -275,9 +275,7 @@
         " state = excluded.state, fingerprint = excluded.fingerprint,"         \
         " ends_ms = excluded.ends_ms, ttl_ms = NULL, status = NULL,"           \
         " headers = NULL, body = NULL"                                         \
-        " WHERE waybill_idem.version = 1 AND" WB__IDEM_END(                    \
-            "?6") "<= ?5"                                                      \
-                  " RETURNING seq",                                            \
+        " WHERE waybill_idem.version = 1 AND" WB__IDEM_END("?6") "<= ?5",      \
         NULL)                                                                  \
     X(IDEM_COMPLETE,                                                           \
         "UPDATE waybill_idem SET state = 'done', since_ms = ?5, ends_ms = ?6," \

@@ -89,27 +89,21 @@ check_quota(struct wb__db *db, struct wb__idem_job *job, bool *used_up,
 static enum wb_status
 insert_claim(struct wb__db *db, struct wb__idem_job *job, struct wb_err *err)
 {
-    const enum wb__sql sql = WB__SQL_IDEM_CLAIM;
     const struct wb_idem_op *op = job->op;
     struct wb_slice fp = {
         (const char *)job->fingerprint->bytes, sizeof(job->fingerprint->bytes)};
     enum wb_idem_state state =
         job->how->sending ? WB_IDEM_SENDING : WB_IDEM_CLAIMED;
-    enum wb_status rc = wb__db_start(db, sql,
+    int64_t changed = 0;
+    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_CLAIM,
         WB__ARGS(wb__text(op->identity), wb__text(op->scope), wb__text(op->key),
             wb__int((int64_t)job->token), wb__int(job->now_ms),
             wb__int(job->sql->face.opts.hold_ms),
             wb__text(wb_slice(wb_idem_state_name(state))), wb__blob(fp),
             wb__int(wb__sql_time(job->now_ms, job->how->lease_ms))),
-        err);
-    enum wb_status end;
+        &changed, err);
 
-    if (rc != WB_OK)
-        return rc;
-    rc = wb__db_next(db, sql, err);
-    end = rc == WB_OK ? wb__db_next(db, sql, err) : WB_EMPTY;
-    wb__db_end(db, sql);
-    return end == WB_EMPTY ? rc : end;
+    return rc == WB_OK && changed == 0 ? WB_EMPTY : rc;
 }
 
 static enum wb_status

@@ -8,8 +8,9 @@ CREATE TABLE waybill_idem(
     identity TEXT NOT NULL CHECK (length(identity) <= 255),
     scope TEXT NOT NULL CHECK (length(scope) <= 8191),
     key TEXT NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
-    state TEXT NOT NULL CHECK (state IN
-        ('claimed', 'sending', 'done', 'unknown')),
+    -- Spelt out: of a list longer than two SQLite makes a table at each write.
+    state TEXT NOT NULL CHECK (state = 'claimed' OR state = 'sending'
+        OR state = 'done' OR state = 'unknown'),
     fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 16),
     token INTEGER NOT NULL,
     since_ms INTEGER NOT NULL,
