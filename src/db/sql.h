@@ -14,7 +14,7 @@
 
 #define WB__READY " status IN ('pending', 'processing') "
 #define WB__LIVE \
-    " lane IS NOT NULL AND status IN ('pending', 'held', 'processing') "
+    " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
 #define WB__ENDED " status IN ('abandoned', 'delivered') "
 
 /* Leases that ended by ?1, were given by ?2, or in the future. */

@@ -264,7 +264,7 @@ finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     o->now_ms = wb__box_now(box);
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
         rc = finish_next(box, o, &o->finishes[i], err);
-    if (rc == WB_OK && wb__box_random(box) % 64 < o->n)
+    if (rc == WB_OK && o->n > 0 && wb__box_random(box) % 64 < o->n)
         rc = purge(box, o->now_ms, err);
     if (rc != WB_OK || o->claim == NULL)
         return rc;

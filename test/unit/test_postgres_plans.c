@@ -99,7 +99,7 @@ test_postgres__O18_plans__by_index_and_no_scan_of_the_table(void **state)
 {
     static const char live[] =
         "SELECT max(seq) FROM waybill_outbox WHERE lane = $1"
-        " AND status IN ('pending', 'held', 'processing')";
+        " AND status NOT IN ('abandoned', 'delivered')";
     static const char *const plans[][2] = {
         {"HEAD_BY_SEQ", "waybill_outbox_pkey"},
         {"HEAD_BY_ID", "waybill_outbox_id"},

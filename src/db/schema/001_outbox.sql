@@ -12,8 +12,7 @@ CREATE TABLE waybill_outbox(
     kind TEXT NOT NULL CHECK (
         length(kind) BETWEEN 1 AND 64 AND instr(kind, char(0)) = 0
         AND kind NOT GLOB '*[^a-z0-9_.-]*'),
-    -- Spelt out: SQLite makes a table of a longer list than two, each time.
-    -- Spelt out: of a list longer than two SQLite makes a table at each insert.
+    -- Spelt out: of a list longer than two SQLite makes a table at each write.
     status TEXT NOT NULL DEFAULT 'pending' CHECK (
         status = 'pending'
         OR status = 'held'
@@ -47,7 +46,7 @@ CREATE UNIQUE INDEX waybill_outbox_key ON waybill_outbox(key)
 CREATE INDEX waybill_outbox_ready ON waybill_outbox(kind, due_ms)
     WHERE status IN ('pending', 'processing');
 CREATE INDEX waybill_outbox_lane ON waybill_outbox(lane)
-    WHERE lane IS NOT NULL AND status IN ('pending', 'held', 'processing');
+    WHERE lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered');
 CREATE INDEX waybill_outbox_ended ON waybill_outbox(status, due_ms)
     WHERE status IN ('abandoned', 'delivered');
 
@@ -56,7 +55,7 @@ CREATE INDEX waybill_outbox_ended ON waybill_outbox(status, due_ms)
 CREATE TRIGGER waybill_outbox_hold AFTER INSERT ON waybill_outbox
 WHEN NEW.lane IS NOT NULL AND EXISTS (
     SELECT 1 FROM waybill_outbox WHERE lane = NEW.lane AND seq <> NEW.seq
-        AND lane IS NOT NULL AND status IN ('pending', 'held', 'processing'))
+        AND lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered'))
 BEGIN
     UPDATE waybill_outbox SET status = 'held' WHERE seq = NEW.seq;
 END;

@@ -42,7 +42,7 @@ CREATE UNIQUE INDEX waybill_outbox_key ON waybill_outbox(key)
 CREATE INDEX waybill_outbox_ready ON waybill_outbox(kind, due_ms, seq)
     WHERE status IN ('pending', 'processing');
 CREATE INDEX waybill_outbox_lane ON waybill_outbox(lane, seq)
-    WHERE lane IS NOT NULL AND status IN ('pending', 'held', 'processing');
+    WHERE lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered');
 CREATE INDEX waybill_outbox_ended ON waybill_outbox(status, due_ms, seq)
     WHERE status IN ('abandoned', 'delivered');
 
@@ -71,7 +71,7 @@ DECLARE
 BEGIN
     PERFORM waybill_lane(NEW.lane);
     SELECT max(seq) INTO last FROM waybill_outbox WHERE lane = NEW.lane
-        AND status IN ('pending', 'held', 'processing');
+        AND status NOT IN ('abandoned', 'delivered');
     IF last IS NOT NULL THEN
         NEW.status := 'held';
     END IF;
@@ -91,7 +91,7 @@ BEGIN
     UPDATE waybill_outbox SET status = 'pending'
         WHERE status = 'held' AND seq = (SELECT min(seq) FROM waybill_outbox
             WHERE lane = p_lane
-            AND status IN ('pending', 'held', 'processing'));
+            AND status NOT IN ('abandoned', 'delivered'));
 END $$;
 
 -- An abandoned message comes back, at the tail of its lane.
@@ -102,7 +102,7 @@ BEGIN
     UPDATE waybill_outbox SET seq = nextval('waybill_outbox_seq'),
         status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox o
             WHERE o.lane = p_lane AND o.lane IS NOT NULL AND o.seq <> p_seq
-            AND o.status IN ('pending', 'held', 'processing'))
+            AND o.status NOT IN ('abandoned', 'delivered'))
             THEN 'held' ELSE 'pending' END WHERE seq = p_seq;
 END $$;
 
