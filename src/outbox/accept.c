@@ -304,7 +304,7 @@ accept_checked(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
  * accepted->status. */
 static enum wb_status
 accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
-    struct wb__dice *dice, struct wb_accepted *accepted, struct wb_err *err)
+    struct wb_accepted *accepted, struct wb_err *err)
 {
     struct candidate c = {.m = m, .keep = m->id.len > 0 || m->key.len > 0};
 
@@ -315,7 +315,7 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     if (m->id.len == 0 || !wb__uuid_parse(m->id, &c.id)) {
         uint8_t random[10];
 
-        wb__dice_roll(dice, random, sizeof(random));
+        wb__box_roll(box, now_ms, random, sizeof(random));
         c.id = wb__uuid7(now_ms, random);
     }
     if (c.keep && !wb__content_hash(
@@ -338,14 +338,12 @@ static enum wb_status
 accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct accept_op *a = (struct accept_op *)op;
-    struct wb__dice dice = {.env = box->env, .more = 10 * a->n};
     int64_t now_ms = wb__box_now(box);
     enum wb_status rc = WB_OK;
 
     a->own = (struct wb_err){0}; /* of a run that was rolled back */
     for (size_t i = 0; i < a->n && rc == WB_OK; i++) {
-        rc = accept_one(
-            box, &a->messages[i], now_ms, &dice, &a->accepted[i], err);
+        rc = accept_one(box, &a->messages[i], now_ms, &a->accepted[i], err);
         if (rc == WB_OK && a->accepted[i].status != WB_OK)
             a->own = *err;
     }

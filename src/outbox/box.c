@@ -16,18 +16,20 @@ wb__box_random(const struct wb_outbox *box)
     return r;
 }
 
+/* The first of a millisecond may be its only one. */
 void
-wb__dice_roll(struct wb__dice *dice, void *out, size_t len)
+wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len)
 {
-    if (dice->left < len) {
-        dice->left = dice->more < len ? len : dice->more;
-        if (dice->left > sizeof(dice->bytes))
-            dice->left = sizeof(dice->bytes) / len * len;
-        dice->more -= dice->more < dice->left ? dice->more : dice->left;
-        dice->env->random(dice->env->ctx, dice->bytes, dice->left);
+    struct wb__dice *d = &box->dice;
+    bool again = d->ms == now_ms;
+
+    if (!again || d->left < len) {
+        d->left = again ? sizeof(d->bytes) : len;
+        d->ms = now_ms;
+        box->env->random(box->env->ctx, d->bytes, d->left);
     }
-    dice->left -= len;
-    memcpy(out, dice->bytes + dice->left, len);
+    d->left -= len;
+    memcpy(out, d->bytes + d->left, len);
 }
 
 static enum wb_status

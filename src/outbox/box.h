@@ -9,12 +9,23 @@
 #include "db/group.h"
 #include "waybill/outbox.h"
 
+/* Random bytes fetched by the block: one by one they cost a system call each.
+ * What is left over is good for the millisecond it was fetched in. An id has
+ * its time beside them, so that neither a fork nor a copy of the whole machine,
+ * which bring them forth once more, bring forth an id once more. */
+struct wb__dice {
+    int64_t ms;
+    size_t left;
+    uint8_t bytes[640];
+};
+
 struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
     struct wb__db *db;
     struct wb__group group; /* in which threads share commits */
     int64_t rows_left;      /* may be accepted before rows are counted again */
+    struct wb__dice dice;   /* of whoever runs a job */
     atomic_bool dry;        /* the last claim found nothing */
 };
 
@@ -33,16 +44,8 @@ WB_MUST_USE enum wb_status wb__box_run(
 int64_t wb__box_now(const struct wb_outbox *box);
 uint64_t wb__box_random(const struct wb_outbox *box);
 
-/* Random bytes for the rows of one operation, fetched by the block: one by one
- * they cost a system call each. Nothing is kept from one operation to the
- * next, nor, so, across a fork. */
-struct wb__dice {
-    const struct wb_env *env;
-    size_t more; /* bytes that will be asked for, all in all, at most */
-    size_t left;
-    uint8_t bytes[640];
-};
-void wb__dice_roll(struct wb__dice *dice, void *out, size_t len);
+/* For the rows of an operation that runs. */
+void wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
 
 /* ---- rows ---------------------------------------------------------------- */
 

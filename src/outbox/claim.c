@@ -40,7 +40,6 @@ struct claiming {
     struct front *front;
     size_t n, max, bytes;
     int64_t now_ms, due_by_ms, lease_ms;
-    struct wb__dice dice; /* of tokens */
 };
 
 /* ---- sources --------------------------------------------------------- */
@@ -302,7 +301,7 @@ new_token(struct claiming *c)
     uint64_t token;
 
     do
-        wb__dice_roll(&c->dice, &token, sizeof(token));
+        wb__box_roll(c->box, c->now_ms, &token, sizeof(token));
     while (token == 0);
     return token;
 }
@@ -500,7 +499,6 @@ claiming_of(
     if (c.max > WB_CLAIM_MAX)
         c.max = WB_CLAIM_MAX;
     c.arena = batch_arena(box, batch);
-    c.dice = (struct wb__dice){.env = box->env, .more = 8 * c.max};
     return c;
 }
 

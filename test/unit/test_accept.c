@@ -297,6 +297,44 @@ test_accept__O1_new_message__due_and_created_now_with_v7_id(void **state)
     wb_outbox_close(box);
 }
 
+static struct {
+    void (*random)(void *ctx, void *out, size_t len);
+    size_t calls, bytes;
+} chance;
+
+static void
+count_chance(void *ctx, void *out, size_t len)
+{
+    chance.calls++;
+    chance.bytes += len;
+    chance.random(ctx, out, len);
+}
+
+/* Random bytes are fetched by the block, and left over bytes do not outlive the
+ * millisecond: what copies the process or the machine would copy them. */
+static void
+test_accept__O1_many_in_a_millisecond__chance_by_the_block(void **state)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)state;
+    chance.random = world.env.random;
+    chance.calls = chance.bytes = 0;
+    world.env.random = count_chance;
+    for (int i = 0; i < 65; i++)
+        (void)box_put(box, "a");
+    CHECK_INT(2, chance.calls);
+    CHECK_INT(10 + 640, chance.bytes);
+    (void)box_put(box, "a");
+    CHECK_INT(3, chance.calls);
+    world_pass_ms(1);
+    (void)box_put(box, "a");
+    CHECK_INT(4, chance.calls);
+    CHECK_INT(10 + 640 + 640 + 10, chance.bytes);
+    CHECK_INT(67, sql_int("SELECT count(DISTINCT id) FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
 /* The file is everybody's: what others put on our table is not our bug. */
 static void
 test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash(void **state)
@@ -407,6 +445,7 @@ main(void)
         RUN(test_accept__O4_twice_in_one_batch__second_is_duplicate),
         RUN(test_accept__O1_one_bad_message_in_a_batch__others_accepted),
         RUN(test_accept__O1_new_message__due_and_created_now_with_v7_id),
+        RUN(test_accept__O1_many_in_a_millisecond__chance_by_the_block),
         RUN(test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash),
         RUN(test_accept__O1_due_later__not_claimed_before),
         RUN(test_accept__O6_kind_nobody_knows__kept_and_counted),
