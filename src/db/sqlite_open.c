@@ -91,9 +91,8 @@ set_wal(struct wb__sqlite *s, struct wb_err *err)
         wb__sleep_us(5000);
     } while (true);
     /* Before there is a log, the file itself is written to. */
-    if (rc == WB_IO &&
-        wb__sqlite_is_full(s->handle, SQLITE_FCNTL_FILE_POINTER,
-            sqlite3_extended_errcode(s->handle)))
+    if (rc == WB_IO && wb__sqlite_is_full(s->handle, SQLITE_FCNTL_FILE_POINTER,
+                           sqlite3_extended_errcode(s->handle)))
         rc = wb__fail(err, WB_FULL, 0, WB__SQLITE_NO_ROOM);
     return rc;
 }
