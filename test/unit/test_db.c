@@ -136,6 +136,43 @@ test_db__O18_order_of_due_rows__out_of_the_index_not_sorted(void **state)
     (void)sqlite3_close(db);
 }
 
+static bool
+makes_table(sqlite3 *db, const char *sql)
+{
+    char query[2048];
+    sqlite3_stmt *q;
+    bool made = false;
+
+    (void)snprintf(query, sizeof(query), "EXPLAIN %s", sql);
+    CHECK(sqlite3_prepare_v2(db, query, -1, &q, NULL) == SQLITE_OK);
+    while (!made && sqlite3_step(q) == SQLITE_ROW)
+        made = strcmp((const char *)sqlite3_column_text(q, 1),
+                   "OpenEphemeral") == 0;
+    (void)sqlite3_finalize(q);
+    return made;
+}
+
+/* A table that SQLite makes for itself, as for a list of more than two words or
+ * for RETURNING, costs as much as the write. */
+static void
+test_db__statements_of_one_row__make_no_table(void **state)
+{
+    static const char *const may[] = {
+        "KINDS", "PURGE", "RESET_PROBES", "IDEM_REAP"};
+    sqlite3 *db = open_plain();
+
+    (void)state;
+    for (size_t i = 0; i < WB_COUNT(statements); i++) {
+        bool wanted = true;
+
+        for (size_t j = 0; j < WB_COUNT(may); j++)
+            wanted = wanted && strcmp(statements[i].name, may[j]) != 0;
+        if (wanted && makes_table(db, statements[i].sql))
+            fail_msg("%s makes a table", statements[i].name);
+    }
+    (void)sqlite3_close(db);
+}
+
 /* The trigger's look for a lane is a search as well. */
 static void
 test_db__O16_trigger__looks_in_the_index_of_lanes(void **state)
@@ -340,6 +377,7 @@ main(void)
         RUN(test_db__O18_every_statement__no_walk_over_the_outbox),
         RUN(test_db__O18_hot_statements__their_index),
         RUN(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted),
+        RUN(test_db__statements_of_one_row__make_no_table),
         RUN(test_db__O16_trigger__looks_in_the_index_of_lanes),
         RUN(test_db__states__one_list_in_c_and_in_the_constraint),
         RUN(test_db__I4_delivered__is_an_end),

@@ -394,43 +394,6 @@ test_idem_sql__plans__by_index(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* A table that SQLite makes for itself costs as much as the write. */
-static void
-check_makes_no_table(sqlite3 *db, const char *name, const char *sql)
-{
-    char query[2048];
-    sqlite3_stmt *q;
-
-    (void)snprintf(query, sizeof(query), "EXPLAIN %s", sql);
-    CHECK(sqlite3_prepare_v2(db, query, -1, &q, NULL) == SQLITE_OK);
-    while (sqlite3_step(q) == SQLITE_ROW)
-        if (strcmp((const char *)sqlite3_column_text(q, 1), "OpenEphemeral") ==
-            0)
-            fail_msg("%s makes a table", name);
-    (void)sqlite3_finalize(q);
-}
-
-static void
-test_idem_sql__one_operation__makes_no_table(void **state)
-{
-    static const struct {
-        const char *sql, *name;
-    } all[] = {
-#define X(name, sqlite, postgres) {sqlite, #name},
-        WB__SQL_MAP(X)
-#undef X
-    };
-    sqlite3 *db = connect_db();
-
-    (void)state;
-    wb_idem_close(open_store());
-    for (size_t i = 0; i < WB_COUNT(all); i++)
-        if (strncmp(all[i].name, "IDEM_", 5) == 0 &&
-            strcmp(all[i].name, "IDEM_REAP") != 0)
-            check_makes_no_table(db, all[i].name, all[i].sql);
-    CHECK(sqlite3_close(db) == SQLITE_OK);
-}
-
 int
 main(void)
 {
@@ -447,7 +410,6 @@ main(void)
         RUN(test_idem_sql__file_copied__tokens_of_its_claims_are_dead),
         RUN(test_idem_sql__thousands_over__reaped_in_batches),
         RUN(test_idem_sql__plans__by_index),
-        RUN(test_idem_sql__one_operation__makes_no_table),
     };
 
     backend = &sql_backend;
