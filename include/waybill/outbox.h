@@ -4,7 +4,12 @@
  * a fencing token, and confirmed, retried or abandoned. One handle serves any
  * number of threads of one process; any number of processes may have the same
  * file open. See doc/STATES.md for the states and doc/FORMATS.md for the
- * tables. */
+ * tables.
+ *
+ * What a call returns is said at each; where nothing is, and besides, any may
+ * return BUSY, NOMEM, IO, CORRUPT, FULL (no room on the disk) and, on
+ * PostgreSQL, UNAVAILABLE and REFUSED. All of them are for any thread, unless
+ * the handle stands on a connection of the caller's. */
 #ifndef WB_OUTBOX_H
 #define WB_OUTBOX_H
 
@@ -33,15 +38,17 @@ struct wb_outbox_opts {
 };
 
 /*
- * Open the outbox in the SQLite file at url, a path; create or migrate it.
+ * Open the outbox at url, the path of a SQLite file or postgres://...; create
+ * or migrate it.
  *
  * Guarantees  A file we create is 0600, folders 0700. The connection is WAL
  *             and synchronous=FULL, both read back. Tables are waybill_*;
  *             nothing else in the file is touched.
  * Gives       *out: freed with wb_outbox_close(). Untouched unless OK.
- * Returns     OK, BUSY, NOTFOUND, NOMEM, IO, CORRUPT (no database, or tables of
- *             that name which are not ours), NEWER, REFUSED (network file
- *             system, a folder, not WAL).
+ * Returns     OK, BUSY, INVALID (another kind of url), NOTFOUND, NOMEM, IO,
+ *             CORRUPT (no database, or tables of that name which are not ours),
+ *             NEWER, REFUSED (no right to write, network file system, a folder,
+ *             not WAL), UNAVAILABLE (no server, or built without PostgreSQL).
  * Threads     any; Blocks: up to busy_ms. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_open(struct wb_outbox **out,
@@ -260,7 +267,8 @@ struct wb_finish {
  *             message that is gone is NOTFOUND, no error and no count. Durable
  *             when OK. Not OK: none was finished, but for IO (unknown).
  * Takes       claim: NULL, or what to lease next; then batch must be given.
- * Returns     OK (also where the batch came out empty), BUSY, NOMEM, IO.
+ * Returns     OK (also where the batch came out empty), BUSY, INVALID (the
+ *             claim), NOMEM, IO.
  * Threads     any; Blocks: until durable. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_finish(struct wb_outbox *box,

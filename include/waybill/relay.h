@@ -37,10 +37,11 @@ struct wb_route {
      *
      * build: fill request->url, ->body, ->headers for the message; memory it
      * points at must live until the next call of release(ctx, token), where
-     * *token is its to set. Not OK: the message is rejected with err->msg.
+     * *token is its to set. Not OK: the message is rejected with err->msg, or
+     * tried again where it was NOMEM.
      * judge: the response rule. May change result->outcome and ->error (which
      * then must live until judge is called again), and count.
-     * release: the attempt is over.
+     * release: the attempt of whose message build set a token is over.
      */
     void *ctx;
     enum wb_status (*build)(void *ctx, const struct wb_claimed *message,
@@ -57,7 +58,7 @@ struct wb_relay_opts {
     size_t n_routes;
     struct uv_loop_s *loop; /* that the transports use */
     int64_t lease_ms;       /* [60 s, at least twice the longest timeout] */
-    bool (*ready)(void *ctx, struct wb_err *err); /* [always] */
+    bool (*ready)(void *ctx, struct wb_err *err); /* err: NULL [always] */
     void *ctx;
 };
 
@@ -126,7 +127,8 @@ WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
 WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
     const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
-/* End run, or a drain, early. Threads: any; safe in a signal handler. */
+/* End run, or a drain, early, and at once those that come after it. Threads:
+ * any; safe in a signal handler. */
 void wb_relay_stop(struct wb_relay *relay);
 
 /* What the last drain of the database at url did, as one line of JSON (fields

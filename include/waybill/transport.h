@@ -91,9 +91,10 @@ struct wb_http_opts {
  *             request is reported, never tried again. TLS verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
  *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
- * webhook-signature. The url and headers are refused here (INVALID), those of a
- *             request at send (REJECTED). An answer counts once its header
- *             is complete; of a header at most 64 KiB and 256 lines are read.
+ *             webhook-signature. The url and headers are refused here
+ *             (INVALID), those of a request at send (REJECTED). An answer
+ *             counts once its header is complete; of a header at most 64 KiB
+ *             and 256 lines are read.
  * Takes       opts: copied; secrets are wiped when freed.
  * Gives       *out: freed with wb_transport_free(), before wb_http_close().
  * Returns     OK, INVALID, NOMEM, UNAVAILABLE.
@@ -116,7 +117,8 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
  * other rejected, anything else and death by signal retry. On timeout the whole
  * process group is killed: unknown. The last line of stderr is the error;
  * stdout (up to 64 KiB) the reply. Freeing kills what still runs, and the loop
- * must turn until it is gone. */
+ * must turn until it is gone. Returns OK, INVALID (no command, or one of 1,024
+ * words), NOMEM. Threads: the loop's. */
 WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
     const struct wb_env *env, struct uv_loop_s *loop,
     const char *const *argv /* NULL-ended, copied */, struct wb_err *err);
@@ -125,7 +127,9 @@ WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
 
 /* One line {"id":…,"kind":…,"payload":…} a message, in one write, then fsync.
  * A payload that is not JSON goes as "payload_base64". A failed or short
- * write is cut off again; a failed fsync is unknown. Created 0600. */
+ * write is cut off again; a failed fsync is unknown. Created 0600. Returns OK,
+ * NOMEM, or why it cannot be written: NOTFOUND (its folder), REFUSED (a link,
+ * no regular file), UNAVAILABLE. Threads: one. */
 WB_MUST_USE enum wb_status wb_file_new(struct wb_transport **out,
     const struct wb_env *env, const char *path, struct wb_err *err);
 

@@ -323,7 +323,6 @@ struct health_op {
     struct wb_health *health;
 };
 
-/* Outside any transaction of its own: the engine's pragmas want none. */
 static enum wb_status
 health_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
