@@ -1,5 +1,6 @@
 /* Places, requests in flight, leases, rates, and the worker. */
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "relay_desk.h"
@@ -269,6 +270,79 @@ test_worker__D3_stopped__in_flight_is_finished(void **state)
     desk_close(&d);
 }
 
+/* A desk on the clock of the machine, whose worker stops after so many. */
+static void
+desk_real(struct desk *d, struct stopping *s, size_t after)
+{
+    struct wb_relay_opts opts = {
+        .env = wb_env_system(), .routes = d->route, .n_routes = 1};
+
+    *s = (struct stopping){.desk = d, .after = after};
+    d->fake.on_send = stop_after;
+    d->fake.ctx = s;
+    opts.loop = &d->loop;
+    wb_outbox_close(d->box);
+    CHECK_OK(wb_outbox_open(&d->box, test_db_url(), NULL, &d->err), d->err);
+    CHECK_OK(wb_relay_new(&d->relay, d->box, &opts, &d->err), d->err);
+}
+
+/* How long the worker ran. */
+static int64_t
+run_us(struct desk *d)
+{
+    const struct wb_env *env = wb_env_system();
+    int64_t start_us = env->mono_us(NULL);
+    struct wb_drain options = {0};
+
+    CHECK_OK(wb_relay_run(d->relay, &options, &d->report, &d->err), d->err);
+    return env->mono_us(NULL) - start_us;
+}
+
+static void
+test_worker__D3_due_later__sleeps_until_then(void **state)
+{
+    struct wb_message m = {.kind = WB_LIT("a")};
+    struct stopping s;
+    struct desk d;
+    clock_t cpu;
+    int64_t us;
+
+    (void)state;
+    desk_open(&d);
+    desk_real(&d, &s, 1);
+    m.due_ms = wb_env_system()->wall_ms(NULL) + 1000;
+    CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
+    cpu = clock();
+    us = run_us(&d);
+    CHECK(us > 500000 && us < 10000000);
+    CHECK((clock() - cpu) * 4 < CLOCKS_PER_SEC);
+    CHECK_INT(1, d.report.confirmed);
+    desk_close(&d);
+}
+
+static void
+test_worker__D3_breaker_open__sleeps_until_its_end(void **state)
+{
+    static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
+    static const struct wb_breaker_policy one = {1, 700};
+    struct stopping s;
+    struct desk d;
+    int64_t us;
+
+    (void)state;
+    desk_open(&d);
+    d.route[0].retry = &now;
+    d.route[0].breaker = &one;
+    d.fake.n_script = 1;
+    d.fake.script[0] = WB_RETRY;
+    desk_real(&d, &s, 2);
+    put(&d, "a", "x");
+    us = run_us(&d);
+    CHECK(us > 500000 && us < 10000000);
+    CHECK_INT(1, d.report.confirmed);
+    desk_close(&d);
+}
+
 static bool
 never_ready(void *ctx, struct wb_err *err)
 {
@@ -335,6 +409,8 @@ main(void)
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
         RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),
         RUN(test_worker__D3_stopped__in_flight_is_finished),
+        RUN(test_worker__D3_due_later__sleeps_until_then),
+        RUN(test_worker__D3_breaker_open__sleeps_until_its_end),
         RUN(test_worker__not_ready__stays_for_its_time),
         RUN(test_worker__for_longer_than_the_clock_tells__until_stopped),
     };
