@@ -59,7 +59,9 @@
     X(TOKENS_FORGET,                                                           \
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
-        "  ELSE status END WHERE token IS NOT NULL",                           \
+        "  ELSE status END,"                                                   \
+        " reason = CASE status WHEN 'processing' THEN 'lease ran out'"         \
+        "  ELSE reason END WHERE token IS NOT NULL",                           \
         NULL)                                                                  \
     X(CLAIMS_FORGET,                                                           \
         "UPDATE waybill_idem SET token = 0"                                    \

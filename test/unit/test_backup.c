@@ -98,6 +98,29 @@ test_backup__O21_restored_over_the_original__tokens_dead(void **state)
     check_copy(BOX, &t);
 }
 
+/* O-10: the attempt whose claim the copy forgot was one all the same. */
+static void
+test_backup__O21_claimed_for_the_last_time__copy_tries_no_more(void **state)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_err err = {0};
+    struct taken t = {0};
+
+    (void)state;
+    (void)box_put(box, "a");
+    for (int i = 0; i < 8; i++) {
+        world_pass_ms(60000);
+        t = box_claim(box, NULL);
+    }
+    CHECK_INT(8, t.attempts);
+    CHECK_OK(wb_outbox_backup(box, "copy.db", &err), err);
+    wb_outbox_close(box);
+    box = open_at("copy.db");
+    world_pass_ms(60000);
+    (void)box_claim_none(box, NULL);
+    wb_outbox_close(box);
+}
+
 static void
 test_backup__O21_opened_again__tokens_live(void **state)
 {
@@ -231,6 +254,7 @@ main(void)
         RUN(test_backup__O21_while_open__opens_with_ids_and_dead_tokens),
         RUN(test_backup__O21_copied_with_cp__the_same),
         RUN(test_backup__O21_restored_over_the_original__tokens_dead),
+        RUN(test_backup__O21_claimed_for_the_last_time__copy_tries_no_more),
         RUN(test_backup__O21_opened_again__tokens_live),
         RUN(test_backup__O21_copied_while_probing__turn_is_free),
         RUN(test_backup__O21_file_there__refused_and_untouched),
