@@ -114,7 +114,8 @@ WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
  * commit and rollback hooks, with which it sees a COMMIT of the caller's fail.
  * It is refused inside a transaction.
  * wb_outbox_attach() changes nothing: REFUSED unless the connection already is
- * WAL and FULL, NOTFOUND without the schema.
+ * WAL and FULL, NOTFOUND without the schema. Both are refused on a network file
+ * system.
  *
  * Guarantees  wb_outbox_enqueue() on the new handle runs in the caller's
  *             transaction: commit and rollback stay the caller's, and the

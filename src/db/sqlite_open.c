@@ -25,6 +25,18 @@ path_with(const struct wb_env *env, const char *path, const char *suffix)
 }
 
 static enum wb_status
+network_check(const char *path, const struct wb__db_opts *opts, bool network,
+    struct wb_err *err)
+{
+    if (network && !opts->allow_network_fs)
+        return wb__fail(err, WB_REFUSED, 0,
+            "%s is on a network file system, where SQLite's locks do not "
+            "hold; put it on a local disk",
+            path);
+    return WB_OK;
+}
+
+static enum wb_status
 place_check(const char *path, const struct wb__db_opts *opts,
     const struct wb__place *place, struct wb_err *err)
 {
@@ -32,11 +44,8 @@ place_check(const char *path, const struct wb__db_opts *opts,
         return wb__fail(err, WB_REFUSED, 0,
             "%s is %s; give the path of a database file", path,
             place->is_dir ? "a folder" : "no regular file");
-    if (place->network && !opts->allow_network_fs)
-        return wb__fail(err, WB_REFUSED, 0,
-            "%s is on a network file system, where SQLite's locks do not "
-            "hold; put it on a local disk",
-            path);
+    if (network_check(path, opts, place->network, err) != WB_OK)
+        return WB_REFUSED;
     if (!place->exists && (opts->existing || place->sys != ENOENT))
         return wb__fail(err, wb__sys_status(place->sys), place->sys, "%s: %s",
             path, strerror(place->sys));
@@ -217,8 +226,11 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
     const char *path = sqlite3_db_filename(s->handle, "main");
     enum wb_status rc = WB_OK;
 
-    if (path != NULL && path[0] != '\0' && s->db.opts.env->vfs == NULL)
-        rc = paths_set(s, path, err);
+    if (path != NULL && path[0] != '\0' && s->db.opts.env->vfs == NULL) {
+        rc = network_check(path, &s->db.opts, wb__place_of(path).network, err);
+        if (rc == WB_OK)
+            rc = paths_set(s, path, err);
+    }
     if (rc == WB_OK && adopt && !sqlite3_get_autocommit(s->handle))
         return wb__fail(err, WB_REFUSED, 0,
             "adopt: the connection is inside a transaction; commit it first");

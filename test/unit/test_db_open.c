@@ -319,6 +319,33 @@ test_open__I13_network_file_system__refused_and_nothing_left(void **state)
     network_type = 0;
 }
 
+/* The application's own connection is no safer there. */
+static void
+test_adopt__I13_network_file_system__refused_and_unchanged(void **state)
+{
+    struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *box = NULL;
+    struct wb_err err = {0};
+    sqlite3 *db = NULL;
+
+    (void)state;
+    CHECK(sqlite3_open("app.db", &db) == SQLITE_OK);
+    network_type = 0x6969;
+    CHECK_STATUS(REFUSED, wb_outbox_adopt(&box, db, &opts, &err));
+    CHECK_HAS("network", err.msg);
+    CHECK(sqlite3_exec(db, "CREATE TABLE t(x)", NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(access("app.db-wal", F_OK) != 0);
+    opts.allow_network_fs = true;
+    CHECK_STATUS(OK, wb_outbox_adopt(&box, db, &opts, &err));
+    wb_outbox_close(box);
+    opts.allow_network_fs = false;
+    CHECK_STATUS(REFUSED, wb_outbox_attach(&box, db, &opts, &err));
+    network_type = 0;
+    CHECK_STATUS(OK, wb_outbox_attach(&box, db, &opts, &err));
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 /* Root may do all; so another user does this, in a child. */
 static int
 as_nobody(int (*run)(void))
@@ -477,6 +504,7 @@ main(void)
         RUN(test_open__tables_of_that_name_not_ours__corrupt_unchanged),
         RUN(test_open__newer_version__newer_unchanged),
         RUN(test_open__I13_network_file_system__refused_and_nothing_left),
+        RUN(test_adopt__I13_network_file_system__refused_and_unchanged),
         RUN(test_open__folder_without_rights__refused),
         RUN(test_open__file_without_rights__refused),
         RUN(test_open__somebody_reads_in_another_mode__busy_in_time),
