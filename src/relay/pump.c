@@ -39,11 +39,12 @@ static enum wb_status
 extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
 {
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
+    enum wb_status rc = WB_OK;
 
     for (struct wb__flight *f = relay->flights; f != NULL; f = f->next) {
         if (f->extend_us <= now_us) {
-            enum wb_status rc = extend(relay, f, err);
-
+            if (rc == WB_OK) /* BUSY for one is BUSY for all */
+                rc = extend(relay, f, err);
             if (rc != WB_OK && rc != WB_BUSY)
                 return rc;
             f->extend_us =

@@ -125,6 +125,54 @@ test_pump__D2a_BUSY_extending__again_in_a_moment(void **state)
     desk_close(&d);
 }
 
+static int
+count_busy(void *n, int calls)
+{
+    (void)calls;
+    ++*(int *)n;
+    return 0;
+}
+
+/* Who does not get the lock for one does not wait for it again for each of the
+ * others: meanwhile nothing that is in flight is looked at. */
+static void
+test_pump__D2a_BUSY_extending_many__waits_once(void **state)
+{
+    sqlite3 *other = NULL;
+    int64_t wait_us = 0;
+    struct desk d;
+    int waits = 0;
+
+    (void)state;
+    desk_open(&d);
+    d.fake.loop = &d.loop;
+    desk_start(&d, 1);
+    for (int i = 0; i < 5; i++)
+        put(&d, "a", "x");
+    d.relay->left = 5;
+    d.relay->look = d.relay->kinds_stale = true;
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK_INT(5, d.fake.sent);
+    CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
+    sqlite3_busy_handler(
+        ((struct wb__sqlite *)d.box->db)->handle, count_busy, &waits);
+    run_sql(other, "BEGIN IMMEDIATE");
+    world_pass_ms(30000);
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK_INT(1, waits);
+    run_sql(other, "ROLLBACK");
+    sqlite3_close(other);
+    world_pass_ms(100);
+    CHECK_OK(
+        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK(wait_us > ENV->mono_us(ENV->ctx) + 29000000); /* all of them */
+    while (d.relay->in_flight > 0)
+        uv_run(&d.loop, UV_RUN_ONCE);
+    desk_close(&d);
+}
+
 /* With the machine's own environment commits run on a thread. */
 static void
 test_drain__machines_environment__each_sent_once_and_confirmed(void **state)
@@ -160,6 +208,7 @@ main(void)
         RUN(test_drain__D1_ends_during_a_commit__finished_by_the_next),
         RUN(test_pump__BUSY__ends_are_kept_apart_and_told_again),
         RUN(test_pump__D2a_BUSY_extending__again_in_a_moment),
+        RUN(test_pump__D2a_BUSY_extending_many__waits_once),
         RUN(test_drain__machines_environment__each_sent_once_and_confirmed),
     };
 
