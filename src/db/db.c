@@ -145,17 +145,27 @@ wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
     return db->engine->bytes(db, bytes, err);
 }
 
+/* A lock is the handle's: who has it already would be given it again. */
 bool
 wb__db_drain_try(struct wb__db *db, int slot)
 {
+    uint32_t place;
+
     WB_ASSERT(slot >= 0 && slot < WB__DRAIN_SLOTS);
-    return db->engine->drain_try(db, slot);
+    place = UINT32_C(1) << slot;
+    if ((atomic_fetch_or(&db->places, place) & place) != 0)
+        return false;
+    if (db->engine->drain_try(db, slot))
+        return true;
+    atomic_fetch_and(&db->places, ~place);
+    return false;
 }
 
 void
 wb__db_drain_free(struct wb__db *db, int slot)
 {
     db->engine->drain_free(db, slot);
+    atomic_fetch_and(&db->places, ~(UINT32_C(1) << slot));
 }
 
 void

@@ -2,6 +2,8 @@
 #ifndef WB_SRC_DB_ENGINE_H
 #define WB_SRC_DB_ENGINE_H
 
+#include <stdatomic.h>
+
 #include "db/db.h"
 #include "waybill/outbox.h"
 
@@ -42,8 +44,9 @@ struct wb__engine {
 struct wb__db {
     const struct wb__engine *engine;
     struct wb__db_opts opts;
-    bool failed; /* a write or sync failed: see db.h (4) */
-    bool clash;  /* see wb__db_clashed() */
+    bool failed;             /* a write or sync failed: see db.h (4) */
+    bool clash;              /* see wb__db_clashed() */
+    _Atomic uint32_t places; /* of drains, taken through this handle */
 };
 
 WB_MUST_USE enum wb_status wb__sqlite_open(struct wb__db **out,

@@ -32,6 +32,47 @@ test_drain__D2_place_taken__busy_and_flag_left(void **state)
     desk_close(&d);
 }
 
+/* Two relays of one process may share a handle, and with it the lock file's
+ * descriptor or the session, to which a lock of its own is no obstacle. */
+static void
+drain_by_another_relay(struct fake *f)
+{
+    struct desk *d = f->ctx;
+    struct wb_relay_opts opts = {
+        .env = ENV, .routes = d->route, .n_routes = 1, .loop = &d->loop};
+    struct wb_report report;
+    struct wb_relay *other;
+
+    if (f->sent > 1)
+        return;
+    CHECK_OK(wb_relay_new(&other, d->box, &opts, &d->err), d->err);
+    CHECK_OK(
+        wb_relay_drain(other, &(struct wb_drain){0}, &report, &d->err), d->err);
+    CHECK_INT(WB_DRAIN_BUSY, report.why);
+    wb_relay_free(other);
+}
+
+static void
+test_drain__D2_same_handle__busy_as_well(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d);
+    d.route[0].concurrency = 1;
+    d.fake.on_send = drain_by_another_relay;
+    d.fake.ctx = &d;
+    desk_start(&d, 1);
+    put(&d, "a", "1");
+    put(&d, "a", "2");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    CHECK(wb__db_drain_try(d.box->db, 0)); /* given up again */
+    CHECK(!wb__db_drain_try(d.box->db, 0));
+    wb__db_drain_free(d.box->db, 0);
+    desk_close(&d);
+}
+
 /* Another drain comes by while this one sends: it finds the place taken and
  * leaves; its message must not be stranded. */
 static void
@@ -402,6 +443,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_drain__D2_place_taken__busy_and_flag_left),
+        RUN(test_drain__D2_same_handle__busy_as_well),
         RUN(test_drain__D2_flag_set_meanwhile__looks_again),
         RUN(test_drain__T1_concurrency__never_more_in_flight),
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
