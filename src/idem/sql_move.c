@@ -338,7 +338,7 @@ static enum wb_status
 run_forget(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
-    struct wb__idem_row row = {.state = WB_IDEM_DOUBTFUL};
+    struct wb__idem_row row = {0};
     enum wb_status rc = wb__sql_find(db, job, &row, err);
 
     job->outcome = rc == WB_EMPTY || row.over ? WB_NOTFOUND : WB_OK;
@@ -348,6 +348,8 @@ run_forget(struct wb__db *db, struct wb__job *base, struct wb_err *err)
         return WB_OK;
     if (rc != WB_OK && rc != WB_CORRUPT && rc != WB_NEWER)
         return rc;
+    if (rc != WB_OK)
+        row = (struct wb__idem_row){.state = WB_IDEM_DOUBTFUL};
     item_of(&row, job->item);
     return wb__db_run(
         db, WB__SQL_IDEM_DELETE, WB__ARGS(AT(job->op)), NULL, err);

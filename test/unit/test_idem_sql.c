@@ -178,6 +178,7 @@ test_idem_sql__malformed_or_unknown_row__error_never_a_run(void **state)
     struct wb_idem_op op = op_of("me", "s", "k");
     struct wb_fingerprint fp = print_of("request");
     struct wb_idem_result r = {0};
+    struct wb_idem_item was;
     struct wb_err err = {0};
     sqlite3 *db = connect_db();
 
@@ -195,7 +196,8 @@ test_idem_sql__malformed_or_unknown_row__error_never_a_run(void **state)
         CHECK_HAS("\"k\"", err.msg);
         CHECK_INT(rows[i].status, wb_idem_lookup(store, &op, &r, NULL));
         CHECK_STATUS(OK, wb_idem_reap(store, NULL, NULL));
-        CHECK_STATUS(OK, wb_idem_forget(store, &op, NULL, NULL)); /* mends */
+        CHECK_STATUS(OK, wb_idem_forget(store, &op, &was, NULL)); /* mends */
+        CHECK_INT(WB_IDEM_DOUBTFUL, was.state);
         CHECK_STATUS(OK, wb_idem_begin(store, &op, &fp, NULL, &r, NULL));
         CHECK_ANSWER(ACQUIRED, r.answer);
         CHECK_STATUS(OK, wb_idem_forget(store, &op, NULL, NULL));
