@@ -187,18 +187,17 @@ on_body(struct wb__ask *ask, struct wb_slice piece)
 {
     struct wb__keyed *x = ask->data;
     const struct wb__gate_opts *o = &x->gate->opts;
+    const enum wb_status *failed = &x->answer.failed;
 
     wb__buf_add(&x->answer, piece);
     wb__keyed_account(x);
-    if (x->answer.failed != WB_OK) {
-        fail(x, WB__OUTCOME_NOW_UNKNOWN);
-        return;
-    }
-    if (!x->begun &&
+    if (*failed == WB_OK && !x->begun &&
         (x->answer.len > o->answer_bytes || x->gate->bytes > o->max_bytes))
         begin_stream(x);
-    if (x->begun)
+    if (*failed == WB_OK && x->begun)
         let_go(x);
+    if (*failed != WB_OK) /* of the last byte, too */
+        fail(x, WB__OUTCOME_NOW_UNKNOWN);
 }
 
 static void
