@@ -56,7 +56,6 @@ wb__keyed_new(struct wb__gate *gate, struct wb__call *call)
     x->fields.max = x->kept.max = 60000;
     x->answer.max = SIZE_MAX / 4; /* carry.c holds it to its limit */
     x->began_us = wb__gate_now(gate);
-    x->deadline_us = wb__sat_add(x->began_us, gate->opts.wait_ms * 1000);
     x->next = gate->first;
     if (x->next != NULL)
         x->next->prev = x;

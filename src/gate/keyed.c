@@ -111,6 +111,15 @@ ask_store(struct wb__keyed *x)
         done_begin);
 }
 
+/* The wait is for another's claim, not for the client's own bytes. */
+static void
+begin(struct wb__keyed *x)
+{
+    x->deadline_us =
+        wb__sat_add(wb__gate_now(x->gate), x->gate->opts.wait_ms * 1000);
+    ask_store(x);
+}
+
 /* ---- waiting and holding ------------------------------------------------- */
 
 static void
@@ -170,7 +179,7 @@ on_body_end(struct wb__call *call)
             call->head, wb__buf_slice(&x->body), &x->fingerprint) != WB_OK)
         wb__keyed_refuse(x, WB__OUT_OF_MEMORY);
     else
-        ask_store(x);
+        begin(x);
 }
 
 /* METHOD and path, without the query. (M-3) */

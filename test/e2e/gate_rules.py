@@ -178,6 +178,16 @@ class Waiting(Case):
         self.assertEqual((409, '1'), (a.status, a.get('Retry-After')))
         self.assertEqual(1, self.gate.metric('conflict'))
 
+    def test_G5_the_wait_begins_with_the_whole_request(self):
+        c, d = self.client(), self.client()
+        c.say(request('/wait/x', key='k'))
+        self.until(lambda: self.up.effects['k'], 'upstream has it')
+        text = request('/wait/x', key='k')
+        d.say(text[:-1])
+        time.sleep(0.6)
+        d.say(text[-1:])
+        self.until(lambda: self.gate.metric('wait') == 1, 'it waits')
+
     def test_G5_waiters_are_bounded(self):
         cs = [self.client() for _ in range(80)]
         cs[0].say(request('/wait/x', key='k'))
