@@ -424,6 +424,8 @@ cli_parse(struct cli *cli, int argc, char **argv)
     while (rc == CLI_DONE && w.at < w.n)
         rc = take_word(cli, &w);
     if (rc == CLI_DONE)
+        cli->json = cli_has(cli, "json"); /* and not a value that looks so */
+    if (rc == CLI_DONE)
         rc = check_complete(cli);
     cli->quiet = cli_has(cli, "quiet");
     cli->verbose = cli_has(cli, "verbose");

@@ -116,6 +116,14 @@ completions"
     done
 }
 
+@test "a value that looks like --json is none" {
+    try waybill send k 1 --key --json
+    ended 0
+    same 36 "${#out}"
+    try waybill send k 1 --json --key --json
+    same true "$(get .duplicate)"
+}
+
 @test "control characters in what was given do not reach the terminal" {
     try waybill $'se\033[31mnd\n'
     ended 2
