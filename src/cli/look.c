@@ -108,12 +108,15 @@ print_breakers(const struct census *c)
     json_array_foreach(c->breakers, i, b)
     {
         const char *state, *scope;
+        char line[4 * 255 + 1];
         json_int_t failures;
 
         if (json_unpack((json_t *)b, "{s:s, s:s, s:I}", "scope", &scope,
-                "state", &state, "failures", &failures) == 0)
-            cli_tell(c->cli, "breaker %s is %s after %lld failure%s", scope,
-                state, (long long)failures, failures == 1 ? "" : "s");
+                "state", &state, "failures", &failures) != 0)
+            continue;
+        (void)wb__one_line(wb_slice(scope), 255, line);
+        cli_tell(c->cli, "breaker %s is %s after %lld failure%s", line, state,
+            (long long)failures, failures == 1 ? "" : "s");
     }
 }
 

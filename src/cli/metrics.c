@@ -17,9 +17,11 @@ static void
 add_label(struct wb__buf *b, struct wb_slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] == '"' || s.ptr[i] == '\\')
+        bool end = s.ptr[i] == '\n';
+
+        if (end || s.ptr[i] == '"' || s.ptr[i] == '\\')
             wb__buf_str(b, "\\");
-        wb__buf_add(b, (struct wb_slice){s.ptr + i, 1});
+        wb__buf_add(b, (struct wb_slice){end ? "n" : s.ptr + i, 1});
     }
 }
 

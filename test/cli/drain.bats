@@ -295,11 +295,13 @@ listen() {
 }
 
 @test "run --listen: a breaker that is open" {
-    deliver 'exit 75' 'retry = { immediate = true }'
+    deliver 'exit 75' \
+        'retry = { immediate = true }, breaker = { scope = "a\"b\nc" }'
     fail_thrice
     listen
     curl -s "http://$address/metrics" |
-        grep -qx 'waybill_breaker_open{scope="[*k]*"} 1'
+        grep -Fqx 'waybill_breaker_open{scope="a\"b\nc"} 1'
+    has "$(waybill status)" 'breaker a"b c is open'
 }
 
 @test "run --listen: bad addresses" {
