@@ -124,9 +124,14 @@ reply_index(lua_State *L)
     const struct wb_result *r = check_view(L, "reply")->reply;
     const char *name = luaL_checkstring(L, 2);
 
-    if (strcmp(name, "json") == 0)
-        return push_decoded(L, r->body, "reply", NULL) ? 1
-                                                       : (lua_pushnil(L), 1);
+    if (strcmp(name, "json") == 0) {
+        if (push_decoded(L, r->body, "reply", NULL))
+            return 1;
+        /* nil would say that there is no refusal in it */
+        if (r->cut)
+            return luaL_error(L, "the reply was cut: its JSON is not whole");
+        return lua_pushnil(L), 1;
+    }
     if (strcmp(name, "body") == 0)
         return push_slice(L, r->body);
     if (strcmp(name, "status") == 0)

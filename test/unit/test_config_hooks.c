@@ -435,6 +435,32 @@ test_config_hooks__unknown_outcome__stays_unknown(void **state)
     close_config();
 }
 
+/* What stood behind the cut may be a refusal: never taken for none. */
+static void
+test_config_hooks__reply_cut__its_json_is_unknown(void **state)
+{
+    struct wb_claimed m = message_of("x", "{}");
+    struct wb_result result = {.outcome = WB_DELIVERED,
+        .status = 200,
+        .body = WB_LIT("{\"accepted\":fal"),
+        .cut = true};
+    struct wb_tally tally = {""};
+    const struct wb_route *r;
+
+    (void)state;
+    read_route("url = \"http://h/\", response = function(r) if r.json and "
+               "r.json.accepted == false then return \"rejected\" end end");
+    r = route_at(0);
+    r->judge(r->ctx, &m, &result, &tally);
+    CHECK_INT(WB_UNKNOWN, result.outcome);
+    CHECK(strstr(result.error.ptr, "the reply was cut") != NULL);
+    result.outcome = WB_DELIVERED;
+    result.body = WB_LIT("{}"); /* whole, whatever came after it */
+    r->judge(r->ctx, &m, &result, &tally);
+    CHECK_INT(WB_DELIVERED, result.outcome);
+    close_config();
+}
+
 static void
 test_config_hooks__reply_kept_for_later__is_over(void **state)
 {
@@ -482,6 +508,7 @@ main(void)
         RUN(test_config_hooks__nth_allocation_fails__no_memory_then_all_is_well),
         RUN(test_config_hooks__table_of_judgements__as_written),
         RUN(test_config_hooks__unknown_outcome__stays_unknown),
+        RUN(test_config_hooks__reply_cut__its_json_is_unknown),
         RUN(test_config_hooks__reply_kept_for_later__is_over),
         RUN(test_config_hooks__ten_thousand_messages__memory_stays),
     };
