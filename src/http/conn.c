@@ -97,7 +97,9 @@ wb__conn_close(struct wb__conn *c)
     if (c->phase == WB__CLOSED)
         return;
     c->phase = WB__CLOSED;
-    uv_close((uv_handle_t *)&c->tcp, on_closed);
+    /* An end before its time must not look like the end. */
+    if (!c->endless || uv_tcp_close_reset(&c->tcp, on_closed) != 0)
+        uv_close((uv_handle_t *)&c->tcp, on_closed);
     uv_close((uv_handle_t *)&c->alarm.timer, on_closed);
     tell_gone(c);
 }
@@ -172,6 +174,7 @@ wb__conn_answered(struct wb__conn *c, bool ok)
 {
     wb__buf_fini(&c->out);
     wb__buf_fini(&c->body);
+    c->endless = c->endless && !ok;
     if (!ok)
         wb__conn_close(c);
     else if (!c->keep_alive)

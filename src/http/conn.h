@@ -54,6 +54,8 @@ struct wb__conn {
     bool refused;    /* the server has answered in its place */
     bool begun;      /* of an answer in pieces the head has gone out */
     bool chunked;    /* the pieces are chunks */
+    bool endless;    /* its close alone tells the end of an answer that is not
+                        out yet */
     bool reading;    /* on_read() is under way: it goes on by itself */
     bool again;      /* an answer is out, and the next request's turn */
     bool paused;     /* the handler wants no more of the body now */

@@ -141,6 +141,7 @@ wb__call_begin(
         return;
     c->begun = true;
     c->chunked = endless && call->head->minor == 1;
+    c->endless = endless && !c->chunked;
     c->keep_alive = call->head->keep_alive && !answer->close &&
                     !c->server->stopping && c->phase != WB__BODY &&
                     c->chunked == endless;

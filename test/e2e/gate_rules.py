@@ -283,6 +283,14 @@ class Kept(Case):
                 self.assertEqual(2999999, len(got))
             self.assertEqual('outcome-unknown', self.ask(path, key=path).problem)
 
+    def test_G6_a_cut_that_only_the_close_can_tell_is_a_reset(self):
+        self.forbid_done()
+        c = self.client()
+        c.say(request('/bigchunked/3000000', key='k', version='1.0'))
+        self.assertIn('200', c.head()[0])
+        with self.assertRaises(ConnectionResetError):
+            c.f.read()
+
     def test_G6_the_last_byte_waits_for_the_commit(self):
         c = self.client()
         c.say(request('/events/e', key='k'))
