@@ -71,15 +71,18 @@ check_view(lua_State *L, const char *type)
     return v;
 }
 
-/* Decode once; the view keeps the value. */
+/* Decode once; the view keeps the value. Of a payload exactly, as it may be
+ * sent; of a reply near enough to judge. */
 static bool
 push_decoded(
     lua_State *L, struct wb_slice text, const char *what, struct wb_err *err)
 {
+    const struct view *v = lua_touserdata(L, 1);
+
     if (lua_getiuservalue(L, 1, 1) != LUA_TNIL)
         return true;
     lua_pop(L, 1);
-    if (!wb__json_push(L, text, what, err))
+    if (!wb__json_push(L, text, what, v->reply != NULL, err))
         return false;
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, 1);

@@ -13,20 +13,32 @@
 /* ---- without Lua
  * ------------------------------------------------------------- */
 
-enum wb_status
-wb__json_parse(
-    struct wb_slice text, const char *what, json_t **out, struct wb_err *err)
+static enum wb_status
+parse(struct wb_slice text, const char *what, size_t flags, json_t **out,
+    struct wb_err *err)
 {
     json_error_t at;
 
     *out = json_loadb(text.len > 0 ? text.ptr : "", text.len,
-        JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+        flags | JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
     if (*out != NULL)
         return WB_OK;
     if (json_error_code(&at) == json_error_out_of_memory)
         return wb__nomem(err, what);
+    if (json_error_code(&at) == json_error_numeric_overflow)
+        return wb__fail(err, WB_INVALID, 0,
+            "%s has a number that does not fit into 64 bits (line %d, column "
+            "%d); send it as text",
+            what, at.line, at.column);
     return wb__fail(err, WB_INVALID, 0, "%s is not JSON (line %d, column %d)",
         what, at.line, at.column);
+}
+
+enum wb_status
+wb__json_parse(
+    struct wb_slice text, const char *what, json_t **out, struct wb_err *err)
+{
+    return parse(text, what, 0, out, err);
 }
 
 json_t *
@@ -213,12 +225,15 @@ push_tree(lua_State *L, json_t *root)
 }
 
 bool
-wb__json_push(
-    lua_State *L, struct wb_slice text, const char *what, struct wb_err *err)
+wb__json_push(lua_State *L, struct wb_slice text, const char *what, bool near,
+    struct wb_err *err)
 {
     json_t **box = push_box(L);
+    enum wb_status rc = parse(text, what, 0, box, err);
 
-    if (wb__json_parse(text, what, box, err) != WB_OK) {
+    if (rc != WB_OK && near)
+        rc = parse(text, what, JSON_DECODE_INT_AS_REAL, box, err);
+    if (rc != WB_OK) {
         lua_pop(L, 1);
         return false;
     }

@@ -123,9 +123,10 @@ json_t *wb__json_member(json_t *root, struct wb_slice path);
 void wb__json_write(struct wb__buf *out, const json_t *value, size_t flags);
 
 void wb__json_init(lua_State *L, int names); /* null and array */
-/* Push the value of a text. False, and nothing pushed, if it is no JSON. */
-bool wb__json_push(
-    lua_State *L, struct wb_slice text, const char *what, struct wb_err *err);
+/* Push the value of a text. False, and nothing pushed, if it is no JSON. near:
+ * a number that does not fit makes numbers floats, and is no error. */
+bool wb__json_push(lua_State *L, struct wb_slice text, const char *what,
+    bool near, struct wb_err *err);
 /* Append the Lua value at index `at` as JSON; a Lua error where it is none. */
 void wb__json_encode(lua_State *L, int at, struct wb__buf *out);
 

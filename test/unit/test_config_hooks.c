@@ -39,6 +39,9 @@ static const struct {
         NULL, "body: field steps is not in the payload"},
     {"payload is no JSON", "url = \"http://h/{a}\"", "{\"a\":\n x}", NULL, NULL,
         "payload is not JSON (line 2, column 2)"},
+    {"number past 64 bits", "url = \"http://h/{a}\"",
+        "{\"a\":18446744073709551615}", NULL, NULL,
+        "payload has a number that does not fit into 64 bits (line 1, column "},
     {"payload is empty", "url = \"http://h/{a}\"", "", NULL, NULL,
         "payload is not JSON"},
     {"url function",
@@ -461,6 +464,21 @@ test_config_hooks__reply_cut__its_json_is_unknown(void **state)
     close_config();
 }
 
+/* What does not fit into Lua's integers is no reason to miss a refusal. */
+static void
+test_config_hooks__reply_with_large_integer__is_json(void **state)
+{
+    struct judged j;
+
+    (void)state;
+    read_route("url = \"http://h/\", response = function(r) if r.json and "
+               "r.json.accepted == false then return \"rejected\" end end");
+    j = judge_with(route_at(0), "{}", 200,
+        "{\"accepted\":false,\"trace\":18446744073709551615}");
+    CHECK_INT(WB_REJECTED, j.outcome);
+    close_config();
+}
+
 static void
 test_config_hooks__reply_kept_for_later__is_over(void **state)
 {
@@ -509,6 +527,7 @@ main(void)
         RUN(test_config_hooks__table_of_judgements__as_written),
         RUN(test_config_hooks__unknown_outcome__stays_unknown),
         RUN(test_config_hooks__reply_cut__its_json_is_unknown),
+        RUN(test_config_hooks__reply_with_large_integer__is_json),
         RUN(test_config_hooks__reply_kept_for_later__is_over),
         RUN(test_config_hooks__ten_thousand_messages__memory_stays),
     };
