@@ -46,7 +46,7 @@ add_line(struct wb__buf *out, struct wb_slice body)
 
     wb__buf_add(out, body);
     for (; at < out->len; at++)
-        if (out->ptr[at] == '\n')
+        if (out->ptr[at] == '\n' || out->ptr[at] == '\r')
             out->ptr[at] = ' ';
     wb__buf_str(out, "\n");
 }

@@ -45,9 +45,9 @@ test_batch__T4_ndjson__one_line_each(void **state)
     d.route[0].batch_ndjson = true;
     desk_start(&d, 1);
     put(&d, "a", "{\"n\":0}");
-    put(&d, "a", "{\n \"n\" : 0.1\n}"); /* and never 0.10000000000000001 */
+    put(&d, "a", "{\n \"n\" : 0.1\r\n}"); /* and never 0.10000000000000001 */
     drain(&d, (struct wb_drain){0});
-    CHECK_TEXT("{\"n\":0}\n{  \"n\" : 0.1 }\n", d.fake.bodies[0]);
+    CHECK_TEXT("{\"n\":0}\n{  \"n\" : 0.1  }\n", d.fake.bodies[0]);
     desk_close(&d);
 }
 
