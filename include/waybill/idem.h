@@ -62,8 +62,8 @@ WB_MUST_USE enum wb_status wb_idem_open_memory(
     struct wb_idem **out, const struct wb_idem_opts *opts, struct wb_err *err);
 
 /*
- * Open the store in the SQLite file at url, a path; create or migrate it. It
- * may be the file of an outbox.
+ * Open the store in the SQLite file at url, a path, or in PostgreSQL, a
+ * postgres:// one; create or migrate it. It may be that of an outbox.
  *
  * Guarantees  What was completed survives a power cut. A claim survives the
  *             end of the process; a power cut may undo one, but none that is
@@ -173,8 +173,9 @@ struct wb_idem_begin {
  *             claimed, but for IO out of COMMIT: unknown; the lease ends.
  * Takes       begin: NULL for the defaults.
  * Gives       *result: the answer; token or record as it says.
- * Returns     OK for every answer. INVALID, BUSY, NOMEM, FULL, IO; CORRUPT or
- *             NEWER for a record that cannot be read, which is never run.
+ * Returns     OK for every answer. INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE
+ *             (no server); CORRUPT or NEWER for a record that cannot be read,
+ *             which is never run.
  * Threads     any; Blocks: up to wait_ms, and busy_ms.
  *             See doc/INVARIANTS.md (M-6, C-1, C-2). Since 0.1
  */
@@ -191,7 +192,8 @@ WB_MUST_USE enum wb_status wb_idem_begin(struct wb_idem *store,
  *             complete may be called again; the effect has happened, so never
  *             release then: mark it with wb_idem_unknown().
  * Returns     OK, FENCED (the token is late, wrong, spent or zero; nothing
- *             changed), TOOBIG, INVALID, BUSY, NOMEM, FULL, IO, CORRUPT.
+ *             changed), TOOBIG, INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE,
+ *             CORRUPT.
  * Threads     any. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_complete(struct wb_idem *store,
@@ -308,11 +310,14 @@ struct wb_idem_call {
  *             runs (by a thread of the store's; not on a borrowed connection,
  *             where the transaction keeps it). A store that cannot be reached
  *             means that fn is not called, unless begin->open asks for it: the
- *             answer is then UNGUARDED, and call->token 0. If the record cannot
- * be stored the outcome is marked unknown, and the status says why. Gives
- * *result: as wb_idem_begin(); after fn was called the answer is ACQUIRED and
- * record is call->record. Returns     as wb_idem_begin() before fn, as
- * wb_idem_complete() after it. Threads     any. Since 0.1
+ *             answer is then UNGUARDED, and call->token 0. If the record
+ *             cannot be stored the outcome is marked unknown, and the status
+ *             says why.
+ * Gives       *result: as wb_idem_begin(); after fn was called the answer is
+ *             ACQUIRED and record is call->record.
+ * Returns     as wb_idem_begin() before fn, and UNAVAILABLE without a thread
+ *             to renew the claim; as wb_idem_complete() after it.
+ * Threads     any. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_run(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_fingerprint *fingerprint,

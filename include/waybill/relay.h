@@ -39,8 +39,9 @@ struct wb_route {
      * points at must live until the next call of release(ctx, token), where
      * *token is its to set. Not OK: the message is rejected with err->msg, or
      * tried again where it was NOMEM.
-     * judge: the response rule. May change result->outcome and ->error (which
-     * then must live until judge is called again), and count.
+     * judge: the response rule, where a reply is 2xx or was delivered without
+     * a status. May change result->outcome and ->error (which then must live
+     * until judge is called again), and count.
      * release: the attempt of whose message build set a token is over.
      */
     void *ctx;
