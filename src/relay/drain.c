@@ -28,6 +28,8 @@ struct wb__driver {
     uv_loop_t own;
     uv_async_t stop;
     uv_timer_t timer;
+    uv_prepare_t prepare;
+    size_t waiting; /* in flight when the wait began */
     uv_fs_event_t wake, log;
     int64_t again_us; /* look again then; 0: no log was written lately */
     int64_t again_ms; /* and, if nothing came, after this long again */
@@ -48,6 +50,18 @@ static void
 on_timer(uv_timer_t *handle)
 {
     (void)handle;
+}
+
+/* Between the loop's timers and its sleep. A request may have begun and ended
+ * in a timer, libcurl's for one: then nothing else may ever come. */
+static void
+on_prepare(uv_prepare_t *handle)
+{
+    struct wb_relay *relay = handle->data;
+    struct wb__driver *d = relay->driver;
+
+    if (relay->in_flight < d->waiting)
+        (void)uv_timer_start(&d->timer, on_timer, 0, 0);
 }
 
 static void
@@ -117,6 +131,8 @@ driver_open(struct wb_relay *relay, struct wb_err *err)
     handle_own(relay, (uv_handle_t *)&d->stop);
     (void)uv_timer_init(relay->loop, &d->timer);
     handle_own(relay, (uv_handle_t *)&d->timer);
+    (void)uv_prepare_init(relay->loop, &d->prepare);
+    handle_own(relay, (uv_handle_t *)&d->prepare);
     (void)uv_fs_event_init(relay->loop, &d->wake);
     handle_own(relay, (uv_handle_t *)&d->wake);
     (void)uv_fs_event_init(relay->loop, &d->log);
@@ -134,6 +150,7 @@ driver_close(struct wb_relay *relay)
     if (d->open > 0) {
         uv_close((uv_handle_t *)&d->stop, on_close);
         uv_close((uv_handle_t *)&d->timer, on_close);
+        uv_close((uv_handle_t *)&d->prepare, on_close);
         uv_close((uv_handle_t *)&d->wake, on_close);
         uv_close((uv_handle_t *)&d->log, on_close);
     }
@@ -357,12 +374,16 @@ static void
 pass_wait(struct pass *p, int64_t wait_us)
 {
     struct wb_relay *relay = p->relay;
+    struct wb__driver *d = relay->driver;
     int64_t ms = sleep_ms(p, wait_us);
 
+    d->waiting = relay->in_flight;
     uv_update_time(relay->loop);
-    (void)uv_timer_start(&relay->driver->timer, on_timer, (uint64_t)ms, 0);
+    (void)uv_timer_start(&d->timer, on_timer, (uint64_t)ms, 0);
+    (void)uv_prepare_start(&d->prepare, on_prepare);
     (void)uv_run(relay->loop, UV_RUN_ONCE);
-    (void)uv_timer_stop(&relay->driver->timer);
+    (void)uv_prepare_stop(&d->prepare);
+    (void)uv_timer_stop(&d->timer);
     if (ms == LONGEST_MS && wb__ends_left(relay) == 0)
         look_again(relay); /* in case a wake was lost */
 }

@@ -260,6 +260,61 @@ test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
     desk_close(&d);
 }
 
+/* A transport that answers out of a timer, with nothing to follow. */
+struct quick {
+    struct wb_transport base;
+    uv_timer_t timer;
+    wb_done_fn *done;
+    void *ctx;
+};
+
+static void
+quick_answer(uv_timer_t *timer)
+{
+    struct quick *q = timer->data;
+
+    q->done(q->ctx, &(struct wb_result){.outcome = WB_DELIVERED});
+}
+
+static void
+quick_send(struct wb_transport *self, const struct wb_request *request,
+    wb_done_fn *done, void *ctx)
+{
+    struct quick *q = (struct quick *)self;
+
+    (void)request;
+    q->done = done;
+    q->ctx = ctx;
+    (void)uv_timer_start(&q->timer, quick_answer, 0, 0);
+}
+
+/* libuv goes to sleep after its timers, whatever they brought. */
+static void
+test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
+{
+    struct wb_relay_opts opts = {.env = wb_env_system(), .n_routes = 1};
+    struct quick q = {.base = {.send = quick_send}};
+    struct wb_drain all = {0};
+    struct desk d;
+    int64_t start_us;
+
+    (void)state;
+    desk_open(&d);
+    CHECK_INT(0, uv_timer_init(&d.loop, &q.timer));
+    q.timer.data = &q;
+    d.route[0].transport = &q.base;
+    opts.routes = d.route;
+    opts.loop = &d.loop;
+    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    put(&d, "a", "x");
+    start_us = opts.env->mono_us(NULL);
+    CHECK_OK(wb_relay_drain(d.relay, &all, &d.report, &d.err), d.err);
+    CHECK_INT(1, d.report.confirmed);
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
+    uv_close((uv_handle_t *)&q.timer, NULL);
+    desk_close(&d);
+}
+
 /* The message is on its way before it is read which kinds wait. */
 static void
 test_worker__D3_woken__known_kinds_first_and_new_ones_next(void **state)
@@ -449,6 +504,7 @@ main(void)
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
+        RUN(test_worker__ends_in_a_timer_before_the_sleep__no_sleep),
         RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),
         RUN(test_worker__D3_stopped__in_flight_is_finished),
         RUN(test_worker__D3_due_later__sleeps_until_then),
