@@ -3,7 +3,9 @@
  * (1) Between fork and exec only what is safe there: other threads may hold
  *     any lock.
  * (2) SIGCHLD is let in while we wait and at no other time: an end is never
- *     missed. The signals that are handed on are handed on by their handler.
+ *     missed. The signals that are handed on are handed on by their handler,
+ *     and wait while there is nobody to hand them to: in the child, until it
+ *     has let go of that handler, they would be lost.
  * (3) The child's number is forgotten before it is reaped: a signal never goes
  *     to a stranger who was given the same one. */
 #define _GNU_SOURCE /* pipe2, ppoll */
@@ -27,8 +29,7 @@ enum {
 /* ---- signals ------------------------------------------------------------- */
 
 static const int handed_on[] = {SIGTERM, SIGINT, SIGHUP};
-static volatile sig_atomic_t child;   /* 0: none */
-static volatile sig_atomic_t pending; /* came before there was one */
+static volatile sig_atomic_t child; /* 0: none */
 static volatile sig_atomic_t handed;
 
 static void
@@ -37,9 +38,7 @@ hand_on(int number, siginfo_t *info, void *context)
     int sys = errno;
 
     (void)context;
-    if (child == 0) {
-        pending = number;
-    } else {
+    if (child != 0) {
         handed = 1;
         /* What a terminal sends it sends to the command as well. */
         if (info->si_code != SI_KERNEL)
@@ -64,11 +63,15 @@ signals_take(struct signals *s)
 {
     struct sigaction act = {.sa_sigaction = hand_on, .sa_flags = SA_SIGINFO};
     struct sigaction end = {.sa_handler = wake};
-    sigset_t chld;
+    sigset_t hold;
 
     child = 0;
-    pending = 0;
     handed = 0;
+    (void)sigemptyset(&hold);
+    (void)sigaddset(&hold, SIGCHLD);
+    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
+        (void)sigaddset(&hold, handed_on[i]);
+    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, &s->mask) == 0);
     (void)sigemptyset(&act.sa_mask);
     (void)sigemptyset(&end.sa_mask);
     for (size_t i = 0; i < WB_COUNT(handed_on); i++) {
@@ -77,9 +80,16 @@ signals_take(struct signals *s)
             (void)sigaction(handed_on[i], &act, NULL);
     }
     (void)sigaction(SIGCHLD, &end, &s->chld);
-    (void)sigemptyset(&chld);
-    (void)sigaddset(&chld, SIGCHLD);
-    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &chld, &s->mask) == 0);
+}
+
+/* There is a child to hand them to. */
+static void
+signals_let_in(const struct signals *s)
+{
+    sigset_t hold = s->mask;
+
+    (void)sigaddset(&hold, SIGCHLD);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &hold, NULL) == 0);
 }
 
 static void
@@ -164,10 +174,7 @@ start(const struct wb__process *process, struct pipes *p,
     if (pid < 0)
         return pid;
     child = pid;
-    if (pending != 0) {
-        handed = 1;
-        (void)kill(pid, pending);
-    }
+    signals_let_in(s);
     close_end(&p->out[1]);
     close_end(&p->err[1]);
     close_end(&p->start[1]);

@@ -1,12 +1,16 @@
-/* test_os.c - files, locks between processes, the machine's environment. */
+/* test_os.c - files, locks between processes, commands, the machine's
+ * environment. */
 #include "os/os.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/process.h"
 #include "support.h"
 
 #define S(text) wb_slice(text)
@@ -252,6 +256,49 @@ test_os__library__cannot_be_loaded__unavailable_named_and_nothing_filled(
     CHECK(found[0] != NULL);
 }
 
+static bool stop_it;
+
+/* A signal for us that comes as our child has begun, and is not the command
+ * yet. */
+static void
+on_child(void)
+{
+    if (!stop_it)
+        return;
+    (void)kill(getppid(), SIGTERM);
+    (void)usleep(100000);
+}
+
+static void
+nowhere(void *ctx, int fd, struct wb_slice piece)
+{
+    (void)ctx;
+    (void)fd;
+    (void)piece;
+}
+
+/* What was handed on ended the command: it is not said to have been, and the
+ * command run to its end. */
+static void
+test_os__process_signalled_between_fork_and_exec__signal_not_lost(void **state)
+{
+    static const char *const argv[] = {"sh", "-c", "exit 0", NULL};
+    struct wb__process p = {.argv = argv, .output = nowhere};
+    struct wb_err err = {0};
+
+    (void)state;
+    CHECK_INT(0, pthread_atfork(NULL, NULL, on_child));
+    stop_it = true;
+    CHECK_OK(wb__process_run(&p, &err), err);
+    stop_it = false;
+    CHECK(p.forwarded);
+    CHECK(p.by_signal);
+    CHECK_INT(128 + SIGTERM, p.status);
+    CHECK_OK(wb__process_run(&p, &err), err);
+    CHECK(!p.forwarded);
+    CHECK_INT(0, p.status);
+}
+
 int
 main(void)
 {
@@ -266,6 +313,7 @@ main(void)
         RUN(test_os__flag__shared_and_kept),
         RUN(test_os__S11_lock_file_is_a_link__not_followed),
         RUN(test_os__library__cannot_be_loaded__unavailable_named_and_nothing_filled),
+        RUN(test_os__process_signalled_between_fork_and_exec__signal_not_lost),
         RUN(test_os__system_environment__clocks_go_and_chance_differs),
     };
     return RUN_ALL(tests);
