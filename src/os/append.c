@@ -13,6 +13,7 @@
 
 #include "os/append.h"
 #include "os/fd.h"
+#include "os/os.h"
 
 static enum wb_status
 fail(struct wb_err *err, enum wb_status rc, const char *what, const char *path)
@@ -20,26 +21,6 @@ fail(struct wb_err *err, enum wb_status rc, const char *what, const char *path)
     int sys = errno;
 
     return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
-}
-
-/* A new name is durable only once its folder is. */
-static bool
-folder_sync(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t len = slash == NULL ? 0 : (size_t)(slash - path) + 1;
-    bool ok;
-    int fd;
-
-    if (len >= sizeof(folder))
-        return false;
-    (void)snprintf(folder, sizeof(folder), "%.*s", len == 0 ? 1 : (int)len,
-        len == 0 ? "." : path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ok = fd >= 0 && fsync(fd) == 0;
-    wb__fd_close(fd);
-    return ok;
 }
 
 /* A regular file that still has its name, and whose name is on the disk. */
@@ -53,7 +34,7 @@ place_check(int fd, const char *path, struct wb_err *err)
     if (st.st_nlink == 0)
         return wb__fail(
             err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
-    if (st.st_size == 0 && !folder_sync(path))
+    if (st.st_size == 0 && !wb__folder_sync(path))
         return fail(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
     return WB_OK;
 }

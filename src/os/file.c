@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "os/fd.h"
 #include "os/os.h"
 
 /* Superblock numbers of statfs(2) of file systems whose files other machines
@@ -90,6 +91,25 @@ sys_fail(struct wb_err *err, const char *what, const char *path)
         err, wb__sys_status(sys), sys, "%s %s: %s", what, path, strerror(sys));
 }
 
+bool
+wb__folder_sync(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    bool ok;
+    int fd;
+
+    if (len >= sizeof(folder))
+        return false;
+    (void)snprintf(folder, sizeof(folder), "%.*s", len == 0 ? 1 : (int)len,
+        len == 0 ? "." : path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ok = fd >= 0 && fsync(fd) == 0;
+    wb__fd_close(fd);
+    return ok;
+}
+
 enum wb_status
 wb__folders_make(const char *path, struct wb_err *err)
 {
@@ -104,7 +124,7 @@ wb__folders_make(const char *path, struct wb_err *err)
         if (part[i] != '/')
             continue;
         part[i] = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST)
+        if (mkdir(part, 0700) == 0 ? !wb__folder_sync(part) : errno != EEXIST)
             return sys_fail(err, "cannot make the folder", part);
         part[i] = '/';
     }

@@ -64,7 +64,9 @@ struct wb__place wb__place_of(const char *path);
  * room is, NOTFOUND, and else IO. */
 enum wb_status wb__sys_status(int sys);
 
-/* Make the folders above path that are missing, 0700 each. */
+/* A new name is durable only once its folder is: sync the one path is in. */
+bool wb__folder_sync(const char *path);
+/* Make the folders above path that are missing, 0700 each, durably. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);
 

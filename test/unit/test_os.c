@@ -45,6 +45,16 @@ test_os__place__what_stands_there(void **state)
     CHECK_INT(ENOTDIR, wb__place_of("file/x").sys);
 }
 
+static int syncs;
+
+/* In place of libc's. */
+int
+fsync(int fd)
+{
+    syncs++;
+    return fdatasync(fd);
+}
+
 static void
 test_os__S11_folders__made_0700_up_to_the_name(void **state)
 {
@@ -52,13 +62,16 @@ test_os__S11_folders__made_0700_up_to_the_name(void **state)
     mode_t old = umask(0);
 
     (void)state;
+    syncs = 0;
     CHECK_STATUS(OK, wb__folders_make("a/b//c/file", NULL));
+    CHECK_INT(3, syncs); /* of the folder that each is in */
     CHECK_INT(0700, mode_of("a"));
     CHECK_INT(0700, mode_of("a/b/c"));
     CHECK(access("a/b/c/file", F_OK) != 0);
     CHECK_STATUS(OK, wb__folders_make("a/b/c/file", NULL));
     CHECK_STATUS(OK, wb__folders_make("file", NULL));
     CHECK_STATUS(OK, wb__folders_make("/tmp/file", NULL));
+    CHECK_INT(3, syncs);
     test_write("plain", "", 0);
     CHECK_STATUS(IO, wb__folders_make("plain/x/file", NULL));
     memset(path, 'x', sizeof(path) - 1);
