@@ -51,6 +51,19 @@ check_sizes(
 }
 
 static enum wb_status
+check_headers(struct wb_slice lines, struct wb_err *err)
+{
+    enum wb_status rc = wb__request_headers_check(lines, err);
+    struct wb_slice name, value;
+
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value))
+        if (wb__eq_nocase(name, WB_LIT("Content-Type")))
+            rc = wb__fail(err, WB_INVALID, 0,
+                "header Content-Type: it is a field of the message");
+    return rc;
+}
+
+static enum wb_status
 check_message(
     const struct wb_outbox *box, const struct wb_message *m, struct wb_err *err)
 {
@@ -78,7 +91,7 @@ check_message(
             err, WB_INVALID, 0, "the message expires before it is due");
     if (check_sizes(box, m, err) != WB_OK)
         return WB_TOOBIG;
-    return wb__request_headers_check(m->headers, err);
+    return check_headers(m->headers, err);
 }
 
 /* ---- limits ---------------------------------------------------------- */

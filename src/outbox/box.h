@@ -11,8 +11,8 @@
 
 /* Random bytes fetched by the block: one by one they cost a system call each.
  * What is left over is good for the millisecond it was fetched in. An id has
- * its time beside them, so that neither a fork nor a copy of the whole machine,
- * which bring them forth once more, bring forth an id once more. */
+ * its time beside them, so that a copy of the whole machine, which brings them
+ * forth once more, brings forth another id from the next millisecond on. */
 struct wb__dice {
     int64_t ms;
     size_t left;
