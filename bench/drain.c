@@ -2,8 +2,8 @@
  *
  * relay: a drain over HTTP to port=..., so many in flight, batch=... messages a
  * request. curl: libcurl alone with the same bodies. memory: a long drain, what
- * it takes of memory and log. The receiver (serve.c) has CPU 1, all of these
- * CPU 0: at 64 connections two cores are the better placement. */
+ * it takes of memory and log. The receiver (serve.c) has CPU 1; all of these
+ * are where the kernel puts them, as a drain has a thread for its commits. */
 #define _GNU_SOURCE
 #include <curl/curl.h>
 #include <stdio.h>
@@ -96,7 +96,6 @@ relay(void)
     struct wb_drain all = {0};
     struct line l;
 
-    bench_pin(0);
     bench_fill(box, n);
     line_open(&l, box);
     drain_all(&l, &all, (uint64_t)n);
@@ -154,7 +153,6 @@ curl_alone(void)
     double start;
     int running;
 
-    bench_pin(0);
     (void)curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)IN_FLIGHT);
     for (int i = 0; i < IN_FLIGHT; i++)
         (void)easy_new(multi);
@@ -225,7 +223,6 @@ memory(void)
         _exit(0);
     }
     (void)waitpid(pid, NULL, 0);
-    bench_pin(0);
     box = bench_open(bench_path("db"));
     line_open(&l, box);
     drain_all(&l, &all, (uint64_t)n);

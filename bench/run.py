@@ -230,10 +230,10 @@ def machine():
             if line.startswith('model name'):
                 cpu = line.split(':')[1].strip()
     yield f'- machine: {os.cpu_count()} x {cpu}, Linux {platform.release()}'
-    yield ('- placement: the receiver and the woken worker on CPU 1, drains '
-           'and producers of D1-D4 on CPU 0; G1: the gateway or nginx on CPU 0, wrk and '
-           'the server behind on CPU 1; G2: all on CPU 0; all else where the '
-           'kernel put it')
+    yield ('- placement: the receiver of D1-D3 and the woken worker of D4 on '
+           'CPU 1, the producer of D4 on CPU 0; G1: the gateway or nginx on '
+           'CPU 0, wrk and the server behind on CPU 1; G2: all on CPU 0; all '
+           'else where the kernel put it')
     yield '- versions: ' + '; '.join([
         version_of('cc', '--version'),
         'SQLite ' + version_of('sqlite3', '--version').split()[0],
