@@ -1,6 +1,7 @@
 /* test_threads.c - many threads on one handle: shared commits (O-2), and what
  * one operation may do to those it shares a transaction with (box.c (3)). */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -299,7 +300,7 @@ enum {
 
 static struct {
     struct wb__group group;
-    int begins;
+    atomic_int begins;
 } told;
 
 static int
