@@ -133,13 +133,20 @@ desk_open(struct desk *d)
     d->route[0] = (struct wb_route){.kind = "a", .transport = &d->fake.base};
 }
 
+/* With routes and loop of the desk. */
+static inline void
+desk_start_as(struct desk *d, size_t n_routes, struct wb_relay_opts opts)
+{
+    opts.routes = d->route;
+    opts.n_routes = n_routes;
+    opts.loop = &d->loop;
+    CHECK_OK(wb_relay_new(&d->relay, d->box, &opts, &d->err), d->err);
+}
+
 static inline void
 desk_start(struct desk *d, size_t n_routes)
 {
-    struct wb_relay_opts opts = {
-        .env = ENV, .routes = d->route, .n_routes = n_routes, .loop = &d->loop};
-
-    CHECK_OK(wb_relay_new(&d->relay, d->box, &opts, &d->err), d->err);
+    desk_start_as(d, n_routes, (struct wb_relay_opts){.env = ENV});
 }
 
 static inline void

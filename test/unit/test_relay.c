@@ -92,10 +92,7 @@ test_drain__D1_not_ready__nothing_touched(void **state)
 
     (void)state;
     desk_open(&d);
-    opts.routes = d.route;
-    opts.n_routes = 1;
-    opts.loop = &d.loop;
-    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    desk_start_as(&d, 1, opts);
     id = put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(WB_DRAIN_NOT_READY, d.report.why);

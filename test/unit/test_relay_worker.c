@@ -189,10 +189,7 @@ test_drain__T1_rate__paced(void **state)
     (void)state;
     desk_open(&d);
     d.route[0].rate_per_s = 100;
-    opts.routes = d.route;
-    opts.n_routes = 1;
-    opts.loop = &d.loop;
-    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    desk_start_as(&d, 1, opts);
     for (int i = 0; i < 30; i++)
         put(&d, "a", "x");
     start_us = opts.env->mono_us(NULL);
@@ -236,10 +233,7 @@ test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
     s = (struct stopping){.desk = &d, .after = 1};
     d.fake.on_send = stop_after;
     d.fake.ctx = &s;
-    opts.routes = d.route;
-    opts.n_routes = 1;
-    opts.loop = &d.loop;
-    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    desk_start_as(&d, 1, opts);
     child = test_fork();
     if (child == 0) {
         struct wb_outbox *box;
@@ -292,7 +286,7 @@ quick_send(struct wb_transport *self, const struct wb_request *request,
 static void
 test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
 {
-    struct wb_relay_opts opts = {.env = wb_env_system(), .n_routes = 1};
+    struct wb_relay_opts opts = {.env = wb_env_system()};
     struct quick q = {.base = {.send = quick_send}};
     struct wb_drain all = {0};
     struct desk d;
@@ -303,9 +297,7 @@ test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
     CHECK_INT(0, uv_timer_init(&d.loop, &q.timer));
     q.timer.data = &q;
     d.route[0].transport = &q.base;
-    opts.routes = d.route;
-    opts.loop = &d.loop;
-    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    desk_start_as(&d, 1, opts);
     put(&d, "a", "x");
     start_us = opts.env->mono_us(NULL);
     CHECK_OK(wb_relay_drain(d.relay, &all, &d.report, &d.err), d.err);
@@ -460,10 +452,7 @@ test_worker__not_ready__stays_for_its_time(void **state)
 
     (void)state;
     desk_open(&d);
-    opts.routes = d.route;
-    opts.n_routes = 1;
-    opts.loop = &d.loop;
-    CHECK_OK(wb_relay_new(&d.relay, d.box, &opts, &d.err), d.err);
+    desk_start_as(&d, 1, opts);
     put(&d, "a", "x");
     start_us = opts.env->mono_us(NULL);
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
