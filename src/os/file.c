@@ -124,8 +124,12 @@ wb__folders_make(const char *path, struct wb_err *err)
         if (part[i] != '/')
             continue;
         part[i] = '\0';
-        if (mkdir(part, 0700) == 0 ? !wb__folder_sync(part) : errno != EEXIST)
+        if (mkdir(part, 0700) == 0) {
+            if (!wb__folder_sync(part))
+                return sys_fail(err, "cannot sync the folder above", part);
+        } else if (errno != EEXIST) {
             return sys_fail(err, "cannot make the folder", part);
+        }
         part[i] = '/';
     }
     return WB_OK;
