@@ -46,18 +46,21 @@ test_os__place__what_stands_there(void **state)
 }
 
 static int syncs;
+static bool sync_fails;
 
 /* In place of libc's. */
 int
 fsync(int fd)
 {
     syncs++;
-    return fdatasync(fd);
+    errno = EIO;
+    return sync_fails ? -1 : fdatasync(fd);
 }
 
 static void
 test_os__S11_folders__made_0700_up_to_the_name(void **state)
 {
+    struct wb_err err = {0};
     char path[5000];
     mode_t old = umask(0);
 
@@ -72,6 +75,10 @@ test_os__S11_folders__made_0700_up_to_the_name(void **state)
     CHECK_STATUS(OK, wb__folders_make("file", NULL));
     CHECK_STATUS(OK, wb__folders_make("/tmp/file", NULL));
     CHECK_INT(3, syncs);
+    sync_fails = true;
+    CHECK_STATUS(IO, wb__folders_make("unsynced/file", &err));
+    sync_fails = false;
+    CHECK_HAS("cannot sync the folder above unsynced", err.msg);
     test_write("plain", "", 0);
     CHECK_STATUS(IO, wb__folders_make("plain/x/file", NULL));
     memset(path, 'x', sizeof(path) - 1);
