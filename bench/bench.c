@@ -158,8 +158,7 @@ bench_message(void)
         .kind = WB_LIT("order.paid"), .payload = bench_payload()};
 }
 
-/* ---- threads -------------------------------------------------------------
- */
+/* ---- threads ----------------------------------------------------------- */
 
 struct thread {
     pthread_t id;
@@ -193,8 +192,7 @@ bench_threads(int64_t n, void (*fn)(int64_t i))
     free(all);
 }
 
-/* ---- the library -----------------------------------------------------------
- */
+/* ---- the library ------------------------------------------------------- */
 
 struct wb_outbox *
 bench_open(const char *path)
@@ -221,8 +219,7 @@ bench_fill(struct wb_outbox *box, int64_t n)
             &err, "fill");
 }
 
-/* ---- by hand ---------------------------------------------------------------
- */
+/* ---- by hand ----------------------------------------------------------- */
 
 sqlite3_stmt *
 bare_prepare(struct bare *b, const char *sql)

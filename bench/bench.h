@@ -45,7 +45,7 @@ struct wb_message bench_message(void);
 /* Run fn in threads=N threads; each gets its number. */
 void bench_threads(int64_t n, void (*fn)(int64_t i));
 
-/* ---- SQLite by hand: what somebody would write without us --------------- */
+/* ---- SQLite by hand: what somebody would write without us -------------- */
 
 struct bare {
     sqlite3 *db;

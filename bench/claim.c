@@ -29,8 +29,7 @@ now_ms(void)
     return env->wall_ms(env->ctx);
 }
 
-/* ---- what waits ------------------------------------------------------------
- */
+/* ---- what waits -------------------------------------------------------- */
 
 struct heap {
     struct bare b;
@@ -125,8 +124,7 @@ filled(void)
 
 static const struct wb_source source = {.kind = {"order.paid", 10}};
 
-/* ---- ours ------------------------------------------------------------------
- */
+/* ---- ours -------------------------------------------------------------- */
 
 static size_t
 confirms_of(const struct wb_batch *batch, struct wb_finish *f)
@@ -226,8 +224,7 @@ one_ours(void)
     wb_outbox_close(box);
 }
 
-/* ---- by hand ---------------------------------------------------------------
- */
+/* ---- by hand ----------------------------------------------------------- */
 
 struct hand {
     struct bare b;
@@ -347,8 +344,7 @@ one_hand(void)
     bare_close(&h.b);
 }
 
-/* ---- after a kill ----------------------------------------------------------
- */
+/* ---- after a kill ------------------------------------------------------ */
 
 static void
 killed(const char *path)

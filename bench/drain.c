@@ -32,8 +32,7 @@ url(void)
     return text;
 }
 
-/* ---- the relay -------------------------------------------------------------
- */
+/* ---- the relay --------------------------------------------------------- */
 
 struct line {
     uv_loop_t loop;
@@ -103,8 +102,7 @@ relay(void)
     wb_outbox_close(box);
 }
 
-/* ---- libcurl alone ---------------------------------------------------------
- */
+/* ---- libcurl alone ----------------------------------------------------- */
 
 static CURL *
 easy_new(CURLM *multi)
@@ -171,8 +169,7 @@ curl_alone(void)
     (void)curl_multi_cleanup(multi);
 }
 
-/* ---- memory ----------------------------------------------------------------
- */
+/* ---- memory ------------------------------------------------------------ */
 
 struct watch {
     double rss_first, rss_most, log_most;

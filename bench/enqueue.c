@@ -35,8 +35,7 @@ print_bytes(const char *path, const char *name, int64_t n)
         bench_print(name, (double)st.st_size / (double)n);
 }
 
-/* ---- one a call ------------------------------------------------------------
- */
+/* ---- one a call -------------------------------------------------------- */
 
 static void
 one_put(struct wb_outbox *box)
@@ -91,8 +90,7 @@ bare_one(void)
     print_bytes(bench_path("db"), "bytes", n);
 }
 
-/* ---- a thousand a commit ---------------------------------------------------
- */
+/* ---- a thousand a commit ----------------------------------------------- */
 
 static void
 many(void)
@@ -163,8 +161,7 @@ bare_lines(void)
     free(line);
 }
 
-/* ---- in the caller's transaction -------------------------------------------
- */
+/* ---- in the caller's transaction --------------------------------------- */
 
 /* Transactions of 1,000 orders, each with its message by way of put(). The
  * commit, which is the caller's and the same for both, is left out; it is the
@@ -230,8 +227,7 @@ bare_tx(void)
     bare_close(&b);
 }
 
-/* ---- threads ---------------------------------------------------------------
- */
+/* ---- threads ----------------------------------------------------------- */
 
 static struct {
     struct wb_outbox *box;
@@ -265,8 +261,7 @@ threads_run(void)
     wb_outbox_close(threads.box);
 }
 
-/* ---- processes -------------------------------------------------------------
- */
+/* ---- processes --------------------------------------------------------- */
 
 struct told {
     double n, worst;

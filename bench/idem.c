@@ -100,8 +100,7 @@ print_rates(int64_t n, double seconds, double cpu)
     bench_print("per_cpu_s", (double)n / cpu);
 }
 
-/* ---- memory: look ----------------------------------------------------------
- */
+/* ---- memory: look ------------------------------------------------------ */
 
 static int64_t counted;
 
@@ -174,8 +173,7 @@ look(void)
     wb_idem_close(all.store);
 }
 
-/* ---- begin and complete ----------------------------------------------------
- */
+/* ---- begin and complete ------------------------------------------------ */
 
 static void
 first(const char *key, const struct wb_idem_begin *how,
@@ -256,8 +254,7 @@ first_file(void)
     wb_idem_close(all.store);
 }
 
-/* ---- a file: replay --------------------------------------------------------
- */
+/* ---- a file: replay ---------------------------------------------------- */
 
 /* In one commit. */
 static void

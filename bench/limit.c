@@ -45,8 +45,7 @@ cal(void)
     bench_rate(n, bench_now() - start);
 }
 
-/* ---- ideal group commit ----------------------------------------------------
- */
+/* ---- ideal group commit ------------------------------------------------ */
 
 static struct {
     pthread_mutex_t lock;

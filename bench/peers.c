@@ -102,8 +102,7 @@ bytes(size_t len)
     return wire.in + wire.at - len - 2;
 }
 
-/* ---- Redis -----------------------------------------------------------------
- */
+/* ---- Redis ------------------------------------------------------------- */
 
 static void
 command(int n, const char *const *word)
@@ -198,8 +197,7 @@ redis_batch(void)
     bench_rate(done, bench_now() - start);
 }
 
-/* ---- beanstalkd ------------------------------------------------------------
- */
+/* ---- beanstalkd -------------------------------------------------------- */
 
 static void
 job_put(void)

@@ -41,8 +41,7 @@ listen_any(int *port)
     return fd;
 }
 
-/* ---- workers ---------------------------------------------------------------
- */
+/* ---- workers ----------------------------------------------------------- */
 
 static void
 worker_ours(int port)
@@ -87,8 +86,7 @@ worker_ideal(int port, int wake)
             return;
 }
 
-/* ---- producers -------------------------------------------------------------
- */
+/* ---- producers --------------------------------------------------------- */
 
 struct producer {
     struct wb_outbox *box; /* or NULL: */

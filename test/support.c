@@ -15,7 +15,7 @@ struct world world;
 static char folder[256];
 static char home[256]; /* where we came from */
 
-/* ---- environment --------------------------------------------------------- */
+/* ---- environment ------------------------------------------------------- */
 
 static int64_t
 world_wall_ms(void *ctx)
@@ -124,7 +124,7 @@ world_fail_at(long n)
     world.fail_in = n;
 }
 
-/* ---- a folder per test ----------------------------------------------- */
+/* ---- a folder per test ------------------------------------------------- */
 
 static const char *
 server(void)
@@ -233,7 +233,7 @@ test_end(void **state)
     return world.live == 0 ? 0 : -1;
 }
 
-/* ---- checks -------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------ */
 
 void
 check_int(intmax_t expected, intmax_t actual, const char *what,
@@ -313,7 +313,7 @@ check_aborted(pid_t child, const char *what, const char *file, int line)
     _fail(file, line);
 }
 
-/* ---- files --------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------- */
 
 void
 test_write(const char *path, const char *text, size_t len)

@@ -2,14 +2,12 @@
  *
  *     #include "support.h"
  *
- *     static void
- *     test_claim__lease_ran_out__old_token_is_fenced(void **state)
+ *     TEST(test_claim__lease_ran_out__old_token_is_fenced)
  *     {
  *         struct wb_err err = {0};
  *         struct wb_outbox_opts opts = {.env = ENV};
  *         struct wb_outbox *box;
  *
- *         (void)state;
  *         CHECK_OK(wb_outbox_open(&box, "box.db", &opts, &err), err);
  *         ...
  *         world_pass_ms(60001);
@@ -51,14 +49,18 @@
 
 #include "waybill/env.h"
 
+/* A test is a function that cmocka calls with a state it does not need. */
+#define TEST(name)     static void name(__attribute__((unused)) void **state)
 #define RUN(test)      cmocka_unit_test_setup_teardown(test, test_begin, test_end)
 #define RUN_ALL(tests) test_run_all(tests, sizeof(tests) / sizeof((tests)[0]))
+
+#define S(text) wb_slice(text)
 
 int test_run_all(const struct CMUnitTest *tests, size_t n);
 int test_begin(void **state);
 int test_end(void **state);
 
-/* ---- the world ----------------------------------------------------------- */
+/* ---- the world --------------------------------------------------------- */
 
 #define WORLD_START_MS INT64_C(1767225600000) /* 2026-01-01T00:00:00Z */
 
@@ -91,7 +93,7 @@ void world_pass_ms(int64_t ms); /* on both clocks */
  */
 void world_fail_at(long n);
 
-/* ---- checks -------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------ */
 
 #define CHECK(e) assert_true(e)
 
@@ -155,7 +157,7 @@ pid_t test_fork(void);
 const char *test_db_url(void);
 bool test_on_pg(void);
 
-/* ---- files --------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------- */
 
 /* Write a file, or read one whole (NUL-terminated; free() it). Both fail the
  * test where they cannot. */

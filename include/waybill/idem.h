@@ -96,7 +96,7 @@ WB_MUST_USE enum wb_status wb_idem_attach(struct wb_idem **out,
 /* NULL is fine. No other call may be under way. */
 void wb_idem_close(struct wb_idem *store);
 
-/* ---- operation, fingerprint, record -------------------------------------- */
+/* ---- operation, fingerprint, record ------------------------------------ */
 
 /* All slices are borrowed for the call. Printable UTF-8: the key 1..255
  * bytes, the identity up to 255, the scope up to 8,191. */
@@ -127,7 +127,7 @@ struct wb_idem_record {
     struct wb_fingerprint fingerprint; /* of the begin; set by the store */
 };
 
-/* ---- claim --------------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 enum wb_idem_answer {
     WB_IDEM_ACQUIRED = 1, /* the claim is yours: result.token */
@@ -227,7 +227,7 @@ WB_MUST_USE enum wb_status wb_idem_settle(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_idem_record *record,
     struct wb_err *err);
 
-/* ---- store --------------------------------------------------------------- */
+/* ---- store ------------------------------------------------------------- */
 
 /* The record of a key, as a REPLAY. EMPTY if there is none: never stored, a
  * claim, unknown, or past its time. */
@@ -283,7 +283,7 @@ WB_MUST_USE enum wb_status wb_idem_list(struct wb_idem *store,
 WB_MUST_USE enum wb_status wb_idem_reap(
     struct wb_idem *store, uint64_t *n, struct wb_err *err);
 
-/* ---- dispatcher ---------------------------------------------------------- */
+/* ---- dispatcher -------------------------------------------------------- */
 
 /* What came of an effect. */
 enum wb_idem_end {

@@ -57,7 +57,7 @@ WB_MUST_USE enum wb_status wb_outbox_open(struct wb_outbox **out,
 /* NULL is fine. No other call may be under way. */
 void wb_outbox_close(struct wb_outbox *box);
 
-/* ---- accept ------------------------------------------------------------- */
+/* ---- accept ------------------------------------------------------------ */
 
 /* All slices are borrowed for the call. Zero or empty means the default. */
 struct wb_message {
@@ -150,7 +150,7 @@ WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
     struct pg_conn *conn, const struct wb_outbox_opts *opts,
     struct wb_err *err);
 
-/* ---- claim -------------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 /* Where a claim may take from: one kind, and whose breaker decides. */
 struct wb_source {
@@ -216,7 +216,7 @@ void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
 WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
 
-/* ---- finish ------------------------------------------------------------- */
+/* ---- finish ------------------------------------------------------------ */
 
 enum wb_end {
     WB_CONFIRM,
@@ -294,7 +294,7 @@ WB_MUST_USE enum wb_status wb_outbox_extend(struct wb_outbox *box,
 WB_MUST_USE enum wb_status wb_outbox_reset_stale(
     struct wb_outbox *box, int64_t older_ms, uint64_t *n, struct wb_err *err);
 
-/* ---- look --------------------------------------------------------------- */
+/* ---- look -------------------------------------------------------------- */
 
 struct wb_row {
     struct wb_id id;
@@ -343,7 +343,7 @@ WB_MUST_USE enum wb_status wb_outbox_count(
 WB_MUST_USE enum wb_status wb_outbox_kinds(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
-/* ---- administration ------------------------------------------------------ */
+/* ---- administration ---------------------------------------------------- */
 
 /* What redrive and discard act on: ids, or every abandoned message of a kind
  * and age. */

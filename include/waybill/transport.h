@@ -58,7 +58,7 @@ struct wb_transport {
 /* NULL is fine. */
 void wb_transport_free(struct wb_transport *transport);
 
-/* ---- http: POST over libcurl, many at once on one loop ---------------- */
+/* ---- http: POST over libcurl, many at once on one loop ----------------- */
 
 /* The shared part: connections, DNS and TLS sessions. One thread. */
 struct wb_http;
@@ -108,7 +108,7 @@ WB_MUST_USE enum wb_status wb_http_new(struct wb_transport **out,
  */
 WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
 
-/* ---- exec: a command per message -------------------------------------- */
+/* ---- exec: a command per message --------------------------------------- */
 
 /* argv[0] is looked up in PATH; no shell, and nothing of the message in argv.
  * Payload on stdin; WAYBILL_ID, WAYBILL_IDS of a batch, WAYBILL_KIND,

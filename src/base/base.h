@@ -88,7 +88,7 @@ WB_MUST_USE bool wb__arena_dup(
     struct wb__arena *a, struct wb_slice s, struct wb_slice *out);
 void wb__arena_clear(struct wb__arena *a);
 
-/* ---- text ---------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------- */
 
 bool wb__utf8_valid(struct wb_slice s);
 /* Valid UTF-8 without control characters (C0, DEL, C1). */
@@ -135,7 +135,7 @@ wb__is_tchar(unsigned char c)
 /* Standard base64 with padding, appended. */
 void wb__base64(struct wb__buf *b, struct wb_slice bytes);
 
-/* ---- units: as the command line and the configuration write them -------- */
+/* ---- units: as the command line and the configuration write them ------- */
 
 /* "500ms" "30s" "5m" "2h" "7d"; a bare 0 is fine. Not negative. */
 WB_MUST_USE enum wb_status wb__parse_duration(
@@ -156,14 +156,14 @@ WB_MUST_USE bool wb__parse_u64(struct wb_slice s, uint64_t max, uint64_t *out);
 /* a + b and a - b of int64_t, stopping at the ends of the type. */
 int64_t wb__sat_add(int64_t a, int64_t b);
 
-/* ---- hash ---------------------------------------------------------------- */
+/* ---- hash -------------------------------------------------------------- */
 
 /* SHA-256 of the parts, each behind its length (8 bytes, little endian). False
  * when out of memory. */
 WB_MUST_USE bool wb__sha256(
     const struct wb_slice *parts, size_t n, uint8_t out[32]);
 
-/* ---- uuid ---------------------------------------------------------------- */
+/* ---- uuid -------------------------------------------------------------- */
 
 /* UUIDv7 (RFC 9562) of a time and ten random bytes. */
 struct wb_id wb__uuid7(int64_t wall_ms, const uint8_t random[10]);

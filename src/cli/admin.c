@@ -4,7 +4,7 @@
  *     --abandoned. */
 #include "cli/cli.h"
 
-/* ---- retry and discard ----------------------------------------------- */
+/* ---- retry and discard ------------------------------------------------- */
 
 struct selection {
     struct cli *cli;
@@ -185,7 +185,7 @@ const struct cli_command cli_discard = {
                 "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
 };
 
-/* ---- pause and resume ------------------------------------------------ */
+/* ---- pause and resume -------------------------------------------------- */
 
 static enum cli_exit
 set_paused(struct cli *cli, bool paused)
@@ -244,7 +244,7 @@ const struct cli_command cli_resume = {
     .examples = "waybill resume mail.sent",
 };
 
-/* ---- backup ---------------------------------------------------------- */
+/* ---- backup ------------------------------------------------------------ */
 
 static enum cli_exit
 run_backup(struct cli *cli)
@@ -279,7 +279,7 @@ const struct cli_command cli_backup = {
     .examples = "waybill backup /var/backups/waybill-monday.db",
 };
 
-/* ---- breaker --------------------------------------------------------- */
+/* ---- breaker ----------------------------------------------------------- */
 
 json_t *
 cli_breaker_object(const struct wb_breaker *b)

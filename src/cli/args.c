@@ -25,7 +25,7 @@ const struct cli_option cli_globals[] = {
     {0},
 };
 
-/* ---- the nearest name ------------------------------------------------ */
+/* ---- the nearest name -------------------------------------------------- */
 
 #define WORD_MAX 32
 
@@ -78,7 +78,7 @@ cli_closest(const char *word, const char *(*name)(const void *list, size_t i),
     return best;
 }
 
-/* ---- tables ---------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------ */
 
 static const struct cli_option *
 find_in(const struct cli_option *list, struct wb_slice name)
@@ -123,7 +123,7 @@ command_name(const void *list, size_t i)
     return cli->commands[i] != NULL ? cli->commands[i]->name : NULL;
 }
 
-/* ---- values by type ----------------------------------------------------- */
+/* ---- values by type ---------------------------------------------------- */
 
 static bool
 is_kind(struct wb_slice s)
@@ -261,7 +261,7 @@ parse_value(const struct cli *cli, struct cli_value *v, struct wb_err *err)
     return rc;
 }
 
-/* ---- words -------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------- */
 
 struct words {
     char **word;
@@ -432,7 +432,7 @@ cli_parse(struct cli *cli, int argc, char **argv)
     return rc;
 }
 
-/* ---- what was given ----------------------------------------------------- */
+/* ---- what was given ---------------------------------------------------- */
 
 static const struct cli_value *
 given(const struct cli *cli, const char *name)

@@ -23,7 +23,7 @@ enum cli_exit {
     CLI_BUSY = 75,
 };
 
-/* ---- commands and their options (args.c) -------------------------------- */
+/* ---- commands and their options (args.c) ------------------------------- */
 
 enum cli_type {
     CLI_FLAG,
@@ -122,12 +122,12 @@ bool cli_arg_id(struct cli *cli, size_t at, struct wb_id *id);
 const char *cli_closest(const char *word,
     const char *(*name)(const void *list, size_t i), const void *list);
 
-/* ---- help (help.c) --------------------------------------------------- */
+/* ---- help (help.c) ----------------------------------------------------- */
 
 void cli_help(const struct cli *cli);
 extern const struct cli_command cli_completions;
 
-/* ---- outbox and configuration (open.c) ------------------------------- */
+/* ---- outbox and configuration (open.c) --------------------------------- */
 
 /* Open outbox and configuration. Anything but DONE was already reported. */
 enum cli_exit cli_open(struct cli *cli);
@@ -142,7 +142,7 @@ void cli_close(struct cli *cli);
 /* The route of a kind, or NULL: exact, else the longest prefix. */
 const struct wb_route *cli_route(const struct cli *cli, struct wb_slice kind);
 
-/* ---- output (out.c) -------------------------------------------------- */
+/* ---- output (out.c) ---------------------------------------------------- */
 
 /* One line on stderr, as people or programs read it; hands back the code. */
 enum cli_exit cli_usage(struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
@@ -205,7 +205,7 @@ json_t *cli_breaker_object(const struct wb_breaker *b); /* admin.c */
 /* What the last drain came to, or null where it is not known. */
 json_t *cli_last_drain(const struct cli *cli); /* drain.c */
 
-/* ---- pieces that two files use --------------------------------------- */
+/* ---- pieces that two files use ----------------------------------------- */
 
 /* drain.c: one pass, or until a signal. out: what came of it, as an object
  * under --json, else as a sentence; both empty after an error was printed. */
@@ -217,9 +217,9 @@ enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever, struct cli_drained *out);
 
 /* metrics.c: answer GET /metrics and /healthz while the loop goes round. */
-struct wb__server;
+struct wb__http_server;
 enum cli_exit cli_listen(
-    struct cli *cli, const char *address, struct wb__server **server);
+    struct cli *cli, const char *address, struct wb__http_server **server);
 
 /* input.c: the next bytes of stdin, *got 0 at the end; the payload limit; all
  * of stdin, or one block past the limit: the outbox then says what it is. */

@@ -42,7 +42,7 @@ check(struct visit *v, const char *name, const char *mend, const char *fmt, ...)
     cli_row(&v->table);
 }
 
-/* ---- the files ------------------------------------------------------- */
+/* ---- the files --------------------------------------------------------- */
 
 #define STICKY 01000
 
@@ -51,7 +51,7 @@ static void
 check_mode(struct visit *v, const char *name, const char *path, uint32_t mask,
     const char *mend)
 {
-    struct wb__place p = wb__place_of(path);
+    struct wb__file_info p = wb__file_info_of(path);
 
     if (p.exists)
         check(v, name,
@@ -77,7 +77,7 @@ check_files(struct visit *v)
         "others may put another file in its place: chmod 700 the folder");
 }
 
-/* ---- the database ---------------------------------------------------- */
+/* ---- the database ------------------------------------------------------ */
 
 static void
 check_sqlite(struct visit *v, const struct wb_health *h)
@@ -196,7 +196,7 @@ check_database(struct visit *v)
     check_stuck(v, &health);
 }
 
-/* ---- clock, configuration, routes ------------------------------------ */
+/* ---- clock, configuration, routes -------------------------------------- */
 
 static void
 check_clock(struct visit *v)

@@ -184,7 +184,7 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     return drained(&report);
 }
 
-/* ---- the commands ---------------------------------------------------- */
+/* ---- the commands ------------------------------------------------------ */
 
 static enum cli_exit
 drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
@@ -224,7 +224,7 @@ static enum cli_exit
 run_run(struct cli *cli)
 {
     const char *listen = cli_text(cli, "listen");
-    struct wb__server *server = NULL;
+    struct wb__http_server *server = NULL;
     struct wb_relay *relay = NULL;
     enum cli_exit code = cli_open_relay(cli, &relay);
 
@@ -232,7 +232,7 @@ run_run(struct cli *cli)
         code = cli_listen(cli, listen, &server);
     if (code == CLI_DONE)
         code = drain_and_print(cli, relay, true);
-    wb__server_close(server);
+    wb__http_server_close(server);
     wb_relay_free(relay);
     return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
 }

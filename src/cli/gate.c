@@ -14,12 +14,12 @@ struct front {
     struct cli *cli;
     struct wb_idem *store;
     struct wb__gate *gate;
-    struct wb__server *admin;
+    struct wb__http_server *admin;
     uv_signal_t term, intr;
     bool watching, stopping, hurry;
 };
 
-/* ---- store --------------------------------------------------------------- */
+/* ---- store ------------------------------------------------------------- */
 
 static enum wb_status
 open_file(struct cli *cli, struct wb_idem **store, const char *named,
@@ -49,23 +49,23 @@ open_store(struct front *f, bool *blocking, struct wb_err *err)
     return open_file(f->cli, &f->store, named, err);
 }
 
-/* ---- admin --------------------------------------------------------------- */
+/* ---- admin ------------------------------------------------------------- */
 
 static void
-answer(
-    struct wb__call *call, int status, const char *type, struct wb_slice body)
+answer(struct wb__exchange *call, int status, const char *type,
+    struct wb_slice body)
 {
     char headers[100];
 
     (void)snprintf(headers, sizeof(headers),
         "Content-Type: %s\nCache-Control: no-store\n", type);
-    wb__call_answer(call,
-        &(struct wb__answer){
+    wb__exchange_respond(call,
+        &(struct wb__response){
             .status = status, .headers = wb_slice(headers), .body = body});
 }
 
 static void
-handle_admin(void *ctx, struct wb__call *call)
+handle_admin(void *ctx, struct wb__exchange *call)
 {
     const struct front *f = ctx;
     struct wb__buf page = {.env = f->cli->env, .max = PAGE_MAX};
@@ -86,7 +86,7 @@ handle_admin(void *ctx, struct wb__call *call)
 static enum wb_status
 open_admin(struct front *f, struct wb_err *err)
 {
-    const struct wb__server_opts opts = {.env = f->cli->env,
+    const struct wb__http_server_opts opts = {.env = f->cli->env,
         .loop = &f->cli->loop,
         .listen = cli_slice(f->cli, "admin"),
         .max_conns = 64,
@@ -94,16 +94,16 @@ open_admin(struct front *f, struct wb_err *err)
         .ctx = f};
 
     return opts.listen.len == 0 ? WB_OK
-                                : wb__server_open(&f->admin, &opts, err);
+                                : wb__http_server_open(&f->admin, &opts, err);
 }
 
-/* ---- run ----------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------- */
 
 static void
 close_all(struct front *f)
 {
     wb__gate_close(f->gate);
-    wb__server_close(f->admin);
+    wb__http_server_close(f->admin);
     if (f->watching) {
         uv_close((uv_handle_t *)&f->term, NULL);
         uv_close((uv_handle_t *)&f->intr, NULL);
@@ -146,7 +146,8 @@ static void
 announce(struct front *f)
 {
     const char *at = wb__gate_address(f->gate);
-    const char *admin = f->admin == NULL ? "" : wb__server_address(f->admin);
+    const char *admin =
+        f->admin == NULL ? "" : wb__http_server_address(f->admin);
 
     cli_say(f->cli, "listening on %s, upstream %s%s%s", at,
         cli_text(f->cli, "upstream"), f->admin == NULL ? "" : ", admin ",

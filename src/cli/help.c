@@ -3,7 +3,7 @@
 
 #define STATUSES "pending held processing abandoned delivered"
 
-/* ---- help ------------------------------------------------------------ */
+/* ---- help -------------------------------------------------------------- */
 
 static void
 print_indented(const char *lines)
@@ -83,7 +83,7 @@ cli_help(const struct cli *cli)
         help_all(cli);
 }
 
-/* ---- completions: the commands, and the options of each -------------- */
+/* ---- completions: the commands, and the options of each ---------------- */
 
 /* Text inside single quotes, specials with a backslash before them. */
 static void

@@ -24,8 +24,7 @@ item_object(const struct wb_idem_op *op, const struct wb_idem_item *item)
         is_done ? json_integer((json_int_t)item->bytes) : json_null());
 }
 
-/* ---- list ------------------------------------------------------------------
- */
+/* ---- list -------------------------------------------------------------- */
 
 struct listing {
     struct cli *cli;
@@ -100,8 +99,7 @@ run_list(struct cli *cli, struct wb_idem *store)
     return code;
 }
 
-/* ---- show ------------------------------------------------------------------
- */
+/* ---- show -------------------------------------------------------------- */
 
 static void
 add_record(struct cli *cli, json_t *object, const struct wb_idem_record *r)
@@ -170,8 +168,7 @@ run_show(struct cli *cli, struct wb_idem *store)
     return cli_json(cli, object);
 }
 
-/* ---- release, settle
- * --------------------------------------------------------- */
+/* ---- release, settle --------------------------------------------------- */
 
 static enum cli_exit
 freed(struct cli *cli, const struct wb_idem_op *op, enum wb_idem_state was)
@@ -243,8 +240,7 @@ run_settle(struct cli *cli, struct wb_idem *store)
                              "state", "done", "status", record.status));
 }
 
-/* ---- the command
- * --------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------- */
 
 static const struct verb {
     const char *name;

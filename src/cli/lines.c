@@ -29,7 +29,7 @@ struct import {
     size_t start;
 };
 
-/* ---- commits ------------------------------------------------------------ */
+/* ---- commits ----------------------------------------------------------- */
 
 static enum cli_exit
 stop_at(struct import *im, uint64_t line, const struct wb_err *why)
@@ -94,7 +94,7 @@ commit(struct import *im)
     return stop_at(im, im->full_at, &err);
 }
 
-/* ---- lines -------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------- */
 
 static void
 set_key(struct import *im, struct wb_message *m)

@@ -1,7 +1,7 @@
 /* look.c - status, list, show: what is there, changing nothing. */
 #include "cli/cli.h"
 
-/* ---- status ---------------------------------------------------------- */
+/* ---- status ------------------------------------------------------------ */
 
 struct census {
     struct cli *cli;
@@ -186,7 +186,7 @@ const struct cli_command cli_status = {
                 "waybill --json status | jq .by_kind",
 };
 
-/* ---- list and show --------------------------------------------------- */
+/* ---- list and show ----------------------------------------------------- */
 
 static json_t *
 row_object(const struct wb_row *r)

@@ -85,21 +85,21 @@ write_page(struct page *page, struct wb_err *err)
 }
 
 static void
-answer(
-    struct wb__call *call, int status, const char *type, struct wb_slice body)
+answer(struct wb__exchange *call, int status, const char *type,
+    struct wb_slice body)
 {
     char headers[120];
 
     (void)snprintf(headers, sizeof(headers),
         "Content-Type: %s\nCache-Control: no-store\n%s", type,
         status == 405 ? "Allow: GET, HEAD\n" : "");
-    wb__call_answer(call,
-        &(struct wb__answer){
+    wb__exchange_respond(call,
+        &(struct wb__response){
             .status = status, .headers = wb_slice(headers), .body = body});
 }
 
 static void
-answer_metrics(const struct cli *cli, struct wb__call *call)
+answer_metrics(const struct cli *cli, struct wb__exchange *call)
 {
     struct page page = {.cli = cli, .text = {.env = cli->env, .max = PAGE_MAX}};
     struct wb_err err = {0};
@@ -114,7 +114,7 @@ answer_metrics(const struct cli *cli, struct wb__call *call)
 }
 
 static void
-handle(void *ctx, struct wb__call *call)
+handle(void *ctx, struct wb__exchange *call)
 {
     const struct wb__http_head *head = call->head;
 
@@ -131,9 +131,10 @@ handle(void *ctx, struct wb__call *call)
 }
 
 enum cli_exit
-cli_listen(struct cli *cli, const char *address, struct wb__server **server)
+cli_listen(
+    struct cli *cli, const char *address, struct wb__http_server **server)
 {
-    struct wb__server_opts opts = {.env = cli->env,
+    struct wb__http_server_opts opts = {.env = cli->env,
         .loop = &cli->loop,
         .listen = wb_slice(address),
         .max_conns = 64,
@@ -141,12 +142,12 @@ cli_listen(struct cli *cli, const char *address, struct wb__server **server)
         .ctx = cli};
     struct wb_err err = {0};
 
-    if (wb__server_open(server, &opts, &err) != WB_OK)
+    if (wb__http_server_open(server, &opts, &err) != WB_OK)
         return cli_fail(cli, &err);
-    cli_note(cli, "listening on %s", wb__server_address(*server));
+    cli_note(cli, "listening on %s", wb__http_server_address(*server));
     if (cli->json)
-        (void)cli_json(
-            cli, json_pack("{s:s}", "listening", wb__server_address(*server)));
+        (void)cli_json(cli,
+            json_pack("{s:s}", "listening", wb__http_server_address(*server)));
     (void)fflush(stdout);
     return CLI_DONE;
 }

@@ -33,8 +33,7 @@ struct once {
     struct wb__process process;
 };
 
-/* ---- output
- * ------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------ */
 
 static void
 pass_on(struct once *o, int fd, struct wb_slice piece)
@@ -94,8 +93,7 @@ replay(struct once *o, const struct wb_idem_record *record)
     return (enum cli_exit)(record->status & 0xff);
 }
 
-/* ---- the run
- * -------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------- */
 
 static enum wb_idem_end
 keep_record(struct once *o, struct wb_idem_record *record)
@@ -233,8 +231,7 @@ run_with(struct once *o, struct wb_idem *store)
     return code;
 }
 
-/* ---- the command
- * -------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------- */
 
 static bool
 read_release(struct once *o)

@@ -80,7 +80,7 @@ find_config(struct cli *cli, struct wb_err *err)
         return WB_OK;
     if (!in_home("XDG_CONFIG_HOME", ".config", "config.lua", cli->config_path,
             sizeof(cli->config_path)) ||
-        !wb__place_of(cli->config_path).exists)
+        !wb__file_info_of(cli->config_path).exists)
         cli->config_path[0] = '\0';
     return WB_OK;
 }

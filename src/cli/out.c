@@ -14,7 +14,7 @@ cli_is_terminal(int fd)
     return uv_guess_handle(fd) == UV_TTY;
 }
 
-/* ---- errors ------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------ */
 
 /* One line of at most MESSAGE_MAX characters. */
 #define MESSAGE_MAX 500
@@ -137,7 +137,7 @@ cli_fail_beyond(struct cli *cli, const struct wb_err *err)
         cli, cli_exit_of(err->status) == CLI_BUSY ? CLI_BUSY : CLI_FAILED, err);
 }
 
-/* ---- stdout ------------------------------------------------------------- */
+/* ---- stdout ------------------------------------------------------------ */
 
 enum cli_exit
 cli_json(struct cli *cli, json_t *take)
@@ -227,7 +227,7 @@ cli_progress(const struct cli *cli, const char *fmt, ...)
     shown = text[0] != '\0';
 }
 
-/* ---- pieces of objects -------------------------------------------------- */
+/* ---- pieces of objects ------------------------------------------------- */
 
 json_t *
 cli_str(struct wb_slice s)
@@ -291,7 +291,7 @@ cli_content_type(struct wb_slice s)
     return cli_str(s.len > 0 ? s : WB_LIT("application/json"));
 }
 
-/* ---- times for people --------------------------------------------------- */
+/* ---- times for people -------------------------------------------------- */
 
 const char *
 cli_span(int64_t ms, char *out)
@@ -331,7 +331,7 @@ cli_when(const struct cli *cli, int64_t ms, char *out)
     return out;
 }
 
-/* ---- tables for people -------------------------------------------------- */
+/* ---- tables for people ------------------------------------------------- */
 
 /* Characters of a cell. */
 #define CELL_MAX 300

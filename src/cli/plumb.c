@@ -6,7 +6,7 @@
  * (3) Messages that could not be printed are given back. */
 #include "cli/cli.h"
 
-/* ---- claim ----------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 #define SOURCES_MAX 4096 /* kinds at once; more are left to the next claim */
 
@@ -218,7 +218,7 @@ const struct cli_command cli_claim = {
     .examples = "waybill --json claim --kind mail.sent --max 10 --lease 5m",
 };
 
-/* ---- finish ---------------------------------------------------------- */
+/* ---- finish ------------------------------------------------------------ */
 
 /* The message that is named, and its token. */
 static bool
@@ -392,7 +392,7 @@ run_reset_stale(struct cli *cli)
     return cli_json(cli, json_pack("{s:I}", "reset", (json_int_t)n));
 }
 
-/* ---- tables ---------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------ */
 
 #define TOKEN_OPTION                                            \
     {                                                           \

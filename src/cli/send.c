@@ -4,7 +4,7 @@
  *     whatever a drain afterwards came to. */
 #include "cli/cli.h"
 
-/* ---- the message -------------------------------------------------------- */
+/* ---- the message ------------------------------------------------------- */
 
 /* Every --header as a line. */
 static bool
@@ -65,7 +65,7 @@ read_message(struct cli *cli, struct wb_message *m, struct wb__buf *headers)
     return true;
 }
 
-/* ---- the payload -------------------------------------------------------- */
+/* ---- the payload ------------------------------------------------------- */
 
 /* From the argument, or from stdin where there is none or it is "-". */
 static enum cli_exit
@@ -86,7 +86,7 @@ read_payload(struct cli *cli, struct wb_message *m, struct wb__buf *b)
     return code;
 }
 
-/* ---- one message ----------------------------------------------------- */
+/* ---- one message ------------------------------------------------------- */
 
 /* Drain if that was asked for. The messages are kept whatever it comes to: a
  * failure here is told, but an exit code that makes the caller send again
@@ -133,7 +133,7 @@ send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
     return cli->json ? cli_json(cli, object) : CLI_DONE;
 }
 
-/* ---- many ------------------------------------------------------------ */
+/* ---- many -------------------------------------------------------------- */
 
 static enum cli_exit
 send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
@@ -158,7 +158,7 @@ send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
     return code == CLI_DONE && n.rejected > 0 ? CLI_SOME : code;
 }
 
-/* ---- the command ----------------------------------------------------- */
+/* ---- the command ------------------------------------------------------- */
 
 static enum cli_exit
 check_lines(struct cli *cli)

@@ -23,7 +23,7 @@ struct sink {
     uv_check_t check;
     uv_idle_t idle; /* keeps the loop from waiting before the check */
     uv_signal_t term, intr;
-    struct wb__server *server;
+    struct wb__http_server *server;
     struct sink_effects *effects;
     struct turn *queue, **queue_end; /* to be flushed and answered */
     struct turn *delayed;
@@ -38,7 +38,7 @@ struct sink {
 struct turn {
     struct sink *sink;
     struct turn *next, **link;
-    struct wb__call *call;
+    struct wb__exchange *call;
     uv_timer_t timer;
     struct sink_stats did;
     int status;
@@ -77,23 +77,23 @@ happens(struct sink *s, uint32_t ppm)
     return (z ^ (z >> 31)) % 1000000 < ppm;
 }
 
-/* ---- answers ------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------- */
 
 static void
-answer(
-    struct wb__call *call, int status, const char *extra, struct wb_slice body)
+answer(struct wb__exchange *call, int status, const char *extra,
+    struct wb_slice body)
 {
     char headers[128];
 
     (void)snprintf(
         headers, sizeof(headers), "Content-Type: application/json\n%s", extra);
-    wb__call_answer(call,
-        &(struct wb__answer){
+    wb__exchange_respond(call,
+        &(struct wb__response){
             .status = status, .headers = wb_slice(headers), .body = body});
 }
 
 static void
-answer_error(struct wb__call *call, int status, const char *why)
+answer_error(struct wb__exchange *call, int status, const char *why)
 {
     char body[256];
 
@@ -134,7 +134,7 @@ static void
 finish(struct turn *t)
 {
     if (t->drop)
-        wb__call_drop(t->call);
+        wb__exchange_drop(t->call);
     else if (t->why != NULL)
         answer_error(t->call, t->status, t->why);
     else if (t->status != 0)
@@ -187,7 +187,7 @@ finish_or_delay(struct turn *t)
     s->delayed = t;
 }
 
-/* ---- stopping ------------------------------------------------------------ */
+/* ---- stopping ---------------------------------------------------------- */
 
 static void
 stop(struct sink *s)
@@ -195,7 +195,7 @@ stop(struct sink *s)
     s->stopping = true;
     while (s->delayed != NULL)
         finish_delayed(s->delayed);
-    wb__server_stop(s->server);
+    wb__http_server_stop(s->server);
 }
 
 static void
@@ -212,11 +212,11 @@ on_stopped(void *ctx)
 {
     struct sink *s = ctx;
 
-    wb__server_close(s->server);
+    wb__http_server_close(s->server);
     close_handles(s);
 }
 
-/* ---- effects ------------------------------------------------------------- */
+/* ---- effects ----------------------------------------------------------- */
 
 /* What was noted has not happened. */
 static void
@@ -310,7 +310,7 @@ apply(struct turn *t, struct sink_items *items)
     }
 }
 
-/* ---- requests ------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------- */
 
 static void
 decide(struct turn *t, struct sink_items *items)
@@ -337,7 +337,7 @@ decide(struct turn *t, struct sink_items *items)
 }
 
 static void
-take_message(struct sink *s, struct wb__call *call)
+take_message(struct sink *s, struct wb__exchange *call)
 {
     struct turn *t = wb__alloc(s->env, sizeof(*t));
     struct sink_items items;
@@ -361,7 +361,7 @@ take_message(struct sink *s, struct wb__call *call)
 }
 
 static void
-handle(void *ctx, struct wb__call *call)
+handle(void *ctx, struct wb__exchange *call)
 {
     static const struct wb_slice message[] = {
         {"POST", 4}, {"PUT", 3}, {"PATCH", 5}, {"DELETE", 6}};
@@ -380,12 +380,12 @@ handle(void *ctx, struct wb__call *call)
         answer(call, 200, "", wb_slice(stats_now(s, text)));
 }
 
-/* ---- run ----------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------- */
 
 static enum wb_status
 open_server(struct sink *s, struct wb_err *err)
 {
-    const struct wb__server_opts opts = {
+    const struct wb__http_server_opts opts = {
         .env = s->env,
         .loop = &s->loop,
         .listen = wb_slice(s->opts->listen),
@@ -396,7 +396,7 @@ open_server(struct sink *s, struct wb_err *err)
         .ctx = s,
     };
 
-    return wb__server_open(&s->server, &opts, err);
+    return wb__http_server_open(&s->server, &opts, err);
 }
 
 static void
@@ -410,7 +410,7 @@ on_signal(uv_signal_t *handle, int number)
         return;
     }
     flush(s); /* the second one is in a hurry */
-    wb__server_close(s->server);
+    wb__http_server_close(s->server);
     close_handles(s);
 }
 
@@ -435,7 +435,7 @@ serve(struct sink *s, struct wb_err *err)
         open_handles(s);
         if (s->opts->ready != NULL)
             s->opts->ready(
-                s->opts->ctx, wb__server_address(s->server), s->chance);
+                s->opts->ctx, wb__http_server_address(s->server), s->chance);
     }
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);
     return status;

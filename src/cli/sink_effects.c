@@ -42,7 +42,7 @@ sink_id_ok(struct wb_slice id)
     return id.len > 0 && id.len <= ID_BYTES;
 }
 
-/* ---- ids ----------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------- */
 
 static enum wb_status
 ids_full(const struct sink_effects *e, struct wb_err *err)
@@ -88,7 +88,7 @@ no_ids(struct sink_effects *e, struct wb_err *err)
     return wb_idem_open_memory(&e->ids, &opts, err);
 }
 
-/* ---- reading back -------------------------------------------------------- */
+/* ---- reading back ------------------------------------------------------ */
 
 /* The line being read: as much of its beginning as holds an id. */
 struct reading {
@@ -220,7 +220,7 @@ read_back(struct sink_effects *e, struct wb_err *err)
     return status;
 }
 
-/* ---- lines --------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------- */
 
 /* NULL is no text: bytes that are no UTF-8, or a NUL that few JSON readers
  * take. */
@@ -332,7 +332,7 @@ sink_effects_count(const struct sink_effects *e)
     return e->lines;
 }
 
-/* ---- open and close ------------------------------------------------------ */
+/* ---- open and close ---------------------------------------------------- */
 
 static enum wb_status
 open_file(struct sink_effects *e, struct wb_err *err)

@@ -46,7 +46,7 @@ unquote(struct wb_slice s)
     return s;
 }
 
-/* ---- batches ------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------- */
 
 /* Where the first element of a valid array's inside ends. */
 static size_t
@@ -145,7 +145,7 @@ read_batch(
                              : "Waybill-Ids and the body differ in number";
 }
 
-/* ---- face ---------------------------------------------------------------- */
+/* ---- face -------------------------------------------------------------- */
 
 const char *
 sink_items_read(struct sink_items *items, const struct wb__http_head *head,

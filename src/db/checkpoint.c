@@ -171,8 +171,7 @@ wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
     return move_log(s, &frames, &moved, err);
 }
 
-/* ---- after a failed sync --------------------------------------------------
- */
+/* ---- after a failed sync ----------------------------------------------- */
 
 static int
 rewrite(sqlite3_file *log, char *block, int size)
@@ -241,6 +240,6 @@ wb__sqlite_mend_if_failed(struct wb__sqlite *s, struct wb_err *err)
         return WB_OK;
     rc = wb__sqlite_mend(s, err);
     if (rc == WB_OK)
-        wb__lockfile_mended(&s->turn.lock, failures);
+        wb__lockfile_repaired(&s->turn.lock, failures);
     return rc;
 }

@@ -48,7 +48,7 @@ bool wb__db_failed(const struct wb__db *db); /* see (4) */
  * one, run again from its begin, may well pass. */
 bool wb__db_clashed(const struct wb__db *db);
 
-/* ---- transactions -------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------ */
 
 enum wb__tx {
     WB__TX_NONE, /* not for begin: what is asked is asked outside of any */
@@ -65,16 +65,16 @@ WB_MUST_USE enum wb_status wb__db_begin(
 WB_MUST_USE enum wb_status wb__db_commit(struct wb__db *db, struct wb_err *err);
 void wb__db_rollback(struct wb__db *db);
 
-/* ---- statements ------------------------------------------------------ */
+/* ---- statements -------------------------------------------------------- */
 
-enum wb__type {
+enum wb__sql_type {
     WB__NULL,
     WB__INT,
     WB__TEXT,
     WB__BLOB
 };
 struct wb__val {
-    enum wb__type type;
+    enum wb__sql_type type;
     int64_t i;
     struct wb_slice s; /* TEXT, BLOB */
 };
@@ -156,7 +156,7 @@ int64_t wb__db_last_seq(struct wb__db *db);
 WB_MUST_USE enum wb_status wb__db_bytes(
     struct wb__db *db, int64_t *bytes, struct wb_err *err);
 
-/* ---- around it ---------------------------------------------------------- */
+/* ---- around it --------------------------------------------------------- */
 
 /* The lock of drains, slot 0.. WB__DRAIN_SLOTS - 1; freed when the process
  * dies; of any thread, also while another one runs a transaction. A drain that

@@ -82,11 +82,11 @@ migrate_from(struct wb__sqlite *s, int version, struct wb_err *err)
 static void
 identity_of(struct wb__sqlite *s, char out[64])
 {
-    struct wb__place p = {0};
+    struct wb__file_info p = {0};
 
     out[0] = '\0';
     if (s->path != NULL)
-        p = wb__place_of(s->path);
+        p = wb__file_info_of(s->path);
     if (p.exists)
         (void)snprintf(
             out, 64, "%lld.%lld", (long long)p.inode, (long long)p.born_us);

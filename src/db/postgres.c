@@ -34,8 +34,7 @@ of(struct wb__db *db)
     return (struct wb__postgres *)db;
 }
 
-/* ---- statements ------------------------------------------------------------
- */
+/* ---- statements -------------------------------------------------------- */
 
 /* Handles may share a caller's connection, and its names. */
 static void
@@ -191,7 +190,7 @@ pg_last_seq(struct wb__db *db)
     return of(db)->last_seq;
 }
 
-/* ---- transactions -------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------ */
 
 static const char ask_time[] = "SELECT CAST(floor(extract(epoch FROM "
                                "clock_timestamp()) * 1000) AS bigint)";
@@ -302,7 +301,7 @@ pg_commit(struct wb__db *db, struct wb_err *err)
     return rc;
 }
 
-/* ---- around it ---------------------------------------------------------- */
+/* ---- around it --------------------------------------------------------- */
 
 /* Nobody is told yet: workers look again after a while. */
 static void

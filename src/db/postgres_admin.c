@@ -21,8 +21,7 @@ wb__postgres_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
     return rc;
 }
 
-/* ---- drains ----------------------------------------------------------------
- */
+/* ---- drains ------------------------------------------------------------ */
 
 /* A second connection to where the first one goes. */
 static PGconn *
@@ -108,8 +107,7 @@ wb__postgres_drain_flag(struct wb__db *db)
         "SELECT true FROM waybill_meta WHERE name = 'drain'");
 }
 
-/* ---- administration -----------------------------------------------------
- */
+/* ---- administration ---------------------------------------------------- */
 
 enum wb_status
 wb__postgres_backup(struct wb__db *db, const char *path, struct wb_err *err)

@@ -20,7 +20,7 @@ of(struct wb__db *db)
     return (struct wb__sqlite *)db;
 }
 
-/* ---- statements ------------------------------------------------------ */
+/* ---- statements -------------------------------------------------------- */
 
 static enum wb_status
 prepare(
@@ -130,7 +130,7 @@ lite_last_seq(struct wb__db *db)
     return sqlite3_last_insert_rowid(of(db)->handle);
 }
 
-/* ---- transactions -------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------ */
 
 static enum wb_status
 run_once(
@@ -254,7 +254,7 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- around it ---------------------------------------------------------- */
+/* ---- around it --------------------------------------------------------- */
 
 static enum wb_status
 lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)

@@ -98,19 +98,19 @@ places(const struct wb__sqlite *s, struct wb_health *h)
 {
     const char *slash = s->path == NULL ? NULL : strrchr(s->path, '/');
     char folder[4096] = ".";
-    struct wb__place p;
+    struct wb__file_info p;
 
     if (s->path == NULL)
         return;
-    p = wb__place_of(s->path);
+    p = wb__file_info_of(s->path);
     h->file_bytes = p.bytes;
     h->file_mode = p.mode;
     h->network_fs = p.network;
-    h->wal_bytes = wb__place_of(s->log_path).bytes;
+    h->wal_bytes = wb__file_info_of(s->log_path).bytes;
     if (slash != NULL)
         (void)snprintf(folder, sizeof(folder), "%.*s",
             slash == s->path ? 1 : (int)(slash - s->path), s->path);
-    h->folder_mode = wb__place_of(folder).mode;
+    h->folder_mode = wb__file_info_of(folder).mode;
 }
 
 static bool

@@ -38,7 +38,7 @@ network_check(const char *path, const struct wb__db_opts *opts, bool network,
 
 static enum wb_status
 place_check(const char *path, const struct wb__db_opts *opts,
-    const struct wb__place *place, struct wb_err *err)
+    const struct wb__file_info *place, struct wb_err *err)
 {
     if (place->exists && !place->is_file)
         return wb__fail(err, WB_REFUSED, 0,
@@ -56,7 +56,7 @@ static enum wb_status
 place_prepare(
     const char *path, const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__place place = wb__place_of(path);
+    struct wb__file_info place = wb__file_info_of(path);
     enum wb_status rc;
     bool created;
 
@@ -72,7 +72,7 @@ place_prepare(
         rc = wb__file_create(path, err);
     if (rc != WB_OK && rc != WB_EMPTY)
         return rc;
-    place = wb__place_of(path); /* the folder's file system, too, counts */
+    place = wb__file_info_of(path); /* the folder's file system, too, counts */
     created = rc == WB_OK;
     rc = place_check(path, opts, &place, err);
     if (rc != WB_OK && created)
@@ -227,7 +227,8 @@ borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
     enum wb_status rc = WB_OK;
 
     if (path != NULL && path[0] != '\0' && s->db.opts.env->vfs == NULL) {
-        rc = network_check(path, &s->db.opts, wb__place_of(path).network, err);
+        rc = network_check(
+            path, &s->db.opts, wb__file_info_of(path).network, err);
         if (rc == WB_OK)
             rc = paths_set(s, path, err);
     }

@@ -52,7 +52,7 @@ static const struct problem {
 };
 
 void
-wb__gate_refuse(struct wb__call *call, enum wb__problem problem)
+wb__gate_refuse(struct wb__exchange *call, enum wb__problem problem)
 {
     const struct problem *p = &problems[problem];
     char body[512], headers[160];
@@ -64,7 +64,7 @@ wb__gate_refuse(struct wb__call *call, enum wb__problem problem)
     (void)snprintf(headers, sizeof(headers),
         "Content-Type: application/problem+json\nCache-Control: no-store\n%s",
         p->more);
-    wb__call_answer(call, &(struct wb__answer){.status = p->status,
-                              .headers = wb_slice(headers),
-                              .body = wb_slice(body)});
+    wb__exchange_respond(call, &(struct wb__response){.status = p->status,
+                                   .headers = wb_slice(headers),
+                                   .body = wb_slice(body)});
 }

@@ -6,10 +6,10 @@
  *     store cannot be told, its lease ends it as unknown. */
 #include "gate/inside.h"
 
-/* ---- the end ------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------- */
 
 static void
-on_drain(struct wb__call *call)
+on_drain(struct wb__exchange *call)
 {
     struct wb__keyed *x = call->data;
 
@@ -20,10 +20,10 @@ on_drain(struct wb__call *call)
 static void
 deliver_all(struct wb__keyed *x)
 {
-    wb__call_answer(x->call, &(struct wb__answer){.status = x->status,
-                                 .headers = wb__buf_slice(&x->fields),
-                                 .body = wb__buf_slice(&x->answer),
-                                 .undated = true});
+    wb__exchange_respond(x->call, &(struct wb__response){.status = x->status,
+                                      .headers = wb__buf_slice(&x->fields),
+                                      .body = wb__buf_slice(&x->answer),
+                                      .undated = true});
 }
 
 static void
@@ -32,8 +32,8 @@ deliver(struct wb__keyed *x)
     if (!x->begun) {
         deliver_all(x);
     } else {
-        (void)wb__call_write(x->call, wb__buf_slice(&x->answer));
-        wb__call_end(x->call);
+        (void)wb__exchange_write(x->call, wb__buf_slice(&x->answer));
+        wb__exchange_end(x->call);
     }
     wb__keyed_over(x);
 }
@@ -42,14 +42,14 @@ static void
 give_up(struct wb__keyed *x)
 {
     if (x->begun) {
-        wb__call_drop(x->call);
+        wb__exchange_drop(x->call);
         wb__keyed_over(x);
     } else {
         wb__keyed_refuse(x, x->problem);
     }
 }
 
-/* ---- unknown ------------------------------------------------------------- */
+/* ---- unknown ----------------------------------------------------------- */
 
 static void
 done_unknown(struct wb__job_run *job)
@@ -71,7 +71,7 @@ end_unknown(struct wb__keyed *x, enum wb__problem problem)
         done_unknown);
 }
 
-/* ---- freed --------------------------------------------------------------- */
+/* ---- freed ------------------------------------------------------------- */
 
 static const struct wb__idem_call release = {.verb = WB__IDEM_RELEASE};
 
@@ -97,7 +97,7 @@ done_release_unsent(struct wb__job_run *job)
     give_up(job->keyed);
 }
 
-/* ---- completed ----------------------------------------------------------- */
+/* ---- completed --------------------------------------------------------- */
 
 static void
 done_complete(struct wb__job_run *job)
@@ -128,7 +128,7 @@ complete(struct wb__keyed *x)
     wb__gate_job(&x->job, call, done_complete);
 }
 
-/* ---- the answer comes ---------------------------------------------------- */
+/* ---- the answer comes -------------------------------------------------- */
 
 /* From here on it goes through, but for its last byte, and is not kept. */
 static void
@@ -136,8 +136,8 @@ begin_stream(struct wb__keyed *x)
 {
     x->begun = x->truncated = true;
     wb__buf_str(&x->kept, "Idempotent-Truncated: true\n");
-    wb__call_begin(x->call,
-        &(struct wb__answer){.status = x->status,
+    wb__exchange_begin(x->call,
+        &(struct wb__response){.status = x->status,
             .headers = wb__buf_slice(&x->fields),
             .undated = true},
         x->length);
@@ -153,8 +153,8 @@ let_go(struct wb__keyed *x)
     if (b->len < 2)
         return;
     last = b->ptr[b->len - 1];
-    if (wb__call_write(x->call, (struct wb_slice){b->ptr, b->len - 1}) &&
-        wb__call_queued(x->call) > WB__GATE_QUEUE)
+    if (wb__exchange_write(x->call, (struct wb_slice){b->ptr, b->len - 1}) &&
+        wb__exchange_queued(x->call) > WB__GATE_QUEUE)
         wb__ask_pause(&x->ask, true);
     wb__buf_fini(b);
     wb__buf_add(b, (struct wb_slice){&last, 1});
@@ -206,7 +206,7 @@ on_turn(struct wb__ask *ask)
     struct wb__keyed *x = ask->data;
 
     if (x->begun)
-        wb__call_flush(x->call);
+        wb__exchange_flush(x->call);
 }
 
 static void
@@ -238,7 +238,7 @@ on_fail(struct wb__ask *ask, bool sent, const char *why)
     wb__gate_job(&x->job, release, done_release_unsent);
 }
 
-/* ---- the way there ------------------------------------------------------- */
+/* ---- the way there ----------------------------------------------------- */
 
 static void
 unsent(struct wb__keyed *x)
@@ -286,7 +286,7 @@ wb__carry(struct wb__keyed *x)
         unsent(x);
 }
 
-/* ---- the lease ----------------------------------------------------------- */
+/* ---- the lease --------------------------------------------------------- */
 
 static void
 done_renew(struct wb__job_run *job)

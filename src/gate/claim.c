@@ -39,7 +39,7 @@ wb__keyed_account(struct wb__keyed *x)
 }
 
 struct wb__keyed *
-wb__keyed_new(struct wb__gate *gate, struct wb__call *call)
+wb__keyed_new(struct wb__gate *gate, struct wb__exchange *call)
 {
     const struct wb_env *env = gate->opts.env;
     struct wb__keyed *x = wb__alloc(env, sizeof(*x));

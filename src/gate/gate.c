@@ -3,7 +3,7 @@
 
 #include "gate/inside.h"
 
-/* ---- which way ----------------------------------------------------------- */
+/* ---- which way --------------------------------------------------------- */
 
 static bool
 is_guarded(struct wb_slice method)
@@ -12,7 +12,8 @@ is_guarded(struct wb_slice method)
 }
 
 static void
-refuse(struct wb__gate *gate, struct wb__call *call, enum wb__problem problem)
+refuse(
+    struct wb__gate *gate, struct wb__exchange *call, enum wb__problem problem)
 {
     gate->n.refused++;
     wb__gate_refuse(call, problem);
@@ -20,8 +21,8 @@ refuse(struct wb__gate *gate, struct wb__call *call, enum wb__problem problem)
 
 /* There is a key; whose is it? */
 static void
-handle_key(
-    struct wb__gate *gate, struct wb__call *call, const struct wb__name *key)
+handle_key(struct wb__gate *gate, struct wb__exchange *call,
+    const struct wb__name *key)
 {
     const struct wb__gate_opts *o = &gate->opts;
     struct wb__name identity;
@@ -39,7 +40,7 @@ handle_key(
 }
 
 static void
-handle(void *ctx, struct wb__call *call)
+handle(void *ctx, struct wb__exchange *call)
 {
     struct wb__gate *gate = ctx;
     struct wb__name key;
@@ -60,8 +61,7 @@ handle(void *ctx, struct wb__call *call)
         wb__plain_handle(gate, call, false);
 }
 
-/* ---- the options -----------------------------------------------------------
- */
+/* ---- the options ------------------------------------------------------- */
 
 static bool
 split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
@@ -118,7 +118,7 @@ check_identity(const struct wb__gate *gate, struct wb_err *err)
         WB_SHOW(header));
 }
 
-/* ---- ends ---------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------- */
 
 static void
 tell_stopped(struct wb__gate *gate)
@@ -149,7 +149,7 @@ on_stopped(void *ctx)
 void
 wb__gate_stop(struct wb__gate *gate)
 {
-    wb__server_stop(gate->server);
+    wb__http_server_stop(gate->server);
 }
 
 static void
@@ -166,13 +166,13 @@ wb__gate_close(struct wb__gate *gate)
     if (gate == NULL)
         return;
     WB_ASSERT(gate->first == NULL);
-    wb__server_close(gate->server);
+    wb__http_server_close(gate->server);
     if (gate->up != NULL)
         wb__up_close(gate->up);
     uv_close((uv_handle_t *)&gate->tick, on_timer_closed);
 }
 
-/* ---- begin --------------------------------------------------------------- */
+/* ---- begin ------------------------------------------------------------- */
 
 static void
 fill_defaults(struct wb__gate_opts *o)
@@ -196,7 +196,7 @@ fill_defaults(struct wb__gate_opts *o)
 static enum wb_status
 open_server(struct wb__gate *gate, struct wb_err *err)
 {
-    struct wb__server_opts opts = gate->opts.server;
+    struct wb__http_server_opts opts = gate->opts.server;
 
     opts.env = gate->opts.env;
     opts.loop = gate->opts.loop;
@@ -206,7 +206,7 @@ open_server(struct wb__gate *gate, struct wb_err *err)
     opts.handle = handle;
     opts.stopped = on_stopped;
     opts.ctx = gate;
-    return wb__server_open(&gate->server, &opts, err);
+    return wb__http_server_open(&gate->server, &opts, err);
 }
 
 enum wb_status
@@ -246,5 +246,5 @@ wb__gate_open(
 const char *
 wb__gate_address(const struct wb__gate *gate)
 {
-    return wb__server_address(gate->server);
+    return wb__http_server_address(gate->server);
 }

@@ -39,16 +39,16 @@ struct wb__gate_opts {
     struct wb_slice identity_header; /* [a hash of Authorization] */
     enum wb__gate_anonymous anonymous;
     bool require_key;
-    size_t body_bytes;             /* of a keyed request [1 MiB] */
-    size_t answer_bytes;           /* of an answer to replay in full [1 MiB] */
-    size_t max_bytes;              /* of all of them together [64 MiB] */
-    struct wb__server_opts server; /* limits and times */
-    void (*stopped)(void *ctx);    /* may be NULL */
+    size_t body_bytes;   /* of a keyed request [1 MiB] */
+    size_t answer_bytes; /* of an answer to replay in full [1 MiB] */
+    size_t max_bytes;    /* of all of them together [64 MiB] */
+    struct wb__http_server_opts server; /* limits and times */
+    void (*stopped)(void *ctx);         /* may be NULL */
     void *ctx;
 };
 
-/* INVALID, UNAVAILABLE and NOMEM as wb__server_open(). Slices are borrowed for
- * as long as the gateway lives. */
+/* INVALID, UNAVAILABLE and NOMEM as wb__http_server_open(). Slices are borrowed
+ * for as long as the gateway lives. */
 WB_MUST_USE enum wb_status wb__gate_open(struct wb__gate **out,
     const struct wb__gate_opts *opts, struct wb_err *err);
 const char *wb__gate_address(const struct wb__gate *gate);

@@ -55,7 +55,7 @@ struct wb__gate {
     struct wb__gate_opts opts;
     struct wb__batch batch[WB__GATE_BATCHES];
     struct wb__idem_call *waiting, **last; /* for a batch to end */
-    struct wb__server *server;
+    struct wb__http_server *server;
     struct wb__up *up;
     uv_timer_t tick;
     void (*on_tick)(struct wb__gate *gate);
@@ -66,7 +66,7 @@ struct wb__gate {
     bool ticking, stopped, told;
 };
 
-/* ---- answer.c ------------------------------------------------------------ */
+/* ---- answer.c ---------------------------------------------------------- */
 
 /* Why the gateway itself answers. (G-5) */
 enum wb__problem {
@@ -86,13 +86,13 @@ enum wb__problem {
     WB__UPSTREAM_SWITCHED,
     WB__OUT_OF_MEMORY,
 };
-void wb__gate_refuse(struct wb__call *call, enum wb__problem problem);
+void wb__gate_refuse(struct wb__exchange *call, enum wb__problem problem);
 
-/* ---- metrics.c ----------------------------------------------------------- */
+/* ---- metrics.c --------------------------------------------------------- */
 
 void wb__gate_timed(struct wb__gate *gate, int64_t us);
 
-/* ---- job.c --------------------------------------------------------------- */
+/* ---- job.c ------------------------------------------------------------- */
 
 /* A call of the store, in a thread where it may block, together with those
  * that came meanwhile; then done(), with what became of it in call.rc. */
@@ -106,8 +106,7 @@ struct wb__job_run {
 void wb__gate_job(struct wb__job_run *job, struct wb__idem_call call,
     void (*done)(struct wb__job_run *job));
 
-/* ---- claim.c: a keyed request ----------------------------------------------
- */
+/* ---- claim.c: a keyed request ------------------------------------------ */
 
 enum wb__stage {
     WB__READING,
@@ -120,7 +119,7 @@ enum wb__stage {
 
 struct wb__keyed {
     struct wb__gate *gate;
-    struct wb__call *call; /* NULL: over */
+    struct wb__exchange *call; /* NULL: over */
     struct wb__keyed *prev, *next;
     enum wb__stage stage;
     struct wb__name identity, key;
@@ -139,7 +138,8 @@ struct wb__keyed {
     bool waited, woken, begun, truncated, lost;
 };
 
-struct wb__keyed *wb__keyed_new(struct wb__gate *gate, struct wb__call *call);
+struct wb__keyed *wb__keyed_new(
+    struct wb__gate *gate, struct wb__exchange *call);
 /* Its scope is known: fill in op. */
 void wb__keyed_name(struct wb__keyed *x);
 void wb__keyed_account(struct wb__keyed *x);
@@ -152,19 +152,17 @@ int64_t wb__gate_now(const struct wb__gate *gate);
 /* The tick comes after ms, then each WB__GATE_POLL_MS while anything lives. */
 void wb__gate_tick(struct wb__gate *gate, uint64_t ms);
 
-/* ---- carry.c: from the claim to its end ------------------------------------
- */
+/* ---- carry.c: from the claim to its end -------------------------------- */
 
 void wb__carry(struct wb__keyed *x);
 void wb__carry_renew(struct wb__keyed *x, int64_t now_us);
 
-/* ---- keyed.c, plain.c ------------------------------------------------------
- */
+/* ---- keyed.c, plain.c -------------------------------------------------- */
 
-void wb__keyed_handle(struct wb__gate *gate, struct wb__call *call,
+void wb__keyed_handle(struct wb__gate *gate, struct wb__exchange *call,
     const struct wb__name *identity, const struct wb__name *key);
 void wb__keyed_tick(struct wb__gate *gate);
 void wb__plain_handle(
-    struct wb__gate *gate, struct wb__call *call, bool skipped);
+    struct wb__gate *gate, struct wb__exchange *call, bool skipped);
 
 #endif /* WB_SRC_GATE_INSIDE_H */

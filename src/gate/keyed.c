@@ -9,7 +9,7 @@
 
 static void ask_store(struct wb__keyed *x);
 
-/* ---- what the store says ------------------------------------------------- */
+/* ---- what the store says ----------------------------------------------- */
 
 static void
 replay(struct wb__keyed *x)
@@ -25,17 +25,18 @@ replay(struct wb__keyed *x)
         wb__keyed_refuse(x, WB__STORE_UNAVAILABLE);
         return;
     }
-    wb__call_answer(x->call, &(struct wb__answer){.status = record->status,
-                                 .headers = wb__buf_slice(&x->fields),
-                                 .body = record->body,
-                                 .undated = true});
+    wb__exchange_respond(
+        x->call, &(struct wb__response){.status = record->status,
+                     .headers = wb__buf_slice(&x->fields),
+                     .body = record->body,
+                     .undated = true});
     wb__keyed_over(x);
 }
 
 static void
 drop(struct wb__keyed *x)
 {
-    wb__call_drop(x->call);
+    wb__exchange_drop(x->call);
     wb__keyed_over(x);
 }
 
@@ -120,7 +121,7 @@ begin(struct wb__keyed *x)
     ask_store(x);
 }
 
-/* ---- waiting and holding ------------------------------------------------- */
+/* ---- waiting and holding ----------------------------------------------- */
 
 static void
 tick_one(struct wb__keyed *x, int64_t now_us)
@@ -144,10 +145,10 @@ wb__keyed_tick(struct wb__gate *gate)
     }
 }
 
-/* ---- the request comes --------------------------------------------------- */
+/* ---- the request comes ------------------------------------------------- */
 
 static void
-on_gone(struct wb__call *call)
+on_gone(struct wb__exchange *call)
 {
     struct wb__keyed *x = call->data;
 
@@ -156,7 +157,7 @@ on_gone(struct wb__call *call)
 }
 
 static void
-on_body(struct wb__call *call, struct wb_slice piece)
+on_body(struct wb__exchange *call, struct wb_slice piece)
 {
     struct wb__keyed *x = call->data;
     struct wb__gate *gate = x->gate;
@@ -170,7 +171,7 @@ on_body(struct wb__call *call, struct wb_slice piece)
 }
 
 static void
-on_body_end(struct wb__call *call)
+on_body_end(struct wb__exchange *call)
 {
     struct wb__keyed *x = call->data;
 
@@ -193,7 +194,7 @@ make_scope(struct wb__keyed *x, const struct wb__http_head *head)
 }
 
 void
-wb__keyed_handle(struct wb__gate *gate, struct wb__call *call,
+wb__keyed_handle(struct wb__gate *gate, struct wb__exchange *call,
     const struct wb__name *identity, const struct wb__name *key)
 {
     struct wb__keyed *x = wb__keyed_new(gate, call);

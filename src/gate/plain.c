@@ -5,7 +5,7 @@
 
 struct plain {
     struct wb__gate *gate;
-    struct wb__call *call;
+    struct wb__exchange *call;
     struct wb__ask ask;
     bool chunked, complete, begun, skipped;
 };
@@ -21,14 +21,14 @@ static void
 drop(struct plain *p)
 {
     wb__ask_cancel(&p->ask);
-    wb__call_drop(p->call);
+    wb__exchange_drop(p->call);
     free_plain(p);
 }
 
-/* ---- there --------------------------------------------------------------- */
+/* ---- there ------------------------------------------------------------- */
 
 static void
-on_gone(struct wb__call *call)
+on_gone(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
@@ -37,7 +37,7 @@ on_gone(struct wb__call *call)
 }
 
 static void
-on_piece(struct wb__call *call, struct wb_slice piece)
+on_piece(struct wb__exchange *call, struct wb_slice piece)
 {
     struct plain *p = call->data;
     char size[24];
@@ -50,11 +50,11 @@ on_piece(struct wb__call *call, struct wb_slice piece)
     if (p->chunked)
         wb__ask_write(&p->ask, WB_LIT("\r\n"));
     if (wb__ask_queued(&p->ask) > WB__GATE_QUEUE)
-        wb__call_pause(call, true);
+        wb__exchange_pause(call, true);
 }
 
 static void
-on_call_turn(struct wb__call *call)
+on_call_turn(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
@@ -66,11 +66,11 @@ on_sent(struct wb__ask *ask)
 {
     struct plain *p = ask->data;
 
-    wb__call_pause(p->call, false);
+    wb__exchange_pause(p->call, false);
 }
 
 static void
-on_body_end(struct wb__call *call)
+on_body_end(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
@@ -80,7 +80,7 @@ on_body_end(struct wb__call *call)
     wb__ask_sent(&p->ask);
 }
 
-/* ---- back ---------------------------------------------------------------- */
+/* ---- back -------------------------------------------------------------- */
 
 static void
 on_head(struct wb__ask *ask, const struct wb__http_head *head)
@@ -96,8 +96,8 @@ on_head(struct wb__ask *ask, const struct wb__http_head *head)
         drop(p);
     } else {
         p->begun = true;
-        wb__call_begin(p->call,
-            &(struct wb__answer){.status = head->status,
+        wb__exchange_begin(p->call,
+            &(struct wb__response){.status = head->status,
                 .headers = wb__buf_slice(&fields),
                 .undated = true},
             head->has_length ? head->length : WB__LENGTH_UNKNOWN);
@@ -111,8 +111,8 @@ on_body(struct wb__ask *ask, struct wb_slice piece)
     struct plain *p = ask->data;
     bool mine = p->complete; /* else on_gone() has dropped it */
 
-    if (wb__call_write(p->call, piece)) {
-        if (wb__call_queued(p->call) > WB__GATE_QUEUE)
+    if (wb__exchange_write(p->call, piece)) {
+        if (wb__exchange_queued(p->call) > WB__GATE_QUEUE)
             wb__ask_pause(&p->ask, true);
     } else if (mine) {
         drop(p);
@@ -124,11 +124,11 @@ on_ask_turn(struct wb__ask *ask)
 {
     struct plain *p = ask->data;
 
-    wb__call_flush(p->call);
+    wb__exchange_flush(p->call);
 }
 
 static void
-on_drain(struct wb__call *call)
+on_drain(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
@@ -140,7 +140,7 @@ on_end(struct wb__ask *ask)
 {
     struct plain *p = ask->data;
 
-    wb__call_end(p->call);
+    wb__exchange_end(p->call);
     free_plain(p);
 }
 
@@ -152,7 +152,7 @@ on_fail(struct wb__ask *ask, bool sent, const char *why)
     (void)why;
     p->gate->n.upstream_errors++;
     if (p->begun)
-        wb__call_drop(p->call);
+        wb__exchange_drop(p->call);
     else
         wb__gate_refuse(p->call, !sent           ? WB__UPSTREAM_UNREACHABLE
                                  : ask->switched ? WB__UPSTREAM_SWITCHED
@@ -160,7 +160,7 @@ on_fail(struct wb__ask *ask, bool sent, const char *why)
     free_plain(p);
 }
 
-/* ---- begin --------------------------------------------------------------- */
+/* ---- begin ------------------------------------------------------------- */
 
 static enum wb_status
 begin(struct plain *p)
@@ -192,7 +192,7 @@ begin(struct plain *p)
 }
 
 void
-wb__plain_handle(struct wb__gate *gate, struct wb__call *call, bool skipped)
+wb__plain_handle(struct wb__gate *gate, struct wb__exchange *call, bool skipped)
 {
     struct plain *p = wb__alloc(gate->opts.env, sizeof(*p));
 

@@ -5,7 +5,7 @@
 
 static const struct wb_slice key_header = {"Idempotency-Key", 15};
 
-/* ---- fields -------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------ */
 
 /* How many fields have this name; *value is the first. */
 static int
@@ -102,7 +102,7 @@ is_hop(struct wb_slice headers, struct wb_slice name)
     return is_in(name, hop, WB_COUNT(hop)) || is_nominated(headers, name);
 }
 
-/* ---- key ----------------------------------------------------------------- */
+/* ---- key --------------------------------------------------------------- */
 
 static bool
 take(struct wb__name *key, char c)
@@ -162,7 +162,7 @@ wb__rule_key(struct wb_slice headers, struct wb__name *key)
     return WB__FOUND_BAD;
 }
 
-/* ---- identity and fingerprint -------------------------------------------- */
+/* ---- identity and fingerprint ------------------------------------------ */
 
 static bool
 hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
@@ -238,7 +238,7 @@ wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
     return wb_idem_fingerprint(parts, WB_COUNT(parts), out);
 }
 
-/* ---- answers ------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------- */
 
 bool
 wb__rule_is_kept(int status)
@@ -280,7 +280,7 @@ wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
             add_line(out, name, value, "\n");
 }
 
-/* ---- requests ------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------- */
 
 static bool
 is_sent_on(const struct wb__rule_request *r, struct wb_slice nominated,

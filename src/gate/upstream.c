@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "http/alarm.h"
+#include "http/deadline.h"
 #include "os/os.h"
 
 enum {
@@ -19,7 +19,7 @@ struct wb__link {
     struct wb__ask *ask; /* NULL: kept, or closing */
     struct wb__link *prev, *next;
     uv_tcp_t tcp;
-    struct wb__alarm alarm;
+    struct wb__deadline alarm;
     uv_connect_t connect;
     uv_getaddrinfo_t lookup;
     struct addrinfo *found, *trying;
@@ -47,10 +47,10 @@ struct piece {
     char bytes[];
 };
 
-static void on_alarm(struct wb__alarm *alarm);
+static void on_alarm(struct wb__deadline *alarm);
 static void try_next(struct wb__link *l, int why);
 
-/* ---- the list: those that answered last come first ----------------------- */
+/* ---- the list: those that answered last come first --------------------- */
 
 static void
 list_add(struct wb__link *l)
@@ -72,7 +72,7 @@ list_remove(struct wb__link *l)
         l->next->prev = l->prev;
 }
 
-/* ---- ends ---------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------- */
 
 static void
 free_up_if_over(struct wb__up *up)
@@ -142,15 +142,15 @@ restart_timer(struct wb__link *l)
     if (l->closing || l->why != NULL)
         return;
     if (l->paused)
-        wb__alarm_off(&l->alarm);
+        wb__deadline_cancel(&l->alarm);
     else
-        wb__alarm_set(&l->alarm, l->ask == NULL  ? o->idle_ms
-                                 : !l->connected ? o->connect_ms
-                                                 : o->silence_ms);
+        wb__deadline_set(&l->alarm, l->ask == NULL  ? o->idle_ms
+                                    : !l->connected ? o->connect_ms
+                                                    : o->silence_ms);
 }
 
 static void
-on_alarm(struct wb__alarm *alarm)
+on_alarm(struct wb__deadline *alarm)
 {
     struct wb__link *l = alarm->timer.data;
 
@@ -166,10 +166,10 @@ fail_later(struct wb__link *l, const char *why)
     if (l->closing || l->why != NULL)
         return;
     l->why = why;
-    wb__alarm_set(&l->alarm, 0);
+    wb__deadline_set(&l->alarm, 0);
 }
 
-/* ---- in ------------------------------------------------------------------ */
+/* ---- in ---------------------------------------------------------------- */
 
 /* The answer is whole: keep the connection if it is clean. */
 static void
@@ -275,7 +275,7 @@ on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-/* ---- out ----------------------------------------------------------------- */
+/* ---- out --------------------------------------------------------------- */
 
 static void
 on_written(uv_write_t *req, int status)
@@ -336,7 +336,7 @@ flush(struct wb__link *l)
         l->ask->on_drain(l->ask);
 }
 
-/* ---- connecting ---------------------------------------------------------- */
+/* ---- connecting -------------------------------------------------------- */
 
 static void
 begin_talk(struct wb__link *l)
@@ -447,13 +447,13 @@ new_link(struct wb__up *up)
     l->unsent.max = UNSENT_MAX;
     wb__http_parser_init(&l->parser, up->opts.env, WB__HTTP_RESPONSES, &limits);
     (void)uv_tcp_init(up->opts.loop, &l->tcp);
-    wb__alarm_init(up->opts.loop, &l->alarm, on_alarm);
+    wb__deadline_init(up->opts.loop, &l->alarm, on_alarm);
     l->tcp.data = l->alarm.timer.data = l->lookup.data = l;
     l->handles = 2;
     return l;
 }
 
-/* ---- the pool ------------------------------------------------------------ */
+/* ---- the pool ---------------------------------------------------------- */
 
 static bool
 is_fresh(const struct wb__link *l)

@@ -25,7 +25,7 @@ is_digit(unsigned char c)
     return c >= '0' && c <= '9';
 }
 
-/* ---- start lines --------------------------------------------------------- */
+/* ---- start lines ------------------------------------------------------- */
 
 static bool
 take_version(struct wb__http_parser *p, struct wb_slice s)
@@ -80,7 +80,7 @@ wb__http_status_line(struct wb__http_parser *p, struct wb_slice line)
     return take_version(p, version);
 }
 
-/* ---- fields -------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------ */
 
 static bool
 take_length(struct wb__http_parser *p, struct wb_slice value)
@@ -155,7 +155,7 @@ wb__http_field(
     return true;
 }
 
-/* ---- host and target ----------------------------------------------------- */
+/* ---- host and target --------------------------------------------------- */
 
 static bool
 is_host(unsigned char c)
@@ -261,7 +261,7 @@ settle_target(struct wb__http_parser *p)
     return true;
 }
 
-/* ---- the whole head ------------------------------------------------------ */
+/* ---- the whole head ---------------------------------------------------- */
 
 static void
 settle_text(struct wb__http_parser *p)

@@ -55,7 +55,7 @@ wb__http_parser_begun(const struct wb__http_parser *p)
     return p->state != HEAD || p->raw_bytes > 0;
 }
 
-/* ---- head ---------------------------------------------------------------- */
+/* ---- head -------------------------------------------------------------- */
 
 /* A field as it came becomes "Name: value\n" in its place, which is never
  * longer. */
@@ -205,7 +205,7 @@ feed_head(struct wb__http_parser *p, struct wb_slice *in)
     return WB__HTTP_MORE;
 }
 
-/* ---- body ---------------------------------------------------------------- */
+/* ---- body -------------------------------------------------------------- */
 
 static enum wb__http_event
 feed_sized(

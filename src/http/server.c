@@ -4,13 +4,13 @@
 #include <netdb.h>
 #include <stdio.h>
 
-#include "http/conn.h"
+#include "http/connection.h"
 
 enum {
     BACKLOG = 1024
 };
 
-/* ---- the address --------------------------------------------------------- */
+/* ---- the address ------------------------------------------------------- */
 
 /* host:port, [v6]:port, :port */
 static bool
@@ -33,7 +33,7 @@ split_address(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
 }
 
 static int
-bind_first(struct wb__server *s, const char *host, const char *port)
+bind_first(struct wb__http_server *s, const char *host, const char *port)
 {
     struct addrinfo hints = {
         .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -49,7 +49,7 @@ bind_first(struct wb__server *s, const char *host, const char *port)
 }
 
 static void
-note_address(struct wb__server *s)
+note_address(struct wb__http_server *s)
 {
     struct sockaddr_storage at;
     int len = sizeof(at);
@@ -72,28 +72,28 @@ note_address(struct wb__server *s)
     }
 }
 
-/* ---- connections --------------------------------------------------------- */
+/* ---- connections ------------------------------------------------------- */
 
 /* libuv holds on to one connection until it is accepted, and asks for no other
  * before. */
 static void
-accept_one(struct wb__server *s)
+accept_one(struct wb__http_server *s)
 {
-    struct wb__conn *c = s->spare;
+    struct wb__connection *c = s->spare;
 
     s->waiting = s->conns >= s->opts.max_conns || c == NULL;
     if (s->waiting) {
-        wb__conn_close_idle(s, false);
+        wb__connection_close_idle(s, false);
         return;
     }
-    s->spare = wb__conn_new(s);
-    wb__conn_accept(c);
+    s->spare = wb__connection_new(s);
+    wb__connection_accept(c);
 }
 
 static void
 on_connection(uv_stream_t *listener, int status)
 {
-    struct wb__server *s = listener->data;
+    struct wb__http_server *s = listener->data;
 
     /* Not ours to cure: out of descriptors, or the client left again. */
     if (status == 0 && !s->stopping)
@@ -101,7 +101,7 @@ on_connection(uv_stream_t *listener, int status)
 }
 
 static void
-free_if_over(struct wb__server *s)
+free_if_over(struct wb__http_server *s)
 {
     void (*stopped)(void *ctx) = s->opts.stopped;
 
@@ -117,10 +117,10 @@ free_if_over(struct wb__server *s)
 }
 
 static void
-on_conn_ended(struct wb__server *s)
+on_conn_ended(struct wb__http_server *s)
 {
     if (s->spare == NULL && !s->stopping)
-        s->spare = wb__conn_new(s);
+        s->spare = wb__connection_new(s);
     if (s->waiting && !s->stopping)
         accept_one(s);
     free_if_over(s);
@@ -129,16 +129,16 @@ on_conn_ended(struct wb__server *s)
 static void
 on_listener_closed(uv_handle_t *listener)
 {
-    struct wb__server *s = listener->data;
+    struct wb__http_server *s = listener->data;
 
     s->listening = false;
     free_if_over(s);
 }
 
-/* ---- the face ------------------------------------------------------------ */
+/* ---- the face ---------------------------------------------------------- */
 
 static void
-fill_defaults(struct wb__server_opts *o)
+fill_defaults(struct wb__http_server_opts *o)
 {
     if (o->env == NULL)
         o->env = wb_env_system();
@@ -159,7 +159,7 @@ fill_defaults(struct wb__server_opts *o)
 }
 
 static enum wb_status
-listen_on(struct wb__server *s, struct wb_slice host, struct wb_slice port,
+listen_on(struct wb__http_server *s, struct wb_slice host, struct wb_slice port,
     struct wb_err *err)
 {
     char host_z[256], port_z[8];
@@ -179,12 +179,12 @@ listen_on(struct wb__server *s, struct wb_slice host, struct wb_slice port,
 }
 
 enum wb_status
-wb__server_open(struct wb__server **out, const struct wb__server_opts *opts,
-    struct wb_err *err)
+wb__http_server_open(struct wb__http_server **out,
+    const struct wb__http_server_opts *opts, struct wb_err *err)
 {
-    struct wb__server_opts o = *opts;
+    struct wb__http_server_opts o = *opts;
     struct wb_slice host, port;
-    struct wb__server *s;
+    struct wb__http_server *s;
     enum wb_status status;
 
     WB_ASSERT(o.loop != NULL && o.handle != NULL);
@@ -198,7 +198,7 @@ wb__server_open(struct wb__server **out, const struct wb__server_opts *opts,
     if (s == NULL)
         return wb__nomem(err, "server");
     s->opts = o;
-    s->spare = wb__conn_new(s);
+    s->spare = wb__connection_new(s);
     if (s->spare == NULL) {
         wb__free(o.env, s);
         return wb__nomem(err, "server");
@@ -210,20 +210,20 @@ wb__server_open(struct wb__server **out, const struct wb__server_opts *opts,
     status = listen_on(s, host, port, err);
     s->opts.listen = (struct wb_slice){NULL, 0};
     if (status != WB_OK)
-        wb__server_close(s);
+        wb__http_server_close(s);
     else
         *out = s;
     return status;
 }
 
 const char *
-wb__server_address(const struct wb__server *server)
+wb__http_server_address(const struct wb__http_server *server)
 {
     return server->address;
 }
 
 static void
-close_listener(struct wb__server *s)
+close_listener(struct wb__http_server *s)
 {
     if (!s->stopping)
         uv_close((uv_handle_t *)&s->listener, on_listener_closed);
@@ -231,19 +231,19 @@ close_listener(struct wb__server *s)
 }
 
 void
-wb__server_stop(struct wb__server *s)
+wb__http_server_stop(struct wb__http_server *s)
 {
     close_listener(s);
-    wb__conn_close_idle(s, true);
+    wb__connection_close_idle(s, true);
 }
 
 void
-wb__server_close(struct wb__server *s)
+wb__http_server_close(struct wb__http_server *s)
 {
     if (s == NULL)
         return;
     close_listener(s);
     s->closed = true;
-    wb__conn_close_all(s);
+    wb__connection_close_all(s);
     free_if_over(s);
 }

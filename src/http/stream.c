@@ -6,38 +6,38 @@
  *  3. A piece to a connection that is gone is thrown away. */
 #include <stdio.h>
 
-#include "http/answer.h"
-#include "http/conn.h"
+#include "http/connection.h"
+#include "http/response.h"
 
 static const struct wb_slice none = {NULL, 0};
 
 struct piece {
     uv_write_t write; /* first */
-    struct wb__conn *conn;
+    struct wb__connection *conn;
     size_t len;
     char bytes[];
 };
 
 static bool
-is_out(const struct wb__conn *c)
+is_out(const struct wb__connection *c)
 {
     return c->phase == WB__CLOSED || c->refused;
 }
 
 /* Whoever takes nothing of what waits is cut off, whatever else goes on. */
 static void
-watch(struct wb__conn *c)
+watch(struct wb__connection *c)
 {
     if (c->phase == WB__CALL || c->phase == WB__WRITE ||
         (c->phase == WB__BODY && c->paused && c->queued > 0))
-        wb__conn_set_phase(c, c->phase);
+        wb__connection_set_phase(c, c->phase);
     else if (c->phase == WB__BODY && c->paused)
-        wb__alarm_off(&c->alarm);
+        wb__deadline_cancel(&c->alarm);
 }
 
 /* Also where the connection is gone: its pieces have left, too. */
 static void
-tell_drained(struct wb__conn *c)
+tell_drained(struct wb__connection *c)
 {
     if (c->queued == 0 && c->called && c->call.on_drain != NULL)
         c->call.on_drain(&c->call);
@@ -47,15 +47,15 @@ static void
 on_piece_written(uv_write_t *req, int status)
 {
     struct piece *p = (struct piece *)req;
-    struct wb__conn *c = p->conn;
+    struct wb__connection *c = p->conn;
 
     c->queued -= p->len;
     wb__free(c->server->opts.env, p);
-    (void)wb__conn_account(c);
+    (void)wb__connection_account(c);
     if (status < 0)
-        wb__conn_close(c);
+        wb__connection_close(c);
     if (!c->called && c->phase == WB__WRITE && c->queued == 0) {
-        wb__conn_answered(c, true);
+        wb__connection_answered(c, true);
         return;
     }
     watch(c);
@@ -64,14 +64,14 @@ on_piece_written(uv_write_t *req, int status)
 
 /* What could not be written at once: skip bytes of it are out. */
 static void
-write_later(struct wb__conn *c, const uv_buf_t *bufs, unsigned n, size_t skip,
-    size_t len)
+write_later(struct wb__connection *c, const uv_buf_t *bufs, unsigned n,
+    size_t skip, size_t len)
 {
     struct piece *p = wb__alloc(c->server->opts.env, sizeof(*p) + len);
     uv_buf_t buf;
 
     if (p == NULL) {
-        wb__conn_close(c);
+        wb__connection_close(c);
         return;
     }
     for (unsigned i = 0; i < n; i++) {
@@ -83,21 +83,21 @@ write_later(struct wb__conn *c, const uv_buf_t *bufs, unsigned n, size_t skip,
     }
     p->conn = c;
     c->queued += p->len;
-    (void)wb__conn_account(c);
+    (void)wb__connection_account(c);
     watch(c);
     buf = uv_buf_init(p->bytes, (unsigned)p->len);
     if (uv_write(&p->write, (uv_stream_t *)&c->tcp, &buf, 1,
             on_piece_written) != 0) {
         c->queued -= p->len;
         wb__free(c->server->opts.env, p);
-        wb__conn_close(c);
+        wb__connection_close(c);
     }
 }
 
 /* Write head and tail around a piece, as one, behind the head of the answer if
  * that still waits. */
 static void
-write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
+write_out(struct wb__connection *c, struct wb_slice head, struct wb_slice piece,
     struct wb_slice tail)
 {
     const struct wb_slice all[] = {wb__buf_slice(&c->out), head, piece, tail};
@@ -112,26 +112,26 @@ write_out(struct wb__conn *c, struct wb_slice head, struct wb_slice piece,
         len += all[i].len;
     }
     if (c->queued == 0)
-        sent = wb__conn_try(c, bufs, n);
+        sent = wb__connection_try(c, bufs, n);
     if (sent < len)
         write_later(c, bufs, n, sent, len - sent);
     wb__buf_fini(&c->out);
 }
 
-/* ---- the face ------------------------------------------------------------ */
+/* ---- the face ---------------------------------------------------------- */
 
 static bool
-is_bodyless(const struct wb__conn *c, int status)
+is_bodyless(const struct wb__connection *c, int status)
 {
     return status == 204 || status == 304 ||
            wb__eq(c->call.head->method, WB_LIT("HEAD"));
 }
 
 void
-wb__call_begin(
-    struct wb__call *call, const struct wb__answer *answer, uint64_t length)
+wb__exchange_begin(struct wb__exchange *call, const struct wb__response *answer,
+    uint64_t length)
 {
-    struct wb__conn *c = (struct wb__conn *)call;
+    struct wb__connection *c = (struct wb__connection *)call;
     const struct wb_env *env = c->server->opts.env;
     bool endless =
         length == WB__LENGTH_UNKNOWN && !is_bodyless(c, answer->status);
@@ -146,26 +146,26 @@ wb__call_begin(
                     !c->server->stopping && c->phase != WB__BODY &&
                     c->chunked == endless;
     c->out.max = answer->headers.len * 2 + 1024;
-    wb__answer_add_head(&c->out, answer, call->head, length, c->keep_alive,
+    wb__response_add_head(&c->out, answer, call->head, length, c->keep_alive,
         env->wall_ms(env->ctx));
     if (c->out.failed != WB_OK ||
         wb__headers_check(answer->headers, NULL) != WB_OK)
-        wb__conn_close(c);
+        wb__connection_close(c);
 }
 
 void
-wb__call_flush(struct wb__call *call)
+wb__exchange_flush(struct wb__exchange *call)
 {
-    struct wb__conn *c = (struct wb__conn *)call;
+    struct wb__connection *c = (struct wb__connection *)call;
 
     if (!is_out(c) && c->begun && c->out.len > 0)
         write_out(c, none, none, none);
 }
 
 bool
-wb__call_write(struct wb__call *call, struct wb_slice piece)
+wb__exchange_write(struct wb__exchange *call, struct wb_slice piece)
 {
-    struct wb__conn *c = (struct wb__conn *)call;
+    struct wb__connection *c = (struct wb__connection *)call;
     char size[24];
     int n;
 
@@ -182,15 +182,15 @@ wb__call_write(struct wb__call *call, struct wb_slice piece)
 }
 
 size_t
-wb__call_queued(const struct wb__call *call)
+wb__exchange_queued(const struct wb__exchange *call)
 {
-    return ((const struct wb__conn *)call)->queued;
+    return ((const struct wb__connection *)call)->queued;
 }
 
 void
-wb__call_end(struct wb__call *call)
+wb__exchange_end(struct wb__exchange *call)
 {
-    struct wb__conn *c = (struct wb__conn *)call;
+    struct wb__connection *c = (struct wb__connection *)call;
 
     WB_ASSERT(c->called);
     call->on_gone = NULL; /* whoever ends it wants to hear no more */
@@ -200,22 +200,22 @@ wb__call_end(struct wb__call *call)
         if (c->chunked)
             write_out(c, WB_LIT("0\r\n\r\n"), none, none);
         else
-            wb__call_flush(call);
+            wb__exchange_flush(call);
     }
     if (is_out(c)) {
-        wb__conn_let_go(c);
+        wb__connection_let_go(c);
         return;
     }
-    wb__conn_set_phase(c, WB__WRITE);
-    wb__conn_let_go(c);
+    wb__connection_set_phase(c, WB__WRITE);
+    wb__connection_let_go(c);
     if (c->queued == 0)
-        wb__conn_answered(c, true);
+        wb__connection_answered(c, true);
 }
 
 void
-wb__call_pause(struct wb__call *call, bool pause)
+wb__exchange_pause(struct wb__exchange *call, bool pause)
 {
-    struct wb__conn *c = (struct wb__conn *)call;
+    struct wb__connection *c = (struct wb__connection *)call;
 
     if (c->phase != WB__BODY || c->paused == pause)
         return;
@@ -224,7 +224,7 @@ wb__call_pause(struct wb__call *call, bool pause)
         (void)uv_read_stop((uv_stream_t *)&c->tcp);
         watch(c);
     } else {
-        wb__conn_set_phase(c, WB__BODY);
-        wb__conn_read(c);
+        wb__connection_set_phase(c, WB__BODY);
+        wb__connection_read(c);
     }
 }

@@ -4,7 +4,7 @@
  * (2) A zero token is fenced here, before anything is looked at. */
 #include "idem/idem.h"
 
-/* ---- names -------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------- */
 
 const char *
 wb_idem_answer_name(enum wb_idem_answer answer)
@@ -43,7 +43,7 @@ wb__fingerprint_eq(
     return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
-/* ---- what backends share ------------------------------------------------ */
+/* ---- what backends share ----------------------------------------------- */
 
 static int64_t
 or_default(int64_t value, int64_t standard)
@@ -121,7 +121,7 @@ wb__idem_not_unknown(const struct wb_idem_op *op, struct wb_err *err)
         "key \"%.*s\" has no unknown outcome to settle", WB_SHOW(op->key));
 }
 
-/* ---- results ------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------- */
 
 void
 wb_idem_result_free(struct wb_idem_result *result)
@@ -174,7 +174,7 @@ wb__idem_give(struct wb_idem_result *result, const struct wb_env *env,
     return true;
 }
 
-/* ---- checks ------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------ */
 
 static enum wb_status
 op_lengths(const struct wb_idem_op *op, struct wb_err *err)
@@ -224,7 +224,7 @@ claim_check(const struct wb_idem_op *op, uint64_t token, struct wb_err *err)
     return token == 0 ? wb__idem_fenced(op, err) : op_lengths(op, err);
 }
 
-/* ---- the calls ---------------------------------------------------------- */
+/* ---- the calls --------------------------------------------------------- */
 
 void
 wb_idem_close(struct wb_idem *store)
@@ -389,7 +389,7 @@ wb_idem_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
     return store->backend->reap(store, n == NULL ? &scratch : n, err);
 }
 
-/* ---- many at once -------------------------------------------------------- */
+/* ---- many at once ------------------------------------------------------ */
 
 void
 wb__idem_alone(struct wb_idem *store, struct wb__idem_call *c)

@@ -118,7 +118,7 @@ bool wb__fingerprint_eq(
 /* Sleep by the environment's clock, or the machine's. */
 void wb__idem_sleep(const struct wb_env *env, int64_t us);
 
-/* ---- keeper.c ------------------------------------------------------------ */
+/* ---- keeper.c ---------------------------------------------------------- */
 
 struct wb__lease {
     const struct wb_idem_op *op;

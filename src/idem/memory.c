@@ -10,7 +10,7 @@
  */
 #include "idem/memory.h"
 
-/* ---- begin ----------------------------------------------------------- */
+/* ---- begin ------------------------------------------------------------- */
 
 static uint64_t
 new_token(struct wb__visit *v)
@@ -202,7 +202,7 @@ memory_begin(struct wb_idem *store, const struct wb_idem_op *op,
     return rc;
 }
 
-/* ---- the end of a claim ---------------------------------------------- */
+/* ---- the end of a claim ------------------------------------------------ */
 
 static bool
 is_repeat(const struct wb__visit *v, uint64_t token,
@@ -299,7 +299,7 @@ memory_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
     return claim != NULL ? WB_OK : wb__idem_fenced(op, err);
 }
 
-/* ---- open and close -------------------------------------------------- */
+/* ---- open and close ---------------------------------------------------- */
 
 static void
 drop_all(struct wb__memory *m, struct wb__table *t)

@@ -11,7 +11,7 @@
 #include "base/heap.h"
 #include "idem/idem.h"
 
-/* ---- operations ---------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------- */
 
 /* An operation as bytes, its parts behind their lengths: one length for the
  * identity, one for the key, two for the scope, then the three. */
@@ -68,7 +68,7 @@ wb__key_len(const char *framed)
     return WB__FRAME + len[0] + len[1] + (len[2] | (size_t)len[3] << 8);
 }
 
-/* ---- what an entry is ---------------------------------------------------- */
+/* ---- what an entry is -------------------------------------------------- */
 
 /* Milliseconds since the store was opened, by the monotonic clock. */
 struct wb__kept {
@@ -98,7 +98,7 @@ struct wb__claim {
     char bytes[]; /* framed operation */
 };
 
-/* ---- table.c ------------------------------------------------------------- */
+/* ---- table.c ----------------------------------------------------------- */
 
 #define WB__NONE  UINT32_MAX
 #define WB__CLAIM (UINT32_MAX - 1)
@@ -145,7 +145,7 @@ wb__is_claim(const struct wb__entry *e)
     return e->prev == WB__CLAIM;
 }
 
-/* ---- quota.c: what each identity has ------------------------------------- */
+/* ---- quota.c: what each identity has ----------------------------------- */
 
 struct wb__account;
 struct wb__quota {
@@ -169,7 +169,7 @@ WB_MUST_USE enum wb_status wb__quota_open(
 void wb__quota_add(
     struct wb__quota *q, struct wb_slice identity, int claims, int64_t bytes);
 
-/* ---- shard.c ----------------------------------------------------- */
+/* ---- shard.c ----------------------------------------------------------- */
 
 enum {
     WB__SHARDS = 16,
@@ -225,7 +225,7 @@ void wb__shard_tidy(struct wb__memory *m, struct wb__shard *s, int64_t now_ms);
 /* Without any lock: back below the caps. */
 void wb__memory_evict(struct wb__memory *m);
 
-/* ---- visit.c --------------------------------------------------------- */
+/* ---- visit.c ----------------------------------------------------------- */
 
 /* One call: the operation, its shard (locked), its entry, if any. */
 struct wb__visit {
@@ -263,7 +263,7 @@ wb__kept_record(const struct wb__memory *m, const struct wb__kept *kept)
         .fingerprint = kept->fingerprint};
 }
 
-/* ---- memory_look.c --------------------------------------------------- */
+/* ---- memory_look.c ----------------------------------------------------- */
 
 enum wb_status wb__memory_settle(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_idem_record *record,

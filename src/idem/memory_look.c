@@ -102,7 +102,7 @@ wb__memory_lookup(struct wb_idem *store, const struct wb_idem_op *op,
     return rc;
 }
 
-/* ---- items ----------------------------------------------------------- */
+/* ---- items ------------------------------------------------------------- */
 
 static void
 claim_item(const struct wb__memory *m, const struct wb__claim *claim,

@@ -17,7 +17,7 @@ enum {
     AGE_MAX = 1 << 30
 };
 
-/* ---- records ------------------------------------------------------------ */
+/* ---- records ----------------------------------------------------------- */
 
 /* All that a record takes, bookkeeping included. */
 int64_t
@@ -79,7 +79,7 @@ wb__record_used(struct wb__memory *m, struct wb__shard *s, uint32_t at)
     wb__table_use(&s->table, at, (uint32_t)n);
 }
 
-/* ---- time --------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------- */
 
 static void
 wake_all(struct wb__claim *claim)
@@ -173,7 +173,7 @@ wb__shard_tidy(struct wb__memory *m, struct wb__shard *s, int64_t now_ms)
     wb__table_shrink(t);
 }
 
-/* ---- room --------------------------------------------------------------- */
+/* ---- room -------------------------------------------------------------- */
 
 static bool
 is_full(const struct wb__memory *m)

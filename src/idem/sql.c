@@ -7,7 +7,7 @@ sql_close(struct wb_idem *store)
     struct wb__idem_sql *sql = (struct wb__idem_sql *)store;
 
     wb__idem_fini(store);
-    wb__group_fini(&sql->group);
+    wb__commit_group_fini(&sql->group);
     wb__mutex_fini(&sql->waiting);
     wb__mutex_fini(&sql->reading);
     wb__db_close(sql->reader);
@@ -45,7 +45,7 @@ sql_new(const struct wb_idem_opts *opts)
     wb__idem_init(&sql->face, &sql_backend, opts);
     /* Times are added up in the database. */
     sql->face.opts.hold_ms = wb__sql_time(sql->face.opts.hold_ms, 0);
-    wb__group_init(&sql->group, NULL);
+    wb__commit_group_init(&sql->group, NULL);
     wb__mutex_init(&sql->waiting);
     wb__mutex_init(&sql->reading);
     return sql;

@@ -2,14 +2,15 @@
 #ifndef WB_SRC_IDEM_SQL_H
 #define WB_SRC_IDEM_SQL_H
 
-#include "db/group.h"
+#include "db/group_commit.h"
 #include "idem/idem.h"
 
 struct wb__sql_waiter;
 
 struct wb__idem_sql {
     struct wb_idem face;
-    struct wb__group group; /* all that writes, and reads while it is idle */
+    struct wb__commit_group
+        group; /* all that writes, and reads while it is idle */
     struct wb__mutex reading;
     struct wb__db *reader; /* for reads while others commit; when needed */
     struct wb__mutex waiting;
@@ -29,7 +30,7 @@ struct wb__idem_row {
 
 /* One call. Jobs leave their answers here. */
 struct wb__idem_job {
-    struct wb__job job; /* first */
+    struct wb__db_job job; /* first */
     struct wb__idem_sql *sql;
     const struct wb_idem_op *op;
     const struct wb_fingerprint *fingerprint;
@@ -45,9 +46,7 @@ struct wb__idem_job {
     uint64_t n;
 };
 
-/* ---- sql_run.c
- * -----------------------------------------------------------------
- */
+/* ---- sql_run.c --------------------------------------------------------- */
 
 /* Run a job; *err tells of failures, not of outcomes. */
 WB_MUST_USE enum wb_status wb__sql_write(
@@ -58,8 +57,7 @@ WB_MUST_USE enum wb_status wb__sql_read(
 
 struct wb__db_opts wb__sql_db_opts(const struct wb__idem_sql *sql);
 
-/* ---- sql_row.c
- * --------------------------------------------------------------- */
+/* ---- sql_row.c --------------------------------------------------------- */
 
 /* A time that can be added to without overflow. */
 int64_t wb__sql_time(int64_t from_ms, int64_t span_ms);
@@ -75,8 +73,7 @@ WB_MUST_USE enum wb_status wb__sql_state(
 WB_MUST_USE bool wb__sql_fingerprint(
     struct wb_slice blob, struct wb_fingerprint *out);
 
-/* ---- sql_begin.c, sql_move.c, sql_list.c
- * --------------------------------------- */
+/* ---- sql_begin.c, sql_move.c, sql_list.c ------------------------------- */
 
 /* The job of a call that is not BEGIN. */
 struct wb__idem_job wb__sql_move_job(

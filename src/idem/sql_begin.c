@@ -19,8 +19,7 @@ struct wb__sql_waiter {
     struct wb__sql_waiter *next, **link;
 };
 
-/* ---- the answer
- * -------------------------------------------------------------- */
+/* ---- the answer -------------------------------------------------------- */
 
 /* A row that stands, as it looks to this begin. */
 static enum wb_status
@@ -42,7 +41,7 @@ answer_row(struct wb__idem_job *job, const struct wb__idem_row *row,
 
 /* OK with the answer, or EMPTY in job->outcome if the key is free. */
 static enum wb_status
-look(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+look(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     struct wb__idem_row row;
@@ -61,8 +60,7 @@ look(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc;
 }
 
-/* ---- acquire
- * ----------------------------------------------------------------- */
+/* ---- acquire ----------------------------------------------------------- */
 
 static enum wb_status
 check_quota(struct wb__db *db, struct wb__idem_job *job, bool *used_up,
@@ -143,7 +141,7 @@ admit(struct wb__db *db, struct wb__idem_job *job, struct wb_err *err)
 }
 
 static enum wb_status
-acquire(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+acquire(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     enum wb_status rc = WB_OK;
@@ -166,8 +164,7 @@ acquire(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc;
 }
 
-/* ---- wait
- * ---------------------------------------------------------------------- */
+/* ---- wait -------------------------------------------------------------- */
 
 static bool
 same_op(const struct wb_idem_op *a, const struct wb_idem_op *b)
@@ -297,11 +294,10 @@ wb__sql_begin_job(struct wb_idem *store, const struct wb__idem_call *call,
     return rc;
 }
 
-/* ---- lookup, reap
- * -------------------------------------------------------------- */
+/* ---- lookup, reap ------------------------------------------------------ */
 
 static enum wb_status
-find_record(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+find_record(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     struct wb__idem_row row;
@@ -325,7 +321,7 @@ find_record(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 
 /* Looked at again, as somebody may have begun it in the meantime. */
 static enum wb_status
-drop_over(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+drop_over(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     const struct wb_idem_op *op = job->op;
@@ -358,7 +354,7 @@ wb__sql_lookup(struct wb_idem *store, const struct wb_idem_op *op,
 }
 
 static enum wb_status
-reap_job(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+reap_job(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     int64_t n = 0;

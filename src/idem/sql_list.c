@@ -62,7 +62,7 @@ add_item(struct wb__db *db, struct page *p, struct wb_err *err)
 }
 
 static enum wb_status
-run_page(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_IDEM_LIST;
     struct page *p = (struct page *)base;

@@ -7,14 +7,14 @@
 #include "idem/sql.h"
 
 struct batch {
-    struct wb__job job; /* first */
+    struct wb__db_job job; /* first */
     struct wb__idem_job each[WB__IDEM_MANY];
     struct wb__idem_call *call[WB__IDEM_MANY];
     size_t n;
 };
 
 static enum wb_status
-run_batch(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_batch(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct batch *b = (struct batch *)base;
     enum wb_status rc = WB_OK;
@@ -62,7 +62,8 @@ wb__sql_many(struct wb_idem *store, struct wb__idem_call *const *call, size_t n)
         add_call(&b, store, call[i]);
     if (b.n == 0)
         return;
-    rc = wb__group_run(&((struct wb__idem_sql *)store)->group, &b.job, NULL);
+    rc = wb__commit_group_run(
+        &((struct wb__idem_sql *)store)->group, &b.job, NULL);
     for (size_t i = 0; i < b.n; i++)
         end_call(store, &b.each[i], b.call[i], rc);
 }

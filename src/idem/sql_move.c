@@ -33,8 +33,7 @@ ttl_of(const struct wb_idem_record *record)
     return wb__int_or_null(record->ttl_ms > 0 ? record->ttl_ms : 0);
 }
 
-/* ---- complete
- * ---------------------------------------------------------------- */
+/* ---- complete ---------------------------------------------------------- */
 
 /* The same token and the same record: nothing more to do. */
 static enum wb_status
@@ -60,7 +59,7 @@ check_repeat(struct wb__db *db, struct wb__idem_job *job, struct wb_err *err)
 }
 
 static enum wb_status
-run_complete(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_complete(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     const struct wb_idem_record *r = job->record;
@@ -77,11 +76,10 @@ run_complete(struct wb__db *db, struct wb__job *base, struct wb_err *err)
     return rc != WB_OK || changed > 0 ? rc : check_repeat(db, job, err);
 }
 
-/* ---- release, extend, mark
- * ------------------------------------------------------ */
+/* ---- release, extend, mark --------------------------------------------- */
 
 static enum wb_status
-run_release(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_release(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     struct wb__idem_row row;
@@ -104,7 +102,7 @@ run_release(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 }
 
 static enum wb_status
-run_extend(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_extend(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     int64_t changed = 0, now_ms = wb__db_now(db);
@@ -118,7 +116,7 @@ run_extend(struct wb__db *db, struct wb__job *base, struct wb_err *err)
 }
 
 static enum wb_status
-run_mark(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_mark(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     int64_t changed = 0, now_ms = wb__db_now(db);
@@ -139,7 +137,7 @@ wb__sql_move_job(struct wb_idem *store, const struct wb__idem_call *call)
 {
     static const struct {
         enum wb_status (*run)(
-            struct wb__db *db, struct wb__job *base, struct wb_err *err);
+            struct wb__db *db, struct wb__db_job *base, struct wb_err *err);
         enum wb__tx tx;
     } move[] = {
         [WB__IDEM_COMPLETE] = {run_complete, WB__TX_FULL},
@@ -214,11 +212,10 @@ wb__sql_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
     return run_move(&job, err);
 }
 
-/* ---- without a claim
- * -------------------------------------------------------------- */
+/* ---- without a claim --------------------------------------------------- */
 
 static enum wb_status
-run_settle(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_settle(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     const struct wb_idem_record *r = job->record;
@@ -255,7 +252,7 @@ wb__sql_settle(struct wb_idem *store, const struct wb_idem_op *op,
 }
 
 static enum wb_status
-run_store(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_store(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     const struct wb_idem_record *r = job->record;
@@ -288,8 +285,7 @@ wb__sql_store(struct wb_idem *store, const struct wb_idem_op *op,
     return rc;
 }
 
-/* ---- forget
- * -------------------------------------------------------------------- */
+/* ---- forget ------------------------------------------------------------ */
 
 static void
 item_of(const struct wb__idem_row *row, struct wb_idem_item *item)
@@ -303,7 +299,7 @@ item_of(const struct wb__idem_row *row, struct wb_idem_item *item)
 }
 
 static enum wb_status
-run_peek(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_peek(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     struct wb__idem_row row;
@@ -335,7 +331,7 @@ wb__sql_peek(struct wb_idem *store, const struct wb_idem_op *op,
 
 /* What cannot be read is freed as well: this is the way to mend it. */
 static enum wb_status
-run_forget(struct wb__db *db, struct wb__job *base, struct wb_err *err)
+run_forget(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct wb__idem_job *job = (struct wb__idem_job *)base;
     struct wb__idem_row row = {0};

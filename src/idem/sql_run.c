@@ -25,7 +25,7 @@ wb__sql_write(struct wb__idem_job *job, struct wb_err *err)
 {
     if (job->op != NULL)
         job->job.order = order_of(job->op);
-    return wb__group_run(&job->sql->group, &job->job, err);
+    return wb__commit_group_run(&job->sql->group, &job->job, err);
 }
 
 struct wb__db_opts
@@ -76,19 +76,19 @@ read_beside(struct wb__idem_job *job, bool *done, struct wb_err *err)
 enum wb_status
 wb__sql_read(struct wb__idem_job *job, struct wb_err *err)
 {
-    struct wb__group *group = &job->sql->group;
+    struct wb__commit_group *group = &job->sql->group;
     enum wb__tx tx = job->job.tx;
     enum wb_status rc = WB_OK;
     bool done;
 
     job->job.tx = WB__TX_READ;
-    done = wb__group_try(group, &job->job, err);
+    done = wb__commit_group_try(group, &job->job, err);
     if (done)
         rc = job->job.status;
     else if (!job->sql->face.borrowed)
         rc = read_beside(job, &done, err);
     if (!done)
-        rc = wb__group_run(group, &job->job, err);
+        rc = wb__commit_group_run(group, &job->job, err);
     job->job.tx = tx;
     return rc;
 }

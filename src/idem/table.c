@@ -94,7 +94,7 @@ slot_take(struct wb__table *t, uint32_t at)
     t->slot[hole] = 0;
 }
 
-/* ---- by use ------------------------------------------------------------- */
+/* ---- by use ------------------------------------------------------------ */
 
 static void
 publish(struct wb__table *t)
@@ -159,7 +159,7 @@ wb__table_cap_ages(struct wb__table *t, uint32_t now, uint32_t max)
     publish(t);
 }
 
-/* ---- size --------------------------------------------------------------- */
+/* ---- size -------------------------------------------------------------- */
 
 uint32_t
 wb__table_add(struct wb__table *t, uint32_t hash, void *what)

@@ -6,7 +6,7 @@ enum {
     WRITES_EACH = 8 /* writes to a shard for one look at another */
 };
 
-/* ---- enter and leave ------------------------------------------------- */
+/* ---- enter and leave --------------------------------------------------- */
 
 void
 wb__visit_find(struct wb__visit *v)
@@ -81,7 +81,7 @@ wb__visit_claim(struct wb__visit *v, uint64_t token)
     return claim;
 }
 
-/* ---- records --------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------- */
 
 #define FOREVER_MS (INT64_C(1) << 47) /* longer than anybody waits */
 

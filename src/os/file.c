@@ -39,10 +39,10 @@ is_network(long type)
     return false;
 }
 
-struct wb__place
-wb__place_of(const char *path)
+struct wb__file_info
+wb__file_info_of(const char *path)
 {
-    struct wb__place p = {0};
+    struct wb__file_info p = {0};
     struct statfs fs;
     struct statx st;
 

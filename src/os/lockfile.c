@@ -131,7 +131,7 @@ wb__lockfile_failed(const struct wb__lockfile *f, uint8_t *failures)
 }
 
 void
-wb__lockfile_mended(struct wb__lockfile *f, uint8_t failures)
+wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures)
 {
     write_byte(f, (char)failures, MENDED_AT);
 }

@@ -12,7 +12,7 @@ void wb__sleep_us(int64_t us);
 /* Whether a read would return at once: data, the end, or an error. */
 WB_MUST_USE bool wb__readable(int fd);
 
-/* ---- threads ------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------- */
 
 struct wb__mutex {
     pthread_mutex_t m;
@@ -33,11 +33,11 @@ void wb__cond_signal(struct wb__cond *c);
 
 /* A word that one thread sleeps on. It may be gone by the time it is woken:
  * whoever is then there at its place is woken for nothing. */
-typedef _Atomic uint32_t wb__word;
+typedef _Atomic uint32_t wb__futex;
 /* Sleep while *w is still seen, or is woken for nothing, but for us at most
  * where us > 0. False: the time was over. */
-bool wb__word_sleep(wb__word *w, uint32_t seen, int64_t us);
-void wb__word_wake(wb__word *w);
+bool wb__futex_wait(wb__futex *w, uint32_t seen, int64_t us);
+void wb__futex_wake(wb__futex *w);
 
 struct wb__thread {
     pthread_t id;
@@ -47,18 +47,18 @@ WB_MUST_USE bool wb__thread_start(
     struct wb__thread *t, void *(*fn)(void *ctx), void *ctx);
 void wb__thread_join(struct wb__thread *t);
 
-/* ---- files ----------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------- */
 
 /* What stands at a path. Looks, and never opens: closing a descriptor of a
  * database drops SQLite's locks on it. */
-struct wb__place {
+struct wb__file_info {
     bool exists, is_file, is_dir, network;
     uint32_t mode; /* permission bits */
     int64_t inode, bytes;
     int64_t born_us; /* time of creation, 0 where it is not kept */
     int sys;         /* errno where it could not be looked at */
 };
-struct wb__place wb__place_of(const char *path);
+struct wb__file_info wb__file_info_of(const char *path);
 
 /* What an errno of a path means: REFUSED where rights are missing, FULL where
  * room is, NOTFOUND, and else IO. */
@@ -109,7 +109,7 @@ bool wb__lockfile_flag(struct wb__lockfile *f);
 void wb__lockfile_count_failure(struct wb__lockfile *f);
 WB_MUST_USE bool wb__lockfile_failed(
     const struct wb__lockfile *f, uint8_t *failures);
-void wb__lockfile_mended(struct wb__lockfile *f, uint8_t failures);
+void wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures);
 
 /* Change the file, for those who watch it. */
 void wb__lockfile_poke(struct wb__lockfile *f);

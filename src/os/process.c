@@ -26,7 +26,7 @@ enum {
     READ_BYTES = 65536
 };
 
-/* ---- signals ------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------- */
 
 static const int handed_on[] = {SIGTERM, SIGINT, SIGHUP};
 static volatile sig_atomic_t child; /* 0: none */
@@ -101,8 +101,7 @@ signals_give(const struct signals *s)
     WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
 }
 
-/* ---- start -----------------------------------------------------------------
- */
+/* ---- start ------------------------------------------------------------- */
 
 /* What is read from the child; -1 once it is closed. */
 struct pipes {
@@ -186,8 +185,7 @@ start(const struct wb__process *process, struct pipes *p,
     return pid;
 }
 
-/* ---- until its end
- * ----------------------------------------------------------- */
+/* ---- until its end ----------------------------------------------------- */
 
 static int64_t
 now_ms(void)

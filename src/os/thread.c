@@ -78,7 +78,7 @@ wb__cond_signal(struct wb__cond *c)
 }
 
 bool
-wb__word_sleep(wb__word *w, uint32_t seen, int64_t us)
+wb__futex_wait(wb__futex *w, uint32_t seen, int64_t us)
 {
     struct timespec t = {us / 1000000, us % 1000000 * 1000};
 
@@ -88,7 +88,7 @@ wb__word_sleep(wb__word *w, uint32_t seen, int64_t us)
 }
 
 void
-wb__word_wake(wb__word *w)
+wb__futex_wake(wb__futex *w)
 {
     (void)syscall(SYS_futex, w, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

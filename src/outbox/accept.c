@@ -94,7 +94,7 @@ check_message(
     return check_headers(m->headers, err);
 }
 
-/* ---- limits ---------------------------------------------------------- */
+/* ---- limits ------------------------------------------------------------ */
 
 static enum wb_status
 check_rows(struct wb_outbox *box, struct wb_err *err)
@@ -136,7 +136,7 @@ check_room(struct wb_outbox *box, struct wb_err *err)
     return rc;
 }
 
-/* ---- duplicates ---------------------------------------------------------- */
+/* ---- duplicates -------------------------------------------------------- */
 
 /* Who has the id or the key. EMPTY if nobody; two different rows: MISMATCH,
  * with the one that has the key. */
@@ -189,7 +189,7 @@ mismatch(struct wb_err *err, const struct wb_message *m,
         m->key.len > 0 ? "key" : "id", first->id.text);
 }
 
-/* ---- one message ----------------------------------------------------- */
+/* ---- one message ------------------------------------------------------- */
 
 struct candidate {
     const struct wb_message *m;
@@ -337,7 +337,7 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     return accept_checked(box, &c, now_ms, accepted, err);
 }
 
-/* ---- the operation --------------------------------------------------- */
+/* ---- the operation ----------------------------------------------------- */
 
 struct accept_op {
     struct wb__op op;
@@ -365,7 +365,7 @@ accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 
 /* A name that is refused could hold what separates them. */
 static void
-accept_lanes(const struct wb__job *job, struct wb__lanes *lanes)
+accept_lanes(const struct wb__db_job *job, struct wb__lanes *lanes)
 {
     const struct accept_op *a = (const struct accept_op *)job;
 

@@ -11,7 +11,7 @@ enum {
     PAGE = 128
 };
 
-/* ---- redrive, discard ------------------------------------------------ */
+/* ---- redrive, discard -------------------------------------------------- */
 
 struct select_op {
     struct wb__op op;
@@ -220,7 +220,7 @@ wb_outbox_discard(struct wb_outbox *box, const struct wb_select *select,
     return select_do(box, &o, selected, fn, ctx, err);
 }
 
-/* ---- pause ----------------------------------------------------------- */
+/* ---- pause ------------------------------------------------------------- */
 
 struct pause_op {
     struct wb__op op;
@@ -251,7 +251,7 @@ wb_outbox_pause(struct wb_outbox *box, struct wb_slice kind, bool paused,
     return wb__box_run(box, &o.op, err);
 }
 
-/* ---- breakers -------------------------------------------------------- */
+/* ---- breakers ---------------------------------------------------------- */
 
 struct breakers_op {
     struct wb__op op;

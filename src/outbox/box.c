@@ -33,7 +33,7 @@ wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len)
 }
 
 static enum wb_status
-run_job(struct wb__db *db, struct wb__job *job, struct wb_err *err)
+run_job(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct wb__op *op = (struct wb__op *)job;
 
@@ -46,11 +46,11 @@ wb__box_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     op->box = box;
     op->job =
-        (struct wb__job){.run = run_job, .lanes = op->lanes, .tx = op->tx};
-    return wb__group_run(&box->group, &op->job, err);
+        (struct wb__db_job){.run = run_job, .lanes = op->lanes, .tx = op->tx};
+    return wb__commit_group_run(&box->group, &op->job, err);
 }
 
-/* ---- open, close ----------------------------------------------------- */
+/* ---- open, close ------------------------------------------------------- */
 
 static int64_t
 or_default(int64_t value, int64_t standard)
@@ -80,7 +80,7 @@ box_new(const struct wb_outbox_opts *opts)
         or_default(opts->keep_delivered_ms, 7LL * 86400000);
     box->opts.keep_abandoned_ms =
         or_default(opts->keep_abandoned_ms, 30LL * 86400000);
-    wb__group_init(&box->group, NULL);
+    wb__commit_group_init(&box->group, NULL);
     return box;
 }
 
@@ -89,7 +89,7 @@ wb_outbox_close(struct wb_outbox *box)
 {
     if (box == NULL)
         return;
-    wb__group_fini(&box->group);
+    wb__commit_group_fini(&box->group);
     wb__db_close(box->db);
     wb__free(box->env, box);
 }

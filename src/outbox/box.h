@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
-#include "db/group.h"
+#include "db/group_commit.h"
 #include "waybill/outbox.h"
 
 /* Random bytes fetched by the block: one by one they cost a system call each.
@@ -23,20 +23,20 @@ struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
     struct wb__db *db;
-    struct wb__group group; /* in which threads share commits */
-    int64_t rows_left;      /* may be accepted before rows are counted again */
-    struct wb__dice dice;   /* of whoever runs a job */
-    atomic_bool dry;        /* the last claim found nothing */
+    struct wb__commit_group group; /* in which threads share commits */
+    int64_t rows_left;    /* may be accepted before rows are counted again */
+    struct wb__dice dice; /* of whoever runs a job */
+    atomic_bool dry;      /* the last claim found nothing */
 };
 
-/* One operation: a job of db/group.h, whose rules run() keeps. */
+/* One operation: a job of db/group_commit.h, whose rules run() keeps. */
 struct wb__op {
-    struct wb__job job; /* first */
+    struct wb__db_job job; /* first */
     struct wb_outbox *box;
     enum wb_status (*run)(
         struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
-    void (*lanes)(const struct wb__job *op, struct wb__lanes *lanes);
-    enum wb__tx tx; /* both as in wb__job */
+    void (*lanes)(const struct wb__db_job *op, struct wb__lanes *lanes);
+    enum wb__tx tx; /* both as in wb__db_job */
 };
 WB_MUST_USE enum wb_status wb__box_run(
     struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
@@ -47,7 +47,7 @@ uint64_t wb__box_random(const struct wb_outbox *box);
 /* For the rows of an operation that runs. */
 void wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
 
-/* ---- rows ---------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------- */
 
 /* What an operation on one message needs to know of it. */
 struct wb__head {
@@ -99,7 +99,7 @@ WB_MUST_USE enum wb_status wb__abandon(struct wb_outbox *box, int64_t seq,
 WB_MUST_USE enum wb_status wb__lane_promote(
     struct wb_outbox *box, struct wb_slice lane, struct wb_err *err);
 
-/* ---- breaker --------------------------------------------------------- */
+/* ---- breaker ----------------------------------------------------------- */
 
 struct wb__breaker {
     char scope[256];
@@ -143,7 +143,7 @@ WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
     struct wb_slice scope, uint64_t token, int64_t until_ms,
     struct wb_err *err);
 
-/* ---- claim ----------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 /* Lease into *batch, inside a transaction; len 0 and the reason if none. */
 WB_MUST_USE enum wb_status wb__claim_run(struct wb_outbox *box,

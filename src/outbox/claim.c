@@ -42,7 +42,7 @@ struct claiming {
     int64_t now_ms, due_by_ms, lease_ms;
 };
 
-/* ---- sources --------------------------------------------------------- */
+/* ---- sources ----------------------------------------------------------- */
 
 /* Read a column of kinds into the arena: KINDS or PAUSED. */
 static enum wb_status
@@ -158,7 +158,7 @@ fronts_set(struct claiming *c, struct wb_err *err)
     return rc;
 }
 
-/* ---- fronts ---------------------------------------------------------- */
+/* ---- fronts ------------------------------------------------------------ */
 
 static bool
 front_full(const struct front *f)
@@ -242,7 +242,7 @@ front_oldest(struct claiming *c, int64_t *due_ms, int64_t *seq)
     return first;
 }
 
-/* ---- rows ---------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------- */
 
 static size_t
 front_want(const struct claiming *c, const struct front *f)
@@ -454,7 +454,7 @@ take_rows(struct claiming *c, struct wb_err *err)
     return rc;
 }
 
-/* ---- the whole ------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------- */
 
 static struct wb__arena *
 batch_arena(struct wb_outbox *box, struct wb_batch *batch)

@@ -27,7 +27,7 @@ struct finish_op {
     bool healthy;             /* no scope has failed since it succeeded */
 };
 
-/* ---- one message ----------------------------------------------------- */
+/* ---- one message ------------------------------------------------------- */
 
 static enum wb_status
 find(struct wb_outbox *box, const struct wb_finish *f, struct wb__head *head,
@@ -215,7 +215,7 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     return fail(box, f, &head, now_ms, err);
 }
 
-/* ---- the operations -------------------------------------------------- */
+/* ---- the operations ---------------------------------------------------- */
 
 static enum wb_status
 purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
@@ -275,7 +275,7 @@ finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 }
 
 static void
-finish_lanes(const struct wb__job *job, struct wb__lanes *lanes)
+finish_lanes(const struct wb__db_job *job, struct wb__lanes *lanes)
 {
     const struct finish_op *o = (const struct finish_op *)job;
 
@@ -403,7 +403,7 @@ wb_outbox_fail(
     return finish_alone(box, finish, "fail", err);
 }
 
-/* ---- extend, reset ------------------------------------------------------- */
+/* ---- extend, reset ----------------------------------------------------- */
 
 static enum wb_status
 extend_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,

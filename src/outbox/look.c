@@ -170,7 +170,7 @@ wb_outbox_show(struct wb_outbox *box, struct wb_slice prefix, wb_row_fn *fn,
     return look_fini(&o, rc);
 }
 
-/* ---- counts ---------------------------------------------------------- */
+/* ---- counts ------------------------------------------------------------ */
 
 struct count_op {
     struct wb__op op;
@@ -316,7 +316,7 @@ wb_outbox_kinds(
     return count(box, true, fn, ctx, err);
 }
 
-/* ---- health ---------------------------------------------------------- */
+/* ---- health ------------------------------------------------------------ */
 
 struct health_op {
     struct wb__op op;

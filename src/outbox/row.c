@@ -155,7 +155,7 @@ wb__row_keep(struct wb__arena *a, struct wb_row *row)
     return true;
 }
 
-/* ---- content --------------------------------------------------------- */
+/* ---- content ----------------------------------------------------------- */
 
 bool
 wb__content_hash(struct wb_slice kind, struct wb_slice content_type,
@@ -193,7 +193,7 @@ wb__head_hash(struct wb_outbox *box, struct wb__head *head, struct wb_err *err)
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-/* ---- moves ----------------------------------------------------------- */
+/* ---- moves ------------------------------------------------------------- */
 
 enum wb_status
 wb__lane_promote(

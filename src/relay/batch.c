@@ -92,7 +92,7 @@ wb__batch_encode(struct wb__flight *f, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- replies --------------------------------------------------------- */
+/* ---- replies ----------------------------------------------------------- */
 
 static json_t *
 items_of(json_t *reply, size_t n)

@@ -37,7 +37,7 @@ struct wb__driver {
     int open; /* handles not closed yet */
 };
 
-/* ---- handles --------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------- */
 
 /* To wake the loop is all that is asked of them. */
 static void
@@ -161,7 +161,7 @@ driver_close(struct wb_relay *relay)
     wb__free(relay->env, d);
 }
 
-/* ---- commits ---------------------------------------------------------- */
+/* ---- commits ----------------------------------------------------------- */
 
 struct aside {
     uv_work_t work;
@@ -206,7 +206,7 @@ run_aside(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
         (void)uv_run(relay->loop, UV_RUN_ONCE);
 }
 
-/* ---- the relay ------------------------------------------------------- */
+/* ---- the relay --------------------------------------------------------- */
 
 void
 wb_relay_free(struct wb_relay *relay)
@@ -243,7 +243,7 @@ wb_relay_stop(struct wb_relay *relay)
     (void)uv_async_send(&relay->driver->stop);
 }
 
-/* ---- one pass -------------------------------------------------------- */
+/* ---- one pass ---------------------------------------------------------- */
 
 struct pass {
     struct wb_relay *relay;
@@ -456,7 +456,7 @@ pass_run(struct pass *p, struct wb_err *err)
     return rc;
 }
 
-/* ---- drain, run ------------------------------------------------------ */
+/* ---- drain, run -------------------------------------------------------- */
 
 static int
 take_place(struct wb_relay *relay, uint32_t places)

@@ -69,7 +69,7 @@ flight_new(struct wb_relay *relay, struct wb__live *live, struct wb__load *load,
     return f;
 }
 
-/* ---- the end --------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------- */
 
 /* Out of memory here would lose the end of a delivery, which costs a repeat:
  * the lease runs out. */
@@ -120,7 +120,7 @@ end_unsent(struct wb_relay *relay, const struct wb_route *route,
     item_end(relay, route, message, &r);
 }
 
-/* ---- the request ----------------------------------------------------- */
+/* ---- the request ------------------------------------------------------- */
 
 /* What a message asks for, before the hook of its route has its say. */
 static struct wb_request
@@ -198,7 +198,7 @@ send_single(struct wb_relay *relay, struct wb__live *live,
     return WB_OK;
 }
 
-/* ---- batches --------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------- */
 
 static bool
 same_request(const struct wb_request *a, const struct wb_request *b)

@@ -12,7 +12,7 @@ enum {
     AGAIN_US = 100000 /* after the database was busy */
 };
 
-/* ---- leases ---------------------------------------------------------- */
+/* ---- leases ------------------------------------------------------------ */
 
 static int64_t
 half_lease_us(const struct wb_relay *relay)
@@ -56,7 +56,7 @@ extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- claim ----------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 static uint32_t
 batch_most(const struct wb_relay *relay)

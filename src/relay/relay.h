@@ -98,7 +98,7 @@ struct wb_relay {
     struct wb__driver *driver; /* drain.c */
 };
 
-/* ---- relay.c --------------------------------------------------------- */
+/* ---- relay.c ----------------------------------------------------------- */
 
 /* A relay without a loop, for whoever calls wb__pump_turn() and done() by
  * himself. Freeing drops what is in flight: no done() may come after it. */
@@ -107,7 +107,7 @@ WB_MUST_USE enum wb_status wb__relay_new(struct wb_relay **out,
     struct wb_err *err);
 void wb__relay_free(struct wb_relay *relay);
 
-/* ---- route.c --------------------------------------------------------- */
+/* ---- route.c ----------------------------------------------------------- */
 
 WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
@@ -120,14 +120,14 @@ WB_MUST_USE enum wb_status wb__sources_set(
 void wb__rate_sent(struct wb__live *live, int64_t now_us);
 uint32_t wb__slots_set(struct wb_relay *relay, int64_t *wait_us);
 
-/* ---- flight.c -------------------------------------------------------- */
+/* ---- flight.c ---------------------------------------------------------- */
 
 /* Send all messages of a load; consumes its first reference. */
 WB_MUST_USE enum wb_status wb__flights_start(
     struct wb_relay *relay, struct wb__load *load, struct wb_err *err);
 void wb__flight_free(struct wb__flight *flight);
 
-/* ---- batch.c --------------------------------------------------------- */
+/* ---- batch.c ----------------------------------------------------------- */
 
 /* May the message go into a batch: is its body JSON? */
 WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
@@ -139,7 +139,7 @@ void wb__batch_results(const struct wb__flight *flight,
     const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
-/* ---- ends.c ------------------------------------------------------------- */
+/* ---- ends.c ------------------------------------------------------------ */
 
 /* Note the end of one message; *result is copied. */
 WB_MUST_USE enum wb_status wb__end_note(struct wb_relay *relay,
@@ -155,7 +155,7 @@ void wb__ends_told(struct wb_relay *relay);
 /* Forget them all. */
 void wb__ends_drop(struct wb_relay *relay);
 
-/* ---- pump.c ------------------------------------------------------------- */
+/* ---- pump.c ------------------------------------------------------------ */
 
 /* Finish what has ended, claim what there is room for, send it. *wait_us: the
  * monotonic time at which a turn has something to do though nothing ended; 0:
@@ -163,7 +163,7 @@ void wb__ends_drop(struct wb_relay *relay);
 WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
     struct wb_slice only, int64_t *wait_us, struct wb_err *err);
 
-/* ---- report.c -------------------------------------------------------- */
+/* ---- report.c ---------------------------------------------------------- */
 
 /* Leave the note of the last drain beside the database. */
 void wb__report_note(struct wb_relay *relay);

@@ -21,7 +21,7 @@ wb_drained_name(enum wb_drained why)
     return (unsigned)why < WB_COUNT(drained) ? drained[why] : "?";
 }
 
-/* ---- tallies --------------------------------------------------------- */
+/* ---- tallies ----------------------------------------------------------- */
 
 static bool
 tally_room(struct wb_tally *t)
@@ -72,7 +72,7 @@ wb__tally_clear(struct wb_tally *t)
     t->n = t->cap = 0;
 }
 
-/* ---- the note -------------------------------------------------------- */
+/* ---- the note ---------------------------------------------------------- */
 
 static void
 add_field(struct wb__buf *b, const char *name, uint64_t n)
@@ -202,7 +202,7 @@ wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
     return rc;
 }
 
-/* ---- the end of a pass ----------------------------------------------- */
+/* ---- the end of a pass ------------------------------------------------- */
 
 static enum wb_status
 count_open(void *ctx, const struct wb_breaker *b)

@@ -23,7 +23,7 @@ batch_of(const struct wb_route *r)
     return r->batch > 1 ? r->batch : 1;
 }
 
-/* ---- checks ---------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------ */
 
 static enum wb_status
 check_route(
@@ -71,7 +71,7 @@ wb__routes_set(struct wb_relay *relay, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- kinds ----------------------------------------------------------- */
+/* ---- kinds ------------------------------------------------------------- */
 
 static bool
 fits(const char *name, struct wb_slice kind, size_t *len)
@@ -170,7 +170,7 @@ wb__sources_set(
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
 }
 
-/* ---- room ------------------------------------------------------------ */
+/* ---- room -------------------------------------------------------------- */
 
 /* A route with a rate may catch up on what it missed of the last LATE_US. */
 enum {

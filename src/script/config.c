@@ -32,8 +32,7 @@ config_of(lua_State *L)
     return (struct wb_config *)wb__script_of(L);
 }
 
-/* ---- route
- * ------------------------------------------------------------------------ */
+/* ---- route ------------------------------------------------------------- */
 
 static bool
 name_valid(const char *name)
@@ -121,8 +120,7 @@ route(lua_State *L)
     return 1;
 }
 
-/* ---- outbox and relay
- * --------------------------------------------------------------- */
+/* ---- outbox and relay -------------------------------------------------- */
 
 static void
 read_settings(lua_State *L, const char *keyword,
@@ -160,8 +158,7 @@ relay(lua_State *L)
     return 0;
 }
 
-/* ---- names
- * -------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------- */
 
 static const char *const known[] = {"route", "env", "file", "ready", "outbox",
     "relay", "tally", "array", "null", "string", "table", "math", "utf8",
@@ -248,8 +245,7 @@ push_env(lua_State *L)
     (void)lua_setmetatable(L, -2);
 }
 
-/* ---- what must hold over all
- * --------------------------------------------------------- */
+/* ---- what must hold over all ------------------------------------------- */
 
 static void
 check_lease(lua_State *L, const struct wb_config *c)
@@ -334,9 +330,7 @@ read_file(lua_State *L)
     return 0;
 }
 
-/* ---- open
- * ---------------------------------------------------------------------------
- */
+/* ---- open -------------------------------------------------------------- */
 
 static enum wb_status
 read_text(struct wb_config *c, const char *path, struct wb_err *err)
@@ -480,9 +474,7 @@ wb_config_lease_ms(const struct wb_config *c)
     return c->settings.lease_ms;
 }
 
-/* ---- ready
- * ----------------------------------------------------------------------------
- */
+/* ---- ready ------------------------------------------------------------- */
 
 struct answer {
     int function;

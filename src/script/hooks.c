@@ -30,8 +30,7 @@ struct wb__hooks {
     char reason[4 * REASON_CHARS + 1];
 };
 
-/* ---- what scripts see
- * ------------------------------------------------------------ */
+/* ---- what scripts see -------------------------------------------------- */
 
 /* A message, or a reply to it, for the length of one call. */
 struct view {
@@ -190,8 +189,7 @@ wb__hooks_init(lua_State *L, int names)
     lua_setfield(L, names, "tally");
 }
 
-/* ---- build
- * ----------------------------------------------------------------------- */
+/* ---- build ------------------------------------------------------------- */
 
 struct build {
     struct wb__buf url, body;
@@ -347,8 +345,7 @@ build(void *ctx, const struct wb_claimed *message, struct wb_request *request,
     return WB_OK;
 }
 
-/* ---- judge
- * ------------------------------------------------------------------------ */
+/* ---- judge ------------------------------------------------------------- */
 
 struct judging {
     struct wb__hooks *hooks;
@@ -441,8 +438,7 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
     result->error = wb_slice(h->reason);
 }
 
-/* ---- attach
- * ------------------------------------------------------------------------ */
+/* ---- attach ------------------------------------------------------------ */
 
 enum wb_status
 wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,

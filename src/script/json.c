@@ -10,8 +10,7 @@
 
 #include "script/script.h"
 
-/* ---- without Lua
- * ------------------------------------------------------------- */
+/* ---- without Lua ------------------------------------------------------- */
 
 static enum wb_status
 parse(struct wb_slice text, const char *what, size_t flags, json_t **out,
@@ -94,8 +93,7 @@ wb__json_write(struct wb__buf *out, const json_t *value, size_t flags)
     dump(out, value, flags | JSON_REAL_PRECISION(17));
 }
 
-/* ---- a tree owned by Lua
- * ------------------------------------------------------ */
+/* ---- a tree owned by Lua ----------------------------------------------- */
 
 static int
 box_free(lua_State *L)
@@ -117,8 +115,7 @@ push_box(lua_State *L)
     return box;
 }
 
-/* ---- JSON to Lua
- * --------------------------------------------------------------- */
+/* ---- JSON to Lua ------------------------------------------------------- */
 
 struct open_node { /* a container half-way through */
     json_t *node;
@@ -244,8 +241,7 @@ wb__json_push(lua_State *L, struct wb_slice text, const char *what, bool near,
     return true;
 }
 
-/* ---- Lua to JSON
- * --------------------------------------------------------------- */
+/* ---- Lua to JSON ------------------------------------------------------- */
 
 static bool
 is_array(lua_State *L, int at)
@@ -425,8 +421,7 @@ wb__json_encode(lua_State *L, int at, struct wb__buf *out)
     lua_pop(L, 1);
 }
 
-/* ---- names
- * --------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------- */
 
 static int
 mark_array(lua_State *L)

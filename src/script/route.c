@@ -13,8 +13,7 @@ enum {
     KEY_MOST = 64
 };
 
-/* ---- keys
- * ------------------------------------------------------------------------ */
+/* ---- keys -------------------------------------------------------------- */
 
 /* Bytes of base64 text into out, which has room for 3/4 of it; -1 if it is
  * none. */
@@ -61,8 +60,7 @@ decode_key(lua_State *L, const struct wb__record *r, const char *field,
             field, KEY_LEAST, KEY_MOST, text->s.len);
 }
 
-/* ---- what must hold together
- * ------------------------------------------------------ */
+/* ---- what must hold together ------------------------------------------- */
 
 static const char *
 transport_name(int64_t transport)
@@ -179,8 +177,7 @@ wb__route_check(lua_State *L, int at, struct wb__route_spec *spec,
     check_batch(L, spec, record);
 }
 
-/* ---- the route
- * --------------------------------------------------------------------- */
+/* ---- the route --------------------------------------------------------- */
 
 static struct wb_retry_policy
 retry_of(const struct wb__route_spec *spec)
@@ -255,8 +252,7 @@ wb__route_make(struct wb__script *s, const struct wb__route_spec *spec,
     return wb__hooks_attach(s, spec, route, err);
 }
 
-/* ---- the transport
- * ------------------------------------------------------------------ */
+/* ---- the transport ----------------------------------------------------- */
 
 static void
 write_headers(const struct wb__headers *headers, struct wb__buf *out)

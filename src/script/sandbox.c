@@ -26,7 +26,7 @@ wb__script_of(lua_State *L)
     return *(struct wb__script **)lua_getextraspace(L);
 }
 
-/* ---- bounds ---------------------------------------------------------- */
+/* ---- bounds ------------------------------------------------------------ */
 
 static void *
 resize(void *ctx, void *ptr, size_t old, size_t size)
@@ -112,7 +112,7 @@ wb__script_spend(lua_State *L, int64_t steps)
     ran_out(L, wb__script_line(L));
 }
 
-/* ---- order ----------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------- */
 
 struct key {
     enum {
@@ -281,7 +281,7 @@ ordered_pairs(lua_State *L)
     return 2;
 }
 
-/* ---- guards ---------------------------------------------------------- */
+/* ---- guards ------------------------------------------------------------ */
 
 /* A finalizer would run outside all bounds. */
 static int
@@ -368,8 +368,7 @@ safe_walk(lua_State *L)
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
-/* ---- libraries
- * --------------------------------------------------------------- */
+/* ---- libraries --------------------------------------------------------- */
 
 struct name {
     const char *library, *name;
@@ -460,8 +459,7 @@ wb__sandbox_push(lua_State *L)
     lua_pop(L, 2);
 }
 
-/* ---- errors
- * ------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------ */
 
 void
 wb__script_fail(
@@ -504,8 +502,7 @@ report(struct wb__script *s, int code, struct wb_err *err)
         err, WB_INVALID, 0, "%s%s", s->path, text + sizeof(WB_CHUNK) - 1);
 }
 
-/* ---- open, call, close
- * --------------------------------------------------------- */
+/* ---- open, call, close ------------------------------------------------- */
 
 enum wb_status
 wb__script_open(struct wb__script *s, struct wb_err *err)

@@ -92,8 +92,7 @@ const struct wb__schema wb__outbox_schema = {
 const struct wb__schema wb__relay_schema = {
     relay_fields, WB_COUNT(relay_fields)};
 
-/* ---- errors
- * ------------------------------------------------------------------ */
+/* ---- errors ------------------------------------------------------------ */
 
 void
 wb__record_fail(lua_State *L, const struct wb__record *r, enum wb_status status,
@@ -176,8 +175,7 @@ wrong_type(
         wanted(L, f), got);
 }
 
-/* ---- the nearest name
- * ---------------------------------------------------------- */
+/* ---- the nearest name -------------------------------------------------- */
 
 enum {
     WORD_MAX = 32
@@ -229,8 +227,7 @@ wb__suggest(struct wb_slice word, const char *const *names, size_t n,
     }
 }
 
-/* ---- unknown names
- * -------------------------------------------------------------- */
+/* ---- unknown names ----------------------------------------------------- */
 
 static const struct wb__field *
 find_field(const struct wb__schema *schema, struct wb_slice name)
@@ -282,8 +279,7 @@ check_names(lua_State *L, int at, const struct wb__schema *schema,
         unknown(L, r, schema, first);
 }
 
-/* ---- values
- * ---------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------ */
 
 /* Keep the value at `at` for as long as the script lives. */
 static int
@@ -432,8 +428,7 @@ read_list(lua_State *L, const struct wb__record *r, const struct wb__field *f)
     return list;
 }
 
-/* ---- headers
- * --------------------------------------------------------------------- */
+/* ---- headers ----------------------------------------------------------- */
 
 /* The line is wiped: its value may be a secret. The error shows none of it. */
 static enum wb_status
@@ -505,8 +500,7 @@ read_headers(
     return headers;
 }
 
-/* ---- one table
- * -------------------------------------------------------------------- */
+/* ---- one table --------------------------------------------------------- */
 
 /* The value at the top into *to, as the field says. */
 static void

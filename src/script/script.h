@@ -21,7 +21,7 @@
 #include "base/base.h"
 #include "waybill/relay.h"
 
-/* ---- sandbox --------------------------------------------------------- */
+/* ---- sandbox ----------------------------------------------------------- */
 
 /* What one call into Lua may use. */
 struct wb__limits {
@@ -84,16 +84,14 @@ int wb__script_line(lua_State *L); /* of the Lua code that called us */
 /* Push a table of the names a script finds in every sandbox. */
 void wb__sandbox_push(lua_State *L);
 
-/* ---- source
- * ------------------------------------------------------------------ */
+/* ---- source ------------------------------------------------------------ */
 
 /* The line in which outer.field (outer may be NULL) is written, in the table
  * that follows keyword in that line or below; that line where it is not. */
 int wb__source_line(struct wb_slice source, int line, const char *keyword,
     const char *outer, struct wb_slice field);
 
-/* ---- secrets
- * ----------------------------------------------------------------- */
+/* ---- secrets ----------------------------------------------------------- */
 
 void wb__secret_init(lua_State *L, int names); /* env and file */
 /* Push a secret of these bytes; they are wiped when Lua frees it. */
@@ -108,8 +106,7 @@ struct wb__text {
 /* True for a string or a secret. */
 bool wb__text_at(lua_State *L, int at, struct wb__text *out);
 
-/* ---- JSON
- * -------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------- */
 
 #define WB_JSON_DEPTH 100
 
@@ -130,8 +127,7 @@ bool wb__json_push(lua_State *L, struct wb_slice text, const char *what,
 /* Append the Lua value at index `at` as JSON; a Lua error where it is none. */
 void wb__json_encode(lua_State *L, int at, struct wb__buf *out);
 
-/* ---- templates
- * --------------------------------------------------------------- */
+/* ---- templates --------------------------------------------------------- */
 
 /* What wb__url_spelling() of the transport wants, and no fragment and no "." or
  * ".." in the path. The error shows none of it. */
@@ -147,8 +143,7 @@ WB_MUST_USE enum wb_status wb__template_expand(struct wb_slice text,
 /* a.b.c: names of letters, digits, _ and - */
 bool wb__path_valid(struct wb_slice path);
 
-/* ---- fields
- * ------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------ */
 
 struct wb__value { /* a text, or a function */
     struct wb__text text;
@@ -204,7 +199,7 @@ struct wb__settings {
     int outbox_line, relay_line; /* 0: not given */
 };
 
-enum wb__type {
+enum wb__field_type {
     WB_TYPE_TEXT,     /* struct wb__text */
     WB_TYPE_SECRET,   /* struct wb__text, of env or file */
     WB_TYPE_VALUE,    /* struct wb__value: text or function */
@@ -223,7 +218,7 @@ enum wb__type {
 struct wb__schema;
 struct wb__field {
     const char *name;
-    enum wb__type type;
+    enum wb__field_type type;
     unsigned on; /* WB_ON_*: transports it is for */
     size_t offset;
     int64_t min, max;
@@ -257,8 +252,7 @@ void wb__schema_read(lua_State *L, int at, const struct wb__schema *schema,
 void wb__suggest(struct wb_slice word, const char *const *names, size_t n,
     char out[WB_SUGGEST_MAX]);
 
-/* ---- hooks
- * ------------------------------------------------------------------- */
+/* ---- hooks ------------------------------------------------------------- */
 
 /* Fill route->build, judge, release and ctx as far as the route needs them.
  * The hooks live in the script's arena. */
@@ -267,8 +261,7 @@ WB_MUST_USE enum wb_status wb__hooks_attach(struct wb__script *s,
     struct wb_err *err);
 void wb__hooks_init(lua_State *L, int names); /* tally */
 
-/* ---- routes
- * ------------------------------------------------------------------ */
+/* ---- routes ------------------------------------------------------------ */
 
 /* What a set of fields must fulfil together; a Lua error where it does not. */
 void wb__route_check(lua_State *L, int at, struct wb__route_spec *spec,

@@ -30,8 +30,7 @@ span_before(struct wb_slice s, const char *set)
     return n;
 }
 
-/* ---- a whole URL
- * --------------------------------------------------------------- */
+/* ---- a whole URL ------------------------------------------------------- */
 
 static bool
 is_dots(struct wb_slice segment)
@@ -77,8 +76,7 @@ wb__target_check(struct wb_slice url, struct wb_err *err)
     return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
 }
 
-/* ---- fields
- * -------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------ */
 
 bool
 wb__path_valid(struct wb_slice path)
@@ -175,8 +173,7 @@ wb__template_check(struct wb_slice text, struct wb_err *err)
     return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
 }
 
-/* ---- expand
- * -------------------------------------------------------------------- */
+/* ---- expand ------------------------------------------------------------ */
 
 static void
 encode(struct wb__buf *out, struct wb_slice s)

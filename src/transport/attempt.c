@@ -53,7 +53,7 @@ wb__attempt_cut(struct wb__attempt *a)
     a->link = NULL;
 }
 
-/* ---- libcurl's callbacks ------------------------------------------------ */
+/* ---- libcurl's callbacks ----------------------------------------------- */
 
 /* NOLINTBEGIN(readability-non-const-parameter): libcurl's signatures */
 
@@ -124,7 +124,7 @@ on_body(char *piece, size_t size, size_t n, void *user)
 
 /* NOLINTEND(readability-non-const-parameter) */
 
-/* ---- the end of an attempt ---------------------------------------------- */
+/* ---- the end of an attempt --------------------------------------------- */
 
 void
 wb__attempt_free(struct wb__attempt *a)
@@ -241,7 +241,7 @@ judge_silence(
 }
 
 static void
-on_ended(struct wb__job *job, CURLcode code)
+on_ended(struct wb__transfer *job, CURLcode code)
 {
     struct wb__attempt *a = (struct wb__attempt *)job;
     char text[WB__REPLY_ERROR_SIZE];
@@ -260,7 +260,7 @@ on_ended(struct wb__job *job, CURLcode code)
     wb__attempt_rest(a);
 }
 
-/* ---- a fresh handle ----------------------------------------------------- */
+/* ---- a fresh handle ---------------------------------------------------- */
 
 static CURLcode
 set_fixed(CURL *easy)

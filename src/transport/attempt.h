@@ -19,7 +19,7 @@ enum {
 };
 
 struct wb__attempt {
-    struct wb__job job;               /* first: a job is its attempt */
+    struct wb__transfer job;          /* first: a job is its attempt */
     struct wb__endpoint *ep;          /* NULL: freed while done() was called */
     struct wb__attempt *next, **link; /* of the list it is on */
     wb_done_fn *done;

@@ -56,7 +56,7 @@ struct run {
     char block[4096]; /* what libuv reads into */
 };
 
-/* ---- the environment of a child ----------------------------------------- */
+/* ---- the environment of a child ---------------------------------------- */
 
 extern char **environ;
 
@@ -141,7 +141,7 @@ env_build(struct run *r, const struct wb_request *q)
     return true;
 }
 
-/* ---- the end of a run ---------------------------------------------------- */
+/* ---- the end of a run -------------------------------------------------- */
 
 static void
 run_free(struct run *r)
@@ -242,7 +242,7 @@ run_kill(struct run *r)
     (void)uv_process_kill(&r->process, SIGKILL);
 }
 
-/* ---- libuv's callbacks ----------------------------------------------- */
+/* ---- libuv's callbacks ------------------------------------------------- */
 
 static void
 on_timer(uv_timer_t *timer)
@@ -317,7 +317,7 @@ on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *block)
     }
 }
 
-/* ---- the beginning of a run ------------------------------------------ */
+/* ---- the beginning of a run -------------------------------------------- */
 
 static struct run *
 run_new(struct exec *ex, wb_done_fn *done, void *ctx)
@@ -442,7 +442,7 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
     wb__fd_close(payload);
 }
 
-/* ---- birth and death ------------------------------------------------- */
+/* ---- birth and death --------------------------------------------------- */
 
 static void
 exec_wipe(struct exec *ex)

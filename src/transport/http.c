@@ -71,7 +71,7 @@ tell(struct wb_http *http)
     while ((msg = curl_multi_info_read(http->multi, &left)) != NULL) {
         CURLcode code = msg->data.result;
         CURL *easy = msg->easy_handle;
-        struct wb__job *job = NULL;
+        struct wb__transfer *job = NULL;
 
         (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &job);
         (void)curl_multi_remove_handle(http->multi, easy);
@@ -104,7 +104,7 @@ on_timeout_wanted(CURLM *multi, long timeout_ms, void *user)
     return 0;
 }
 
-/* ---- sockets ------------------------------------------------------------ */
+/* ---- sockets ----------------------------------------------------------- */
 
 static void
 on_ready(uv_poll_t *poll, int status, int events)
@@ -260,7 +260,7 @@ on_close(void *user, curl_socket_t fd)
     return 0;
 }
 
-/* ---- transfers ---------------------------------------------------------- */
+/* ---- transfers --------------------------------------------------------- */
 
 CURLcode
 wb__http_adopt(struct wb_http *http, CURL *easy)
@@ -275,18 +275,18 @@ wb__http_adopt(struct wb_http *http, CURL *easy)
 }
 
 bool
-wb__http_start(struct wb_http *http, struct wb__job *job)
+wb__http_start(struct wb_http *http, struct wb__transfer *job)
 {
     return curl_multi_add_handle(http->multi, job->easy) == CURLM_OK;
 }
 
 void
-wb__http_cancel(struct wb_http *http, struct wb__job *job)
+wb__http_cancel(struct wb_http *http, struct wb__transfer *job)
 {
     (void)curl_multi_remove_handle(http->multi, job->easy);
 }
 
-/* ---- birth and death ---------------------------------------------------- */
+/* ---- birth and death --------------------------------------------------- */
 
 static bool
 multi_setup(struct wb_http *http)

@@ -13,7 +13,7 @@
 #include "base/base.h"
 #include "waybill/transport.h"
 
-/* ---- guard.c: addresses ---------------------------------------------- */
+/* ---- guard.c: addresses ------------------------------------------------ */
 
 /* A global unicast address that stands for itself: not private, loopback,
  * link-local, shared, multicast, reserved, documentation or benchmarking, and
@@ -24,7 +24,7 @@ WB_MUST_USE bool wb__addr_text_public(const char *text);
 /* An address of one of this machine's interfaces. */
 WB_MUST_USE bool wb__addr_own(const struct sockaddr *addr);
 
-/* ---- check.c: what may go on the wire -------------------------------- */
+/* ---- check.c: what may go on the wire ---------------------------------- */
 
 enum {
     WB__URL_MAX = 8192
@@ -43,7 +43,7 @@ WB_MUST_USE enum wb_status wb__url_spelling(
 /* Is this a header whose value must not show up in an error? */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
 
-/* ---- sign.c: Standard Webhooks --------------------------------------- */
+/* ---- sign.c: Standard Webhooks ----------------------------------------- */
 
 struct wb__signer;
 /* Returns OK, NOMEM, INVALID (more than 8 keys, or one not of 24..64 bytes).
@@ -58,7 +58,7 @@ void wb__signer_free(struct wb__signer *s); /* NULL is fine */
 WB_MUST_USE bool wb__sign(struct wb__signer *s, struct wb_slice id,
     struct wb_slice timestamp, struct wb_slice body, struct wb__buf *out);
 
-/* ---- reply.c: what came back ----------------------------------------- */
+/* ---- reply.c: what came back ------------------------------------------- */
 
 /* The most that is read of a reply besides its body, interim replies (1xx),
  * trailers and followed redirects included. */
@@ -102,14 +102,14 @@ enum {
 size_t wb__reply_error(
     const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE]);
 
-/* ---- http.c: many transfers on one loop ------------------------------ */
+/* ---- http.c: many transfers on one loop -------------------------------- */
 
 /* A transfer under way. CURLOPT_PRIVATE of its easy handle points at it. */
-struct wb__job {
+struct wb__transfer {
     CURL *easy;
     /* It ended and left the multi handle. May start others and free what it
      * belongs to, but not close the wb_http. */
-    void (*ended)(struct wb__job *job, CURLcode code);
+    void (*ended)(struct wb__transfer *job, CURLcode code);
 };
 
 const struct wb_env *wb__http_env(const struct wb_http *http);
@@ -120,7 +120,7 @@ WB_MUST_USE CURLcode wb__http_adopt(struct wb_http *http, CURL *easy);
 /* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
 WB_MUST_USE curl_socket_t wb__http_socket(
     struct wb_http *http, const struct curl_sockaddr *address);
-WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__job *job);
-void wb__http_cancel(struct wb_http *http, struct wb__job *job);
+WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__transfer *job);
+void wb__http_cancel(struct wb_http *http, struct wb__transfer *job);
 
 #endif /* WB_SRC_TRANSPORT_HTTP_H */

@@ -247,7 +247,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     refuse(done, ctx, WB_RETRY, "out of memory");
 }
 
-/* ---- endpoints ---------------------------------------------------------- */
+/* ---- endpoints --------------------------------------------------------- */
 
 static void
 endpoint_wipe(struct wb__endpoint *ep)
@@ -364,7 +364,7 @@ endpoint_fill(
     ep->http1 = o->http1;
     if (!endpoint_copy(ep, o))
         return wb__nomem(err, "http endpoint");
-    if (ep->ca_file != NULL && !wb__place_of(ep->ca_file).is_file)
+    if (ep->ca_file != NULL && !wb__file_info_of(ep->ca_file).is_file)
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "ca_file %.*s: there is no such file", WB_SHOW(o->ca_file));
     if (o->n_secrets == 0)

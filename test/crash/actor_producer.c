@@ -113,8 +113,7 @@ repeat(struct producer *p)
     actor_need(wb_outbox_enqueue(p->a->box, &m, &accepted, &err), &err);
 }
 
-/* ---- own rows -------------------------------------------------------------
- */
+/* ---- own rows ---------------------------------------------------------- */
 
 static void
 run_sql(struct producer *p, const char *sql)

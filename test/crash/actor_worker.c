@@ -63,8 +63,7 @@ tell(struct worker *w, size_t i, const char *what, const char *type)
                           .attempts = w->finish[i].attempts});
 }
 
-/* ---- sabotage -------------------------------------------------------------
- */
+/* ---- sabotage ---------------------------------------------------------- */
 
 static void
 accept_anew(struct worker *w, size_t i)
@@ -104,8 +103,7 @@ confirm_first(struct worker *w, size_t i)
     actor_need(wb_outbox_finish(w->a->box, &f, 1, NULL, NULL, &err), &err);
 }
 
-/* ---- the work -------------------------------------------------------------
- */
+/* ---- the work ---------------------------------------------------------- */
 
 static void
 send_one(struct worker *w, size_t i)

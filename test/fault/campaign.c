@@ -64,7 +64,7 @@ campaign_tell(
         f->stray, f->stuck, f->damaged, f->unopened);
 }
 
-/* ---- C1, C2 -------------------------------------------------------------- */
+/* ---- C1, C2 ------------------------------------------------------------ */
 
 /* The power is back: open, look, and perhaps go on. */
 static void

@@ -146,8 +146,7 @@ campaign_fault(struct campaign *c)
     campaign_end();
 }
 
-/* ---- C15 ------------------------------------------------------------------
- */
+/* ---- C15 --------------------------------------------------------------- */
 
 static void
 jump_about(struct campaign *c, uint64_t seed)

@@ -28,7 +28,7 @@ findings_add(struct findings *to, const struct findings *f)
     to->unopened += f->unopened;
 }
 
-/* ---- calls ----------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------- */
 
 int
 ledger_new(struct ledger *l, bool keyed, int lane)
@@ -157,7 +157,7 @@ ledger_join(struct ledger *l, int n)
     return now;
 }
 
-/* ---- rows ---------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------- */
 
 static enum picture
 picture_of(const char *status)
@@ -220,7 +220,7 @@ read_rows(const struct ledger *l, sqlite3 *db, struct row *rows, long *stray)
     return code == SQLITE_DONE;
 }
 
-/* ---- check ----------------------------------------------------------- */
+/* ---- check ------------------------------------------------------------- */
 
 static void
 tell(int n, const struct entry *e, const struct row *r)

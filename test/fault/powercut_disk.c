@@ -18,7 +18,7 @@ powercut_random(struct powercut *disk)
     return z ^ (z >> 31);
 }
 
-/* ---- images ---------------------------------------------------------- */
+/* ---- images ------------------------------------------------------------ */
 
 static void
 image_room(struct powercut_image *image, size_t cap)
@@ -64,7 +64,7 @@ image_copy(struct powercut_image *to, const struct powercut_image *from)
     to->len = from->len;
 }
 
-/* ---- changes of a file ----------------------------------------------- */
+/* ---- changes of a file ------------------------------------------------- */
 
 static void
 apply(struct powercut_image *image, const struct powercut_inode *from,
@@ -137,7 +137,7 @@ powercut_unsynced(const struct powercut *disk)
     return sum;
 }
 
-/* ---- names ----------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------- */
 
 int
 powercut_name_of(struct powercut *disk, const char *path)
@@ -236,7 +236,7 @@ powercut_sync_folder(struct powercut *disk)
     disk->n_moves = 0;
 }
 
-/* ---- the cut --------------------------------------------------------- */
+/* ---- the cut ----------------------------------------------------------- */
 
 static void
 tear(struct powercut *to, struct powercut_image *image,

@@ -64,7 +64,7 @@ count(struct powercut *disk)
     return !is_off(disk);
 }
 
-/* ---- a file ---------------------------------------------------------- */
+/* ---- a file ------------------------------------------------------------ */
 
 static int
 file_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
@@ -183,7 +183,7 @@ characteristics(sqlite3_file *file)
     return of(file)->disk->psow ? SQLITE_IOCAP_POWERSAFE_OVERWRITE : 0;
 }
 
-/* ---- locks of a file ------------------------------------------------- */
+/* ---- locks of a file --------------------------------------------------- */
 
 static bool
 others(const void *owner, const struct handle *h)
@@ -265,7 +265,7 @@ file_check_reserved(sqlite3_file *file, int *held)
     return SQLITE_OK;
 }
 
-/* ---- shared memory --------------------------------------------------- */
+/* ---- shared memory ----------------------------------------------------- */
 
 static int
 shm_map(
@@ -384,7 +384,7 @@ file_close(sqlite3_file *file)
     return SQLITE_OK;
 }
 
-/* ---- the file system ------------------------------------------------- */
+/* ---- the file system --------------------------------------------------- */
 
 static const sqlite3_io_methods methods = {
     .iVersion = 2,

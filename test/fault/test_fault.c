@@ -26,13 +26,10 @@ check_sound(const struct campaign *c)
                 c->plan[p].failures);
 }
 
-static void
-test_fault__any_io_once_or_for_ever__nothing_lost_then_all_delivered(
-    void **state)
+TEST(test_fault__any_io_once_or_for_ever__nothing_lost_then_all_delivered)
 {
     struct campaign c = {.every = 9 * THINNED, .plans = ~1U};
 
-    (void)state;
     campaign_fault(&c);
     check_sound(&c);
     for (int p = 1; p < CAMPAIGN_PLANS; p++) {
@@ -42,13 +39,11 @@ test_fault__any_io_once_or_for_ever__nothing_lost_then_all_delivered(
     }
 }
 
-static void
-test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered(
-    void **state)
+TEST(
+    test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered)
 {
     struct campaign c = {.every = 150 * THINNED, .plans = 1};
 
-    (void)state;
     campaign_fault(&c);
     check_sound(&c);
     CHECK(c.plan[0].points > 200 / THINNED &&
@@ -56,20 +51,16 @@ test_fault__any_allocation_once_or_for_ever__nothing_lost_then_all_delivered(
 }
 
 /* I5, I7, C15. */
-static void
-test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss(
-    void **state)
+TEST(test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss)
 {
     struct campaign c = {.seeds = 400 / THINNED, .steps = 120};
 
-    (void)state;
     campaign_clock(&c);
     check_sound(&c);
     CHECK(c.fenced > 200 / THINNED);
 }
 
-/* ---- the bug: what was begun could not be taken back without memory -------
- */
+/* ---- the bug: what was begun could not be taken back without memory ---- */
 
 static long
 rows_of(sqlite3 *db)
@@ -109,9 +100,7 @@ enqueue_without_memory(sqlite3 *db, struct wb_outbox *box, long n)
     return failed;
 }
 
-static void
-test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it(
-    void **state)
+TEST(test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it)
 {
     struct wb_outbox *box = NULL;
     struct wb_err err = {0};
@@ -119,7 +108,6 @@ test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it(
     long n = 1;
     bool more = true;
 
-    (void)state;
     while (more) {
         CHECK_INT(SQLITE_OK, sqlite3_open("own.db", &db));
         CHECK_OK(wb_outbox_adopt(&box, db, NULL, &err), err);
@@ -130,11 +118,9 @@ test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it(
     CHECK(n > 50);
 }
 
-/* ---- the bug: the lock taken for a checkpoint was kept for want of memory --
- */
+/* ---- the bug: the lock taken for a checkpoint was kept for want of memory ---- */
 
-static void
-test_fault__no_memory_in_a_checkpoint__lock_is_free_again(void **state)
+TEST(test_fault__no_memory_in_a_checkpoint__lock_is_free_again)
 {
     const struct wb_message m = {
         .kind = wb_slice("k"), .payload = wb_slice("p")};
@@ -144,7 +130,6 @@ test_fault__no_memory_in_a_checkpoint__lock_is_free_again(void **state)
     enum wb_status rc;
     long failed = 1;
 
-    (void)state;
     CHECK_OK(wb_outbox_open(&box, "box.db", NULL, &err), err);
     s = (struct wb__sqlite *)box->db;
     s->wal_long = 1;

@@ -16,7 +16,7 @@ check_sound(const struct campaign *c)
     CHECK_INT(0, findings_sum(&c->found));
 }
 
-/* ---- the disk itself ------------------------------------------------- */
+/* ---- the disk itself --------------------------------------------------- */
 
 static sqlite3 *
 open_raw(struct powercut *disk, const char *pragmas)
@@ -70,21 +70,17 @@ one_of_two(enum powercut_loss loss)
     return rows;
 }
 
-static void
-test_disk__cut__synced_stays_and_unsynced_goes_or_not(void **state)
+TEST(test_disk__cut__synced_stays_and_unsynced_goes_or_not)
 {
-    (void)state;
     CHECK_INT(1, one_of_two(POWERCUT_LOSE));
     CHECK_INT(2, one_of_two(POWERCUT_KEEP));
 }
 
-static void
-test_disk__sync_fails__bytes_are_read_but_never_durable(void **state)
+TEST(test_disk__sync_fails__bytes_are_read_but_never_durable)
 {
     struct powercut disk;
     sqlite3 *db;
 
-    (void)state;
     powercut_init(&disk, "powercut-test");
     db = open_raw(&disk,
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t(x)");
@@ -100,14 +96,12 @@ test_disk__sync_fails__bytes_are_read_but_never_durable(void **state)
     powercut_fini(&disk);
 }
 
-/* ---- C1 ------------------------------------------------------------------ */
+/* ---- C1 ---------------------------------------------------------------- */
 
-static void
-test_powercut__at_any_operation__nothing_promised_is_lost(void **state)
+TEST(test_powercut__at_any_operation__nothing_promised_is_lost)
 {
     struct campaign c = {.seeds = 3, .every = THINNED};
 
-    (void)state;
     campaign_cut(&c);
     check_sound(&c);
     CHECK(c.points[0] > 8000 / THINNED && c.risky > 2000 / THINNED);
@@ -115,12 +109,10 @@ test_powercut__at_any_operation__nothing_promised_is_lost(void **state)
 }
 
 /* Safe without WAL, and slow: the campaign does not cry wolf. */
-static void
-test_powercut__journal_delete_extra__nothing_is_lost(void **state)
+TEST(test_powercut__journal_delete_extra__nothing_is_lost)
 {
     struct campaign c = {.every = 4 * THINNED, .sabotage = JOURNAL_EXTRA};
 
-    (void)state;
     campaign_cut(&c);
     check_sound(&c);
 }
@@ -136,59 +128,46 @@ check_red(enum sabotage sabotage)
     CHECK(c.found.lost > 0);
 }
 
-static void
-test_powercut__synchronous_normal__is_found_out(void **state)
+TEST(test_powercut__synchronous_normal__is_found_out)
 {
-    (void)state;
     check_red(SYNC_NORMAL);
 }
 
-static void
-test_powercut__synchronous_off__is_found_out(void **state)
+TEST(test_powercut__synchronous_off__is_found_out)
 {
-    (void)state;
     check_red(SYNC_OFF);
 }
 
-static void
-test_powercut__journal_delete_full__is_found_out(void **state)
+TEST(test_powercut__journal_delete_full__is_found_out)
 {
-    (void)state;
     check_red(JOURNAL_DELETE);
 }
 
-static void
-test_powercut__lying_sync__is_found_out(void **state)
+TEST(test_powercut__lying_sync__is_found_out)
 {
-    (void)state;
     check_red(LYING_SYNC);
 }
 
-/* ---- C2 ------------------------------------------------------------------ */
+/* ---- C2 ---------------------------------------------------------------- */
 
-static void
-test_powercut__again_during_recovery__nothing_promised_is_lost(void **state)
+TEST(test_powercut__again_during_recovery__nothing_promised_is_lost)
 {
     struct campaign c = {.seed = 100,
         .every = 4 * THINNED,
         .depth = 3,
         .deepen = 1 + 30 / THINNED};
 
-    (void)state;
     campaign_cut(&c);
     check_sound(&c);
     CHECK(c.points[1] > 200);
 }
 
-/* ---- C3 ------------------------------------------------------------------ */
+/* ---- C3 ---------------------------------------------------------------- */
 
-static void
-test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends(
-    void **state)
+TEST(test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends)
 {
     struct campaign c = {.seed = 200, .every = 8 * THINNED};
 
-    (void)state;
     campaign_sync(&c);
     check_sound(&c);
     CHECK(c.syncs > 50 && c.refused > 100);
@@ -197,12 +176,10 @@ test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends(
 
 /* The bug: opened again after a failed sync, a store went on behind a hole in
  * its log, and the next power cut took what it had acknowledged since. */
-static void
-test_powercut__opened_after_failed_sync_unmended__is_found_out(void **state)
+TEST(test_powercut__opened_after_failed_sync_unmended__is_found_out)
 {
     struct campaign c = {.seed = 200, .every = 8 * THINNED, .no_mend = true};
 
-    (void)state;
     campaign_sync(&c);
     CHECK(c.found.lost > 0);
 }

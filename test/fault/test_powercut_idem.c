@@ -126,7 +126,7 @@ open_on(const struct wb_env *env, struct wb_idem **store)
     return rc;
 }
 
-/* ---- after a cut --------------------------------------------------------- */
+/* ---- after a cut ------------------------------------------------------- */
 
 static bool
 is_record(struct wb_idem *store, int k, int body)
@@ -242,7 +242,7 @@ at_operation(void *ctx, struct powercut *disk)
             look((enum powercut_loss)loss);
 }
 
-/* ---- the work ------------------------------------------------------------ */
+/* ---- the work ---------------------------------------------------------- */
 
 static void
 spoil(void)
@@ -398,10 +398,8 @@ campaign(bool normal, int seeds)
         run.done, run.open, run.fenced);
 }
 
-static void
-test_powercut_idem__at_any_operation__records_and_doubts_stay(void **state)
+TEST(test_powercut_idem__at_any_operation__records_and_doubts_stay)
 {
-    (void)state;
     campaign(false, 2);
     CHECK_INT(0, run.lost);
     CHECK_INT(0, run.freed);
@@ -412,10 +410,8 @@ test_powercut_idem__at_any_operation__records_and_doubts_stay(void **state)
     CHECK(run.open > 500 / THINNED && run.fenced > 50 / THINNED);
 }
 
-static void
-test_powercut_idem__synchronous_normal__is_found_out(void **state)
+TEST(test_powercut_idem__synchronous_normal__is_found_out)
 {
-    (void)state;
     campaign(true, 1);
     CHECK(run.lost > 0);
     CHECK(run.freed > 0);

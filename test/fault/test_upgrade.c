@@ -138,11 +138,8 @@ end(void)
     powercut_fini(&after);
 }
 
-static void
-test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages(
-    void **state)
+TEST(test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages)
 {
-    (void)state;
     begin();
     make_old(&before);
     before.before = cut_here;
@@ -155,13 +152,11 @@ test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages(
 }
 
 /* A process of the old version has the file open and goes on. */
-static void
-test_upgrade__old_writer_goes_on__its_messages_are_taken(void **state)
+TEST(test_upgrade__old_writer_goes_on__its_messages_are_taken)
 {
     struct wb_outbox *box;
     sqlite3 *old;
 
-    (void)state;
     begin();
     make_old(&before);
     old = raw(&before);
@@ -174,15 +169,13 @@ test_upgrade__old_writer_goes_on__its_messages_are_taken(void **state)
     end();
 }
 
-static void
-test_upgrade__tables_of_a_newer_version__refused_and_unchanged(void **state)
+TEST(test_upgrade__tables_of_a_newer_version__refused_and_unchanged)
 {
     struct wb_outbox_opts opts = {.env = &env};
     struct wb_outbox *box = NULL;
     sqlite3 *db;
     long ops;
 
-    (void)state;
     begin();
     make_old(&before);
     db = raw(&before);

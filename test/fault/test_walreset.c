@@ -140,15 +140,12 @@ begin(void)
     other = open_box();
 }
 
-static void
-test_walreset__guarded_checkpoint__commit_waits_and_nothing_is_lost(
-    void **state)
+TEST(test_walreset__guarded_checkpoint__commit_waits_and_nothing_is_lost)
 {
     struct wb_outbox *box;
     sqlite3 *db;
     long present;
 
-    (void)state;
     begin();
     box = open_box();
     db = open_raw();
@@ -178,14 +175,11 @@ is_affected(void)
 
 /* The control: without the guard the same moment loses, or this test sees
  * nothing. */
-static void
-test_walreset__plain_passive_checkpoint__loses_on_an_affected_sqlite(
-    void **state)
+TEST(test_walreset__plain_passive_checkpoint__loses_on_an_affected_sqlite)
 {
     sqlite3 *db, *checkpointer;
     long present;
 
-    (void)state;
     begin();
     CHECK_STATUS(OK, put(other));
     db = open_raw();

@@ -14,7 +14,7 @@ enum {
 
 static const char *const kinds[] = {"a.first", "b.second", "c.third"};
 
-/* ---- accept -------------------------------------------------------------- */
+/* ---- accept ------------------------------------------------------------ */
 
 struct draft {
     char type[16], key[16], lane[16];
@@ -122,7 +122,7 @@ do_repeat(struct workload *w)
     workload_answered(w, rc);
 }
 
-/* ---- claim ----------------------------------------------------------- */
+/* ---- claim ------------------------------------------------------------- */
 
 static struct wb_claim
 claim_of(struct workload *w)
@@ -193,7 +193,7 @@ do_claim(struct workload *w)
     wb_batch_free(&batch);
 }
 
-/* ---- finish -------------------------------------------------------------- */
+/* ---- finish ------------------------------------------------------------ */
 
 static const struct wb_retry_policy retry = {1000, 5000, 5000, 2, 5, false};
 static const struct wb_breaker_policy breaker = {3, 2000};
@@ -334,7 +334,7 @@ do_stale(struct workload *w)
     workload_answered(w, rc);
 }
 
-/* ---- administration -------------------------------------------------- */
+/* ---- administration ---------------------------------------------------- */
 
 static int
 some_in(struct workload *w, unsigned pictures)
@@ -400,7 +400,7 @@ do_discard(struct workload *w)
     workload_answered(w, rc);
 }
 
-/* ---- the whole ------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------- */
 
 static void
 pass_time(struct workload *w)

@@ -74,7 +74,7 @@ void workload_run(struct workload *w, int steps);
 /* Deliver everything that is left: each message must come exactly once. */
 void workload_drain(struct workload *w, int h);
 
-/* ---- inside ---------------------------------------------------------- */
+/* ---- inside ------------------------------------------------------------ */
 
 uint64_t workload_next(uint64_t *seed);
 int workload_pick(struct workload *w, int n); /* 0.. n - 1 */

@@ -12,7 +12,7 @@
 const char *const sabotage_name[SABOTAGES] = {
     "sound", "NORMAL", "OFF", "DELETE+FULL", "lying sync", "DELETE+EXTRA"};
 
-/* ---- environment --------------------------------------------------------- */
+/* ---- environment ------------------------------------------------------- */
 
 uint64_t
 workload_next(uint64_t *seed)
@@ -77,7 +77,7 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
         .vfs = disk->vfs.zName};
 }
 
-/* ---- open, close ----------------------------------------------------- */
+/* ---- open, close ------------------------------------------------------- */
 
 static struct wb__sqlite *
 engine(struct workload *w, int h)

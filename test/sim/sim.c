@@ -21,7 +21,7 @@ static struct sim_opts opts;
 static uint64_t first = 1, seeds = 1000, within = 2000;
 static bool all;
 
-/* ---- figures --------------------------------------------------------- */
+/* ---- figures ----------------------------------------------------------- */
 
 static double
 cpu_s(void)
@@ -68,7 +68,7 @@ all_fired(const struct sim_figures *f)
     return good;
 }
 
-/* ---- runs ---------------------------------------------------------------- */
+/* ---- runs -------------------------------------------------------------- */
 
 static bool
 run(void)
@@ -116,7 +116,7 @@ catch_all(void)
     return caught == SIM_SABOTAGE_COUNT - 1;
 }
 
-/* ---- arguments ------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------- */
 
 static bool
 option(const char *name, const char *value)

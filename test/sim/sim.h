@@ -39,7 +39,7 @@ enum {
     SIM_TIMEOUT_MS = 40000
 };
 
-/* ---- what is counted ------------------------------------------------- */
+/* ---- what is counted --------------------------------------------------- */
 
 /* What must never be; see doc/INVARIANTS.md. */
 #define SIM_WRONGS(X)                                           \
@@ -153,7 +153,7 @@ void sim_end(void);
  * and the line that runs it again. */
 void sim_explain(uint64_t seed);
 
-/* ---- inside ---------------------------------------------------------- */
+/* ---- inside ------------------------------------------------------------ */
 
 struct sim_message {
     char type[16], key[16], lane_name[20];

@@ -7,7 +7,7 @@ enum {
     MANY = 4
 };
 
-/* ---- producers ------------------------------------------------------- */
+/* ---- producers --------------------------------------------------------- */
 
 struct draft {
     char payload[3400];
@@ -207,7 +207,7 @@ sim_produce(int process)
         produce_new(process, sim_pick(3) == 0 ? 2 + sim_pick(MANY - 1) : 1);
 }
 
-/* ---- a worker on the plumbing ---------------------------------------- */
+/* ---- a worker on the plumbing ------------------------------------------ */
 
 static void
 plumb_done(void *ctx, const struct wb_result *result)
@@ -295,7 +295,7 @@ sim_plumb(int process)
     }
 }
 
-/* ---- administration -------------------------------------------------- */
+/* ---- administration ---------------------------------------------------- */
 
 /* What people ask for is known to have happened, or may have. */
 static void

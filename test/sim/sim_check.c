@@ -8,7 +8,7 @@ struct row {
     bool rejected;
 };
 
-/* ---- rows ---------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------- */
 
 static bool
 read_row(sqlite3_stmt *q, struct row *r)
@@ -127,7 +127,7 @@ on_message(sqlite3_stmt *q)
         sim_wrong(SIM_UNEXPECTED, -1, r.seq);
 }
 
-/* ---- the caller's rows --------------------------------------------------- */
+/* ---- the caller's rows ------------------------------------------------- */
 
 /* One of them without its message. */
 static void
@@ -143,7 +143,7 @@ on_business(sqlite3_stmt *q)
         sim_wrong(SIM_LOST, n, -3);
 }
 
-/* ---- breakers -------------------------------------------------------- */
+/* ---- breakers ---------------------------------------------------------- */
 
 static struct sim_breaker found[SIM_KINDS];
 
@@ -174,7 +174,7 @@ check_breakers(void)
     }
 }
 
-/* ---- the whole ------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------- */
 
 bool
 sim_check(int process, bool settled)

@@ -80,7 +80,7 @@ sim_pick(int n)
     return (int)(sim_random(&sim.chance) % (uint64_t)n);
 }
 
-/* ---- events ---------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------ */
 
 static void
 print(const struct sim_event *e)
@@ -138,7 +138,7 @@ sim_fired(enum sim_fault fault)
     sim.figures->fault[fault]++;
 }
 
-/* ---- an explanation -------------------------------------------------- */
+/* ---- an explanation ---------------------------------------------------- */
 
 static bool
 belongs(const struct sim_event *e, int message)

@@ -220,7 +220,7 @@ receive(struct sim_wire *w)
     w->phase = w->done == NULL ? SIM_FREE : SIM_ANSWER;
 }
 
-/* ---- one message ----------------------------------------------------- */
+/* ---- one message ------------------------------------------------------- */
 
 static void
 answer(struct sim_wire *w)

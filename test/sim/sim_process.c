@@ -39,7 +39,7 @@ sim_answered(enum wb_status rc)
     return rc == WB_OK || rc == WB_EMPTY;
 }
 
-/* ---- close ----------------------------------------------------------- */
+/* ---- close ------------------------------------------------------------- */
 
 bool
 sim_failed(int process)
@@ -73,7 +73,7 @@ sim_close(int process)
     sim.disk.owner = owner;
 }
 
-/* ---- open ------------------------------------------------------------ */
+/* ---- open -------------------------------------------------------------- */
 
 static void
 routes_set(int process)
@@ -185,7 +185,7 @@ sim_open(int process)
     return true;
 }
 
-/* ---- the relay ------------------------------------------------------- */
+/* ---- the relay --------------------------------------------------------- */
 
 /* The loop of drain.c, in small: look for new messages, take a turn. */
 void

@@ -15,7 +15,7 @@ enum {
 struct sim sim;
 static struct powercut blank; /* a disk with the tables on it */
 
-/* ---- environment ----------------------------------------------------- */
+/* ---- environment ------------------------------------------------------- */
 
 static int64_t
 env_wall_ms(void *ctx)
@@ -47,7 +47,7 @@ env_random(void *ctx, void *out, size_t len)
     }
 }
 
-/* ---- in the midst of a call ------------------------------------------ */
+/* ---- in the midst of a call -------------------------------------------- */
 
 static void
 on_io(void *ctx, struct powercut *disk)
@@ -72,7 +72,7 @@ on_io(void *ctx, struct powercut *disk)
     sim.depth = 0;
 }
 
-/* ---- the end of a process, and of the power -------------------------- */
+/* ---- the end of a process, and of the power ---------------------------- */
 
 static void
 bury(int process)
@@ -164,7 +164,7 @@ aftermath(void)
         recover(false);
 }
 
-/* ---- fate ---------------------------------------------------------------- */
+/* ---- fate -------------------------------------------------------------- */
 
 static void
 arm_fault(void)
@@ -271,7 +271,7 @@ fate(void)
     }
 }
 
-/* ---- a step ---------------------------------------------------------- */
+/* ---- a step ------------------------------------------------------------ */
 
 static void
 pass_time(int64_t ms)
@@ -310,7 +310,7 @@ step(void)
     aftermath();
 }
 
-/* ---- liveness -------------------------------------------------------- */
+/* ---- liveness ---------------------------------------------------------- */
 
 static void
 calm_down(void)
@@ -406,7 +406,7 @@ drain(void)
     }
 }
 
-/* ---- a seed -------------------------------------------------------------- */
+/* ---- a seed ------------------------------------------------------------ */
 
 static void
 seed_begin(uint64_t seed)
@@ -468,7 +468,7 @@ sim_run(uint64_t seed, struct sim_figures *figures)
     return sim.hash;
 }
 
-/* ---- once ------------------------------------------------------------ */
+/* ---- once -------------------------------------------------------------- */
 
 /* One thread needs no locks, nor what they guard. */
 static void

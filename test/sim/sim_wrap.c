@@ -19,7 +19,7 @@ enum wb_status __wrap_wb_outbox_finish(struct wb_outbox *box,
 enum wb_status __wrap_wb_outbox_extend(struct wb_outbox *box,
     struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
 
-/* ---- saboteurs ------------------------------------------------------- */
+/* ---- saboteurs --------------------------------------------------------- */
 
 static void
 mark_delivered(struct wb_outbox *box, const struct wb_batch *batch)
@@ -65,7 +65,7 @@ spoil(struct wb_outbox *box, struct wb_finish *f, size_t n)
     }
 }
 
-/* ---- calls ----------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------- */
 
 enum wb_status
 __wrap_wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,

@@ -26,13 +26,11 @@ run(const struct sim_opts *opts, uint64_t seeds, struct sim_figures *f)
     return n;
 }
 
-static void
-test_sim__faults_for_ever__nothing_promised_is_broken(void **state)
+TEST(test_sim__faults_for_ever__nothing_promised_is_broken)
 {
     const struct sim_opts opts = {0};
     struct sim_figures f;
 
-    (void)state;
     (void)run(&opts, SEEDS, &f);
     CHECK_INT(0, sim_wrongs(&f));
     for (int i = 0; i < SIM_FAULT_COUNT; i++)
@@ -41,27 +39,23 @@ test_sim__faults_for_ever__nothing_promised_is_broken(void **state)
     CHECK(f.accepted > SEEDS && f.delivered > SEEDS && f.cycles > SEEDS);
 }
 
-static void
-test_sim__I15_faults_end__all_is_delivered_once(void **state)
+TEST(test_sim__I15_faults_end__all_is_delivered_once)
 {
     const struct sim_opts opts = {.liveness = true};
     struct sim_figures f;
 
-    (void)state;
     (void)run(&opts, DRAINS, &f);
     CHECK_INT(0, sim_wrongs(&f));
     CHECK_INT(f.accepted, f.delivered + f.discarded);
     CHECK(f.delivered > 5 * DRAINS);
 }
 
-static void
-test_sim__same_seed__same_history(void **state)
+TEST(test_sim__same_seed__same_history)
 {
     const struct sim_opts opts = {.liveness = true};
     struct sim_figures f = {0};
     uint64_t hash[SAME];
 
-    (void)state;
     sim_begin(&opts);
     for (uint64_t i = 0; i < SAME; i++)
         hash[i] = sim_run(i, &f);
@@ -73,12 +67,10 @@ test_sim__same_seed__same_history(void **state)
     CHECK(hash[0] != hash[1]);
 }
 
-static void
-test_sim__each_saboteur__is_caught(void **state)
+TEST(test_sim__each_saboteur__is_caught)
 {
     struct sim_figures f;
 
-    (void)state;
     for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s += THINNED) {
         const struct sim_opts opts = {.sabotage = (enum sim_sabotage)s};
 

@@ -31,20 +31,20 @@ struct house {
     uv_loop_t loop;
     uv_async_t wake;
     pthread_t thread;
-    struct wb__server *server;
+    struct wb__http_server *server;
     int port;
-    struct wb__call *held;
+    struct wb__exchange *held;
     uv_timer_t later;
-    struct wb__call *late;
+    struct wb__exchange *late;
     atomic_int calls, gone, evil;
     atomic_bool want_stop, want_release, stopped;
 };
 
 static inline void
-house_answer(struct wb__call *call)
+house_answer(struct wb__exchange *call)
 {
     struct wb__buf b = {.env = ENV, .max = 16 << 20};
-    struct wb__answer a = {.status = 200, .headers = WB_LIT("X-Own: yes\n")};
+    struct wb__response a = {.status = 200, .headers = WB_LIT("X-Own: yes\n")};
 
     wb__buf_add(&b, call->head->method);
     wb__buf_str(&b, " ");
@@ -56,7 +56,7 @@ house_answer(struct wb__call *call)
     a.body = wb__buf_slice(&b);
     if (wb__eq(call->head->path, WB_LIT("/split")))
         a.headers = WB_LIT("X: y\r\n\r\nHTTP/1.1 200 OK\n");
-    wb__call_answer(call, &a);
+    wb__exchange_respond(call, &a);
     wb__buf_fini(&b);
 }
 
@@ -64,14 +64,14 @@ static inline void
 house_on_later(uv_timer_t *timer)
 {
     struct house *h = timer->data;
-    struct wb__call *call = h->late;
+    struct wb__exchange *call = h->late;
 
     h->late = NULL;
     house_answer(call);
 }
 
 static inline void
-house_on_gone(struct wb__call *call)
+house_on_gone(struct wb__exchange *call)
 {
     struct house *h = call->data;
 
@@ -81,28 +81,28 @@ house_on_gone(struct wb__call *call)
 }
 
 static inline void
-house_count_gone(struct wb__call *call)
+house_count_gone(struct wb__exchange *call)
 {
     atomic_fetch_add(&((struct house *)call->data)->gone, 1);
 }
 
 static inline void
-house_cut(struct wb__call *call)
+house_cut(struct wb__exchange *call)
 {
     static const char bytes[64 << 10] = {0};
     const struct wb_slice piece = {bytes, sizeof(bytes)};
 
     call->on_gone = house_count_gone;
-    wb__call_begin(
-        call, &(struct wb__answer){.status = 200}, WB__LENGTH_UNKNOWN);
-    while (wb__call_queued(call) == 0)
-        (void)wb__call_write(call, piece);
+    wb__exchange_begin(
+        call, &(struct wb__response){.status = 200}, WB__LENGTH_UNKNOWN);
+    while (wb__exchange_queued(call) == 0)
+        (void)wb__exchange_write(call, piece);
     world_fail_at(0);
-    wb__call_end(call);
+    wb__exchange_end(call);
 }
 
 static inline void
-house_handle(void *ctx, struct wb__call *call)
+house_handle(void *ctx, struct wb__exchange *call)
 {
     struct house *h = ctx;
 
@@ -111,7 +111,7 @@ house_handle(void *ctx, struct wb__call *call)
     if (wb__eq(call->head->path, WB_LIT("/evil")))
         atomic_fetch_add(&h->evil, 1);
     if (wb__eq(call->head->path, WB_LIT("/drop"))) {
-        wb__call_drop(call);
+        wb__exchange_drop(call);
     } else if (wb__eq(call->head->path, WB_LIT("/later")) && h->late == NULL) {
         h->late = call;
         (void)uv_timer_start(&h->later, house_on_later, 20, 0);
@@ -131,7 +131,7 @@ house_on_stopped(void *ctx)
     struct house *h = ctx;
 
     h->stopped = true;
-    wb__server_close(h->server);
+    wb__http_server_close(h->server);
     uv_close((uv_handle_t *)&h->wake, NULL);
     uv_close((uv_handle_t *)&h->later, NULL);
 }
@@ -142,13 +142,13 @@ house_on_wake(uv_async_t *wake)
     struct house *h = wake->data;
 
     if (atomic_exchange(&h->want_release, false) && h->held != NULL) {
-        struct wb__call *call = h->held;
+        struct wb__exchange *call = h->held;
 
         h->held = NULL;
         house_answer(call);
     }
     if (atomic_exchange(&h->want_stop, false))
-        wb__server_stop(h->server);
+        wb__http_server_stop(h->server);
 }
 
 static inline void *
@@ -162,7 +162,7 @@ house_run(void *arg)
 
 /* Fill in listen, handle, ... of opts and begin. NOMEM only where asked for. */
 static inline enum wb_status
-house_open(struct house *h, struct wb__server_opts opts)
+house_open(struct house *h, struct wb__http_server_opts opts)
 {
     enum wb_status status;
 
@@ -175,13 +175,13 @@ house_open(struct house *h, struct wb__server_opts opts)
     opts.handle = house_handle;
     opts.stopped = house_on_stopped;
     opts.ctx = h;
-    status = wb__server_open(&h->server, &opts, NULL);
+    status = wb__http_server_open(&h->server, &opts, NULL);
     if (status != WB_OK) {
         (void)uv_run(&h->loop, UV_RUN_DEFAULT);
         CHECK_INT(0, uv_loop_close(&h->loop));
         return status;
     }
-    h->port = atoi(strrchr(wb__server_address(h->server), ':') + 1);
+    h->port = atoi(strrchr(wb__http_server_address(h->server), ':') + 1);
     CHECK_INT(0, uv_async_init(&h->loop, &h->wake, house_on_wake));
     CHECK_INT(0, uv_timer_init(&h->loop, &h->later));
     h->wake.data = h->later.data = h;
@@ -218,7 +218,7 @@ house_close(struct house *h)
     house_wait(h);
 }
 
-/* ---- clients ------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------- */
 
 static inline int64_t
 real_ms(void)

@@ -162,7 +162,7 @@ box_abandon(struct wb_outbox *box, const struct taken *t)
     CHECK_INT(WB_STATE_ABANDONED, f.state);
 }
 
-/* ---- plain SQL ----------------------------------------------------------- */
+/* ---- plain SQL --------------------------------------------------------- */
 
 static void
 lite_text(const char *sql, char text[4096])

@@ -11,7 +11,7 @@
 #include "relay/relay.h"
 #include "support.h"
 
-/* ---- a transport that answers as it is told -------------------------- */
+/* ---- a transport that answers as it is told ---------------------------- */
 
 struct fake {
     struct wb_transport base;
@@ -107,8 +107,7 @@ fake_free(struct wb_transport *self)
     (void)self;
 }
 
-/* ---- a desk to work at
- * -------------------------------------------------------- */
+/* ---- a desk to work at ------------------------------------------------- */
 
 struct desk {
     struct wb_outbox *box;

@@ -4,9 +4,8 @@
 
 #include "outbox_ground.h"
 
-#define ID_A    "0190a000-0000-7000-8000-00000000000a"
-#define ID_B    "0190a000-0000-7000-8000-00000000000b"
-#define S(text) wb_slice(text)
+#define ID_A "0190a000-0000-7000-8000-00000000000a"
+#define ID_B "0190a000-0000-7000-8000-00000000000b"
 
 static struct wb_message
 message(const char *id, const char *key)
@@ -17,15 +16,13 @@ message(const char *id, const char *key)
         .key = S(key)};
 }
 
-/* ---- O-4 ----------------------------------------------------------------- */
+/* ---- O-4 --------------------------------------------------------------- */
 
-static void
-test_accept__O4_same_id_twice__duplicate_of_the_first(void **state)
+TEST(test_accept__O4_same_id_twice__duplicate_of_the_first)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted first = box_send(box, message(ID_A, NULL)), again;
 
-    (void)state;
     CHECK(!first.duplicate && first.seq > 0);
     again = box_send(box, message(ID_A, NULL));
     CHECK(again.duplicate);
@@ -34,25 +31,21 @@ test_accept__O4_same_id_twice__duplicate_of_the_first(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_same_id_in_capitals__duplicate(void **state)
+TEST(test_accept__O4_same_id_in_capitals__duplicate)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     (void)box_send(box, message(ID_A, NULL));
     CHECK(box_send(box, message("0190A000-0000-7000-8000-00000000000A", NULL))
               .duplicate);
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_same_key_twice__duplicate_with_first_id(void **state)
+TEST(test_accept__O4_same_key_twice__duplicate_with_first_id)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted first = box_send(box, message(NULL, "k")), again;
 
-    (void)state;
     again = box_send(box, message(NULL, "k"));
     CHECK(again.duplicate);
     CHECK_TEXT(first.id.text, again.id.text);
@@ -62,15 +55,13 @@ test_accept__O4_same_key_twice__duplicate_with_first_id(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_same_key_other_content__mismatch_and_unchanged(void **state)
+TEST(test_accept__O4_same_key_other_content__mismatch_and_unchanged)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted first = box_send(box, message(NULL, "k"));
     struct wb_message other[4];
     struct wb_err err = {0};
 
-    (void)state;
     for (size_t i = 0; i < 4; i++)
         other[i] = message(NULL, "k");
     other[0].kind = S("sms");
@@ -92,13 +83,11 @@ test_accept__O4_same_key_other_content__mismatch_and_unchanged(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_same_key_other_times_and_headers__duplicate(void **state)
+TEST(test_accept__O4_same_key_other_times_and_headers__duplicate)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message(NULL, "k");
 
-    (void)state;
     (void)box_send(box, m);
     m.due_ms = WORLD_START_MS + DAY;
     m.expires_ms = WORLD_START_MS + 2 * DAY;
@@ -109,13 +98,11 @@ test_accept__O4_same_key_other_times_and_headers__duplicate(void **state)
 }
 
 /* Leaving the type out and naming the default are the same content. */
-static void
-test_accept__O4_default_content_type_written_out__duplicate(void **state)
+TEST(test_accept__O4_default_content_type_written_out__duplicate)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message(NULL, "k");
 
-    (void)state;
     (void)box_send(box, m);
     m.content_type = S("application/json");
     CHECK(box_send(box, m).duplicate);
@@ -123,13 +110,11 @@ test_accept__O4_default_content_type_written_out__duplicate(void **state)
 }
 
 /* Content is framed: what moves from one field to the next is other content. */
-static void
-test_accept__O4_bytes_move_between_fields__mismatch(void **state)
+TEST(test_accept__O4_bytes_move_between_fields__mismatch)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message(NULL, "k");
 
-    (void)state;
     m.lane = S("ab");
     m.payload = S("c");
     (void)box_send(box, m);
@@ -139,15 +124,13 @@ test_accept__O4_bytes_move_between_fields__mismatch(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_after_delivery__duplicate_for_the_retention(void **state)
+TEST(test_accept__O4_after_delivery__duplicate_for_the_retention)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted first = box_send(box, message(NULL, "k"));
     struct wb_message other = message(NULL, "k");
     struct taken t = box_claim(box, NULL);
 
-    (void)state;
     other.payload = S("other");
     box_confirm(box, &t);
     CHECK_TEXT("delivered||32",
@@ -160,14 +143,12 @@ test_accept__O4_after_delivery__duplicate_for_the_retention(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_retention_over__a_new_message(void **state)
+TEST(test_accept__O4_retention_over__a_new_message)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted first = box_send(box, message(ID_A, "k")), again;
     struct taken t = box_claim(box, NULL);
 
-    (void)state;
     box_confirm(box, &t);
     world_pass_ms(7 * DAY);
     again = box_send(box, message(ID_B, "k"));
@@ -178,14 +159,12 @@ test_accept__O4_retention_over__a_new_message(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_id_and_key_of_two_messages__mismatch(void **state)
+TEST(test_accept__O4_id_and_key_of_two_messages__mismatch)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted a = {0};
     struct wb_message both = message(ID_A, "k");
 
-    (void)state;
     (void)box_send(box, message(ID_A, NULL));
     (void)box_send(box, message(ID_B, "k"));
     CHECK_STATUS(MISMATCH, wb_outbox_enqueue(box, &both, &a, NULL));
@@ -194,13 +173,11 @@ test_accept__O4_id_and_key_of_two_messages__mismatch(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_abandoned__still_one_message(void **state)
+TEST(test_accept__O4_abandoned__still_one_message)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
 
-    (void)state;
     (void)box_send(box, message(NULL, "k"));
     t = box_claim(box, NULL);
     box_abandon(box, &t);
@@ -210,14 +187,12 @@ test_accept__O4_abandoned__still_one_message(void **state)
 
 /* Rows of other languages have no hash: their content is compared itself, and
  * hashed when it goes. Their payload may be text. */
-static void
-test_accept__O4_row_inserted_by_sql__compared_like_any(void **state)
+TEST(test_accept__O4_row_inserted_by_sql__compared_like_any)
 {
     struct wb_outbox *box = box_open();
     struct wb_message other = message(NULL, "k");
     struct taken t;
 
-    (void)state;
     other.payload = S("{}");
     sql_run("INSERT INTO waybill_outbox(id, kind, key, payload, due_ms)"
             " VALUES('" ID_A "', 'mail', 'k', '{\"n\":1}', 0)");
@@ -231,37 +206,32 @@ test_accept__O4_row_inserted_by_sql__compared_like_any(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_neither_id_nor_key__never_a_duplicate(void **state)
+TEST(test_accept__O4_neither_id_nor_key__never_a_duplicate)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     CHECK(!box_send(box, message(NULL, NULL)).duplicate);
     CHECK(!box_send(box, message(NULL, NULL)).duplicate);
     CHECK_INT(2, sql_int("SELECT count(*) FROM waybill_outbox"));
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O4_twice_in_one_batch__second_is_duplicate(void **state)
+TEST(test_accept__O4_twice_in_one_batch__second_is_duplicate)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m[2] = {message(NULL, "k"), message(NULL, "k")};
     struct wb_accepted a[2];
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_enqueue_many(box, m, 2, a, &err), err);
     CHECK(!a[0].duplicate && a[1].duplicate);
     CHECK_TEXT(a[0].id.text, a[1].id.text);
     wb_outbox_close(box);
 }
 
-/* ---- O-1: batches -------------------------------------------------------- */
+/* ---- O-1: batches ------------------------------------------------------ */
 
-static void
-test_accept__O1_one_bad_message_in_a_batch__others_accepted(void **state)
+TEST(test_accept__O1_one_bad_message_in_a_batch__others_accepted)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m[4] = {message(NULL, NULL), message("no uuid", NULL),
@@ -269,7 +239,6 @@ test_accept__O1_one_bad_message_in_a_batch__others_accepted(void **state)
     struct wb_accepted a[4];
     struct wb_err err = {0};
 
-    (void)state;
     m[3].payload = S("other");
     CHECK_OK(wb_outbox_enqueue_many(box, m, 4, a, &err), err);
     CHECK_STATUS(OK, a[0].status);
@@ -283,13 +252,11 @@ test_accept__O1_one_bad_message_in_a_batch__others_accepted(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O1_new_message__due_and_created_now_with_v7_id(void **state)
+TEST(test_accept__O1_new_message__due_and_created_now_with_v7_id)
 {
     struct wb_outbox *box = box_open();
     struct wb_accepted a = box_send(box, message(NULL, NULL));
 
-    (void)state;
     CHECK_INT('7', a.id.text[14]);
     CHECK_TEXT("pending|1767225600000|1767225600000|0",
         sql_text("SELECT status || '|' || due_ms || '|' || created_ms || '|'"
@@ -312,12 +279,10 @@ count_chance(void *ctx, void *out, size_t len)
 
 /* Random bytes are fetched by the block, and left over bytes do not outlive the
  * millisecond: what copies the process or the machine would copy them. */
-static void
-test_accept__O1_many_in_a_millisecond__chance_by_the_block(void **state)
+TEST(test_accept__O1_many_in_a_millisecond__chance_by_the_block)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     chance.random = world.env.random;
     chance.calls = chance.bytes = 0;
     world.env.random = count_chance;
@@ -336,12 +301,10 @@ test_accept__O1_many_in_a_millisecond__chance_by_the_block(void **state)
 }
 
 /* The file is everybody's: what others put on our table is not our bug. */
-static void
-test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash(void **state)
+TEST(test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     sql_run("CREATE TRIGGER t BEFORE INSERT ON waybill_outbox BEGIN"
             " SELECT RAISE(IGNORE); END");
     CHECK_STATUS(CORRUPT, box_try(box, message(NULL, NULL)));
@@ -351,14 +314,12 @@ test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O1_due_later__not_claimed_before(void **state)
+TEST(test_accept__O1_due_later__not_claimed_before)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message(NULL, NULL);
     int64_t next = 0;
 
-    (void)state;
     m.due_ms = WORLD_START_MS + 5000;
     (void)box_send(box, m);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
@@ -368,10 +329,9 @@ test_accept__O1_due_later__not_claimed_before(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-6, O-19 ------------------------------------------------------- */
+/* ---- O-6, O-19 --------------------------------------------------------- */
 
-static void
-test_accept__O6_kind_nobody_knows__kept_and_counted(void **state)
+TEST(test_accept__O6_kind_nobody_knows__kept_and_counted)
 {
     struct wb_outbox *box = box_open();
     struct wb_source other = {.kind = S("routed")};
@@ -379,7 +339,6 @@ test_accept__O6_kind_nobody_knows__kept_and_counted(void **state)
     struct wb_batch batch = {0};
     struct wb_id id = box_put(box, "unrouted");
 
-    (void)state;
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     wb_batch_free(&batch);
     CHECK_TEXT("pending", status_of(&id));
@@ -387,8 +346,7 @@ test_accept__O6_kind_nobody_knows__kept_and_counted(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O19_headers__given_back_by_claim(void **state)
+TEST(test_accept__O19_headers__given_back_by_claim)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message(NULL, NULL);
@@ -396,7 +354,6 @@ test_accept__O19_headers__given_back_by_claim(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     m.headers = S("Traceparent: 00-1\nTenant: \xc3\xa4\n");
     m.content_type = S("text/plain");
     (void)box_send(box, m);
@@ -407,14 +364,12 @@ test_accept__O19_headers__given_back_by_claim(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O19_headers_that_inject__invalid(void **state)
+TEST(test_accept__O19_headers_that_inject__invalid)
 {
     static const char *const bad[] = {"A: b", "A b: c\n", ": c\n", "A:b\n",
         "A: b\r\n", "A: b\n\n", "A: b\nX\n", "A:  b\n", "A: b \n", "A: \x7f\n"};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct wb_message m = message(NULL, NULL);
 

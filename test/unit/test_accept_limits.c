@@ -4,8 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static char many[20000];
 
 static struct wb_slice
@@ -21,15 +19,13 @@ message(void)
     return (struct wb_message){.kind = S("mail"), .payload = S("{}")};
 }
 
-static void
-test_accept__O5_kind__1_to_64_of_its_letters(void **state)
+TEST(test_accept__O5_kind__1_to_64_of_its_letters)
 {
     static const char *const bad[] = {
         "", "A", "a b", "a/b", "a\xc3\xa4", "a\n", "*"};
     struct wb_outbox *box = box_open();
     struct wb_message m = message();
 
-    (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         m.kind = S(bad[i]);
         CHECK_STATUS(INVALID, box_try(box, m));
@@ -45,14 +41,12 @@ test_accept__O5_kind__1_to_64_of_its_letters(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_key_lane_type__up_to_255_printable_bytes(void **state)
+TEST(test_accept__O5_key_lane_type__up_to_255_printable_bytes)
 {
     static const char *const bad[] = {
         "a\nb", "\x1b[1m", "\x7f", "\xc2\x9b", "\xff", "\xed\xa0\x80"};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     for (int field = 0; field < 3; field++) {
         struct wb_message m = message();
         struct wb_slice *s = field == 0   ? &m.key
@@ -76,8 +70,7 @@ test_accept__O5_key_lane_type__up_to_255_printable_bytes(void **state)
 }
 
 /* What is as long as it may be can also be finished. */
-static void
-test_accept__O5_longest_names__claimed_and_confirmed(void **state)
+TEST(test_accept__O5_longest_names__claimed_and_confirmed)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message();
@@ -85,7 +78,6 @@ test_accept__O5_longest_names__claimed_and_confirmed(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     m.kind = x(64);
     m.key = m.lane = m.content_type = x(255);
     (void)box_send(box, m);
@@ -97,15 +89,13 @@ test_accept__O5_longest_names__claimed_and_confirmed(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_payload__one_byte_more_is_toobig(void **state)
+TEST(test_accept__O5_payload__one_byte_more_is_toobig)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.max_payload_bytes = 1000});
     struct wb_message m = message();
     struct wb_err err = {0};
 
-    (void)state;
     m.payload = x(1000);
     (void)box_send(box, m);
     m.payload = x(1001);
@@ -115,14 +105,12 @@ test_accept__O5_payload__one_byte_more_is_toobig(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_payload_by_default__one_mebibyte(void **state)
+TEST(test_accept__O5_payload_by_default__one_mebibyte)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message();
     char *big = calloc(1, (1 << 20) + 1);
 
-    (void)state;
     CHECK(big != NULL);
     m.payload = (struct wb_slice){big, 1 << 20};
     (void)box_send(box, m);
@@ -134,13 +122,11 @@ test_accept__O5_payload_by_default__one_mebibyte(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_headers__16_kibibytes_and_no_content_type(void **state)
+TEST(test_accept__O5_headers__16_kibibytes_and_no_content_type)
 {
     struct wb_outbox *box = box_open();
     struct wb_message m = message();
 
-    (void)state;
     m.headers = x(16385);
     CHECK_STATUS(TOOBIG, box_try(box, m));
     memcpy(many, "A: ", 3);
@@ -152,8 +138,7 @@ test_accept__O5_headers__16_kibibytes_and_no_content_type(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_times_that_make_no_sense__invalid(void **state)
+TEST(test_accept__O5_times_that_make_no_sense__invalid)
 {
     static const struct {
         int64_t due, expires;
@@ -161,7 +146,6 @@ test_accept__O5_times_that_make_no_sense__invalid(void **state)
         {WORLD_START_MS, WORLD_START_MS}, {INT64_MAX, INT64_MAX}};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct wb_message m = message();
 
@@ -172,8 +156,7 @@ test_accept__O5_times_that_make_no_sense__invalid(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_id__any_uuid_and_nothing_else(void **state)
+TEST(test_accept__O5_id__any_uuid_and_nothing_else)
 {
     static const char *const bad[] = {"x", "0190a000-0000-7000-8000-0000000000",
         "0190a000-0000-7000-8000-00000000000g",
@@ -182,7 +165,6 @@ test_accept__O5_id__any_uuid_and_nothing_else(void **state)
     struct wb_outbox *box = box_open();
     struct wb_message m = message();
 
-    (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         m.id = S(bad[i]);
         CHECK_STATUS(INVALID, box_try(box, m));
@@ -192,7 +174,7 @@ test_accept__O5_id__any_uuid_and_nothing_else(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- rows ---------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------- */
 
 /* How many are accepted before the first FULL, at most. */
 static size_t
@@ -205,12 +187,10 @@ fill(struct wb_outbox *box, size_t at_most)
     return n;
 }
 
-static void
-test_accept__O5_rows__exact_with_one_handle(void **state)
+TEST(test_accept__O5_rows__exact_with_one_handle)
 {
     static const int64_t limits[] = {1, 2, 17, 1000};
 
-    (void)state;
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
         struct wb_outbox *box =
             box_open_with((struct wb_outbox_opts){.max_rows = limits[i]});
@@ -222,13 +202,11 @@ test_accept__O5_rows__exact_with_one_handle(void **state)
     }
 }
 
-static void
-test_accept__O5_rows_in_turns_of_several_handles__within_1_percent(void **state)
+TEST(test_accept__O5_rows_in_turns_of_several_handles__within_1_percent)
 {
     struct wb_outbox *box[8];
     int64_t n = 0;
 
-    (void)state;
     for (int i = 0; i < 8; i++)
         box[i] = box_open_with((struct wb_outbox_opts){.max_rows = 2000});
     for (int full = 0; full < 8;) {
@@ -243,13 +221,11 @@ test_accept__O5_rows_in_turns_of_several_handles__within_1_percent(void **state)
 }
 
 /* A handle that counted when there was room, and then slept. */
-static void
-test_accept__O5_rows_counted_long_ago__within_1_percent(void **state)
+TEST(test_accept__O5_rows_counted_long_ago__within_1_percent)
 {
     const struct wb_outbox_opts opts = {.max_rows = 2000};
     struct wb_outbox *early = box_open_with(opts), *late = box_open_with(opts);
 
-    (void)state;
     CHECK_INT(1, fill(early, 1));
     CHECK_INT(1999, fill(late, 3000));
     (void)fill(early, 3000);
@@ -259,15 +235,13 @@ test_accept__O5_rows_counted_long_ago__within_1_percent(void **state)
 }
 
 /* Waiting, held, processing and abandoned count; delivered does not. */
-static void
-test_accept__O5_rows__what_counts(void **state)
+TEST(test_accept__O5_rows__what_counts)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.max_rows = 4});
     struct wb_message keyed = message();
     struct taken t;
 
-    (void)state;
     keyed.key = S("k");
     (void)box_send(box, keyed);
     t = box_claim(box, NULL);
@@ -287,8 +261,7 @@ test_accept__O5_rows__what_counts(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_full_in_a_batch__the_rest_is_told(void **state)
+TEST(test_accept__O5_full_in_a_batch__the_rest_is_told)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.max_rows = 2});
@@ -296,7 +269,6 @@ test_accept__O5_full_in_a_batch__the_rest_is_told(void **state)
     struct wb_accepted a[3];
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_enqueue_many(box, m, 3, a, &err), err);
     CHECK_STATUS(OK, a[1].status);
     CHECK_STATUS(FULL, a[2].status);
@@ -305,8 +277,7 @@ test_accept__O5_full_in_a_batch__the_rest_is_told(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_accept__O5_bytes__full_and_after_a_drain_again_room(void **state)
+TEST(test_accept__O5_bytes__full_and_after_a_drain_again_room)
 {
     const int64_t most = 200000;
     struct wb_outbox *box =
@@ -316,7 +287,6 @@ test_accept__O5_bytes__full_and_after_a_drain_again_room(void **state)
     enum wb_status rc;
     int n = 0;
 
-    (void)state;
     m.payload = x(5000);
     while ((rc = wb_outbox_enqueue(box, &m, NULL, &err)) == WB_OK)
         n++;

@@ -3,8 +3,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static struct wb_id
 put_abandoned(struct wb_outbox *box, const char *kind)
 {
@@ -52,14 +50,12 @@ discard(struct wb_outbox *box, struct wb_select s)
     return did;
 }
 
-static void
-test_admin__O14_redrive__as_new_and_breaker_closed(void **state)
+TEST(test_admin__O14_redrive__as_new_and_breaker_closed)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
     char sql[512];
 
-    (void)state;
     box_fill(box, "a", 3);
     for (int i = 0; i < 3; i++) {
         t = box_claim(box, NULL);
@@ -82,12 +78,10 @@ test_admin__O14_redrive__as_new_and_breaker_closed(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order(void **state)
+TEST(test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     for (int i = 0; i < 3; i++)
         (void)put_abandoned(box, "b");
     (void)put_abandoned(box, "c");
@@ -107,12 +101,10 @@ test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__O14_dry_run__writes_nothing(void **state)
+TEST(test_admin__O14_dry_run__writes_nothing)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     (void)put_abandoned(box, "a");
     (void)redrive(box, (struct wb_select){.dry_run = true});
     (void)discard(box, (struct wb_select){.dry_run = true});
@@ -123,12 +115,10 @@ test_admin__O14_dry_run__writes_nothing(void **state)
 }
 
 /* Age counts from the last claim, else from creation. */
-static void
-test_admin__O14_older_than__since_last_claim(void **state)
+TEST(test_admin__O14_older_than__since_last_claim)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     (void)put_abandoned(box, "claimed");
     (void)box_send(box, (struct wb_message){.kind = S("never"),
                             .expires_ms = WORLD_START_MS + 1});
@@ -147,12 +137,10 @@ test_admin__O14_older_than__since_last_claim(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__O14_expired_one_redriven__may_go_again(void **state)
+TEST(test_admin__O14_expired_one_redriven__may_go_again)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     (void)box_send(box,
         (struct wb_message){.kind = S("a"), .expires_ms = WORLD_START_MS + 1});
     world_pass_ms(1);
@@ -162,14 +150,12 @@ test_admin__O14_expired_one_redriven__may_go_again(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__O14_ids__processing_skipped_unknown_missing(void **state)
+TEST(test_admin__O14_ids__processing_skipped_unknown_missing)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id[5];
     struct taken t;
 
-    (void)state;
     id[0] = put_abandoned(box, "a");
     id[1] = box_put(box, "b");
     t = box_claim(box, "b");
@@ -195,12 +181,10 @@ test_admin__O14_ids__processing_skipped_unknown_missing(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__O14_many_pages__all_in_one_transaction(void **state)
+TEST(test_admin__O14_many_pages__all_in_one_transaction)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     box_fill(box, "a", 1000);
     sql_run("UPDATE waybill_outbox SET status = 'abandoned', due_ms = 7 +"
             " seq % 3, claimed_ms = 1");
@@ -211,14 +195,12 @@ test_admin__O14_many_pages__all_in_one_transaction(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_admin__discard__gone_for_good(void **state)
+TEST(test_admin__discard__gone_for_good)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id[2];
     struct taken t;
 
-    (void)state;
     (void)put_abandoned(box, "a");
     (void)put_abandoned(box, "b");
     id[0] = box_put(box, "c");
@@ -236,14 +218,12 @@ test_admin__discard__gone_for_good(void **state)
 }
 
 /* A list of ids that came out empty selects nothing, and not everything. */
-static void
-test_admin__no_ids_in_the_list__nothing_selected(void **state)
+TEST(test_admin__no_ids_in_the_list__nothing_selected)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = put_abandoned(box, "a");
     struct wb_select none = {.ids = &id, .n_ids = 0};
 
-    (void)state;
     CHECK_INT(0, discard(box, none).total);
     CHECK_INT(0, redrive(box, none).total);
     CHECK_TEXT("abandoned", status_of(&id));
@@ -260,32 +240,28 @@ refuse(void *ctx, const struct wb_kind_counts *k)
     return WB_FULL;
 }
 
-static void
-test_admin__teller_refuses__its_status_and_the_act_stands(void **state)
+TEST(test_admin__teller_refuses__its_status_and_the_act_stands)
 {
     struct wb_outbox *box = box_open();
     struct wb_select all = {0};
     struct wb_selected did = {0};
     struct wb_id id = put_abandoned(box, "a");
 
-    (void)state;
     CHECK_STATUS(FULL, wb_outbox_redrive(box, &all, &did, refuse, NULL, NULL));
     CHECK_INT(1, did.total);
     CHECK_TEXT("pending", status_of(&id));
     wb_outbox_close(box);
 }
 
-/* ---- O-20 ------------------------------------------------------------ */
+/* ---- O-20 -------------------------------------------------------------- */
 
-static void
-test_admin__O20_paused__kept_and_not_claimed_until_resumed(void **state)
+TEST(test_admin__O20_paused__kept_and_not_claimed_until_resumed)
 {
     struct wb_outbox *box = box_open(), *other = box_open();
     struct wb_err err = {0};
     struct wb_id id;
     int64_t next = -1;
 
-    (void)state;
     CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
     CHECK_OK(wb_outbox_pause(box, S("a"), true, &err), err);
     id = box_put(box, "a");
@@ -318,13 +294,11 @@ check_paused(struct wb_outbox *box, const char *kind, size_t n)
     wb_batch_free(&batch);
 }
 
-static void
-test_admin__O20_paused__told_where_something_is_due(void **state)
+TEST(test_admin__O20_paused__told_where_something_is_due)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
 
-    (void)state;
     for (const char *k = "a\0b\0c\0"; *k != '\0'; k += 2)
         CHECK_OK(wb_outbox_pause(box, S(k), true, &err), err);
     (void)box_send(box,

@@ -3,18 +3,13 @@
 
 #include "adopt_ground.h"
 
-#define S(text) wb_slice(text)
+/* ---- transactions ------------------------------------------------------ */
 
-/* ---- transactions
- * ------------------------------------------------------------ */
-
-static void
-test_adopt__O3_commit_and_rollback__are_the_callers(void **state)
+TEST(test_adopt__O3_commit_and_rollback__are_the_callers)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
 
-    (void)state;
     run(db, "CREATE TABLE orders(n)");
     run(db, "BEGIN; INSERT INTO orders VALUES(1)");
     (void)box_put(box, "a");
@@ -32,14 +27,12 @@ test_adopt__O3_commit_and_rollback__are_the_callers(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_outside_a_transaction__commits_by_itself(void **state)
+TEST(test_adopt__O3_outside_a_transaction__commits_by_itself)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     CHECK_INT(1, messages());
     t = box_claim(box, NULL);
@@ -50,14 +43,12 @@ test_adopt__O3_outside_a_transaction__commits_by_itself(void **state)
 }
 
 /* A message that is refused leaves the caller's transaction as it was. */
-static void
-test_adopt__O3_refused_inside__transaction_goes_on(void **state)
+TEST(test_adopt__O3_refused_inside__transaction_goes_on)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
     struct wb_message m = {.kind = S("a"), .payload = S("1"), .key = S("k")};
 
-    (void)state;
     run(db, "CREATE TABLE orders(n)");
     run(db, "BEGIN; INSERT INTO orders VALUES(1)");
     (void)box_send(box, m);
@@ -72,13 +63,11 @@ test_adopt__O3_refused_inside__transaction_goes_on(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_savepoint_rolled_back__message_gone_with_it(void **state)
+TEST(test_adopt__O3_savepoint_rolled_back__message_gone_with_it)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
 
-    (void)state;
     run(db, "BEGIN");
     (void)box_put(box, "a");
     run(db, "SAVEPOINT s");
@@ -91,14 +80,12 @@ test_adopt__O3_savepoint_rolled_back__message_gone_with_it(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_somebody_else_writes__busy_and_nothing_begun(void **state)
+TEST(test_adopt__O3_somebody_else_writes__busy_and_nothing_begun)
 {
     sqlite3 *db = app_open(), *other = app_open();
     struct wb_outbox *box = adopt(db);
     struct wb_message m = {.kind = S("a")};
 
-    (void)state;
     (void)sqlite3_busy_timeout(db, 50);
     run(other, "BEGIN IMMEDIATE");
     CHECK_STATUS(BUSY, box_try(box, m));
@@ -114,16 +101,13 @@ test_adopt__O3_somebody_else_writes__busy_and_nothing_begun(void **state)
     CHECK(sqlite3_close(other) == SQLITE_OK);
 }
 
-/* ---- what is refused
- * ---------------------------------------------------------- */
+/* ---- what is refused --------------------------------------------------- */
 
-static void
-test_adopt__O3_inside_a_transaction__refused(void **state)
+TEST(test_adopt__O3_inside_a_transaction__refused)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = NULL;
 
-    (void)state;
     run(db, "CREATE TABLE t(a); BEGIN; INSERT INTO t VALUES(1)");
     CHECK_STATUS(REFUSED, wb_outbox_adopt(&box, db, opts(), NULL));
     CHECK(box == NULL);
@@ -133,26 +117,22 @@ test_adopt__O3_inside_a_transaction__refused(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_in_memory__refused(void **state)
+TEST(test_adopt__O3_in_memory__refused)
 {
     struct wb_outbox *box = NULL;
     sqlite3 *db = NULL;
 
-    (void)state;
     CHECK(sqlite3_open(":memory:", &db) == SQLITE_OK);
     CHECK_STATUS(REFUSED, wb_outbox_adopt(&box, db, opts(), NULL));
     CHECK_STATUS(REFUSED, wb_outbox_attach(&box, db, opts(), NULL));
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_read_only__refused(void **state)
+TEST(test_adopt__O3_read_only__refused)
 {
     struct wb_outbox *box = box_open();
     sqlite3 *db = NULL;
 
-    (void)state;
     wb_outbox_close(box);
     box = NULL;
     CHECK(sqlite3_open_v2(BOX, &db, SQLITE_OPEN_READONLY, NULL) == SQLITE_OK);
@@ -161,14 +141,12 @@ test_adopt__O3_read_only__refused(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_attach__O3_not_wal_or_not_full__refused_and_unchanged(void **state)
+TEST(test_attach__O3_not_wal_or_not_full__refused_and_unchanged)
 {
     struct wb_outbox *box = NULL;
     sqlite3 *db = app_open();
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_STATUS(REFUSED, wb_outbox_attach(&box, db, opts(), &err));
     CHECK_HAS("WAL", err.msg);
     CHECK_TEXT("delete", sql_text("PRAGMA journal_mode"));
@@ -187,13 +165,11 @@ test_attach__O3_not_wal_or_not_full__refused_and_unchanged(void **state)
 }
 
 /* NEWER, CORRUPT: "nothing changed" holds for the mode of the file as well. */
-static void
-test_adopt__tables_not_ours_or_newer__connection_unchanged(void **state)
+TEST(test_adopt__tables_not_ours_or_newer__connection_unchanged)
 {
     struct wb_outbox *box = NULL;
     sqlite3 *db = app_open();
 
-    (void)state;
     run(db, "PRAGMA synchronous=NORMAL; CREATE TABLE waybill_meta(name, value);"
             "CREATE TABLE waybill_outbox(a)");
     CHECK_STATUS(CORRUPT, wb_outbox_adopt(&box, db, opts(), NULL));
@@ -205,16 +181,13 @@ test_adopt__tables_not_ours_or_newer__connection_unchanged(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* ---- the connection, the file
- * ----------------------------------------------------- */
+/* ---- the connection, the file ------------------------------------------ */
 
-static void
-test_adopt__O3_adopted__wal_full_and_the_checkpoint_rule(void **state)
+TEST(test_adopt__O3_adopted__wal_full_and_the_checkpoint_rule)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box;
 
-    (void)state;
     run(db, "PRAGMA synchronous=OFF; PRAGMA user_version=5;"
             "PRAGMA application_id=6; CREATE TABLE mine(a)");
     box = adopt(db);
@@ -238,14 +211,12 @@ log_bytes(void)
 }
 
 /* The application's own commits, too, end in the guarded checkpoint. */
-static void
-test_adopt__O3_long_log__checkpointed_from_the_hook(void **state)
+TEST(test_adopt__O3_long_log__checkpointed_from_the_hook)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
     size_t longest = 0;
 
-    (void)state;
     run(db, "CREATE TABLE mine(a)");
     for (int i = 0; i < 300; i++) {
         run(db, "INSERT INTO mine VALUES(randomblob(100000))");
@@ -262,15 +233,13 @@ test_adopt__O3_long_log__checkpointed_from_the_hook(void **state)
 }
 
 /* ... also while a statement of the application is being read. */
-static void
-test_adopt__O3_checkpoint_under_an_open_select__select_goes_on(void **state)
+TEST(test_adopt__O3_checkpoint_under_an_open_select__select_goes_on)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
     sqlite3_stmt *q = NULL;
     int rows = 0;
 
-    (void)state;
     run(db, "CREATE TABLE mine(a); CREATE TABLE log(a);"
             "INSERT INTO mine VALUES(1), (2), (3), (4)");
     CHECK(sqlite3_prepare_v2(db, "SELECT a FROM mine", -1, &q, NULL) ==
@@ -300,14 +269,12 @@ count_hook(void *n, sqlite3 *db, const char *schema, int frames)
 }
 
 /* Attach changes nothing: neither does its end. */
-static void
-test_attach__O3_wal_hook_of_the_callers__stays_through_close(void **state)
+TEST(test_attach__O3_wal_hook_of_the_callers__stays_through_close)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = NULL;
     int n = 0;
 
-    (void)state;
     wb_outbox_close(adopt(db));
     (void)sqlite3_wal_hook(db, count_hook, &n);
     CHECK_STATUS(OK, wb_outbox_attach(&box, db, opts(), NULL));
@@ -319,14 +286,12 @@ test_attach__O3_wal_hook_of_the_callers__stays_through_close(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__O3_not_adopted_after_all__wal_hook_stays(void **state)
+TEST(test_adopt__O3_not_adopted_after_all__wal_hook_stays)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = NULL;
     int n = 0;
 
-    (void)state;
     run(db, "PRAGMA journal_mode=WAL; CREATE TABLE waybill_outbox(a)");
     (void)sqlite3_wal_hook(db, count_hook, &n);
     CHECK_STATUS(CORRUPT, wb_outbox_adopt(&box, db, opts(), NULL));
@@ -336,8 +301,7 @@ test_adopt__O3_not_adopted_after_all__wal_hook_stays(void **state)
 }
 
 /* An application whose file is UTF-16. */
-static void
-test_adopt__O3_utf16_file__messages_as_they_were_given(void **state)
+TEST(test_adopt__O3_utf16_file__messages_as_they_were_given)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box;
@@ -347,7 +311,6 @@ test_adopt__O3_utf16_file__messages_as_they_were_given(void **state)
         .lane = S("l\xc3\xa4")};
     struct taken t;
 
-    (void)state;
     run(db, "PRAGMA encoding='UTF-16'; CREATE TABLE mine(a)");
     box = adopt(db);
     (void)box_send(box, m);
@@ -361,8 +324,7 @@ test_adopt__O3_utf16_file__messages_as_they_were_given(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__health_and_list__work_on_a_borrowed_one(void **state)
+TEST(test_adopt__health_and_list__work_on_a_borrowed_one)
 {
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
@@ -371,7 +333,6 @@ test_adopt__health_and_list__work_on_a_borrowed_one(void **state)
     struct wb_err err = {0};
     int n = 0;
 
-    (void)state;
     run(db, "BEGIN");
     (void)box_put(box, "a");
     CHECK_OK(wb_outbox_list(box, &all, row_count, &n, &err), err);

@@ -5,18 +5,14 @@
 #include "adopt_ground.h"
 #include "shim_vfs.h"
 
-#define S(text) wb_slice(text)
-
 /* A sync that fails in the caller's own COMMIT drops what was not on the disk,
  * and is told once: what is accepted after it stands on a hole. */
-static void
-test_adopt__callers_commit_fails__failed_until_reopened(void **state)
+TEST(test_adopt__callers_commit_fails__failed_until_reopened)
 {
     const struct wb_message m = {.kind = S("a")};
     sqlite3 *db = NULL;
     struct wb_outbox *box;
 
-    (void)state;
     shim_install();
     CHECK(sqlite3_open_v2(BOX, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
               "shim") == SQLITE_OK);
@@ -40,14 +36,12 @@ test_adopt__callers_commit_fails__failed_until_reopened(void **state)
 
 /* Two on one connection, as of a program that keeps effects apart with one and
  * sends with the other: what one is told, the other is told as well. */
-static void
-test_adopt__two_on_one_connection__both_failed(void **state)
+TEST(test_adopt__two_on_one_connection__both_failed)
 {
     const struct wb_message m = {.kind = S("a")};
     sqlite3 *db = NULL;
     struct wb_outbox *first, *second;
 
-    (void)state;
     shim_install();
     CHECK(sqlite3_open_v2(BOX, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
               "shim") == SQLITE_OK);
@@ -72,8 +66,7 @@ test_adopt__two_on_one_connection__both_failed(void **state)
 }
 
 /* The hooks go with the last of them. */
-static void
-test_adopt__one_of_two_closed__log_still_moved(void **state)
+TEST(test_adopt__one_of_two_closed__log_still_moved)
 {
     static char big[200000];
     const struct wb_message m = {.kind = S("a"), .payload = {big, sizeof(big)}};
@@ -81,7 +74,6 @@ test_adopt__one_of_two_closed__log_still_moved(void **state)
     struct wb_outbox *box[2];
     struct stat st;
 
-    (void)state;
     for (int closed = 0; closed < 2; closed++) {
         box[0] = adopt(db);
         box[1] = adopt(db);
@@ -96,14 +88,12 @@ test_adopt__one_of_two_closed__log_still_moved(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-static void
-test_adopt__caller_changes_his_mind__goes_on(void **state)
+TEST(test_adopt__caller_changes_his_mind__goes_on)
 {
     const struct wb_message m = {.kind = S("a")};
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
 
-    (void)state;
     run(db, "CREATE TABLE t(x UNIQUE); INSERT INTO t VALUES(1)");
     run(db, "BEGIN IMMEDIATE");
     CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
@@ -127,15 +117,13 @@ stop_it(void *on)
 }
 
 /* A progress handler, or sqlite3_interrupt(), of the application's. */
-static void
-test_adopt__interrupted__busy_and_goes_on(void **state)
+TEST(test_adopt__interrupted__busy_and_goes_on)
 {
     const struct wb_message m = {.kind = S("a")};
     sqlite3 *db = app_open();
     struct wb_outbox *box = adopt(db);
     int on = 1;
 
-    (void)state;
     sqlite3_progress_handler(db, 1, stop_it, &on);
     CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
     on = 0;

@@ -46,8 +46,7 @@ check_copy(const char *path, const struct taken *t)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_while_open__opens_with_ids_and_dead_tokens(void **state)
+TEST(test_backup__O21_while_open__opens_with_ids_and_dead_tokens)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
@@ -55,7 +54,6 @@ test_backup__O21_while_open__opens_with_ids_and_dead_tokens(void **state)
     struct wb_err err = {0};
     struct stat st;
 
-    (void)state;
     CHECK_TEXT(id.text, t.id.text);
     CHECK_OK(wb_outbox_backup(box, "copy.db", &err), err);
     CHECK(stat("copy.db", &st) == 0);
@@ -65,13 +63,11 @@ test_backup__O21_while_open__opens_with_ids_and_dead_tokens(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_copied_with_cp__the_same(void **state)
+TEST(test_backup__O21_copied_with_cp__the_same)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     t = box_claim(box, NULL);
     wb_outbox_close(box);
@@ -82,14 +78,12 @@ test_backup__O21_copied_with_cp__the_same(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_restored_over_the_original__tokens_dead(void **state)
+TEST(test_backup__O21_restored_over_the_original__tokens_dead)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     t = box_claim(box, NULL);
     CHECK_OK(wb_outbox_backup(box, "copy.db", &err), err);
@@ -99,14 +93,12 @@ test_backup__O21_restored_over_the_original__tokens_dead(void **state)
 }
 
 /* O-10: the attempt whose claim the copy forgot was one all the same. */
-static void
-test_backup__O21_claimed_for_the_last_time__copy_tries_no_more(void **state)
+TEST(test_backup__O21_claimed_for_the_last_time__copy_tries_no_more)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
     struct taken t = {0};
 
-    (void)state;
     (void)box_put(box, "a");
     for (int i = 0; i < 8; i++) {
         world_pass_ms(60000);
@@ -121,13 +113,11 @@ test_backup__O21_claimed_for_the_last_time__copy_tries_no_more(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_opened_again__tokens_live(void **state)
+TEST(test_backup__O21_opened_again__tokens_live)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     t = box_claim(box, NULL);
     wb_outbox_close(box);
@@ -140,14 +130,12 @@ test_backup__O21_opened_again__tokens_live(void **state)
 }
 
 /* A probe that nobody can end must not hold its scope's turn. */
-static void
-test_backup__O21_copied_while_probing__turn_is_free(void **state)
+TEST(test_backup__O21_copied_while_probing__turn_is_free)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
     struct taken t;
 
-    (void)state;
     for (int i = 0; i < 4; i++)
         (void)box_put(box, "a");
     for (int i = 0; i < 3; i++) {
@@ -163,13 +151,11 @@ test_backup__O21_copied_while_probing__turn_is_free(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_file_there__refused_and_untouched(void **state)
+TEST(test_backup__O21_file_there__refused_and_untouched)
 {
     struct wb_outbox *box = box_open();
     size_t len = 0;
 
-    (void)state;
     test_write("copy.db", "mine", 4);
     CHECK_STATUS(REFUSED, wb_outbox_backup(box, "copy.db", NULL));
     CHECK_STATUS(REFUSED, wb_outbox_backup(box, BOX, NULL));
@@ -181,7 +167,7 @@ test_backup__O21_file_there__refused_and_untouched(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- beside a writer ------------------------------------------------- */
+/* ---- beside a writer --------------------------------------------------- */
 
 static long reads, commits;
 
@@ -197,14 +183,12 @@ commit_now_and_then(void)
 }
 
 /* A commit of another connection does not start the copy anew. */
-static void
-test_backup__O21_others_write_all_the_while__copied_once(void **state)
+TEST(test_backup__O21_others_write_all_the_while__copied_once)
 {
     static char big[60000]; /* the copy takes several steps */
     struct wb_outbox *box;
     struct wb_err err = {0};
 
-    (void)state;
     shim_install();
     world.env.vfs = "shim";
     box = box_open();
@@ -223,8 +207,7 @@ test_backup__O21_others_write_all_the_while__copied_once(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_backup__O21_in_a_transaction_that_wrote__busy_at_once(void **state)
+TEST(test_backup__O21_in_a_transaction_that_wrote__busy_at_once)
 {
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_err err = {0};
@@ -232,7 +215,6 @@ test_backup__O21_in_a_transaction_that_wrote__busy_at_once(void **state)
     sqlite3 *db = NULL;
     int64_t began;
 
-    (void)state;
     CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
     CHECK_OK(wb_outbox_adopt(&box, db, &opts, &err), err);
     CHECK(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK);

@@ -6,16 +6,12 @@
 
 #include "support.h"
 
-#define S(text) wb_slice(text)
-
-static void
-test_buf__appends__as_a_dumb_copy(void **state)
+TEST(test_buf__appends__as_a_dumb_copy)
 {
     struct wb__buf b = {.env = ENV, .max = 100000};
     char *copy = calloc(1, 200000);
     size_t n = 0;
 
-    (void)state;
     CHECK(copy != NULL);
     for (int i = 0; i < 2000; i++) {
         char piece[64];
@@ -38,12 +34,10 @@ test_buf__appends__as_a_dumb_copy(void **state)
     wb__buf_fini(&b);
 }
 
-static void
-test_buf__max__exact_and_marked_past_it(void **state)
+TEST(test_buf__max__exact_and_marked_past_it)
 {
     struct wb__buf b = {.env = ENV, .max = 5};
 
-    (void)state;
     wb__buf_str(&b, "abcde");
     CHECK_INT(WB_OK, b.failed);
     wb__buf_add(&b, (struct wb_slice){0});
@@ -60,12 +54,10 @@ test_buf__max__exact_and_marked_past_it(void **state)
     wb__buf_fini(&b);
 }
 
-static void
-test_buf__out_of_memory__marked_and_unchanged(void **state)
+TEST(test_buf__out_of_memory__marked_and_unchanged)
 {
     struct wb__buf b = {.env = ENV, .max = 1000};
 
-    (void)state;
     wb__buf_str(&b, "kept");
     world_fail_at(0);
     (void)wb__buf_room(&b, 500);
@@ -79,14 +71,12 @@ test_buf__out_of_memory__marked_and_unchanged(void **state)
     wb__buf_fini(&b);
 }
 
-static void
-test_arena__pieces__aligned_zeroed_apart(void **state)
+TEST(test_arena__pieces__aligned_zeroed_apart)
 {
     struct wb__arena a = {.env = ENV};
     unsigned char *piece[500];
     size_t size[500];
 
-    (void)state;
     for (int i = 0; i < 500; i++) {
         uint16_t r;
 
@@ -108,13 +98,11 @@ test_arena__pieces__aligned_zeroed_apart(void **state)
     wb__arena_clear(&a);
 }
 
-static void
-test_arena__dup__ends_with_nul_and_empty_stays_empty(void **state)
+TEST(test_arena__dup__ends_with_nul_and_empty_stays_empty)
 {
     struct wb__arena a = {.env = ENV};
     struct wb_slice out = S("x");
 
-    (void)state;
     CHECK(wb__arena_dup(&a, S(""), &out));
     CHECK_INT(0, out.len);
     CHECK(wb__arena_dup(&a, (struct wb_slice){"ab", 2}, &out));
@@ -128,12 +116,10 @@ test_arena__dup__ends_with_nul_and_empty_stays_empty(void **state)
     wb__arena_clear(&a);
 }
 
-static void
-test_alloc__zeroed__and_free_of_nothing(void **state)
+TEST(test_alloc__zeroed__and_free_of_nothing)
 {
     unsigned char *p = wb__alloc(ENV, 1000);
 
-    (void)state;
     CHECK(p != NULL);
     for (int i = 0; i < 1000; i++)
         CHECK(p[i] == 0);
@@ -142,12 +128,10 @@ test_alloc__zeroed__and_free_of_nothing(void **state)
     CHECK_PANICS((void)(wb__alloc(ENV, 0) == NULL));
 }
 
-static void
-test_buf__u64__decimal(void **state)
+TEST(test_buf__u64__decimal)
 {
     struct wb__buf b = {.env = ENV, .max = 100};
 
-    (void)state;
     wb__buf_reserve(&b, 64);
     CHECK_INT(0, b.len);
     wb__buf_u64(&b, 0);

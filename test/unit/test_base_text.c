@@ -5,10 +5,7 @@
 
 #include "support.h"
 
-#define S(text) wb_slice(text)
-
-static void
-test_text__utf8__rfc3629_and_nothing_else(void **state)
+TEST(test_text__utf8__rfc3629_and_nothing_else)
 {
     static const char *const good[] = {"", "a", "\x7f", "\xc2\x80", "\xdf\xbf",
         "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf",
@@ -18,7 +15,6 @@ test_text__utf8__rfc3629_and_nothing_else(void **state)
         "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80", "\xf4\x90\x80\x80",
         "\xf5\x80\x80\x80", "\xff", "a\xc3"};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(good); i++)
         CHECK(wb__utf8_valid(S(good[i])));
     for (size_t i = 0; i < WB_COUNT(bad); i++)
@@ -26,10 +22,8 @@ test_text__utf8__rfc3629_and_nothing_else(void **state)
 }
 
 /* Every code point, encoded by hand. */
-static void
-test_text__utf8_every_code_point__valid_but_surrogates(void **state)
+TEST(test_text__utf8_every_code_point__valid_but_surrogates)
 {
-    (void)state;
     for (uint32_t c = 0; c < 0x120000; c++) {
         char b[4];
         size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -45,8 +39,7 @@ test_text__utf8_every_code_point__valid_but_surrogates(void **state)
     }
 }
 
-static void
-test_text__O12_one_line__controls_and_blanks_become_one_space(void **state)
+TEST(test_text__O12_one_line__controls_and_blanks_become_one_space)
 {
     static const struct {
         const char *in;
@@ -73,7 +66,6 @@ test_text__O12_one_line__controls_and_blanks_become_one_space(void **state)
     };
     char out[64];
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         size_t n = wb__one_line(S(rows[i].in), rows[i].max, out);
 
@@ -86,10 +78,8 @@ test_text__O12_one_line__controls_and_blanks_become_one_space(void **state)
 
 /* Whatever comes in: valid UTF-8, printable, short enough, once is as good as
  * twice. */
-static void
-test_text__O12_one_line_of_noise__always_one_short_line(void **state)
+TEST(test_text__O12_one_line_of_noise__always_one_short_line)
 {
-    (void)state;
     for (int i = 0; i < 20000; i++) {
         char in[48], out[4 * 16 + 1], again[4 * 16 + 1];
         uint8_t len, max;
@@ -111,8 +101,7 @@ test_text__O12_one_line_of_noise__always_one_short_line(void **state)
     }
 }
 
-static void
-test_text__base64__rfc4648_vectors(void **state)
+TEST(test_text__base64__rfc4648_vectors)
 {
     static const char *const rows[][2] = {{"", ""}, {"f", "Zg=="},
         {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="},
@@ -120,7 +109,6 @@ test_text__base64__rfc4648_vectors(void **state)
         {"\xfb\xff\xbf", "+/+/"}};
     struct wb__buf b = {.env = ENV, .max = 100};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         wb__buf_clear(&b);
         wb__base64(&b, S(rows[i][0]));
@@ -134,12 +122,10 @@ test_text__base64__rfc4648_vectors(void **state)
     wb__buf_fini(&b);
 }
 
-static void
-test_text__slices__cut_trim_from_starts(void **state)
+TEST(test_text__slices__cut_trim_from_starts)
 {
     struct wb_slice rest = S("a,,b"), piece;
 
-    (void)state;
     CHECK(wb__cut(&rest, ',', &piece));
     CHECK_SLICE("a", piece);
     CHECK(wb__cut(&rest, ',', &piece));
@@ -160,15 +146,13 @@ test_text__slices__cut_trim_from_starts(void **state)
     CHECK_PANICS(wb__from(S("ab"), 3));
 }
 
-static void
-test_text__sha256__framed_by_lengths(void **state)
+TEST(test_text__sha256__framed_by_lengths)
 {
     const struct wb_slice none = {0}, ab[] = {S("a"), S("bc")},
                           ba[] = {S("ab"), S("c")};
     uint8_t x[32], y[32];
     static const uint8_t empty[4] = {0xe3, 0xb0, 0xc4, 0x42};
 
-    (void)state;
     CHECK(wb__sha256(&none, 0, x));
     CHECK(memcmp(x, empty, 4) == 0);
     CHECK(wb__sha256(ab, 2, x) && wb__sha256(ba, 2, y));
@@ -177,10 +161,8 @@ test_text__sha256__framed_by_lengths(void **state)
     CHECK(memcmp(y, empty, 4) != 0);
 }
 
-static void
-test_text__statuses__each_named_and_explained(void **state)
+TEST(test_text__statuses__each_named_and_explained)
 {
-    (void)state;
 #define X(id, num, words)                     \
     CHECK_INT(num, WB_##id);                  \
     CHECK_TEXT(#id, wb_status_name(WB_##id)); \
@@ -191,13 +173,11 @@ test_text__statuses__each_named_and_explained(void **state)
     CHECK_TEXT("?", wb_status_text((enum wb_status) - 1));
 }
 
-static void
-test_text__fail__text_cut_and_err_optional(void **state)
+TEST(test_text__fail__text_cut_and_err_optional)
 {
     struct wb_err err = {0};
     char lots[1000];
 
-    (void)state;
     memset(lots, 'x', sizeof(lots) - 1);
     lots[sizeof(lots) - 1] = '\0';
     CHECK_STATUS(FULL, wb__fail(&err, WB_FULL, 7, "%s", lots));

@@ -9,8 +9,7 @@
 
 #define BAD INT64_MIN /* in the tables: is refused */
 
-static void
-test_units__duration__as_written_or_refused(void **state)
+TEST(test_units__duration__as_written_or_refused)
 {
     static const struct {
         const char *text;
@@ -47,7 +46,6 @@ test_units__duration__as_written_or_refused(void **state)
         {"99999999999999999999999ms", BAD},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         int64_t ms = BAD;
         struct wb_err err = {0};
@@ -61,8 +59,7 @@ test_units__duration__as_written_or_refused(void **state)
     }
 }
 
-static void
-test_units__size__as_written_or_refused(void **state)
+TEST(test_units__size__as_written_or_refused)
 {
     static const struct {
         const char *text;
@@ -86,7 +83,6 @@ test_units__size__as_written_or_refused(void **state)
         {"9223372036854775808", BAD},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         int64_t bytes = BAD;
         enum wb_status rc =
@@ -97,12 +93,10 @@ test_units__size__as_written_or_refused(void **state)
     }
 }
 
-static void
-test_units__u64__digits_up_to_max(void **state)
+TEST(test_units__u64__digits_up_to_max)
 {
     uint64_t v = 7;
 
-    (void)state;
     CHECK(wb__parse_u64(wb_slice("18446744073709551615"), UINT64_MAX, &v));
     CHECK(v == UINT64_MAX);
     CHECK(!wb__parse_u64(wb_slice("18446744073709551616"), UINT64_MAX, &v));
@@ -115,8 +109,7 @@ test_units__u64__digits_up_to_max(void **state)
     CHECK(v == 0);
 }
 
-static void
-test_units__rfc3339__as_written_or_refused(void **state)
+TEST(test_units__rfc3339__as_written_or_refused)
 {
     static const struct {
         const char *text;
@@ -162,7 +155,6 @@ test_units__rfc3339__as_written_or_refused(void **state)
         {"-2026-01-01T00:00:00Z", BAD},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         int64_t ms = BAD;
         enum wb_status rc =
@@ -177,8 +169,7 @@ test_units__rfc3339__as_written_or_refused(void **state)
             &(int64_t){0}, NULL));
 }
 
-static void
-test_units__http_date__imf_fixdate_only(void **state)
+TEST(test_units__http_date__imf_fixdate_only)
 {
     static const struct {
         const char *text;
@@ -200,7 +191,6 @@ test_units__http_date__imf_fixdate_only(void **state)
     };
     char text[30] = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         int64_t ms = BAD;
         bool ok = wb__parse_http_date(wb_slice(rows[i].text), &ms);
@@ -228,10 +218,8 @@ test_units__http_date__imf_fixdate_only(void **state)
     CHECK(!wb__parse_http_date((struct wb_slice){text, 29}, &(int64_t){0}));
 }
 
-static void
-test_units__time_written_then_read__the_same(void **state)
+TEST(test_units__time_written_then_read__the_same)
 {
-    (void)state;
     for (int i = 0; i < 20000; i++) {
         int64_t ms, back;
         char text[32];
@@ -252,12 +240,10 @@ test_units__time_written_then_read__the_same(void **state)
     }
 }
 
-static void
-test_units__time_out_of_range__written_as_a_number(void **state)
+TEST(test_units__time_out_of_range__written_as_a_number)
 {
     char text[32];
 
-    (void)state;
     wb__format_time(INT64_MAX, text);
     CHECK_TEXT("9223372036854775807ms", text);
     wb__format_time(INT64_MIN, text); /* found by fuzz_units */
@@ -266,10 +252,8 @@ test_units__time_out_of_range__written_as_a_number(void **state)
     CHECK_TEXT("253402300800000ms", text);
 }
 
-static void
-test_units__sat_add__stops_at_the_ends(void **state)
+TEST(test_units__sat_add__stops_at_the_ends)
 {
-    (void)state;
     CHECK_INT(INT64_MAX, wb__sat_add(INT64_MAX, 1));
     CHECK_INT(INT64_MIN, wb__sat_add(INT64_MIN, -1));
     CHECK_INT(-1, wb__sat_add(INT64_MAX, INT64_MIN));

@@ -4,8 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static struct wb_retry_policy again = {0, 0, 0, 1, UINT32_MAX, true};
 
 /* Claim one of a and end it so. */
@@ -60,13 +58,11 @@ box_with(size_t n)
     return box;
 }
 
-static void
-test_breaker__B1_three_failures_in_a_row__open_for_a_minute(void **state)
+TEST(test_breaker__B1_three_failures_in_a_row__open_for_a_minute)
 {
     struct wb_outbox *box = box_with(9);
     int64_t next = 0;
 
-    (void)state;
     attempt(box, WB_FAIL, WB_RETRY);
     attempt(box, WB_FAIL, WB_UNKNOWN);
     CHECK_INT(WB_CLOSED, look(box, "a").state);
@@ -83,14 +79,12 @@ test_breaker__B1_three_failures_in_a_row__open_for_a_minute(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B1_none__names_the_scopes_that_held_back(void **state)
+TEST(test_breaker__B1_none__names_the_scopes_that_held_back)
 {
     struct wb_outbox *box = box_with(9);
     struct wb_claim claim = {0};
     struct wb_batch batch = {0};
 
-    (void)state;
     fail_times(box, 3);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     CHECK_INT(1, batch.n_scopes);
@@ -99,12 +93,10 @@ test_breaker__B1_none__names_the_scopes_that_held_back(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B1_rejected__neither_counts_nor_resets(void **state)
+TEST(test_breaker__B1_rejected__neither_counts_nor_resets)
 {
     struct wb_outbox *box = box_with(9);
 
-    (void)state;
     fail_times(box, 2);
     attempt(box, WB_FAIL, WB_REJECTED);
     CHECK_INT(2, look(box, "a").failures);
@@ -115,12 +107,10 @@ test_breaker__B1_rejected__neither_counts_nor_resets(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_any_confirm__resets_the_count(void **state)
+TEST(test_breaker__B2_any_confirm__resets_the_count)
 {
     struct wb_outbox *box = box_with(9);
 
-    (void)state;
     fail_times(box, 2);
     attempt(box, WB_CONFIRM, WB_DELIVERED);
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_breaker"));
@@ -129,8 +119,7 @@ test_breaker__B2_any_confirm__resets_the_count(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked(void **state)
+TEST(test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked)
 {
     struct wb_outbox *box = box_with(9);
     const struct wb_source two[] = {{.kind = S("a")}, {.kind = S("a")}};
@@ -138,7 +127,6 @@ test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     fail_times(box, 3);
     world_pass_ms(60000);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
@@ -154,12 +142,10 @@ test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_probe_fails__open_again_at_once(void **state)
+TEST(test_breaker__B2_probe_fails__open_again_at_once)
 {
     struct wb_outbox *box = box_with(9);
 
-    (void)state;
     fail_times(box, 3);
     for (int i = 0; i < 3; i++) {
         world_pass_ms(60000);
@@ -171,12 +157,10 @@ test_breaker__B2_probe_fails__open_again_at_once(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_probe_released_or_rejected__turn_given_back(void **state)
+TEST(test_breaker__B2_probe_released_or_rejected__turn_given_back)
 {
     struct wb_outbox *box = box_with(9);
 
-    (void)state;
     fail_times(box, 3);
     world_pass_ms(60000);
     attempt(box, WB_RELEASE, WB_RETRY);
@@ -188,15 +172,13 @@ test_breaker__B2_probe_released_or_rejected__turn_given_back(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_prober_died__turn_passes_at_its_lease_end(void **state)
+TEST(test_breaker__B2_prober_died__turn_passes_at_its_lease_end)
 {
     struct wb_outbox *box = box_with(9);
     struct wb_finish f = {0};
     struct taken dead;
     int64_t next = 0;
 
-    (void)state;
     fail_times(box, 3);
     world_pass_ms(60000);
     dead = box_claim(box, NULL);
@@ -215,14 +197,12 @@ test_breaker__B2_prober_died__turn_passes_at_its_lease_end(void **state)
 }
 
 /* A worker that was slow comes back with a claim of before. */
-static void
-test_breaker__B2_late_failure_of_no_probe__changes_no_time(void **state)
+TEST(test_breaker__B2_late_failure_of_no_probe__changes_no_time)
 {
     struct wb_outbox *box = box_with(9);
     struct taken late = box_claim(box, NULL), probe;
     struct wb_finish f;
 
-    (void)state;
     fail_times(box, 3);
     f = box_fail(box, &late, WB_RETRY); /* while open */
     CHECK_INT(WB_STATE_PENDING, f.state);
@@ -235,12 +215,10 @@ test_breaker__B2_late_failure_of_no_probe__changes_no_time(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B2_end_further_than_its_time__counts_as_ended(void **state)
+TEST(test_breaker__B2_end_further_than_its_time__counts_as_ended)
 {
     struct wb_outbox *box = box_with(9);
 
-    (void)state;
     world.wall_ms += 365 * DAY;
     fail_times(box, 3);
     world.wall_ms -= 365 * DAY;
@@ -248,8 +226,7 @@ test_breaker__B2_end_further_than_its_time__counts_as_ended(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise(void **state)
+TEST(test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise)
 {
     struct wb_outbox *box = box_with(9);
     const struct wb_source sources[] = {{.kind = S("a"), .scope = S("h1")},
@@ -258,7 +235,6 @@ test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     box_fill(box, "b", 2);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     for (size_t i = 0; i < 3; i++) {
@@ -280,12 +256,10 @@ test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B3_open__burns_no_attempts(void **state)
+TEST(test_breaker__B3_open__burns_no_attempts)
 {
     struct wb_outbox *box = box_with(4);
 
-    (void)state;
     fail_times(box, 3);
     for (int i = 0; i < 50; i++) {
         (void)box_claim_none(box, NULL);
@@ -295,12 +269,10 @@ test_breaker__B3_open__burns_no_attempts(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B4_other_handle_and_after_reopen__the_same(void **state)
+TEST(test_breaker__B4_other_handle_and_after_reopen__the_same)
 {
     struct wb_outbox *box = box_with(4), *other = box_open();
 
-    (void)state;
     fail_times(box, 2);
     fail_times(other, 1);
     CHECK_INT(WB_OPEN, look(box, "a").state);
@@ -311,12 +283,10 @@ test_breaker__B4_other_handle_and_after_reopen__the_same(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__B4_healthy_path__has_no_row(void **state)
+TEST(test_breaker__B4_healthy_path__has_no_row)
 {
     struct wb_outbox *box = box_with(4);
 
-    (void)state;
     attempt(box, WB_CONFIRM, WB_DELIVERED);
     attempt(box, WB_RELEASE, WB_RETRY);
     attempt(box, WB_FAIL, WB_REJECTED);
@@ -324,15 +294,13 @@ test_breaker__B4_healthy_path__has_no_row(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__R4_hostile_policy_and_clock__neither_shut_nor_crash(void **state)
+TEST(test_breaker__R4_hostile_policy_and_clock__neither_shut_nor_crash)
 {
     static const struct wb_breaker_policy policies[] = {
         {0, 0}, {1, INT64_MIN}, {1, INT64_MAX}, {UINT32_MAX, -1}, {0, 1}};
     struct wb_outbox *box = box_with(40);
     struct wb_err err = {0};
 
-    (void)state;
     for (size_t i = 0; i < 5; i++) {
         struct taken t = box_claim(box, NULL);
         struct wb_finish f = {.id = t.id,
@@ -355,14 +323,12 @@ test_breaker__R4_hostile_policy_and_clock__neither_shut_nor_crash(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_breaker__reset__closes_and_counts_what_was_not_closed(void **state)
+TEST(test_breaker__reset__closes_and_counts_what_was_not_closed)
 {
     struct wb_outbox *box = box_with(9);
     struct wb_err err = {0};
     uint64_t n = 9;
 
-    (void)state;
     fail_times(box, 2);
     CHECK_OK(wb_outbox_breaker_reset(box, S("a"), &n, &err), err);
     CHECK_INT(0, n); /* it was closed */
@@ -377,8 +343,7 @@ test_breaker__reset__closes_and_counts_what_was_not_closed(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- a model
- * ------------------------------------------------------------------ */
+/* ---- a model ----------------------------------------------------------- */
 
 struct model {
     uint32_t failures;
@@ -457,8 +422,7 @@ walk(struct wb_outbox *box, struct model *m, struct wb_finish *held, size_t *n)
     }
 }
 
-static void
-test_breaker__I8_random_walk__as_the_model_says(void **state)
+TEST(test_breaker__I8_random_walk__as_the_model_says)
 {
     struct wb_outbox *box = box_with(3000);
     struct wb_finish held[32];
@@ -466,7 +430,6 @@ test_breaker__I8_random_walk__as_the_model_says(void **state)
     size_t n = 0;
     int opened = 0;
 
-    (void)state;
     for (int step = 0; step < 1500; step++) {
         struct wb_breaker b;
 

@@ -4,7 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text)  wb_slice(text)
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static struct wb_id
@@ -31,13 +30,11 @@ claim_kinds(struct wb_outbox *box, const struct wb_claim *claim)
     return text;
 }
 
-static void
-test_claim__O8_several_kinds__oldest_first_by_due_then_seq(void **state)
+TEST(test_claim__O8_several_kinds__oldest_first_by_due_then_seq)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 100};
 
-    (void)state;
     (void)put_due(box, "c", WORLD_START_MS - 1);
     (void)put_due(box, "a", WORLD_START_MS);
     (void)put_due(box, "b", WORLD_START_MS);
@@ -48,13 +45,11 @@ test_claim__O8_several_kinds__oldest_first_by_due_then_seq(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_max__taken_over_the_kinds_not_from_the_first(void **state)
+TEST(test_claim__O8_max__taken_over_the_kinds_not_from_the_first)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 3};
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         (void)put_due(box, "busy", WORLD_START_MS - 10 + 3 * i);
         (void)put_due(box, "rare", WORLD_START_MS - 9 + 3 * i);
@@ -64,8 +59,7 @@ test_claim__O8_max__taken_over_the_kinds_not_from_the_first(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_sources__only_their_kinds_up_to_their_slots(void **state)
+TEST(test_claim__O8_sources__only_their_kinds_up_to_their_slots)
 {
     struct wb_outbox *box = box_open();
     uint32_t shared = 3, own = 1;
@@ -76,7 +70,6 @@ test_claim__O8_sources__only_their_kinds_up_to_their_slots(void **state)
     };
     struct wb_claim claim = {.sources = sources, .n_sources = 3, .max = 100};
 
-    (void)state;
     for (int i = 0; i < 4; i++) {
         (void)box_put(box, "a");
         (void)box_put(box, "b");
@@ -91,8 +84,7 @@ test_claim__O8_sources__only_their_kinds_up_to_their_slots(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_source_index_and_scope__come_with_the_row(void **state)
+TEST(test_claim__O8_source_index_and_scope__come_with_the_row)
 {
     struct wb_outbox *box = box_open();
     const struct wb_source sources[] = {
@@ -101,7 +93,6 @@ test_claim__O8_source_index_and_scope__come_with_the_row(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_put(box, "a");
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(1, batch.row[0].source);
@@ -113,8 +104,7 @@ test_claim__O8_source_index_and_scope__come_with_the_row(void **state)
 
 /* A scope that could be stored but not read again would hold its message for
  * ever. */
-static void
-test_claim__O8_scope_too_long_or_lease_negative__invalid(void **state)
+TEST(test_claim__O8_scope_too_long_or_lease_negative__invalid)
 {
     static char scope[300];
     struct wb_outbox *box = box_open();
@@ -124,7 +114,6 @@ test_claim__O8_scope_too_long_or_lease_negative__invalid(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     memset(scope, 's', sizeof(scope));
     (void)box_put(box, "a");
     CHECK_STATUS(INVALID, wb_outbox_claim(box, &claim, &batch, NULL));
@@ -138,13 +127,11 @@ test_claim__O8_scope_too_long_or_lease_negative__invalid(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_nothing_due__empty_with_next_due(void **state)
+TEST(test_claim__O8_nothing_due__empty_with_next_due)
 {
     struct wb_outbox *box = box_open();
     int64_t next = -1;
 
-    (void)state;
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
     CHECK_INT(0, next);
     (void)put_due(box, "a", WORLD_START_MS + 500);
@@ -154,13 +141,11 @@ test_claim__O8_nothing_due__empty_with_next_due(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_all_leased__next_due_is_the_first_lease_end(void **state)
+TEST(test_claim__O8_all_leased__next_due_is_the_first_lease_end)
 {
     struct wb_outbox *box = box_open();
     int64_t next = -1;
 
-    (void)state;
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
@@ -168,14 +153,12 @@ test_claim__O8_all_leased__next_due_is_the_first_lease_end(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_due_by__never_later_than_now(void **state)
+TEST(test_claim__O8_due_by__never_later_than_now)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.due_by_ms = WORLD_START_MS - 5};
     struct wb_batch batch = {0};
 
-    (void)state;
     (void)put_due(box, "a", WORLD_START_MS - 4);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     claim.due_by_ms = INT64_MAX;
@@ -186,15 +169,13 @@ test_claim__O8_due_by__never_later_than_now(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O8_max_out_of_range__at_most_claim_max(void **state)
+TEST(test_claim__O8_max_out_of_range__at_most_claim_max)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = UINT32_MAX};
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     box_fill(box, "a", WB_CLAIM_MAX + 10);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(WB_CLAIM_MAX, batch.len);
@@ -204,8 +185,7 @@ test_claim__O8_max_out_of_range__at_most_claim_max(void **state)
 }
 
 /* What a batch copies is bounded, whatever the payloads. */
-static void
-test_claim__I14_large_payloads__batch_is_bounded(void **state)
+TEST(test_claim__I14_large_payloads__batch_is_bounded)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 64};
@@ -213,7 +193,6 @@ test_claim__I14_large_payloads__batch_is_bounded(void **state)
     struct wb_err err = {0};
     char *big = calloc(1, 1 << 20);
 
-    (void)state;
     CHECK(big != NULL);
     for (int i = 0; i < 20; i++)
         (void)box_send(box,
@@ -226,15 +205,13 @@ test_claim__I14_large_payloads__batch_is_bounded(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-10 ------------------------------------------------------------ */
+/* ---- O-10 -------------------------------------------------------------- */
 
-static void
-test_claim__O10_lease_ran_out__claimed_again_attempts_counted(void **state)
+TEST(test_claim__O10_lease_ran_out__claimed_again_attempts_counted)
 {
     struct wb_outbox *box = box_open();
     struct taken first, second;
 
-    (void)state;
     (void)box_put(box, "a");
     first = box_claim(box, NULL);
     CHECK_INT(1, first.attempts);
@@ -248,15 +225,13 @@ test_claim__O10_lease_ran_out__claimed_again_attempts_counted(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O10_crashed_max_attempts_times__abandoned(void **state)
+TEST(test_claim__O10_crashed_max_attempts_times__abandoned)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
     struct wb_batch batch = {0};
     struct wb_id id = box_put(box, "a");
 
-    (void)state;
     for (uint32_t i = 1; i <= 8; i++) {
         struct taken t = box_claim(box, NULL);
 
@@ -272,8 +247,7 @@ test_claim__O10_crashed_max_attempts_times__abandoned(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O10_max_attempts_of_the_source__decides(void **state)
+TEST(test_claim__O10_max_attempts_of_the_source__decides)
 {
     struct wb_outbox *box = box_open();
     struct wb_source source = {.kind = S("a"), .max_attempts = 1};
@@ -281,7 +255,6 @@ test_claim__O10_max_attempts_of_the_source__decides(void **state)
     struct wb_batch batch = {0};
     struct wb_id id = box_put(box, "a");
 
-    (void)state;
     CHECK_TEXT("a", claim_kinds(box, &claim));
     world_pass_ms(60000);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
@@ -290,15 +263,13 @@ test_claim__O10_max_attempts_of_the_source__decides(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O10_extended__not_taken_before_the_new_end(void **state)
+TEST(test_claim__O10_extended__not_taken_before_the_new_end)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
     struct wb_finish f = {0};
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     t = box_claim(box, NULL);
     f.id = t.id;
@@ -319,8 +290,7 @@ test_claim__O10_extended__not_taken_before_the_new_end(void **state)
 
 /* A worker that puts stale claims back when it starts, and dies of a message,
  * must not see it for ever. */
-static void
-test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned(void **state)
+TEST(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
@@ -328,7 +298,6 @@ test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned(void **state)
     struct wb_id id = box_put(box, "a");
     uint64_t n;
 
-    (void)state;
     for (uint32_t i = 1; i <= 8; i++) {
         CHECK_INT(i, box_claim(box, NULL).attempts);
         world_pass_ms(60000);
@@ -344,14 +313,12 @@ test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned(void **state)
 }
 
 /* Its policy allows more than the claim does: what failed goes on. */
-static void
-test_claim__O10_failed_max_attempts_times__goes_on(void **state)
+TEST(test_claim__O10_failed_max_attempts_times__goes_on)
 {
     const struct wb_retry_policy patient = {.max_attempts = 20};
     struct wb_outbox *box = box_open();
     uint64_t n;
 
-    (void)state;
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
     world_pass_ms(60000);
@@ -367,15 +334,13 @@ test_claim__O10_failed_max_attempts_times__goes_on(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O10_reset_stale__ended_leases_or_older_than(void **state)
+TEST(test_claim__O10_reset_stale__ended_leases_or_older_than)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 2, .lease_ms = 1000};
     struct wb_err err = {0};
     uint64_t n = 9;
 
-    (void)state;
     box_fill(box, "a", 4);
     (void)claim_kinds(box, &claim); /* lease of 1 s */
     claim.lease_ms = 100000;
@@ -424,13 +389,11 @@ test_claim__R4_clock_was_ahead__reset_stale_frees_message_and_probe(
     wb_outbox_close(box);
 }
 
-static void
-test_claim__R4_clock_back_then_released__due_at_once(void **state)
+TEST(test_claim__R4_clock_back_then_released__due_at_once)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     world.wall_ms += DAY;
     t = box_claim(box, NULL);
@@ -440,10 +403,9 @@ test_claim__R4_clock_back_then_released__due_at_once(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-17 ------------------------------------------------------------ */
+/* ---- O-17 -------------------------------------------------------------- */
 
-static void
-test_claim__O17_expired__abandoned_not_sent(void **state)
+TEST(test_claim__O17_expired__abandoned_not_sent)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
@@ -452,7 +414,6 @@ test_claim__O17_expired__abandoned_not_sent(void **state)
                                         .expires_ms = WORLD_START_MS + 1000})
                           .id;
 
-    (void)state;
     world_pass_ms(1000);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     CHECK_INT(1, batch.ended);
@@ -464,15 +425,13 @@ test_claim__O17_expired__abandoned_not_sent(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_claim__O17_just_before__sent_with_its_end(void **state)
+TEST(test_claim__O17_just_before__sent_with_its_end)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_send(box, (struct wb_message){.kind = S("a"),
                             .expires_ms = WORLD_START_MS + 1000});
     world_pass_ms(999);
@@ -485,8 +444,7 @@ test_claim__O17_just_before__sent_with_its_end(void **state)
 
 /* Thousands of expired ones before a live one: each claim ends a bounded
  * number, says that there is more, and the live one is reached. */
-static void
-test_claim__O17_many_expired__bounded_a_claim(void **state)
+TEST(test_claim__O17_many_expired__bounded_a_claim)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
@@ -494,7 +452,6 @@ test_claim__O17_many_expired__bounded_a_claim(void **state)
     enum wb_status rc;
     int claims = 0;
 
-    (void)state;
     box_fill(box, "a", 5000);
     sql_run("UPDATE waybill_outbox SET expires_ms = 1");
     (void)box_put(box, "a");

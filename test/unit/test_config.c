@@ -4,32 +4,26 @@
 
 #include <unistd.h>
 
-static void
-test_config__no_such_file__not_found(void **state)
+TEST(test_config__no_such_file__not_found)
 {
     struct wb_config *c = NULL;
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, wb_config_open(&c, "no.lua", ENV, LOOP, &err));
     CHECK(c == NULL);
     CHECK_HAS("no.lua", err.msg);
     CHECK_STATUS(NOTFOUND, wb_config_open(&c, "no.lua", ENV, NULL, NULL));
 }
 
-static void
-test_config__binary_chunk__refused(void **state)
+TEST(test_config__binary_chunk__refused)
 {
-    (void)state;
     CHECK_STATUS(INVALID, read_bytes("\x1bLua\x54\0\x19\x93", 8, LOOP));
     CHECK_HAS("attempt to load a binary chunk", err.msg);
 }
 
-static void
-test_config__too_large__refused(void **state)
+TEST(test_config__too_large__refused)
 {
     char *text = malloc(WB_SOURCE_MAX + 1);
 
-    (void)state;
     CHECK(text != NULL);
     memset(text, ' ', WB_SOURCE_MAX + 1);
     CHECK_STATUS(TOOBIG, read_bytes(text, WB_SOURCE_MAX + 1, LOOP));
@@ -38,13 +32,11 @@ test_config__too_large__refused(void **state)
     free(text);
 }
 
-static void
-test_config__long_path__its_end_is_shown(void **state)
+TEST(test_config__long_path__its_end_is_shown)
 {
     char path[400] = "";
     struct wb_config *c = NULL;
 
-    (void)state;
     for (int i = 0; i < 60; i++)
         strcat(path, "././/");
     strcat(path, "c.lua");
@@ -54,15 +46,12 @@ test_config__long_path__its_end_is_shown(void **state)
     CHECK(strlen(err.msg) < 220);
 }
 
-/* ---- what fields do
- * -------------------------------------------------------------- */
+/* ---- what fields do ---------------------------------------------------- */
 
-static void
-test_config__empty_file__no_routes_and_defaults(void **state)
+TEST(test_config__empty_file__no_routes_and_defaults)
 {
     size_t n = 9;
 
-    (void)state;
     READ("\xef\xbb\xbf-- nothing");
     (void)wb_config_routes(config, &n);
     CHECK_INT(0, n);
@@ -72,12 +61,10 @@ test_config__empty_file__no_routes_and_defaults(void **state)
     close_config();
 }
 
-static void
-test_config__least_route__defaults(void **state)
+TEST(test_config__least_route__defaults)
 {
     const struct wb_route *r;
 
-    (void)state;
     READ("route \"mail.*\" { url = \"https://h.example:8443/in?a=b\" }");
     r = route_at(0);
     CHECK_TEXT("mail.*", r->kind);
@@ -139,12 +126,10 @@ check_full_policies(const struct wb_route *r)
     CHECK(r->disable_on_410);
 }
 
-static void
-test_config__every_field_of_http__arrives(void **state)
+TEST(test_config__every_field_of_http__arrives)
 {
     const struct wb_outbox_opts *box;
 
-    (void)state;
     set_variables();
     READ(full_route);
     check_full_policies(route_at(0));
@@ -173,10 +158,8 @@ test_config__every_field_of_http__arrives(void **state)
     close_config();
 }
 
-static void
-test_config__batch__count_and_format(void **state)
+TEST(test_config__batch__count_and_format)
 {
-    (void)state;
     READ("route \"a\" { url = \"http://h/\", batch = { max = 64 } }\n"
          "route \"b\" { url = \"http://h/\", method = \"PATCH\", batch = { max "
          "= 2, format = \"ndjson\" } }");
@@ -188,10 +171,8 @@ test_config__batch__count_and_format(void **state)
     close_config();
 }
 
-static void
-test_config__immediate__retried_at_once_as_often_as_said(void **state)
+TEST(test_config__immediate__retried_at_once_as_often_as_said)
 {
-    (void)state;
     READ("route \"a\" { url = \"http://h/\", retry = { immediate = true, "
          "attempts = 100 } }");
     CHECK_INT(0, route_at(0)->retry->base_ms);
@@ -200,10 +181,8 @@ test_config__immediate__retried_at_once_as_often_as_said(void **state)
     close_config();
 }
 
-static void
-test_config__exec_and_file__made_of_their_fields(void **state)
+TEST(test_config__exec_and_file__made_of_their_fields)
 {
-    (void)state;
     READ("route \"a\" { transport = \"exec\", argv = { \"sh\", \"-c\", "
          "\"cat\\n\" } }\n"
          "route \"b\" { transport = \"file\", path = \"out.ndjson\" }");
@@ -217,10 +196,8 @@ test_config__exec_and_file__made_of_their_fields(void **state)
     close_config();
 }
 
-static void
-test_config__loop_over_kinds__a_route_each_in_order(void **state)
+TEST(test_config__loop_over_kinds__a_route_each_in_order)
 {
-    (void)state;
     READ("for _, k in ipairs { \"b\", \"a\" } do\n"
          "  route(k) { url = \"http://h/\" .. k }\nend");
     CHECK_TEXT("b", route_at(0)->kind);
@@ -228,10 +205,8 @@ test_config__loop_over_kinds__a_route_each_in_order(void **state)
     close_config();
 }
 
-static void
-test_config__table_changed_afterwards__route_stays(void **state)
+TEST(test_config__table_changed_afterwards__route_stays)
 {
-    (void)state;
     READ(
         "local t = { url = \"http://\" .. \"h/one\" }\nroute \"a\"(t)\n"
         "t.url = nil\nlocal g = {}\nfor i = 1, 20000 do g[i] = \"x\" .. i end");
@@ -253,15 +228,12 @@ test_config__transport_not_made__error_names_route_and_all_is_freed(
     CHECK(!http_open);
 }
 
-/* ---- secrets (S9, I16)
- * ------------------------------------------------------------- */
+/* ---- secrets (S9, I16) ------------------------------------------------- */
 
-static void
-test_config__secret_from_file__trimmed_and_beside_the_config(void **state)
+TEST(test_config__secret_from_file__trimmed_and_beside_the_config)
 {
     struct wb_config *c = NULL;
 
-    (void)state;
     test_write("key", "  0123456789abcdef01234567\n", 27);
     READ("route \"a\" { url = \"http://h/\", secret = file \"key\" }");
     CHECK_TEXT("0123456789abcdef01234567", made[0].secret[0]);
@@ -270,10 +242,8 @@ test_config__secret_from_file__trimmed_and_beside_the_config(void **state)
     CHECK_STATUS(NOTFOUND, wb_config_open(&c, "c.lua", ENV, LOOP, &err));
 }
 
-static void
-test_config__default__plain_text_or_nothing(void **state)
+TEST(test_config__default__plain_text_or_nothing)
 {
-    (void)state;
     set_variables();
     READ("local a = env(\"NO_SUCH\", \"http://d\")\n"
          "local b = env(\"CANARY\", \"d\")\n"
@@ -362,12 +332,10 @@ static const char *const leaks[] = {
     "assert(false, s)",
 };
 
-static void
-test_config__canary_secret__in_no_error(void **state)
+TEST(test_config__canary_secret__in_no_error)
 {
     char text[512];
 
-    (void)state;
     set_variables();
     for (size_t i = 0; i < WB_COUNT(leaks); i++) {
         (void)snprintf(
@@ -379,10 +347,8 @@ test_config__canary_secret__in_no_error(void **state)
     }
 }
 
-static void
-test_config__endpoint_with_a_secret__not_shown(void **state)
+TEST(test_config__endpoint_with_a_secret__not_shown)
 {
-    (void)state;
     set_variables();
     READ("route \"a\" { url = \"http://h/\" .. env \"CANARY\" }\n"
          "route \"b\" { url = function() end }");
@@ -392,8 +358,7 @@ test_config__endpoint_with_a_secret__not_shown(void **state)
     close_config();
 }
 
-/* ---- looking only (loop NULL)
- * ------------------------------------------------------- */
+/* ---- looking only (loop NULL) ------------------------------------------ */
 
 static void
 test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens(
@@ -415,8 +380,7 @@ test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens(
     CHECK_STATUS(INVALID, read_bytes("route \"a\" {}", 12, NULL));
 }
 
-/* ---- ready (D-1)
- * -------------------------------------------------------------------- */
+/* ---- ready (D-1) ------------------------------------------------------- */
 
 static const struct {
     const char *body;
@@ -433,12 +397,10 @@ static const struct {
     {"return true, \"unused\"", true, ""},
 };
 
-static void
-test_config__ready__says_yes_no_and_why(void **state)
+TEST(test_config__ready__says_yes_no_and_why)
 {
     char text[256];
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(readies); i++) {
         (void)snprintf(
             text, sizeof(text), "ready = function() %s end", readies[i].body);
@@ -450,15 +412,12 @@ test_config__ready__says_yes_no_and_why(void **state)
     }
 }
 
-/* ---- out of memory
- * -------------------------------------------------------------------- */
+/* ---- out of memory ----------------------------------------------------- */
 
-static void
-test_config__nth_allocation_fails__no_memory_and_nothing_left(void **state)
+TEST(test_config__nth_allocation_fails__no_memory_and_nothing_left)
 {
     long n, refused = 0;
 
-    (void)state;
     set_variables();
     test_write("c.lua", full_route, sizeof(full_route) - 1);
     for (n = 0;; n++) {
@@ -483,8 +442,7 @@ test_config__nth_allocation_fails__no_memory_and_nothing_left(void **state)
     close_config();
 }
 
-/* ---- the manual
- * ------------------------------------------------------------------------ */
+/* ---- the manual -------------------------------------------------------- */
 
 static void
 check_documented(const char *manual, const struct wb__schema *schema)
@@ -499,12 +457,10 @@ check_documented(const char *manual, const struct wb__schema *schema)
     }
 }
 
-static void
-test_config__manual__has_every_field(void **state)
+TEST(test_config__manual__has_every_field)
 {
     char *manual = test_read(test_source("doc/CONFIG.md"), NULL);
 
-    (void)state;
     check_documented(manual, &wb__route_schema);
     check_documented(manual, &wb__outbox_schema);
     check_documented(manual, &wb__relay_schema);

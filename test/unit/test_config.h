@@ -9,7 +9,7 @@
 #include "support.h"
 #include "waybill/config.h"
 
-/* ---- transports that do nothing -------------------------------------- */
+/* ---- transports that do nothing ---------------------------------------- */
 
 struct made {
     struct wb_transport transport;
@@ -123,8 +123,7 @@ wb_file_new(struct wb_transport **out, const struct wb_env *env,
     return WB_OK;
 }
 
-/* ---- tallies: "name=n name=n" in the order told
- * ------------------------------- */
+/* ---- tallies: "name=n name=n" in the order told ------------------------ */
 
 struct wb_tally {
     char text[512];
@@ -139,8 +138,7 @@ wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n)
         used > 0 ? " " : "", name, (unsigned long long)n);
 }
 
-/* ---- a configuration
- * ------------------------------------------------------------ */
+/* ---- a configuration --------------------------------------------------- */
 
 static struct wb_config *config;
 static struct wb_err err;
@@ -215,8 +213,7 @@ set_variables(void)
     (void)unsetenv("NO_SUCH");
 }
 
-/* ---- messages
- * -------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------- */
 
 static inline struct wb_claimed
 message_of(const char *kind, const char *payload)

@@ -45,10 +45,8 @@ static const struct {
     {"imported_reviews", "[1]", "http://h:1/api/reviews/import", "[1]"},
 };
 
-static void
-test_config_example__each_kind__url_and_body(void **state)
+TEST(test_config_example__each_kind__url_and_body)
 {
-    (void)state;
     read_example("http://h:1/api/", "t0ken");
     CHECK(wb_config_ready(config, &err));
     for (size_t i = 0; i < WB_COUNT(requests); i++) {
@@ -65,10 +63,8 @@ test_config_example__each_kind__url_and_body(void **state)
     close_config();
 }
 
-static void
-test_config_example__payload_without_its_fields__rejected(void **state)
+TEST(test_config_example__payload_without_its_fields__rejected)
 {
-    (void)state;
     read_example("http://h", "t");
     CHECK_INT(WB_INVALID,
         build_with(route_of("trajectory"), "{\"pr_review_id\":\"1\"}").status);
@@ -139,10 +135,8 @@ static const struct {
         "uploaded=1 missing_team_workspace=1"},
 };
 
-static void
-test_config_example__accepted_edit__every_branch(void **state)
+TEST(test_config_example__accepted_edit__every_branch)
 {
-    (void)state;
     read_example("http://h", "t");
     for (size_t i = 0; i < WB_COUNT(edits); i++) {
         struct judged j = judge_with(
@@ -157,14 +151,12 @@ test_config_example__accepted_edit__every_branch(void **state)
     close_config();
 }
 
-static void
-test_config_example__payloads_of_the_demo__are_built(void **state)
+TEST(test_config_example__payloads_of_the_demo__are_built)
 {
     char *text = test_read(test_source("examples/events.ndjson"), NULL);
     struct wb_slice rest = wb_slice(text), line;
     int n = 0;
 
-    (void)state;
     read_example("http://h", "t");
     while (wb__cut(&rest, '\n', &line)) {
         json_t *event = json_loadb(line.ptr, line.len, 0, NULL);
@@ -184,10 +176,8 @@ test_config_example__payloads_of_the_demo__are_built(void **state)
     free(text);
 }
 
-static void
-test_config_example__no_token__not_ready(void **state)
+TEST(test_config_example__no_token__not_ready)
 {
-    (void)state;
     read_example(NULL, NULL);
     CHECK(!wb_config_ready(config, &err));
     CHECK_TEXT("not logged in: CODE_REVIEW_TOKEN is not set", err.msg);

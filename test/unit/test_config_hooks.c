@@ -1,8 +1,7 @@
 /* test_config_hooks.c - what hooks make of messages and replies (T-1, T-2). */
 #include "test_config.h"
 
-/* ---- build: url and body
- * ---------------------------------------------------------- */
+/* ---- build: url and body ----------------------------------------------- */
 
 static const struct {
     const char *name, *fields, *payload;
@@ -193,12 +192,10 @@ read_route(const char *fields)
     READ(text);
 }
 
-static void
-test_config_hooks__table_of_builds__request_or_error(void **state)
+TEST(test_config_hooks__table_of_builds__request_or_error)
 {
     int bad = 0;
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(builds); i++) {
         struct built b;
 
@@ -224,13 +221,11 @@ test_config_hooks__table_of_builds__request_or_error(void **state)
     CHECK_INT(0, bad);
 }
 
-static void
-test_config_hooks__deep_payload__error_at_the_limit(void **state)
+TEST(test_config_hooks__deep_payload__error_at_the_limit)
 {
     char payload[256];
     struct built b;
 
-    (void)state;
     read_route("url = \"http://h/\", body = function(m) return m.payload end");
     memset(payload, '[', 100);
     memset(payload + 100, ']', 100);
@@ -247,10 +242,8 @@ test_config_hooks__deep_payload__error_at_the_limit(void **state)
     close_config();
 }
 
-static void
-test_config_hooks__message_kept_for_later__is_over(void **state)
+TEST(test_config_hooks__message_kept_for_later__is_over)
 {
-    (void)state;
     read_route("url = (function() local old return function(m)\n"
                "  if old then return old.id end\n"
                "  old = m error(\"first\") end end)()");
@@ -263,8 +256,7 @@ test_config_hooks__message_kept_for_later__is_over(void **state)
     close_config();
 }
 
-static void
-test_config_hooks__two_messages_at_once__each_keeps_its_request(void **state)
+TEST(test_config_hooks__two_messages_at_once__each_keeps_its_request)
 {
     struct wb_claimed a = message_of("x", "{\"a\":1}"),
                       b = message_of("x", "{\"a\":2}");
@@ -272,7 +264,6 @@ test_config_hooks__two_messages_at_once__each_keeps_its_request(void **state)
     void *ta = NULL, *tb = NULL;
     const struct wb_route *r;
 
-    (void)state;
     read_route("url = \"http://h/{a}\", body = \"a\"");
     r = route_at(0);
     CHECK_OK(r->build(r->ctx, &a, &ra, &ta, &err), err);
@@ -312,8 +303,7 @@ test_config_hooks__nth_allocation_fails__no_memory_then_all_is_well(
     close_config();
 }
 
-/* ---- judge: the response rule
- * ------------------------------------------------------- */
+/* ---- judge: the response rule ------------------------------------------ */
 
 static const struct {
     const char *name, *body; /* of function(reply, msg) */
@@ -389,13 +379,11 @@ static const struct {
         WB_UNKNOWN, 0, "c.lua:1: tally: more than 32 names", ""},
 };
 
-static void
-test_config_hooks__table_of_judgements__as_written(void **state)
+TEST(test_config_hooks__table_of_judgements__as_written)
 {
     char text[1024];
     int bad = 0;
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(judges); i++) {
         struct judged j;
 
@@ -420,8 +408,7 @@ test_config_hooks__table_of_judgements__as_written(void **state)
     CHECK_INT(0, bad);
 }
 
-static void
-test_config_hooks__unknown_outcome__stays_unknown(void **state)
+TEST(test_config_hooks__unknown_outcome__stays_unknown)
 {
     struct wb_claimed m = message_of("x", "{}");
     struct wb_result result = {
@@ -429,7 +416,6 @@ test_config_hooks__unknown_outcome__stays_unknown(void **state)
     struct wb_tally tally = {""};
     const struct wb_route *r;
 
-    (void)state;
     read_route("url = \"http://h/\", response = function() end");
     r = route_at(0);
     r->judge(r->ctx, &m, &result, &tally);
@@ -439,8 +425,7 @@ test_config_hooks__unknown_outcome__stays_unknown(void **state)
 }
 
 /* What stood behind the cut may be a refusal: never taken for none. */
-static void
-test_config_hooks__reply_cut__its_json_is_unknown(void **state)
+TEST(test_config_hooks__reply_cut__its_json_is_unknown)
 {
     struct wb_claimed m = message_of("x", "{}");
     struct wb_result result = {.outcome = WB_DELIVERED,
@@ -450,7 +435,6 @@ test_config_hooks__reply_cut__its_json_is_unknown(void **state)
     struct wb_tally tally = {""};
     const struct wb_route *r;
 
-    (void)state;
     read_route("url = \"http://h/\", response = function(r) if r.json and "
                "r.json.accepted == false then return \"rejected\" end end");
     r = route_at(0);
@@ -465,12 +449,10 @@ test_config_hooks__reply_cut__its_json_is_unknown(void **state)
 }
 
 /* What does not fit into Lua's integers is no reason to miss a refusal. */
-static void
-test_config_hooks__reply_with_large_integer__is_json(void **state)
+TEST(test_config_hooks__reply_with_large_integer__is_json)
 {
     struct judged j;
 
-    (void)state;
     read_route("url = \"http://h/\", response = function(r) if r.json and "
                "r.json.accepted == false then return \"rejected\" end end");
     j = judge_with(route_at(0), "{}", 200,
@@ -479,12 +461,10 @@ test_config_hooks__reply_with_large_integer__is_json(void **state)
     close_config();
 }
 
-static void
-test_config_hooks__reply_kept_for_later__is_over(void **state)
+TEST(test_config_hooks__reply_kept_for_later__is_over)
 {
     struct judged j;
 
-    (void)state;
     read_route("url = \"http://h/\", response = (function() local old "
                "return function(r) if old then return old.status end old = r "
                "end end)()");
@@ -496,12 +476,10 @@ test_config_hooks__reply_kept_for_later__is_over(void **state)
     close_config();
 }
 
-static void
-test_config_hooks__ten_thousand_messages__memory_stays(void **state)
+TEST(test_config_hooks__ten_thousand_messages__memory_stays)
 {
     size_t most = 0;
 
-    (void)state;
     read_route("url = \"http://h/{a}\", body = function(m) return m.payload "
                "end, response = function(r, m) tally(\"n\", m.payload.a) end");
     for (int i = 0; i < 10000; i++) {

@@ -322,12 +322,10 @@ static const struct {
         "c.lua:1: tally is for response functions"},
 };
 
-static void
-test_config_mistakes__each_of_the_table__file_line_and_mend(void **state)
+TEST(test_config_mistakes__each_of_the_table__file_line_and_mend)
 {
     int bad = 0;
 
-    (void)state;
     set_variables();
     for (size_t i = 0; i < WB_COUNT(mistakes); i++) {
         enum wb_status status = read_text(mistakes[i].text);

@@ -10,12 +10,10 @@ static const char *const absent[] = {"os", "io", "debug", "require", "load",
     "string.dump", "string.pack", "math.random", "math.randomseed",
     "table.move", "_VERSION", "_ENV.os"};
 
-static void
-test_config_sandbox__what_reaches_out__is_absent(void **state)
+TEST(test_config_sandbox__what_reaches_out__is_absent)
 {
     char text[256];
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(absent); i++) {
         (void)snprintf(text, sizeof(text),
             "local ok, x = pcall(function() return %s end)\n"
@@ -62,10 +60,8 @@ static const struct {
     {"utf8.char(-1)", "value out of range"},
 };
 
-static void
-test_config_sandbox__known_escapes__fail(void **state)
+TEST(test_config_sandbox__known_escapes__fail)
 {
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(escapes); i++) {
         if (read_text(escapes[i].text) != WB_INVALID ||
             strstr(err.msg, escapes[i].says) == NULL)
@@ -125,12 +121,10 @@ static const struct {
         "too many captures"},
 };
 
-static void
-test_config_sandbox__bombs__end_in_time(void **state)
+TEST(test_config_sandbox__bombs__end_in_time)
 {
     clock_t begin = clock();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(bombs); i++) {
         if (read_text(bombs[i].text) != WB_INVALID ||
             strstr(err.msg, bombs[i].says) == NULL)
@@ -141,10 +135,8 @@ test_config_sandbox__bombs__end_in_time(void **state)
 }
 
 /* What steps do not see, the processor's time does. */
-static void
-test_config_sandbox__slow_in_few_steps__cpu_time_ends_it(void **state)
+TEST(test_config_sandbox__slow_in_few_steps__cpu_time_ends_it)
 {
-    (void)state;
     READ("local a = (\"x\"):rep(4 << 20) .. \"a\"\n"
          "local b = (\"x\"):rep(4 << 20) .. \"b\"\n"
          "ready = function() while true do local c = a < b end end");
@@ -155,10 +147,8 @@ test_config_sandbox__slow_in_few_steps__cpu_time_ends_it(void **state)
     close_config();
 }
 
-static void
-test_config_sandbox__after_a_bomb__next_call_has_its_own_budget(void **state)
+TEST(test_config_sandbox__after_a_bomb__next_call_has_its_own_budget)
 {
-    (void)state;
     READ("local n = 0\nready = function() n = n + 1\n"
          "if n == 1 then while true do end end\n"
          "if n == 2 then return (\"x\"):rep(1 << 30) end\n"
@@ -175,8 +165,7 @@ test_config_sandbox__after_a_bomb__next_call_has_its_own_budget(void **state)
     close_config();
 }
 
-/* ---- what works, works the same everywhere
- * ------------------------------------- */
+/* ---- what works, works the same everywhere ----------------------------- */
 
 static const char *const works[] = {
     "local s = \"\" for k, v in pairs { b = 2, a = 1, [10] = \"x\", [2] = "
@@ -218,10 +207,8 @@ static const char *const works[] = {
     "local s = (\"a\"):rep(500) assert(s:match(\"^%s*(.-)%s*$\") == s)",
 };
 
-static void
-test_config_sandbox__ordinary_lua__works(void **state)
+TEST(test_config_sandbox__ordinary_lua__works)
 {
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(works); i++) {
         if (read_text(works[i]) != WB_OK)
             fail_msg("%s: %s", works[i], err.msg);
@@ -229,10 +216,8 @@ test_config_sandbox__ordinary_lua__works(void **state)
     }
 }
 
-static void
-test_config_sandbox__locale_of_the_program__does_not_matter(void **state)
+TEST(test_config_sandbox__locale_of_the_program__does_not_matter)
 {
-    (void)state;
     if (setlocale(LC_ALL, "de_DE.UTF-8") == NULL)
         (void)setlocale(LC_ALL, "");
     READ("assert(tostring(1.5) == \"1.5\" and \"B\" < \"a\")");
@@ -240,10 +225,8 @@ test_config_sandbox__locale_of_the_program__does_not_matter(void **state)
     (void)setlocale(LC_ALL, "C");
 }
 
-static void
-test_config_sandbox__bytes__counted_to_the_last(void **state)
+TEST(test_config_sandbox__bytes__counted_to_the_last)
 {
-    (void)state;
     READ("local t = {} for i = 1, 1000 do t[i] = { i } end "
          "ready = function() return #t == 1000 end");
     CHECK(script()->bytes > 50000);

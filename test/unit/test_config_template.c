@@ -70,10 +70,8 @@ static const struct {
         "the url has \".\" or \"..\" as part of its path"},
 };
 
-static void
-test_config_template__table__encoded_as_written(void **state)
+TEST(test_config_template__table__encoded_as_written)
 {
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         struct wb__buf out = {.env = ENV, .max = 8192};
         json_t *payload = NULL;
@@ -94,10 +92,8 @@ test_config_template__table__encoded_as_written(void **state)
     }
 }
 
-static void
-test_config_template__every_byte__leaves_segments_and_parameters(void **state)
+TEST(test_config_template__every_byte__leaves_segments_and_parameters)
 {
-    (void)state;
     for (int c = 1; c < 128; c++) {
         char text[2] = {(char)c, '\0'};
         struct wb__buf out = {.env = ENV, .max = 8192};
@@ -118,14 +114,12 @@ test_config_template__every_byte__leaves_segments_and_parameters(void **state)
     }
 }
 
-static void
-test_config_template__too_long__error_and_no_more(void **state)
+TEST(test_config_template__too_long__error_and_no_more)
 {
     char *text = malloc(20001);
     struct wb__buf out = {.env = ENV, .max = 8192};
     json_t *payload;
 
-    (void)state;
     CHECK(text != NULL);
     memset(text, 'x', 20000);
     text[20000] = '\0';
@@ -140,13 +134,11 @@ test_config_template__too_long__error_and_no_more(void **state)
     free(text);
 }
 
-static void
-test_config_template__every_cut_of_a_good_one__no_crash(void **state)
+TEST(test_config_template__every_cut_of_a_good_one__no_crash)
 {
     static const char text[] = "https://h.example:80/{a.b}/x?y={c}&z=%20";
     int good = 0;
 
-    (void)state;
     for (size_t n = 0; n < sizeof(text); n++)
         good += wb__template_check((struct wb_slice){text, n}, NULL) == WB_OK;
     CHECK(good > 10);

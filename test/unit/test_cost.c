@@ -4,8 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 enum {
     FEW = 100,
     MANY = 20000
@@ -172,8 +170,7 @@ make_leased(struct wb_outbox *box, size_t n)
         " token = seq, due_ms = 9000000000000");
 }
 
-static void
-test_cost__O18_whatever_waits__claim_and_finish_cost_the_same(void **state)
+TEST(test_cost__O18_whatever_waits__claim_and_finish_cost_the_same)
 {
     static const struct {
         void (*make)(struct wb_outbox *box, size_t n);
@@ -189,18 +186,15 @@ test_cost__O18_whatever_waits__claim_and_finish_cost_the_same(void **state)
         {make_leased, "leased"},
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         check_flat(cases[i].make, cases[i].what);
 }
 
 /* Accepting costs the same too, behind whatever is there. */
-static void
-test_cost__O18_enqueue__costs_the_same_behind_a_long_lane(void **state)
+TEST(test_cost__O18_enqueue__costs_the_same_behind_a_long_lane)
 {
     long cost[2];
 
-    (void)state;
     for (int i = 0; i < 2; i++) {
         struct counted c = counted_open();
 
@@ -215,12 +209,10 @@ test_cost__O18_enqueue__costs_the_same_behind_a_long_lane(void **state)
 }
 
 /* The next of a long lane is found at once. */
-static void
-test_cost__O18_promotion__costs_the_same_in_a_long_lane(void **state)
+TEST(test_cost__O18_promotion__costs_the_same_in_a_long_lane)
 {
     long cost[2];
 
-    (void)state;
     for (int i = 0; i < 2; i++) {
         struct counted c = counted_open();
         struct taken t;

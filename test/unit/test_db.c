@@ -71,12 +71,10 @@ may_scan(const char *name)
     return false;
 }
 
-static void
-test_db__O18_every_statement__no_walk_over_the_outbox(void **state)
+TEST(test_db__O18_every_statement__no_walk_over_the_outbox)
 {
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(statements); i++) {
         const char *plan = plan_of(db, statements[i].sql);
 
@@ -91,8 +89,7 @@ test_db__O18_every_statement__no_walk_over_the_outbox(void **state)
 
 /* The hot paths, index by index: a predicate that no longer fits its partial
  * index shows here. */
-static void
-test_db__O18_hot_statements__their_index(void **state)
+TEST(test_db__O18_hot_statements__their_index)
 {
     static const char *const plans[][2] = {
         {"HEAD_BY_SEQ", "INTEGER PRIMARY KEY (rowid=?)"},
@@ -112,7 +109,6 @@ test_db__O18_hot_statements__their_index(void **state)
     };
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(plans); i++) {
         const char *plan = plan_of(db, sql_of(plans[i][0]));
 
@@ -122,14 +118,12 @@ test_db__O18_hot_statements__their_index(void **state)
     (void)sqlite3_close(db);
 }
 
-static void
-test_db__O18_order_of_due_rows__out_of_the_index_not_sorted(void **state)
+TEST(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted)
 {
     static const char *const names[] = {
         "FIRST_DUE", "DUE", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(names); i++)
         if (strstr(plan_of(db, sql_of(names[i])), "TEMP B-TREE") != NULL)
             fail_msg("%s is sorted", names[i]);
@@ -154,14 +148,12 @@ makes_table(sqlite3 *db, const char *sql)
 
 /* A table that SQLite makes for itself, as for a list of more than two words or
  * for RETURNING, costs as much as the write. */
-static void
-test_db__statements_of_one_row__make_no_table(void **state)
+TEST(test_db__statements_of_one_row__make_no_table)
 {
     static const char *const may[] = {
         "KINDS", "PURGE", "RESET_PROBES", "IDEM_REAP"};
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(statements); i++) {
         bool wanted = true;
 
@@ -174,15 +166,13 @@ test_db__statements_of_one_row__make_no_table(void **state)
 }
 
 /* The trigger's look for a lane is a search as well. */
-static void
-test_db__O16_trigger__looks_in_the_index_of_lanes(void **state)
+TEST(test_db__O16_trigger__looks_in_the_index_of_lanes)
 {
     static const char live[] =
         "lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered'))";
     sqlite3 *db = open_plain();
     char sql[512];
 
-    (void)state;
     (void)snprintf(sql, sizeof(sql),
         "SELECT EXISTS (SELECT 1 FROM waybill_outbox WHERE lane = ?1 AND seq <>"
         " ?2 AND %s",
@@ -193,8 +183,7 @@ test_db__O16_trigger__looks_in_the_index_of_lanes(void **state)
         live, sql_text("SELECT sql FROM sqlite_schema WHERE type = 'trigger'"));
 }
 
-static void
-test_db__states__one_list_in_c_and_in_the_constraint(void **state)
+TEST(test_db__states__one_list_in_c_and_in_the_constraint)
 {
     static const char *const names[] = {
 #define X(id, text, next) text,
@@ -204,7 +193,6 @@ test_db__states__one_list_in_c_and_in_the_constraint(void **state)
     char in[512] = "";
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_STATES; i++) {
         size_t n = strlen(in);
         enum wb_state back;
@@ -222,10 +210,8 @@ test_db__states__one_list_in_c_and_in_the_constraint(void **state)
     (void)sqlite3_close(db);
 }
 
-static void
-test_db__I4_delivered__is_an_end(void **state)
+TEST(test_db__I4_delivered__is_an_end)
 {
-    (void)state;
     for (int to = 0; to < WB_STATES; to++)
         CHECK(!wb__state_may(WB_STATE_DELIVERED, (enum wb_state)to));
     CHECK(wb__state_may(WB_STATE_PROCESSING, WB_STATE_DELIVERED));
@@ -238,8 +224,7 @@ test_db__I4_delivered__is_an_end(void **state)
 
 /* What another language may insert, and what the constraints refuse: no row of
  * theirs must be one that we cannot read. */
-static void
-test_db__foreign_rows__refused_unless_whole(void **state)
+TEST(test_db__foreign_rows__refused_unless_whole)
 {
     static const struct {
         const char *columns, *values;
@@ -277,7 +262,6 @@ test_db__foreign_rows__refused_unless_whole(void **state)
     };
     sqlite3 *db = open_plain();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         static const char id[] = "0190a000-0000-7000-8000-00000000000a";
         const char *rest = strstr(rows[i].values, "ID") + 2;
@@ -305,13 +289,11 @@ test_db__foreign_rows__refused_unless_whole(void **state)
 }
 
 /* The defaults of the columns are those of a new message. */
-static void
-test_db__foreign_row_with_defaults__due_now_kept_and_pending(void **state)
+TEST(test_db__foreign_row_with_defaults__due_now_kept_and_pending)
 {
     sqlite3 *db = open_plain();
     int64_t now = wb_env_system()->wall_ms(NULL), due;
 
-    (void)state;
     (void)sqlite3_close(db);
     sql_run("INSERT INTO waybill_outbox(id, kind, payload)"
             " VALUES('0190a000-0000-7000-8000-00000000000a', 'a', '')");
@@ -336,12 +318,10 @@ leave_begun(struct wb_outbox *box)
     s->begun = true;
 }
 
-static void
-test_db__rollback_without_memory__made_up_for_at_the_next_begin(void **state)
+TEST(test_db__rollback_without_memory__made_up_for_at_the_next_begin)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     leave_begun(box);
     (void)box_put(box, "a");
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_paused"));
@@ -350,15 +330,13 @@ test_db__rollback_without_memory__made_up_for_at_the_next_begin(void **state)
 }
 
 /* Not to be taken for a transaction of the caller's: nobody would commit it. */
-static void
-test_db__rollback_without_memory__on_a_callers_connection_too(void **state)
+TEST(test_db__rollback_without_memory__on_a_callers_connection_too)
 {
     const struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *box = NULL;
     struct wb_err err = {0};
     sqlite3 *db = NULL;
 
-    (void)state;
     CHECK_INT(SQLITE_OK, sqlite3_open(BOX, &db));
     CHECK_OK(wb_outbox_adopt(&box, db, &opts, &err), err);
     leave_begun(box);

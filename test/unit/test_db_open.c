@@ -96,15 +96,12 @@ check_refused_unchanged(enum wb_status expected, const char *path)
     CHECK(folder_sum() == before);
 }
 
-/* ---- a new one
- * ---------------------------------------------------------------- */
+/* ---- a new one --------------------------------------------------------- */
 
-static void
-test_open__S11_new_file__0600_in_folders_0700(void **state)
+TEST(test_open__S11_new_file__0600_in_folders_0700)
 {
     mode_t old = umask(0);
 
-    (void)state;
     CHECK_STATUS(OK, try_open("a/b/c.db"));
     CHECK_INT(0700, mode_of("a"));
     CHECK_INT(0700, mode_of("a/b"));
@@ -112,13 +109,11 @@ test_open__S11_new_file__0600_in_folders_0700(void **state)
     (void)umask(old);
 }
 
-static void
-test_open__S11_log_and_shared_memory__0600_as_well(void **state)
+TEST(test_open__S11_log_and_shared_memory__0600_as_well)
 {
     mode_t old = umask(0);
     struct wb_outbox *box = box_open();
 
-    (void)state;
     (void)box_put(box, "a");
     CHECK_INT(0600, mode_of(BOX));
     CHECK_INT(0600, mode_of(BOX "-wal"));
@@ -128,12 +123,10 @@ test_open__S11_log_and_shared_memory__0600_as_well(void **state)
     (void)umask(old);
 }
 
-static void
-test_open__I13_new_file__wal_and_not_ours_untouched(void **state)
+TEST(test_open__I13_new_file__wal_and_not_ours_untouched)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     wb_outbox_close(box);
     CHECK_TEXT("wal", sql_text("PRAGMA journal_mode"));
     CHECK_INT(0, sql_int("PRAGMA user_version"));
@@ -143,13 +136,11 @@ test_open__I13_new_file__wal_and_not_ours_untouched(void **state)
                          " 'sqlite_autoindex_waybill\\_%' ESCAPE '\\'"));
 }
 
-static void
-test_open__existing_only__notfound_and_nothing_made(void **state)
+TEST(test_open__existing_only__notfound_and_nothing_made)
 {
     const struct wb_outbox_opts existing = {.existing = true};
     uint64_t before = folder_sum();
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, try_with("none.db", existing, NULL));
     CHECK_STATUS(NOTFOUND, try_with("no/folder/x.db", existing, NULL));
     CHECK(access("no", F_OK) != 0);
@@ -159,14 +150,12 @@ test_open__existing_only__notfound_and_nothing_made(void **state)
 }
 
 /* "never create" holds for tables in another program's file, too. */
-static void
-test_open__existing_only_on_a_file_of_others__notfound_unchanged(void **state)
+TEST(test_open__existing_only_on_a_file_of_others__notfound_unchanged)
 {
     const struct wb_outbox_opts existing = {.existing = true};
     sqlite3 *db = NULL;
     uint64_t before;
 
-    (void)state;
     CHECK(sqlite3_open("app.db", &db) == SQLITE_OK);
     CHECK(sqlite3_exec(db, "CREATE TABLE mine(a)", NULL, NULL, NULL) == 0);
     (void)sqlite3_close(db);
@@ -177,12 +166,10 @@ test_open__existing_only_on_a_file_of_others__notfound_unchanged(void **state)
     CHECK(folder_sum() == before);
 }
 
-static void
-test_open__file_of_an_application__its_tables_and_numbers_stay(void **state)
+TEST(test_open__file_of_an_application__its_tables_and_numbers_stay)
 {
     struct wb_outbox *box;
 
-    (void)state;
     {
         sqlite3 *db = NULL;
 
@@ -201,23 +188,18 @@ test_open__file_of_an_application__its_tables_and_numbers_stay(void **state)
     CHECK_INT(42, sql_int("SELECT a FROM mine"));
 }
 
-/* ---- refused
- * --------------------------------------------------------------------- */
+/* ---- refused ----------------------------------------------------------- */
 
-static void
-test_open__no_path__invalid(void **state)
+TEST(test_open__no_path__invalid)
 {
-    (void)state;
     CHECK_STATUS(INVALID, try_open(""));
     CHECK_STATUS(INVALID, try_open(":memory:"));
     CHECK_STATUS(INVALID, try_open("file:x.db?nolock=1"));
     CHECK_STATUS(UNAVAILABLE, try_open("postgres://localhost/x"));
 }
 
-static void
-test_open__folder_or_fifo__refused(void **state)
+TEST(test_open__folder_or_fifo__refused)
 {
-    (void)state;
     CHECK(mkdir("folder", 0700) == 0);
     CHECK_STATUS(REFUSED, try_open("folder"));
     CHECK_STATUS(REFUSED, try_open("."));
@@ -225,12 +207,10 @@ test_open__folder_or_fifo__refused(void **state)
     CHECK_STATUS(REFUSED, try_open("fifo"));
 }
 
-static void
-test_open__no_database__corrupt_unchanged(void **state)
+TEST(test_open__no_database__corrupt_unchanged)
 {
     char text[5000];
 
-    (void)state;
     memset(text, 'x', sizeof(text));
     test_write("short.db", text, 10);
     test_write("long.db", text, sizeof(text));
@@ -249,8 +229,7 @@ make_tables(const char *sql)
     (void)sqlite3_close(db);
 }
 
-static void
-test_open__tables_of_that_name_not_ours__corrupt_unchanged(void **state)
+TEST(test_open__tables_of_that_name_not_ours__corrupt_unchanged)
 {
     static const char *const foreign[] = {
         "CREATE TABLE waybill_outbox(a)",
@@ -268,20 +247,17 @@ test_open__tables_of_that_name_not_ours__corrupt_unchanged(void **state)
         "CREATE VIEW waybill_meta AS SELECT 1",
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
         make_tables(foreign[i]);
         check_refused_unchanged(WB_CORRUPT, BOX);
     }
 }
 
-static void
-test_open__newer_version__newer_unchanged(void **state)
+TEST(test_open__newer_version__newer_unchanged)
 {
     static const char *const version[] = {
         "99", "'99'", "99999999999", "9223372036854775807"};
 
-    (void)state;
     for (size_t i = 0; i < 4; i++) {
         char sql[256];
 
@@ -295,15 +271,13 @@ test_open__newer_version__newer_unchanged(void **state)
     }
 }
 
-static void
-test_open__I13_network_file_system__refused_and_nothing_left(void **state)
+TEST(test_open__I13_network_file_system__refused_and_nothing_left)
 {
     static const long types[] = {0x6969, 0x517b, 0xff534d42L, 0xfe534d42L,
         (long)(int)0xff534d42, 0x01021997};
     const struct wb_outbox_opts risk = {.allow_network_fs = true};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_STATUS(OK, try_open("old.db"));
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         network_type = types[i];
@@ -320,15 +294,13 @@ test_open__I13_network_file_system__refused_and_nothing_left(void **state)
 }
 
 /* The application's own connection is no safer there. */
-static void
-test_adopt__I13_network_file_system__refused_and_unchanged(void **state)
+TEST(test_adopt__I13_network_file_system__refused_and_unchanged)
 {
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *box = NULL;
     struct wb_err err = {0};
     sqlite3 *db = NULL;
 
-    (void)state;
     CHECK(sqlite3_open("app.db", &db) == SQLITE_OK);
     network_type = 0x6969;
     CHECK_STATUS(REFUSED, wb_outbox_adopt(&box, db, &opts, &err));
@@ -387,10 +359,8 @@ open_box(void)
     return (int)try_open(BOX);
 }
 
-static void
-test_open__folder_without_rights__refused(void **state)
+TEST(test_open__folder_without_rights__refused)
 {
-    (void)state;
     CHECK(chmod(".", 0755) == 0);
     CHECK(mkdir("closed", 0700) == 0);
     CHECK(mkdir("unwritable", 0755) == 0);
@@ -399,10 +369,8 @@ test_open__folder_without_rights__refused(void **state)
     CHECK_INT(WB_REFUSED, as_nobody(open_below_unwritable));
 }
 
-static void
-test_open__file_without_rights__refused(void **state)
+TEST(test_open__file_without_rights__refused)
 {
-    (void)state;
     CHECK(chmod(".", 0777) == 0);
     CHECK_STATUS(OK, try_open(BOX));
     CHECK_INT(WB_REFUSED, as_nobody(open_box)); /* 0600, root's */
@@ -410,16 +378,13 @@ test_open__file_without_rights__refused(void **state)
     CHECK_INT(WB_REFUSED, as_nobody(open_box)); /* read-only */
 }
 
-/* ---- waiting, and opening at once
- * ------------------------------------------------ */
+/* ---- waiting, and opening at once -------------------------------------- */
 
-static void
-test_open__somebody_reads_in_another_mode__busy_in_time(void **state)
+TEST(test_open__somebody_reads_in_another_mode__busy_in_time)
 {
     int64_t began = wb_env_system()->mono_us(NULL);
     sqlite3 *db = NULL;
 
-    (void)state;
     CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
     CHECK(sqlite3_exec(db, "CREATE TABLE mine(a); BEGIN; SELECT * FROM mine",
               NULL, NULL, NULL) == SQLITE_OK);
@@ -429,8 +394,7 @@ test_open__somebody_reads_in_another_mode__busy_in_time(void **state)
     CHECK_STATUS(OK, try_open(BOX));
 }
 
-static void
-test_open__longest_busy_time__waits_and_does_not_wrap(void **state)
+TEST(test_open__longest_busy_time__waits_and_does_not_wrap)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.busy_ms = INT64_MAX});
@@ -438,7 +402,6 @@ test_open__longest_busy_time__waits_and_does_not_wrap(void **state)
     pid_t child;
     int status = 0;
 
-    (void)state;
     child = test_fork();
     if (child == 0) {
         (void)sqlite3_open(BOX, &db);
@@ -467,12 +430,10 @@ open_and_put(void)
     return (int)rc;
 }
 
-static void
-test_open__eight_processes_open_a_new_file_at_once__all_ok(void **state)
+TEST(test_open__eight_processes_open_a_new_file_at_once__all_ok)
 {
     pid_t child[8];
 
-    (void)state;
     for (int i = 0; i < 8; i++) {
         child[i] = test_fork();
         if (child[i] == 0)

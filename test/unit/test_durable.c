@@ -5,8 +5,6 @@
 #include "outbox_ground.h"
 #include "shim_vfs.h"
 
-#define S(text) wb_slice(text)
-
 static struct wb_outbox *
 shim_box(void)
 {
@@ -26,12 +24,10 @@ syncs(void)
     return atomic_exchange(&shim.wal_syncs, 0);
 }
 
-static void
-test_durable__O1_enqueue__syncs_the_log_once(void **state)
+TEST(test_durable__O1_enqueue__syncs_the_log_once)
 {
     struct wb_outbox *box = shim_box();
 
-    (void)state;
     for (int i = 0; i < 5; i++) {
         (void)box_put(box, "a");
         CHECK_INT(1, syncs());
@@ -41,15 +37,13 @@ test_durable__O1_enqueue__syncs_the_log_once(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_durable__O1_claim_extend_and_empty_claim__sync_nothing(void **state)
+TEST(test_durable__O1_claim_extend_and_empty_claim__sync_nothing)
 {
     struct wb_outbox *box = shim_box();
     struct wb_finish f = {0};
     struct wb_err err = {0};
     struct taken t = box_claim(box, NULL);
 
-    (void)state;
     CHECK_INT(0, syncs());
     f.id = t.id;
     f.token = t.token;
@@ -61,12 +55,10 @@ test_durable__O1_claim_extend_and_empty_claim__sync_nothing(void **state)
 }
 
 /* NORMAL is left behind: a claim before does not make an accept cheap. */
-static void
-test_durable__O1_accept_after_a_claim__syncs(void **state)
+TEST(test_durable__O1_accept_after_a_claim__syncs)
 {
     struct wb_outbox *box = shim_box();
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         (void)box_claim(box, NULL);
         CHECK_INT(0, syncs());
@@ -76,14 +68,12 @@ test_durable__O1_accept_after_a_claim__syncs(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_durable__O1_accept_after_claim_and_health__syncs(void **state)
+TEST(test_durable__O1_accept_after_claim_and_health__syncs)
 {
     struct wb_outbox *box = shim_box();
     struct wb_health h;
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_claim(box, NULL);
     CHECK_OK(wb_outbox_health(box, &h, &err), err);
     CHECK(h.full_sync);
@@ -93,13 +83,11 @@ test_durable__O1_accept_after_claim_and_health__syncs(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_durable__O1_confirm_fail_release__sync_once_each(void **state)
+TEST(test_durable__O1_confirm_fail_release__sync_once_each)
 {
     struct wb_outbox *box = shim_box();
     struct taken t;
 
-    (void)state;
     t = box_claim(box, NULL);
     box_release(box, &t);
     CHECK_INT(1, syncs());
@@ -113,8 +101,7 @@ test_durable__O1_confirm_fail_release__sync_once_each(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_durable__O1_finish_and_next_claim__one_sync_for_both(void **state)
+TEST(test_durable__O1_finish_and_next_claim__one_sync_for_both)
 {
     struct wb_outbox *box = shim_box();
     struct wb_claim claim = {.max = 64};
@@ -122,7 +109,6 @@ test_durable__O1_finish_and_next_claim__one_sync_for_both(void **state)
     struct wb_finish f[64];
     struct wb_err err = {0};
 
-    (void)state;
     box_fill(box, "a", 200);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     (void)syncs();
@@ -138,8 +124,7 @@ test_durable__O1_finish_and_next_claim__one_sync_for_both(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_durable__O1_administration__syncs_once_each(void **state)
+TEST(test_durable__O1_administration__syncs_once_each)
 {
     struct wb_outbox *box = shim_box();
     struct wb_select all = {0};
@@ -148,7 +133,6 @@ test_durable__O1_administration__syncs_once_each(void **state)
     struct taken t = box_claim(box, NULL);
     uint64_t n;
 
-    (void)state;
     CHECK_OK(wb_outbox_reset_stale(box, 0, &n, &err), err);
     CHECK_INT(1, n);
     CHECK_INT(1, syncs());
@@ -169,13 +153,11 @@ test_durable__O1_administration__syncs_once_each(void **state)
 }
 
 /* The log does not grow without end, and is moved with a sync of each file. */
-static void
-test_durable__I14_long_log__checkpointed_and_used_again(void **state)
+TEST(test_durable__I14_long_log__checkpointed_and_used_again)
 {
     struct wb_outbox *box = shim_box();
     int64_t size, longest = 0;
 
-    (void)state;
     shim.main_syncs = 0;
     for (int i = 0; i < 300; i++) {
         size_t len = 0;

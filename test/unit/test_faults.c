@@ -5,8 +5,6 @@
 #include "outbox_ground.h"
 #include "shim_vfs.h"
 
-#define S(text) wb_slice(text)
-
 static struct wb_outbox *
 shim_box(void)
 {
@@ -57,12 +55,10 @@ check_failed(struct wb_outbox *box)
     CHECK_INT(writes, shim.writes);
 }
 
-static void
-test_faults__I11_accept_fails_anywhere__unknown_and_safe_to_repeat(void **state)
+TEST(test_faults__I11_accept_fails_anywhere__unknown_and_safe_to_repeat)
 {
     static const int codes[] = {SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC};
 
-    (void)state;
     for (int op = SHIM_WRITE; op <= SHIM_SYNC; op++) {
         for (long n = 0;; n++) {
             struct wb_outbox *box = shim_box();
@@ -91,10 +87,8 @@ test_faults__I11_accept_fails_anywhere__unknown_and_safe_to_repeat(void **state)
     }
 }
 
-static void
-test_faults__I4_finish_fails_anywhere__repeated_or_done_never_both(void **state)
+TEST(test_faults__I4_finish_fails_anywhere__repeated_or_done_never_both)
 {
-    (void)state;
     for (long n = 0;; n++) {
         struct wb_outbox *box = shim_box();
         struct taken t = box_claim(box, NULL);
@@ -121,8 +115,7 @@ test_faults__I4_finish_fails_anywhere__repeated_or_done_never_both(void **state)
     }
 }
 
-static void
-test_faults__claim_fails__nothing_leased_slots_given_back(void **state)
+TEST(test_faults__claim_fails__nothing_leased_slots_given_back)
 {
     struct wb_outbox *box = shim_box();
     uint32_t slots = 3;
@@ -130,7 +123,6 @@ test_faults__claim_fails__nothing_leased_slots_given_back(void **state)
     struct wb_claim claim = {.sources = &source, .n_sources = 1, .max = 2};
     struct wb_batch batch = {0};
 
-    (void)state;
     shim_fail(SHIM_WRITE, 0, SQLITE_IOERR_WRITE, true);
     CHECK_STATUS(IO, wb_outbox_claim(box, &claim, &batch, NULL));
     CHECK(shim.fired > 0);
@@ -156,13 +148,11 @@ send_100(struct wb_outbox *box)
 
 /* A checkpoint that fails comes after a commit that stands: the second sync of
  * the log in one call is the checkpoint's. */
-static void
-test_faults__I17_checkpoint_sync_fails__accepted_then_failed(void **state)
+TEST(test_faults__I17_checkpoint_sync_fails__accepted_then_failed)
 {
     struct wb_outbox *box = shim_box();
     int64_t sent = 1;
 
-    (void)state;
     for (int i = 0; i < 100 && shim.fired == 0; i++) {
         shim_fail(SHIM_SYNC, 1, SQLITE_IOERR_FSYNC, false);
         CHECK_STATUS(OK, send_100(box));
@@ -173,11 +163,9 @@ test_faults__I17_checkpoint_sync_fails__accepted_then_failed(void **state)
     check_failed(box);
 }
 
-/* ---- a full disk
- * ------------------------------------------------------------------ */
+/* ---- a full disk ------------------------------------------------------- */
 
-static void
-test_faults__I14_disk_full__full_and_after_room_came_ok(void **state)
+TEST(test_faults__I14_disk_full__full_and_after_room_came_ok)
 {
     struct wb_outbox *box = shim_box();
     struct wb_claim claim = {0};
@@ -186,7 +174,6 @@ test_faults__I14_disk_full__full_and_after_room_came_ok(void **state)
     struct wb_err err = {0};
     int n = 0;
 
-    (void)state;
     for (long at = 0; at < 3; at++) {
         shim_fail(SHIM_WRITE, at, SQLITE_FULL, true);
         CHECK_STATUS(
@@ -206,14 +193,12 @@ test_faults__I14_disk_full__full_and_after_room_came_ok(void **state)
 }
 
 /* The shared memory cannot grow for the same reason. */
-static void
-test_faults__I14_no_room_for_shared_memory__full_not_failed(void **state)
+TEST(test_faults__I14_no_room_for_shared_memory__full_not_failed)
 {
     struct wb_outbox *box;
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_err err = {0};
 
-    (void)state;
     wb_outbox_close(shim_box());
     shim_fail(SHIM_SHM, 0, SQLITE_IOERR_SHMSIZE, true);
     CHECK_STATUS(FULL, wb_outbox_open(&box, BOX, &opts, &err));
@@ -223,15 +208,13 @@ test_faults__I14_no_room_for_shared_memory__full_not_failed(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_faults__read_fails__io_and_text_says_what_to_do(void **state)
+TEST(test_faults__read_fails__io_and_text_says_what_to_do)
 {
     struct wb_outbox *box = shim_box();
     struct wb_filter all = {.state = -1};
     struct wb_err err = {0};
     int n = 0;
 
-    (void)state;
     box_fill(box, "a", 5000);
     wb_outbox_close(box);
     box = box_open();
@@ -246,10 +229,8 @@ test_faults__read_fails__io_and_text_says_what_to_do(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_faults__open_fails_anywhere__status_and_then_opens(void **state)
+TEST(test_faults__open_fails_anywhere__status_and_then_opens)
 {
-    (void)state;
     for (int op = SHIM_WRITE; op <= SHIM_SYNC; op++) {
         for (long n = 0;; n++) {
             struct wb_outbox_opts opts = {.env = ENV};

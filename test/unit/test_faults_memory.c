@@ -5,10 +5,7 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
-/* ---- SQLite's allocator, over its own
- * ----------------------------------------- */
+/* ---- SQLite's allocator, over its own ---------------------------------- */
 
 static sqlite3_mem_methods plain;
 static atomic_long lite_fail_in = -1, lite_failed;
@@ -49,8 +46,7 @@ lite_install(void)
     CHECK(sqlite3_config(SQLITE_CONFIG_MALLOC, &m) == SQLITE_OK);
 }
 
-/* ---- the calls
- * ------------------------------------------------------------------ */
+/* ---- the calls --------------------------------------------------------- */
 
 static struct taken claimed; /* what finish ends */
 
@@ -192,8 +188,7 @@ static const struct {
     {"health", call_health},
 };
 
-/* ---- the world they meet
- * ---------------------------------------------------------- */
+/* ---- the world they meet ----------------------------------------------- */
 
 /* Two waiting, one claimed, one abandoned, one behind an open breaker: made
  * once, then written again over the same file, whose tokens so stay good. */
@@ -270,12 +265,10 @@ try_nth(size_t call, long n, bool lite)
     return failed;
 }
 
-static void
-test_memory__each_of_ours_fails__nomem_and_nothing_changed(void **state)
+TEST(test_memory__each_of_ours_fails__nomem_and_nothing_changed)
 {
     long faults = 0;
 
-    (void)state;
     make_all();
     for (size_t call = 0; call < sizeof(calls) / sizeof(calls[0]); call++)
         for (long n = 0; try_nth(call, n, false); n++)
@@ -284,12 +277,10 @@ test_memory__each_of_ours_fails__nomem_and_nothing_changed(void **state)
     free(made);
 }
 
-static void
-test_memory__each_of_sqlites_fails__nomem_and_nothing_changed(void **state)
+TEST(test_memory__each_of_sqlites_fails__nomem_and_nothing_changed)
 {
     long faults = 0;
 
-    (void)state;
     make_all();
     for (size_t call = 0; call < sizeof(calls) / sizeof(calls[0]); call++)
         for (long n = 0; try_nth(call, n, true); n += n < 60 ? 1 : 3)
@@ -326,30 +317,24 @@ try_open(long n, bool lite)
     return failed;
 }
 
-static void
-test_memory__open__each_of_ours_fails(void **state)
+TEST(test_memory__open__each_of_ours_fails)
 {
-    (void)state;
     for (long n = 0; try_open(n, false); n++)
         CHECK(n < 100);
 }
 
-static void
-test_memory__open__each_of_sqlites_fails(void **state)
+TEST(test_memory__open__each_of_sqlites_fails)
 {
-    (void)state;
     for (long n = 0; try_open(n, true); n += n < 60 ? 1 : 5)
         CHECK(n < 5000);
 }
 
 /* Inside the caller's transaction: it stays the caller's, with nothing of the
  * message in it. */
-static void
-test_memory__O3_in_a_transaction__each_of_sqlites_fails(void **state)
+TEST(test_memory__O3_in_a_transaction__each_of_sqlites_fails)
 {
     struct wb_outbox_opts opts = {.env = ENV};
 
-    (void)state;
     for (long n = 0;; n++) {
         struct wb_outbox *box = NULL;
         sqlite3 *db = NULL;

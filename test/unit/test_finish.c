@@ -3,8 +3,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static struct wb_outbox *
 box_with_claim(struct taken *t)
 {
@@ -39,15 +37,13 @@ check_fenced(struct wb_outbox *box, const struct wb_id *id, uint64_t token)
                  " FROM waybill_outbox"));
 }
 
-/* ---- O-9, I5 --------------------------------------------------------- */
+/* ---- O-9, I5 ----------------------------------------------------------- */
 
-static void
-test_finish__O9_wrong_tokens__fenced_and_unchanged(void **state)
+TEST(test_finish__O9_wrong_tokens__fenced_and_unchanged)
 {
     struct taken t, b;
     struct wb_outbox *box = box_with_claim(&t);
 
-    (void)state;
     (void)box_put(box, "b");
     b = box_claim(box, NULL);
     check_fenced(box, &t.id, t.token ^ 1);
@@ -58,25 +54,21 @@ test_finish__O9_wrong_tokens__fenced_and_unchanged(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_nobody_claimed__zero_does_not_fit(void **state)
+TEST(test_finish__O9_nobody_claimed__zero_does_not_fit)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
 
-    (void)state;
     check_fenced(box, &id, 0);
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_taken_over_reset_released_failed__old_token_fenced(void **state)
+TEST(test_finish__O9_taken_over_reset_released_failed__old_token_fenced)
 {
     struct taken t, u;
     struct wb_outbox *box = box_with_claim(&t);
     uint64_t n;
 
-    (void)state;
     world_pass_ms(60000);
     u = box_claim(box, NULL); /* taken over */
     check_fenced(box, &t.id, t.token);
@@ -96,20 +88,17 @@ test_finish__O9_taken_over_reset_released_failed__old_token_fenced(void **state)
 }
 
 /* The lease ended, nobody took it over: the worker was only slow. */
-static void
-test_finish__O9_lease_ended_not_taken_over__still_fits(void **state)
+TEST(test_finish__O9_lease_ended_not_taken_over__still_fits)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
 
-    (void)state;
     world_pass_ms(600000);
     box_confirm(box, &t);
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other(void **state)
+TEST(test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -122,7 +111,6 @@ test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other(void **state)
     struct taken u;
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
     CHECK_STATUS(OK, f.status);
     CHECK_INT(WB_STATE_DELIVERED, f.state);
@@ -140,8 +128,7 @@ test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_sees_seq_of_another__goes_by_id(void **state)
+TEST(test_finish__O9_sees_seq_of_another__goes_by_id)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -149,22 +136,19 @@ test_finish__O9_sees_seq_of_another__goes_by_id(void **state)
         .id = t.id, .token = t.token, .seq = 999, .end = WB_CONFIRM};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
     CHECK_STATUS(OK, f.status);
     CHECK_INT(WB_STATE_DELIVERED, f.state);
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_tokens__never_zero_and_all_different(void **state)
+TEST(test_finish__O9_tokens__never_zero_and_all_different)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 500};
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     box_fill(box, "a", 500);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     for (size_t i = 0; i < batch.len; i++) {
@@ -176,16 +160,13 @@ test_finish__O9_tokens__never_zero_and_all_different(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-11, I4
- * ---------------------------------------------------------------- */
+/* ---- O-11, I4 ---------------------------------------------------------- */
 
-static void
-test_finish__O11_confirmed_twice__ok_both_times(void **state)
+TEST(test_finish__O11_confirmed_twice__ok_both_times)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
 
-    (void)state;
     box_confirm(box, &t);
     box_confirm(box, &t);
     CHECK_STATUS(FENCED, wb_outbox_confirm(box, &t.id, t.token + 1, NULL));
@@ -194,8 +175,7 @@ test_finish__O11_confirmed_twice__ok_both_times(void **state)
 }
 
 /* I4: what was confirmed never comes back, whatever people do. */
-static void
-test_finish__I4_confirmed__never_claimed_again(void **state)
+TEST(test_finish__I4_confirmed__never_claimed_again)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -203,7 +183,6 @@ test_finish__I4_confirmed__never_claimed_again(void **state)
     struct wb_selected did;
     uint64_t n;
 
-    (void)state;
     box_confirm(box, &t);
     world_pass_ms(60000);
     CHECK_STATUS(OK, wb_outbox_reset_stale(box, 0, &n, NULL));
@@ -216,14 +195,12 @@ test_finish__I4_confirmed__never_claimed_again(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O11_gone__notfound_moves_no_counter(void **state)
+TEST(test_finish__O11_gone__notfound_moves_no_counter)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
     struct wb_finish f = {.id = t.id, .token = t.token, .outcome = WB_RETRY};
 
-    (void)state;
     sql_run("DELETE FROM waybill_outbox");
     CHECK_STATUS(NOTFOUND, wb_outbox_confirm(box, &t.id, t.token, NULL));
     CHECK_STATUS(NOTFOUND, wb_outbox_fail(box, &f, NULL));
@@ -231,13 +208,11 @@ test_finish__O11_gone__notfound_moves_no_counter(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O4_expired_tombstones__purged_by_finishes(void **state)
+TEST(test_finish__O4_expired_tombstones__purged_by_finishes)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         struct wb_claim claim = {.max = 100};
         struct wb_batch batch = {0};
@@ -259,16 +234,13 @@ test_finish__O4_expired_tombstones__purged_by_finishes(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-10: release
- * ----------------------------------------------------------- */
+/* ---- O-10: release ----------------------------------------------------- */
 
-static void
-test_finish__O10_release__attempt_undone_and_due_again(void **state)
+TEST(test_finish__O10_release__attempt_undone_and_due_again)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
 
-    (void)state;
     box_release(box, &t);
     CHECK_TEXT("pending|0", sql_text("SELECT status || '|' || attempts FROM"
                                      " waybill_outbox"));
@@ -278,17 +250,14 @@ test_finish__O10_release__attempt_undone_and_due_again(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- O-12, I7
- * ---------------------------------------------------------------- */
+/* ---- O-12, I7 ---------------------------------------------------------- */
 
-static void
-test_finish__O12_fail__retried_within_the_window_until_max(void **state)
+TEST(test_finish__O12_fail__retried_within_the_window_until_max)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
     int64_t window = 10000;
 
-    (void)state;
     for (uint32_t i = 1; i <= 8; i++) {
         struct taken t = box_claim(box, NULL);
         struct wb_finish f = box_fail(box, &t, WB_RETRY);
@@ -312,8 +281,7 @@ test_finish__O12_fail__retried_within_the_window_until_max(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O12_rejected__abandoned_at_once_with_its_error(void **state)
+TEST(test_finish__O12_rejected__abandoned_at_once_with_its_error)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -323,7 +291,6 @@ test_finish__O12_rejected__abandoned_at_once_with_its_error(void **state)
         .error = S("401 Unauthorized: {\"error\":\"x\"}")};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
     CHECK_INT(WB_STATE_ABANDONED, f.state);
     CHECK_TEXT("rejected|401 Unauthorized: {\"error\":\"x\"}",
@@ -333,14 +300,12 @@ test_finish__O12_rejected__abandoned_at_once_with_its_error(void **state)
 
 /* Zero is DELIVERED: a caller who fails without an outcome means retry, and
  * neither an endless nor an immediate one. */
-static void
-test_finish__O12_fail_without_outcome__counts_as_retry(void **state)
+TEST(test_finish__O12_fail_without_outcome__counts_as_retry)
 {
     struct wb_outbox *box = box_open();
     struct wb_retry_policy once = WB_RETRY_POLICY_IMMEDIATE;
     struct wb_err err = {0};
 
-    (void)state;
     once.max_attempts = 2;
     (void)box_put(box, "a");
     for (int i = 1; i <= 2; i++) {
@@ -356,8 +321,7 @@ test_finish__O12_fail_without_outcome__counts_as_retry(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__R3_retry_after_and_not_before__are_floors(void **state)
+TEST(test_finish__R3_retry_after_and_not_before__are_floors)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -367,7 +331,6 @@ test_finish__R3_retry_after_and_not_before__are_floors(void **state)
         .retry_after_ms = 3600000};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
     CHECK_INT(WORLD_START_MS + 3600000, f.due_ms);
     world_pass_ms(3600000);
@@ -386,8 +349,7 @@ test_finish__R3_retry_after_and_not_before__are_floors(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O12_error__one_line_of_2048_characters(void **state)
+TEST(test_finish__O12_error__one_line_of_2048_characters)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -395,7 +357,6 @@ test_finish__O12_error__one_line_of_2048_characters(void **state)
     struct wb_finish f = {.id = t.id, .token = t.token, .outcome = WB_RETRY};
     struct wb_err err = {0};
 
-    (void)state;
     for (size_t i = strlen(text); i + 2 < sizeof(text); i += 2)
         memcpy(text + i, "\xc3\xa4", 3);
     f.error = S(text);
@@ -406,17 +367,14 @@ test_finish__O12_error__one_line_of_2048_characters(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- several in one commit
- * ----------------------------------------------------- */
+/* ---- several in one commit --------------------------------------------- */
 
-static void
-test_finish__O9_one_bad_in_a_batch__the_others_finished(void **state)
+TEST(test_finish__O9_one_bad_in_a_batch__the_others_finished)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
     struct wb_finish f[4];
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         struct taken t;
 
@@ -438,8 +396,7 @@ test_finish__O9_one_bad_in_a_batch__the_others_finished(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_finish__O9_batch_out_of_next_claim_empty__still_ok(void **state)
+TEST(test_finish__O9_batch_out_of_next_claim_empty__still_ok)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -448,7 +405,6 @@ test_finish__O9_batch_out_of_next_claim_empty__still_ok(void **state)
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_finish(box, &f, 1, &claim, &batch, &err), err);
     CHECK_INT(0, batch.len);
     CHECK_INT(WB_NONE_EMPTY, batch.reason);

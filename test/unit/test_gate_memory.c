@@ -137,10 +137,8 @@ fail_each(int length)
     peer_stop(&peer);
 }
 
-static void
-test_gate_memory__each_allocation_fails__answers_stay_whole(void **state)
+TEST(test_gate_memory__each_allocation_fails__answers_stay_whole)
 {
-    (void)state;
     fail_each(LONG);
     fail_each(5);
 }

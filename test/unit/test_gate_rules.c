@@ -30,8 +30,7 @@ teardown(void **state)
 }
 
 /* G-1 */
-static void
-test_gate_rules__key__table_of_spellings(void **state)
+TEST(test_gate_rules__key__table_of_spellings)
 {
     static const struct {
         const char *lines, *key; /* NULL: bad; "": none */
@@ -59,7 +58,6 @@ test_gate_rules__key__table_of_spellings(void **state)
     };
     struct wb__name key;
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         enum wb__found found = wb__rule_key(wb_slice(cases[i].lines), &key);
 
@@ -75,12 +73,10 @@ test_gate_rules__key__table_of_spellings(void **state)
 }
 
 /* G-1 */
-static void
-test_gate_rules__key_of_255_bytes__is_the_longest(void **state)
+TEST(test_gate_rules__key_of_255_bytes__is_the_longest)
 {
     struct wb__name key;
 
-    (void)state;
     for (int quoted = 0; quoted < 2; quoted++) {
         for (int n = 255; n <= 256; n++) {
             wb__buf_clear(&out);
@@ -96,14 +92,12 @@ test_gate_rules__key_of_255_bytes__is_the_longest(void **state)
 }
 
 /* G-3: what was said is never what was hashed, and fits. */
-static void
-test_gate_rules__identity__kinds_are_apart(void **state)
+TEST(test_gate_rules__identity__kinds_are_apart)
 {
     static const struct wb_slice tenant = {"X-Tenant", 8};
     static const struct wb_slice none = {NULL, 0};
     struct wb__name id;
 
-    (void)state;
     CHECK_INT(
         WB__FOUND_ONE, wb__rule_identity(LINES("x-tenant: t\n"), tenant, &id));
     CHECK_INT(4, id.len);
@@ -123,13 +117,11 @@ test_gate_rules__identity__kinds_are_apart(void **state)
 }
 
 /* G-6 */
-static void
-test_gate_rules__statuses__which_are_kept(void **state)
+TEST(test_gate_rules__statuses__which_are_kept)
 {
     static const int freed[] = {408, 425, 429, 500, 503, 599};
     static const int kept[] = {200, 204, 301, 304, 400, 404, 409, 422, 499};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(freed); i++)
         CHECK(!wb__rule_is_kept(freed[i]));
     for (size_t i = 0; i < WB_COUNT(kept); i++)
@@ -137,10 +129,8 @@ test_gate_rules__statuses__which_are_kept(void **state)
 }
 
 /* G-8 */
-static void
-test_gate_rules__event_stream__by_its_type_alone(void **state)
+TEST(test_gate_rules__event_stream__by_its_type_alone)
 {
-    (void)state;
     CHECK(wb__rule_is_stream(LINES("content-type: text/event-stream\n")));
     CHECK(wb__rule_is_stream(
         LINES("Content-Type: Text/Event-Stream ; charset=utf-8\n")));
@@ -149,15 +139,13 @@ test_gate_rules__event_stream__by_its_type_alone(void **state)
 }
 
 /* G-7, G-14 */
-static void
-test_gate_rules__answer__end_to_end_fields_alone(void **state)
+TEST(test_gate_rules__answer__end_to_end_fields_alone)
 {
     static const char lines[] =
         "A: 1\nSet-Cookie: c\nDate: d\nConnection: X-Hop, set-cookie\n"
         "X-Hop: 1\nKeep-Alive: 5\nTransfer-Encoding: chunked\nTrailer: T\n"
         "Content-Length: 5\nUpgrade: h2c\nIdempotent-Replayed: true\nA: 2\n";
 
-    (void)state;
     wb__rule_answer(&out, wb_slice(lines), false);
     CHECK_TEXT("A: 1\nSet-Cookie: c\nDate: d\nA: 2\n", text_of(&out));
     wb__buf_clear(&out);
@@ -166,8 +154,7 @@ test_gate_rules__answer__end_to_end_fields_alone(void **state)
 }
 
 /* G-1, G-11, G-14 */
-static void
-test_gate_rules__request__written_anew(void **state)
+TEST(test_gate_rules__request__written_anew)
 {
     struct wb__http_head head = {.method = WB_LIT("POST"),
         .target = WB_LIT("http://h/p?q=1"),
@@ -183,7 +170,6 @@ test_gate_rules__request__written_anew(void **state)
         .has_body = true,
         .length = 3};
 
-    (void)state;
     wb__rule_request(&out, &r);
     CHECK_TEXT("POST /p?q=1 HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n"
                "X-Tenant: t\r\nA: b\r\nContent-Length: 3\r\n\r\n",
@@ -201,8 +187,7 @@ test_gate_rules__request__written_anew(void **state)
 }
 
 /* G-4, M-2: parts are framed; each counts. */
-static void
-test_gate_rules__fingerprint__each_part_counts(void **state)
+TEST(test_gate_rules__fingerprint__each_part_counts)
 {
     struct wb__http_head head = {.method = WB_LIT("POST"),
         .path = WB_LIT("/a"),
@@ -210,7 +195,6 @@ test_gate_rules__fingerprint__each_part_counts(void **state)
         .headers = WB_LIT("Content-Type: t\n")};
     struct wb_fingerprint first, other;
 
-    (void)state;
     CHECK_INT(WB_OK, wb__rule_fingerprint(&head, WB_LIT("c"), &first));
     CHECK_INT(WB_OK, wb__rule_fingerprint(&head, WB_LIT("c"), &other));
     CHECK(memcmp(&first, &other, sizeof(first)) == 0);

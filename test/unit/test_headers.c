@@ -12,10 +12,8 @@ check(const char *bytes, size_t len, struct wb_err *err)
 }
 
 /* S3: every byte in a name, and in a value. */
-static void
-test_headers__S3_every_byte__token_in_names_text_in_values(void **state)
+TEST(test_headers__S3_every_byte__token_in_names_text_in_values)
 {
-    (void)state;
     for (int c = 0; c < 256; c++) {
         char name[] = "Xy: v\n", value[] = "X: a.b\n";
         bool token = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
@@ -30,12 +28,10 @@ test_headers__S3_every_byte__token_in_names_text_in_values(void **state)
     }
 }
 
-static void
-test_headers__lines__whole_or_refused_with_the_number(void **state)
+TEST(test_headers__lines__whole_or_refused_with_the_number)
 {
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_INT(WB_OK, check("", 0, NULL));
     CHECK_INT(WB_OK, check(NULL, 0, NULL));
     CHECK_INT(WB_OK, check("A: b\nC: d\n", 10, NULL));
@@ -55,13 +51,11 @@ test_headers__lines__whole_or_refused_with_the_number(void **state)
     CHECK_INT(WB_INVALID, check(": b\n", 4, &err));
 }
 
-static void
-test_headers__next__each_name_and_value(void **state)
+TEST(test_headers__next__each_name_and_value)
 {
     struct wb_slice rest = wb_slice("A: b: c\nLong-Name: \nC: d\n"), name,
                     value;
 
-    (void)state;
     CHECK(wb__headers_next(&rest, &name, &value));
     CHECK_SLICE("A", name);
     CHECK_SLICE("b: c", value);
@@ -74,12 +68,10 @@ test_headers__next__each_name_and_value(void **state)
 }
 
 /* What passes the check comes back line by line, byte by byte. */
-static void
-test_headers__noise_that_passes__walks_to_the_same_text(void **state)
+TEST(test_headers__noise_that_passes__walks_to_the_same_text)
 {
     int passed = 0;
 
-    (void)state;
     for (int i = 0; i < 200000; i++) {
         static const char *const pieces[] = {"A", "x-1", ": ", ": ", "v", "\n",
             "\n", " ", ":", "\t", "\r", "\x7f", "\xc3"};
@@ -104,10 +96,8 @@ test_headers__noise_that_passes__walks_to_the_same_text(void **state)
     CHECK(passed > 100);
 }
 
-static void
-test_headers__eq_nocase__ascii_only(void **state)
+TEST(test_headers__eq_nocase__ascii_only)
 {
-    (void)state;
     CHECK(wb__eq_nocase(wb_slice("Content-Type"), wb_slice("cONTENT-tYPE")));
     CHECK(!wb__eq_nocase(wb_slice("a"), wb_slice("ab")));
     CHECK(!wb__eq_nocase(wb_slice("\xc3\x84"), wb_slice("\xc3\xa4")));

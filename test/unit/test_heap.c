@@ -20,15 +20,13 @@ least_key(const struct wb__heap_node *node, const bool *in)
     return least;
 }
 
-static void
-test_heap__random_pushes_moves_removals__first_is_the_least(void **state)
+TEST(test_heap__random_pushes_moves_removals__first_is_the_least)
 {
     static struct wb__heap_node node[NODES];
     struct wb__heap h = {.env = ENV};
     bool in[NODES] = {false};
     unsigned r;
 
-    (void)state;
     for (int i = 0; i < 20000; i++) {
         int k;
 
@@ -52,13 +50,11 @@ test_heap__random_pushes_moves_removals__first_is_the_least(void **state)
     wb__heap_fini(&h);
 }
 
-static void
-test_heap__no_memory__nothing_pushed(void **state)
+TEST(test_heap__no_memory__nothing_pushed)
 {
     struct wb__heap_node node[9] = {{0}};
     struct wb__heap h = {.env = ENV};
 
-    (void)state;
     world_fail_at(0);
     CHECK(!wb__heap_push(&h, &node[0]));
     CHECK_INT(0, h.n);
@@ -70,13 +66,11 @@ test_heap__no_memory__nothing_pushed(void **state)
     wb__heap_fini(&h);
 }
 
-static void
-test_heap__emptied__gives_memory_back(void **state)
+TEST(test_heap__emptied__gives_memory_back)
 {
     static struct wb__heap_node node[NODES];
     struct wb__heap h = {.env = ENV};
 
-    (void)state;
     for (int i = 0; i < NODES; i++) {
         node[i].key = i;
         CHECK(wb__heap_push(&h, &node[i]));
@@ -90,14 +84,12 @@ test_heap__emptied__gives_memory_back(void **state)
 }
 
 /* Of SipHash-1-3 with the key 00..0f, as Rust's core library tests it. */
-static void
-test_siphash__vectors__as_published(void **state)
+TEST(test_siphash__vectors__as_published)
 {
     const uint64_t seed[] = {0x0706050403020100, 0x0f0e0d0c0b0a0908};
     unsigned char in[16];
     uint64_t seen[17];
 
-    (void)state;
     for (int i = 0; i < 16; i++)
         in[i] = (unsigned char)i;
     CHECK(wb__siphash(seed, in, 0) == UINT64_C(0xabac0158050fc4dc));

@@ -5,17 +5,17 @@
 
 #include "../http_cases.h"
 
-static const struct wb__server_opts usual = {0};
+static const struct wb__http_server_opts usual = {0};
 
 static struct house house; /* one a test */
 
 static void
-begin(struct wb__server_opts opts)
+begin(struct wb__http_server_opts opts)
 {
     CHECK_INT(WB_OK, house_open(&house, opts));
 }
 
-/* ---- time ---------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------- */
 
 /* A byte now and then does not push the deadline away. */
 static void
@@ -33,32 +33,26 @@ dribble(const char *head, const char *want)
     (void)close(p.fd);
 }
 
-static void
-test_http_limits__slow_head__408(void **state)
+TEST(test_http_limits__slow_head__408)
 {
-    (void)state;
-    begin((struct wb__server_opts){.head_ms = 100});
+    begin((struct wb__http_server_opts){.head_ms = 100});
     dribble("GET / HTTP/1.1\r\nX: ", "HTTP/1.1 408 Request Timeout\r\n");
     house_close(&house);
 }
 
-static void
-test_http_limits__slow_body__408(void **state)
+TEST(test_http_limits__slow_body__408)
 {
-    (void)state;
-    begin((struct wb__server_opts){.body_ms = 100});
+    begin((struct wb__http_server_opts){.body_ms = 100});
     dribble(POST "Content-Length: 9999\r\n\r\n",
         "HTTP/1.1 408 Request Timeout\r\n");
     house_close(&house);
 }
 
-static void
-test_http_limits__idle__closed_without_a_word(void **state)
+TEST(test_http_limits__idle__closed_without_a_word)
 {
     int fd, used;
 
-    (void)state;
-    begin((struct wb__server_opts){.idle_ms = 100});
+    begin((struct wb__http_server_opts){.idle_ms = 100});
     fd = client_open(&house);
     used = client_open(&house);
     client_say(used, GET "\r\n");
@@ -70,13 +64,11 @@ test_http_limits__idle__closed_without_a_word(void **state)
     house_close(&house);
 }
 
-static void
-test_http_limits__answer_never_read__cut_off(void **state)
+TEST(test_http_limits__answer_never_read__cut_off)
 {
     int fd;
 
-    (void)state;
-    begin((struct wb__server_opts){.write_ms = 100});
+    begin((struct wb__http_server_opts){.write_ms = 100});
     fd = client_open(&house);
     client_say(fd, "GET /big HTTP/1.1\r\n" HOST "\r\n");
     WAIT_FOR(house.calls == 1);
@@ -85,10 +77,9 @@ test_http_limits__answer_never_read__cut_off(void **state)
     (void)close(fd);
 }
 
-/* ---- many ---------------------------------------------------------------- */
+/* ---- many -------------------------------------------------------------- */
 
-static void
-test_http_limits__2000_idle_connections__still_serves(void **state)
+TEST(test_http_limits__2000_idle_connections__still_serves)
 {
     enum {
         N = 2000
@@ -96,8 +87,7 @@ test_http_limits__2000_idle_connections__still_serves(void **state)
     static int fd[N];
     static const char text[] = GET "\r\n";
 
-    (void)state;
-    begin((struct wb__server_opts){.max_conns = N + 10});
+    begin((struct wb__http_server_opts){.max_conns = N + 10});
     for (int i = 0; i < N; i++)
         fd[i] = client_open(&house);
     CHECK_HAS("GET /", client_once(&house, text, sizeof(text) - 1));
@@ -110,14 +100,12 @@ test_http_limits__2000_idle_connections__still_serves(void **state)
         (void)close(fd[i]);
 }
 
-static void
-test_http_limits__full__longest_idle_makes_room(void **state)
+TEST(test_http_limits__full__longest_idle_makes_room)
 {
     static const char text[] = GET "\r\n";
     int a, b, c;
 
-    (void)state;
-    begin((struct wb__server_opts){.max_conns = 2});
+    begin((struct wb__http_server_opts){.max_conns = 2});
     a = client_open(&house);
     client_say(a, text);
     CHECK_HAS("GET /", client_read(a, "GET /"));
@@ -138,15 +126,13 @@ test_http_limits__full__longest_idle_makes_room(void **state)
     house_close(&house);
 }
 
-static void
-test_http_limits__full_of_busy_ones__next_waits(void **state)
+TEST(test_http_limits__full_of_busy_ones__next_waits)
 {
     static const char text[] = GET "\r\n";
     struct pollfd p = {.events = POLLIN};
     int busy;
 
-    (void)state;
-    begin((struct wb__server_opts){.max_conns = 1});
+    begin((struct wb__http_server_opts){.max_conns = 1});
     busy = client_open(&house);
     client_say(busy, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     WAIT_FOR(house.calls == 1);
@@ -160,8 +146,7 @@ test_http_limits__full_of_busy_ones__next_waits(void **state)
     house_close(&house);
 }
 
-static void
-test_http_limits__all_hold_too_much__503(void **state)
+TEST(test_http_limits__all_hold_too_much__503)
 {
     enum {
         N = 32
@@ -170,8 +155,7 @@ test_http_limits__all_hold_too_much__503(void **state)
     struct pollfd p[N];
     int fd[N];
 
-    (void)state;
-    begin((struct wb__server_opts){.max_bytes = 4 << 20});
+    begin((struct wb__http_server_opts){.max_bytes = 4 << 20});
     for (int i = 0; i < N; i++) {
         fd[i] = client_open(&house);
         client_say(fd[i], POST "Content-Length: 1000000\r\n\r\n");
@@ -192,16 +176,14 @@ test_http_limits__all_hold_too_much__503(void **state)
     house_close(&house);
 }
 
-/* ---- ends ---------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------- */
 
 /* G-10 */
-static void
-test_http_limits__client_resets_while_pending__handler_is_told(void **state)
+TEST(test_http_limits__client_resets_while_pending__handler_is_told)
 {
     struct linger at_once = {.l_onoff = 1};
     int fd;
 
-    (void)state;
     begin(usual);
     fd = client_open(&house);
     client_say(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
@@ -214,13 +196,11 @@ test_http_limits__client_resets_while_pending__handler_is_told(void **state)
 }
 
 /* G-10: a half-close looks like leaving, and the answer is still written. */
-static void
-test_http_limits__half_close_while_pending__told_and_answered(void **state)
+TEST(test_http_limits__half_close_while_pending__told_and_answered)
 {
     static const char text[] = "GET /hold HTTP/1.1\r\n" HOST "\r\n" GET "\r\n";
     const char *got;
 
-    (void)state;
     begin(usual);
     got = client_once(&house, text, sizeof(text) - 1);
     CHECK_INT(1, house.gone);
@@ -229,12 +209,10 @@ test_http_limits__half_close_while_pending__told_and_answered(void **state)
     house_close(&house);
 }
 
-static void
-test_http_limits__stop__in_flight_finished_idle_closed(void **state)
+TEST(test_http_limits__stop__in_flight_finished_idle_closed)
 {
     int idle, busy;
 
-    (void)state;
     begin(usual);
     idle = client_open(&house);
     busy = client_open(&house);
@@ -253,14 +231,12 @@ test_http_limits__stop__in_flight_finished_idle_closed(void **state)
 }
 
 /* Whatever allocation fails, the next client is served. */
-static void
-test_http_limits__out_of_memory__goes_on(void **state)
+TEST(test_http_limits__out_of_memory__goes_on)
 {
     static const char text[] = POST "Content-Length: 5\r\n\r\nhello";
     static const char get[] = GET "\r\n";
     long failed = 1;
 
-    (void)state;
     for (long n = 0; failed != 0; n++) {
         world_fail_at(n);
         if (house_open(&house, usual) != WB_OK)
@@ -282,7 +258,7 @@ test_http_limits__no_memory_for_the_end_of_an_answer__nobody_is_told(
     int fd;
 
     (void)state;
-    begin((struct wb__server_opts){.stream = true});
+    begin((struct wb__http_server_opts){.stream = true});
     fd = client_open(&house);
     client_say(fd, "POST /cut HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\n");
     CHECK(client_ended(fd));

@@ -25,14 +25,12 @@ feed(void)
 
 static const struct wb__http_limits usual = {0};
 
-/* ---- heads ----------------------------------------------------------- */
+/* ---- heads ------------------------------------------------------------- */
 
-static void
-test_http_parser__request__head_as_sent(void **state)
+TEST(test_http_parser__request__head_as_sent)
 {
     const struct wb__http_head *h = &parser.head;
 
-    (void)state;
     begin(WB__HTTP_REQUESTS, usual,
         "POST /a/b?c=d?e HTTP/1.1\r\nhost:A.example:80\r\n"
         "X-One:  two  three \t\r\nx-one:\r\nContent-Length: 2\r\n\r\nhi");
@@ -55,8 +53,7 @@ test_http_parser__request__head_as_sent(void **state)
     wb__http_parser_fini(&parser);
 }
 
-static void
-test_http_parser__target__path_and_query(void **state)
+TEST(test_http_parser__target__path_and_query)
 {
     static const struct {
         const char *method, *target, *path, *query;
@@ -73,7 +70,6 @@ test_http_parser__target__path_and_query(void **state)
     };
     char text[128];
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         (void)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\n" HOST "\r\n",
             rows[i].method, rows[i].target);
@@ -87,8 +83,7 @@ test_http_parser__target__path_and_query(void **state)
     }
 }
 
-static void
-test_http_parser__connection_and_version__keep_alive(void **state)
+TEST(test_http_parser__connection_and_version__keep_alive)
 {
     static const struct {
         const char *text;
@@ -106,7 +101,6 @@ test_http_parser__connection_and_version__keep_alive(void **state)
         {"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", false},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         begin(WB__HTTP_REQUESTS, usual, rows[i].text);
         CHECK_INT(WB__HTTP_HEAD, feed());
@@ -115,15 +109,13 @@ test_http_parser__connection_and_version__keep_alive(void **state)
     }
 }
 
-/* ---- bodies ---------------------------------------------------------- */
+/* ---- bodies ------------------------------------------------------------ */
 
 /* Guarantee 2: no copy of a body is made. */
-static void
-test_http_parser__body__views_into_the_input(void **state)
+TEST(test_http_parser__body__views_into_the_input)
 {
     const char *from;
 
-    (void)state;
     begin(WB__HTTP_REQUESTS, usual,
         CHUNKED "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nrest");
     from = input.ptr;
@@ -139,10 +131,8 @@ test_http_parser__body__views_into_the_input(void **state)
     wb__http_parser_fini(&parser);
 }
 
-static void
-test_http_parser__next__memory_given_back(void **state)
+TEST(test_http_parser__next__memory_given_back)
 {
-    (void)state;
     begin(WB__HTTP_REQUESTS, usual, GET "\r\n" GET "\r\n");
     for (int i = 0; i < 2; i++) {
         CHECK_INT(WB__HTTP_HEAD, feed());
@@ -156,20 +146,17 @@ test_http_parser__next__memory_given_back(void **state)
     CHECK_INT(WB__HTTP_MORE, wb__http_parser_end(&parser));
 }
 
-static void
-test_http_parser__next_before_the_end__stops(void **state)
+TEST(test_http_parser__next_before_the_end__stops)
 {
-    (void)state;
     begin(WB__HTTP_REQUESTS, usual, GET);
     CHECK_INT(WB__HTTP_MORE, feed());
     CHECK_PANICS(wb__http_parser_next(&parser));
     wb__http_parser_fini(&parser);
 }
 
-/* ---- limits ---------------------------------------------------------- */
+/* ---- limits ------------------------------------------------------------ */
 
-static void
-test_http_parser__limits__to_the_byte(void **state)
+TEST(test_http_parser__limits__to_the_byte)
 {
     static const char text[] = POST "Content-Length: 5\r\n\r\nhello";
     const size_t head = sizeof(text) - 1 - 5;
@@ -182,7 +169,6 @@ test_http_parser__limits__to_the_byte(void **state)
         {0, 2, 4, 413},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         struct wb__http_limits l = {.head_bytes = head + (size_t)rows[i].head,
             .fields = (size_t)rows[i].fields,
@@ -198,13 +184,11 @@ test_http_parser__limits__to_the_byte(void **state)
 }
 
 /* Head, extensions and trailers share one limit: no part is free. */
-static void
-test_http_parser__extensions_and_trailers__count_as_head(void **state)
+TEST(test_http_parser__extensions_and_trailers__count_as_head)
 {
     static const char text[] = CHUNKED "1;abc\r\nx\r\n0\r\nA: b\r\n\r\n";
     const size_t counted = sizeof(CHUNKED) - 1 + 4 + 8;
 
-    (void)state;
     for (size_t less = 0; less < 13; less++) {
         struct wb__http_limits l = {.head_bytes = counted - less};
         struct transcript t;
@@ -216,13 +200,11 @@ test_http_parser__extensions_and_trailers__count_as_head(void **state)
     }
 }
 
-static void
-test_http_parser__out_of_memory__503_and_no_more(void **state)
+TEST(test_http_parser__out_of_memory__503_and_no_more)
 {
     struct transcript t;
     long failed = 1;
 
-    (void)state;
     for (long n = 0; failed != 0; n++) {
         begin(WB__HTTP_REQUESTS, usual, GET "A: " X256("x") "\r\n\r\n");
         world_fail_at(n);
@@ -237,11 +219,10 @@ test_http_parser__out_of_memory__503_and_no_more(void **state)
     transcript_fini(&t);
 }
 
-/* ---- responses ------------------------------------------------------- */
+/* ---- responses --------------------------------------------------------- */
 
 /* C24, on the reply parser; at every split. */
-static void
-test_http_parser__responses__verdict_as_listed(void **state)
+TEST(test_http_parser__responses__verdict_as_listed)
 {
     static const struct {
         const char *name;
@@ -253,7 +234,6 @@ test_http_parser__responses__verdict_as_listed(void **state)
 #undef CASE
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         struct wb_slice in = cases[i].bytes;
         int verdict = cases[i].verdict;
@@ -272,15 +252,13 @@ test_http_parser__responses__verdict_as_listed(void **state)
 }
 
 /* G-14: cut short anywhere, it is no full answer. */
-static void
-test_http_parser__response_cut_short__never_done(void **state)
+TEST(test_http_parser__response_cut_short__never_done)
 {
     static const char *const whole[] = {
         OK LENGTH2 "\r\nhi",
         OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\n\r\n",
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(whole); i++) {
         for (size_t n = 0; n < strlen(whole[i]); n++) {
             struct transcript t;
@@ -295,10 +273,8 @@ test_http_parser__response_cut_short__never_done(void **state)
     }
 }
 
-static void
-test_http_parser__response_without_length__ends_with_the_input(void **state)
+TEST(test_http_parser__response_without_length__ends_with_the_input)
 {
-    (void)state;
     begin(WB__HTTP_RESPONSES, (struct wb__http_limits){.body_bytes = 5},
         OK "\r\nhello");
     CHECK_INT(WB__HTTP_HEAD, feed());
@@ -316,10 +292,8 @@ test_http_parser__response_without_length__ends_with_the_input(void **state)
     wb__http_parser_fini(&parser);
 }
 
-static void
-test_http_parser__answer_to_head__no_body(void **state)
+TEST(test_http_parser__answer_to_head__no_body)
 {
-    (void)state;
     begin(WB__HTTP_RESPONSES, usual,
         OK "Content-Length: 99999999\r\n\r\n" OK LENGTH2 "\r\nhi");
     parser.bodyless = true;
@@ -336,8 +310,7 @@ test_http_parser__answer_to_head__no_body(void **state)
 
 /* A response that cannot have a body but speaks of one: nobody knows what
  * follows it, so nothing else goes over that connection. */
-static void
-test_http_parser__body_where_none_can_be__connection_ends(void **state)
+TEST(test_http_parser__body_where_none_can_be__connection_ends)
 {
     static const struct {
         const char *text;
@@ -352,7 +325,6 @@ test_http_parser__body_where_none_can_be__connection_ends(void **state)
         {"HTTP/1.1 304 No\r\nContent-Length: 2\r\n\r\n", true},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         begin(WB__HTTP_RESPONSES, usual, rows[i].text);
         CHECK_INT(WB__HTTP_HEAD, feed());

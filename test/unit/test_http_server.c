@@ -4,24 +4,22 @@
 
 #include "../http_cases.h"
 
-static const struct wb__server_opts usual = {0};
+static const struct wb__http_server_opts usual = {0};
 
 static struct house house; /* one a test */
 
 static void
-begin(struct wb__server_opts opts)
+begin(struct wb__http_server_opts opts)
 {
     CHECK_INT(WB_OK, house_open(&house, opts));
 }
 
-/* ---- answers ------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------- */
 
-static void
-test_http_server__request__answered_and_kept_alive(void **state)
+TEST(test_http_server__request__answered_and_kept_alive)
 {
     int fd;
 
-    (void)state;
     begin(usual);
     fd = client_open(&house);
     for (int i = 0; i < 3; i++) {
@@ -38,13 +36,11 @@ test_http_server__request__answered_and_kept_alive(void **state)
     CHECK_INT(3, house.calls);
 }
 
-static void
-test_http_server__one_byte_at_a_time__same_request(void **state)
+TEST(test_http_server__one_byte_at_a_time__same_request)
 {
     static const char text[] = CHUNKED "5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
     int fd;
 
-    (void)state;
     begin(usual);
     fd = client_open(&house);
     for (size_t i = 0; i < sizeof(text) - 1; i++)
@@ -55,14 +51,12 @@ test_http_server__one_byte_at_a_time__same_request(void **state)
 }
 
 /* G-14 */
-static void
-test_http_server__pipelined__answered_in_order(void **state)
+TEST(test_http_server__pipelined__answered_in_order)
 {
     static const char *const path[] = {"/later", "/1", "/2", "/later", "/3"};
     char all[4096] = "", want[4096] = "";
     const char *got, *at;
 
-    (void)state;
     begin(usual);
     for (size_t i = 0; i < WB_COUNT(path); i++) {
         (void)snprintf(all + strlen(all), sizeof(all) - strlen(all),
@@ -120,13 +114,11 @@ test_http_server__flood_of_requests_unread__bounded_and_all_answered(
     house_close(&house);
 }
 
-static void
-test_http_server__head__length_without_body(void **state)
+TEST(test_http_server__head__length_without_body)
 {
     const char *got;
     static const char text[] = "HEAD /x HTTP/1.1\r\n" HOST "\r\n" GET "\r\n";
 
-    (void)state;
     begin(usual);
     got = client_once(&house, text, sizeof(text) - 1);
     CHECK_HAS("Content-Length: 8\r\n\r\nHTTP/1.1 200 OK", got);
@@ -135,12 +127,10 @@ test_http_server__head__length_without_body(void **state)
 }
 
 /* G-14 */
-static void
-test_http_server__expect__answered_before_the_body(void **state)
+TEST(test_http_server__expect__answered_before_the_body)
 {
     int fd;
 
-    (void)state;
     begin(usual);
     fd = client_open(&house);
     client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
@@ -160,15 +150,13 @@ test_http_server__expect__answered_before_the_body(void **state)
     house_close(&house);
 }
 
-static void
-test_http_server__http10__closes_unless_asked(void **state)
+TEST(test_http_server__http10__closes_unless_asked)
 {
     static const char closing[] =
         "GET /1 HTTP/1.0\r\n\r\nGET /evil HTTP/1.0\r\n"
         "\r\n";
     int fd;
 
-    (void)state;
     begin(usual);
     CHECK_HAS("Connection: close\r\n",
         client_once(&house, closing, sizeof(closing) - 1));
@@ -182,25 +170,21 @@ test_http_server__http10__closes_unless_asked(void **state)
     CHECK_INT(3, house.calls);
 }
 
-static void
-test_http_server__drop__closed_without_a_byte(void **state)
+TEST(test_http_server__drop__closed_without_a_byte)
 {
     static const char text[] = "GET /drop HTTP/1.1\r\n" HOST "\r\n";
 
-    (void)state;
     begin(usual);
     CHECK_TEXT("", client_once(&house, text, sizeof(text) - 1));
     house_close(&house);
 }
 
 /* S3 */
-static void
-test_http_server__answer_that_would_split__500_instead(void **state)
+TEST(test_http_server__answer_that_would_split__500_instead)
 {
     static const char text[] = "GET /split HTTP/1.1\r\n" HOST "\r\n";
     const char *got;
 
-    (void)state;
     begin(usual);
     got = client_once(&house, text, sizeof(text) - 1);
     CHECK(strncmp(got, "HTTP/1.1 500 ", 13) == 0);
@@ -208,11 +192,10 @@ test_http_server__answer_that_would_split__500_instead(void **state)
     house_close(&house);
 }
 
-/* ---- refusals ------------------------------------------------------------ */
+/* ---- refusals ---------------------------------------------------------- */
 
 /* G-11, C24: the whole table over the wire. */
-static void
-test_http_server__every_case_of_the_table__status_and_close(void **state)
+TEST(test_http_server__every_case_of_the_table__status_and_close)
 {
     static const struct {
         const char *name;
@@ -225,7 +208,6 @@ test_http_server__every_case_of_the_table__status_and_close(void **state)
 #undef CASE
     };
 
-    (void)state;
     begin(usual);
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         const char *got = client_once(&house, cases[i].bytes, cases[i].len);
@@ -244,14 +226,12 @@ test_http_server__every_case_of_the_table__status_and_close(void **state)
 }
 
 /* G-12 */
-static void
-test_http_server__body_past_the_limit__client_reads_413(void **state)
+TEST(test_http_server__body_past_the_limit__client_reads_413)
 {
     static char mass[64 << 10];
     struct pollfd p = {.events = POLLIN};
     int fd;
 
-    (void)state;
     begin(usual);
     fd = p.fd = client_open(&house);
     client_say(fd, POST "Content-Length: 3145728\r\n\r\n");
@@ -266,15 +246,13 @@ test_http_server__body_past_the_limit__client_reads_413(void **state)
     house_close(&house);
 }
 
-static void
-test_http_server__client_that_never_stops__cut_off(void **state)
+TEST(test_http_server__client_that_never_stops__cut_off)
 {
     static char mass[1 << 16];
     int64_t from = real_ms();
     int fd, n = 0;
 
-    (void)state;
-    begin((struct wb__server_opts){.linger_ms = 100});
+    begin((struct wb__http_server_opts){.linger_ms = 100});
     fd = client_open(&house);
     client_say(fd, CHUNKED "fffffff\r\n");
     while (client_send(fd, mass, sizeof(mass)))
@@ -292,13 +270,11 @@ test_http_server__client_that_never_stops__cut_off(void **state)
     house_close(&house);
 }
 
-static void
-test_http_server__endless_head__431(void **state)
+TEST(test_http_server__endless_head__431)
 {
     char line[64];
     int fd;
 
-    (void)state;
     begin(usual);
     fd = client_open(&house);
     client_say(fd, GET);
@@ -312,10 +288,9 @@ test_http_server__endless_head__431(void **state)
     house_close(&house);
 }
 
-/* ---- addresses ----------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------- */
 
-static void
-test_http_server__address__as_written(void **state)
+TEST(test_http_server__address__as_written)
 {
     static const struct {
         const char *listen, *address;
@@ -334,47 +309,44 @@ test_http_server__address__as_written(void **state)
         {"192.0.2.1:0", NULL, WB_UNAVAILABLE},
     };
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         uv_loop_t loop;
-        struct wb__server *server = NULL;
+        struct wb__http_server *server = NULL;
         struct wb_err err = {0};
-        struct wb__server_opts opts = {.env = ENV,
+        struct wb__http_server_opts opts = {.env = ENV,
             .loop = &loop,
             .listen = wb_slice(rows[i].listen),
             .handle = house_handle};
         enum wb_status status;
 
         CHECK_INT(0, uv_loop_init(&loop));
-        status = wb__server_open(&server, &opts, &err);
+        status = wb__http_server_open(&server, &opts, &err);
         if (status != rows[i].status &&
             !(rows[i].listen[0] == '[' && status == WB_UNAVAILABLE))
             fail_msg("%s: %s", rows[i].listen, err.msg);
         if (status == WB_OK)
-            CHECK(strncmp(wb__server_address(server), rows[i].address,
+            CHECK(strncmp(wb__http_server_address(server), rows[i].address,
                       strlen(rows[i].address)) == 0);
-        wb__server_close(server);
+        wb__http_server_close(server);
         (void)uv_run(&loop, UV_RUN_DEFAULT);
         CHECK_INT(0, uv_loop_close(&loop));
     }
 }
 
-static void
-test_http_server__address_in_use__unavailable_and_named(void **state)
+TEST(test_http_server__address_in_use__unavailable_and_named)
 {
     struct wb_err err = {0};
-    struct wb__server *server = NULL;
+    struct wb__http_server *server = NULL;
     uv_loop_t loop;
     char at[32];
-    struct wb__server_opts opts = {
+    struct wb__http_server_opts opts = {
         .env = ENV, .loop = &loop, .handle = house_handle};
 
-    (void)state;
     begin(usual);
     (void)snprintf(at, sizeof(at), "127.0.0.1:%d", house.port);
     opts.listen = wb_slice(at);
     CHECK_INT(0, uv_loop_init(&loop));
-    CHECK_STATUS(UNAVAILABLE, wb__server_open(&server, &opts, &err));
+    CHECK_STATUS(UNAVAILABLE, wb__http_server_open(&server, &opts, &err));
     CHECK_HAS(at, err.msg);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     CHECK_INT(0, uv_loop_close(&loop));

@@ -59,10 +59,8 @@ same(const struct transcript *a, const struct transcript *b)
 }
 
 /* Guarantee 1 of parser.h. */
-static void
-test_http_strict__split_at_every_byte__same_reading(void **state)
+TEST(test_http_strict__split_at_every_byte__same_reading)
 {
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         const struct given *g = &cases[i];
         struct transcript whole = read_split(g, g->bytes.len, 1), t;
@@ -87,14 +85,12 @@ test_http_strict__split_at_every_byte__same_reading(void **state)
 
 /* Every byte at every place of a request: what it does to the rest is either
  * refused or stays inside the one request (S3, S5). */
-static void
-test_http_strict__any_byte_anywhere__never_two_requests(void **state)
+TEST(test_http_strict__any_byte_anywhere__never_two_requests)
 {
     static const char base[] = POST "A: b\r\nContent-Length: 39\r\n\r\n" EVIL;
     char bytes[sizeof(base)];
     struct given g = {"changed", 0, {bytes, sizeof(base) - 1}};
 
-    (void)state;
     for (size_t at = 0; at < sizeof(base) - 1 - 39; at++) {
         for (int b = 0; b < 256; b++) {
             struct transcript t;
@@ -113,12 +109,10 @@ test_http_strict__any_byte_anywhere__never_two_requests(void **state)
 }
 
 /* A second request after a refusal must not appear, whatever it looks like. */
-static void
-test_http_strict__after_a_refusal__nothing_is_read(void **state)
+TEST(test_http_strict__after_a_refusal__nothing_is_read)
 {
     static const char good[] = GET "\r\n";
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
         struct transcript t = read_split(&cases[i], cases[i].bytes.len, 1);
         int before = t.messages;

@@ -2,7 +2,7 @@
  * may finish what, waiting, unknown outcomes (C of the specification). */
 #include "idem_ground.h"
 
-/* ---- the fencing table (C-4, C-6) ------------------------------------ */
+/* ---- the fencing table (C-4, C-6) -------------------------------------- */
 
 /* How the claim of `token` stands when something is presented. */
 enum situation {
@@ -66,8 +66,7 @@ check_untouched(struct wb_idem *store, const char *key, enum situation how)
     }
 }
 
-static void
-test_idem__token_presented__accepted_or_fenced_as_the_table_says(void **state)
+TEST(test_idem__token_presented__accepted_or_fenced_as_the_table_says)
 {
     enum {
         COMPLETE,
@@ -89,7 +88,6 @@ test_idem__token_presented__accepted_or_fenced_as_the_table_says(void **state)
         [MARKED] = "FFFFFF"};
     struct wb_idem *store = open_store();
 
-    (void)state;
     for (int s = 0; s < SITUATIONS; s++) {
         for (int c = 0; c < CALLS; c++) {
             char key[32];
@@ -123,12 +121,10 @@ test_idem__token_presented__accepted_or_fenced_as_the_table_says(void **state)
 }
 
 /* C-4 */
-static void
-test_idem__wrong_or_zero_token__fenced_in_every_situation(void **state)
+TEST(test_idem__wrong_or_zero_token__fenced_in_every_situation)
 {
     struct wb_idem *store = open_store();
 
-    (void)state;
     for (int s = 0; s < SITUATIONS; s++) {
         char key[32];
         struct wb_idem_op op;
@@ -153,19 +149,16 @@ test_idem__wrong_or_zero_token__fenced_in_every_situation(void **state)
 }
 
 /* C-6 */
-static void
-test_idem__release_of_a_key_that_is_gone__ok(void **state)
+TEST(test_idem__release_of_a_key_that_is_gone__ok)
 {
     struct wb_idem *store = open_store();
 
-    (void)state;
     CHECK_STATUS(OK, release(store, "never", 7));
     wb_idem_close(store);
 }
 
 /* C-4 */
-static void
-test_idem__tokens_of_a_key__never_repeat(void **state)
+TEST(test_idem__tokens_of_a_key__never_repeat)
 {
     enum {
         N = 300
@@ -173,7 +166,6 @@ test_idem__tokens_of_a_key__never_repeat(void **state)
     static uint64_t seen[N];
     struct wb_idem *store = open_store();
 
-    (void)state;
     for (int i = 0; i < N; i++) {
         CHECK_ANSWER(ACQUIRED, begin(store, "k", &seen[i]));
         for (int j = 0; j < i; j++)
@@ -190,15 +182,13 @@ test_idem__tokens_of_a_key__never_repeat(void **state)
     wb_idem_close(store);
 }
 
-/* ---- lease (C-3) ----------------------------------------------------- */
+/* ---- lease (C-3) ------------------------------------------------------- */
 
-static void
-test_idem__lease__sixty_seconds_half_open(void **state)
+TEST(test_idem__lease__sixty_seconds_half_open)
 {
     static const int64_t standard[] = {0, -5};
     struct wb_idem *store = open_store();
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(standard); i++) {
         struct wb_idem_begin how = {.lease_ms = standard[i]};
         struct wb_idem_result r = begin_with(store, "k", "request", how);
@@ -213,13 +203,11 @@ test_idem__lease__sixty_seconds_half_open(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__extend__lease_counts_from_now(void **state)
+TEST(test_idem__extend__lease_counts_from_now)
 {
     struct wb_idem *store = open_store();
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     world_pass_ms(59999);
     CHECK_STATUS(OK, extend(store, "k", token, 5000));
@@ -232,13 +220,11 @@ test_idem__extend__lease_counts_from_now(void **state)
 }
 
 /* C-3: the lease says nothing about how long a record is kept */
-static void
-test_idem__completed__outlives_the_lease(void **state)
+TEST(test_idem__completed__outlives_the_lease)
 {
     struct wb_idem *store = open_store();
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, complete(store, "k", token, "done"));
     world_pass_ms(WB_IDEM_TTL_MS - 1);
@@ -248,17 +234,15 @@ test_idem__completed__outlives_the_lease(void **state)
     wb_idem_close(store);
 }
 
-/* ---- waiting (C-2), by a clock that is moved ------------------------- */
+/* ---- waiting (C-2), by a clock that is moved --------------------------- */
 
-static void
-test_idem__wait__held_after_it(void **state)
+TEST(test_idem__wait__held_after_it)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 10000};
     int64_t from = world.mono_us;
     struct wb_idem_result r;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(HELD, r.answer);
@@ -267,8 +251,7 @@ test_idem__wait__held_after_it(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__wait_past_the_lease__waiter_acquires(void **state)
+TEST(test_idem__wait_past_the_lease__waiter_acquires)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 100000};
@@ -276,7 +259,6 @@ test_idem__wait_past_the_lease__waiter_acquires(void **state)
     struct wb_idem_result r;
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(ACQUIRED, r.answer);
@@ -319,8 +301,7 @@ doubt_at_third_nap(void *ctx, int64_t us)
             OK, wb_idem_unknown(sleeping_store, &op, sleeping_token, NULL));
 }
 
-static void
-test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left(void **state)
+TEST(test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left)
 {
     static const struct {
         void (*nap)(void *ctx, int64_t us);
@@ -330,7 +311,6 @@ test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left(void **state)
         {doubt_at_third_nap, WB_IDEM_UNKNOWN}};
     struct wb_idem_begin how = {.wait_ms = 10000};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(ways); i++) {
         struct wb_idem_op op = op_of("me", "s", "k");
         struct wb_idem_result r;
@@ -351,15 +331,13 @@ test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left(void **state)
 }
 
 /* M-7: who waits with another fingerprint is told at once */
-static void
-test_idem__mismatch_in_flight__no_wait(void **state)
+TEST(test_idem__mismatch_in_flight__no_wait)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 10000};
     int64_t from = world.mono_us;
     struct wb_idem_result r;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "other", how);
     CHECK_ANSWER(MISMATCH, r.answer);
@@ -367,10 +345,9 @@ test_idem__mismatch_in_flight__no_wait(void **state)
     wb_idem_close(store);
 }
 
-/* ---- unknown (dispatcher, G-9) --------------------------------------- */
+/* ---- unknown (dispatcher, G-9) ----------------------------------------- */
 
-static void
-test_idem__sending_lease_over__unknown_never_free(void **state)
+TEST(test_idem__sending_lease_over__unknown_never_free)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.sending = true};
@@ -378,7 +355,6 @@ test_idem__sending_lease_over__unknown_never_free(void **state)
     struct wb_idem_result r;
     uint64_t token;
 
-    (void)state;
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(ACQUIRED, r.answer);
     CHECK_ANSWER(ACQUIRED, begin(store, "later", &token));
@@ -397,14 +373,12 @@ test_idem__sending_lease_over__unknown_never_free(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__sending__completes_and_releases_as_any_claim(void **state)
+TEST(test_idem__sending__completes_and_releases_as_any_claim)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.sending = true};
     struct wb_idem_result r = begin_with(store, "k", "request", how);
 
-    (void)state;
     CHECK_STATUS(OK, extend(store, "k", r.token, 1000));
     CHECK_STATUS(OK, complete(store, "k", r.token, "done"));
     CHECK(has(store, "k", "done"));
@@ -414,8 +388,7 @@ test_idem__sending__completes_and_releases_as_any_claim(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__unknown__holds_the_key_until_its_time_is_over(void **state)
+TEST(test_idem__unknown__holds_the_key_until_its_time_is_over)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.hold_ms = 5000});
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -423,7 +396,6 @@ test_idem__unknown__holds_the_key_until_its_time_is_over(void **state)
     struct wb_idem_result r;
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_unknown(store, &op, token, NULL));
     r = begin_with(store, "k", "request", wait);
@@ -438,8 +410,7 @@ test_idem__unknown__holds_the_key_until_its_time_is_over(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__settle__done_with_a_record_or_free(void **state)
+TEST(test_idem__settle__done_with_a_record_or_free)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k"),
@@ -447,7 +418,6 @@ test_idem__settle__done_with_a_record_or_free(void **state)
     struct wb_idem_record record = record_of(204, "");
     uint64_t token;
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));

@@ -40,8 +40,7 @@ static struct event history[CALLS];
 static atomic_uint moment;
 static _Atomic uint64_t last_token; /* so that tokens cross threads */
 
-/* ---- the history
- * --------------------------------------------------------------- */
+/* ---- the history ------------------------------------------------------- */
 
 static void
 do_call(struct event *e, struct wb_idem_op op, unsigned chance)
@@ -115,8 +114,7 @@ act(void *ctx)
     return NULL;
 }
 
-/* ---- the register
- * ----------------------------------------------------------------- */
+/* ---- the register ------------------------------------------------------ */
 
 struct reg {
     enum {
@@ -199,8 +197,7 @@ fits(struct reg *r, const struct event *e)
     }
 }
 
-/* ---- the search
- * ----------------------------------------------------------------- */
+/* ---- the search -------------------------------------------------------- */
 
 /* Places that led nowhere: which events are done, and what the register is.
  * Forgetting some costs time only. */
@@ -299,10 +296,8 @@ run_history(void)
 }
 
 /* I9 */
-static void
-test_idem__random_histories__linearizable(void **state)
+TEST(test_idem__random_histories__linearizable)
 {
-    (void)state;
     for (int i = 0; i < ROUNDS; i++) {
         struct wb_idem_op op = op_of("me", "s", "k");
         enum wb_status rc;
@@ -323,10 +318,8 @@ test_idem__random_histories__linearizable(void **state)
 }
 
 /* The search must be able to say no. */
-static void
-test_idem__history_with_two_holders__not_linearizable(void **state)
+TEST(test_idem__history_with_two_holders__not_linearizable)
 {
-    (void)state;
     for (int i = 0; i < CALLS; i++)
         history[i] = (struct event){.call = LOOKUP,
             .rc = WB_EMPTY,

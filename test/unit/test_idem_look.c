@@ -2,7 +2,7 @@
  * and what it does without memory, on every backend. */
 #include "idem_ground.h"
 
-/* ---- list, free, reap ------------------------------------------------ */
+/* ---- list, free, reap -------------------------------------------------- */
 
 struct seen {
     int n, claimed, sending, done, unknown;
@@ -33,8 +33,7 @@ stop(void *ctx, const struct wb_idem_item *item)
     return WB_REFUSED;
 }
 
-static void
-test_idem__list__every_key_that_is_not_over(void **state)
+TEST(test_idem__list__every_key_that_is_not_over)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op doubt = op_of("me", "s", "doubt");
@@ -43,7 +42,6 @@ test_idem__list__every_key_that_is_not_over(void **state)
     uint64_t token;
     int n = 0;
 
-    (void)state;
     put(store, "over", "x", 1000);
     put(store, "done", "12345", 5000);
     world_pass_ms(1000);
@@ -67,13 +65,11 @@ test_idem__list__every_key_that_is_not_over(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__list__says_what_is_known(void **state)
+TEST(test_idem__list__says_what_is_known)
 {
     struct wb_idem *store = open_store();
     struct seen s = {0};
 
-    (void)state;
     put(store, "done", "12345", 5000);
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(1, s.n);
@@ -88,15 +84,13 @@ test_idem__list__says_what_is_known(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__peek__as_listed(void **state)
+TEST(test_idem__peek__as_listed)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k");
     struct wb_idem_item item = {0};
     uint64_t token;
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, wb_idem_peek(store, &op, &item, NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_peek(store, &op, &item, NULL));
@@ -112,15 +106,13 @@ test_idem__peek__as_listed(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__forget__key_is_free_and_holder_fenced(void **state)
+TEST(test_idem__forget__key_is_free_and_holder_fenced)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k");
     struct wb_idem_item item;
     uint64_t token, again;
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, wb_idem_forget(store, &op, &item, NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_forget(store, &op, &item, NULL));
@@ -136,8 +128,7 @@ test_idem__forget__key_is_free_and_holder_fenced(void **state)
 }
 
 /* C-7, S-3 */
-static void
-test_idem__thousand_dead_claims_and_records__reaped(void **state)
+TEST(test_idem__thousand_dead_claims_and_records__reaped)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {0};
@@ -145,7 +136,6 @@ test_idem__thousand_dead_claims_and_records__reaped(void **state)
     uint64_t n = 0;
     char key[16];
 
-    (void)state;
     for (int i = 0; i < 1000; i++) {
         (void)snprintf(key, sizeof(key), "c%d", i);
         how.lease_ms = 1 + (i * 7919) % 5000;
@@ -164,10 +154,9 @@ test_idem__thousand_dead_claims_and_records__reaped(void **state)
     wb_idem_close(store);
 }
 
-/* ---- memory that fails ----------------------------------------------- */
+/* ---- memory that fails ------------------------------------------------- */
 
-static void
-test_idem__no_memory__nothing_changed_then_it_works(void **state)
+TEST(test_idem__no_memory__nothing_changed_then_it_works)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k"),
@@ -178,7 +167,6 @@ test_idem__no_memory__nothing_changed_then_it_works(void **state)
     enum wb_status rc;
     long n;
 
-    (void)state;
     for (n = 0; n < 100; n++) {
         world_fail_at(n);
         rc = wb_idem_begin(store, &op, &fp, NULL, &r, NULL);
@@ -212,14 +200,12 @@ test_idem__no_memory__nothing_changed_then_it_works(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__open_without_memory__says_so(void **state)
+TEST(test_idem__open_without_memory__says_so)
 {
     struct wb_idem_opts opts = {.env = ENV};
     struct wb_idem *store = NULL;
     enum wb_status rc = WB_NOMEM;
 
-    (void)state;
     for (long n = 0; n < 100; n++) {
         world_fail_at(n);
         rc = backend->open(&store, &opts, NULL);

@@ -88,8 +88,7 @@ test_idem_many__two_of_each_key__one_acquires_completes_the_other_fenced(
     wb_idem_close(store);
 }
 
-static void
-test_idem_many__released_extended_doubted__as_alone(void **state)
+TEST(test_idem_many__released_extended_doubted__as_alone)
 {
     static const enum wb__idem_verb verb[] = {
         WB__IDEM_RELEASE, WB__IDEM_EXTEND, WB__IDEM_UNKNOWN};
@@ -97,7 +96,6 @@ test_idem_many__released_extended_doubted__as_alone(void **state)
         WB_IDEM_ACQUIRED, WB_IDEM_IN_FLIGHT, WB_IDEM_UNKNOWN};
     struct wb_idem *store = open_store();
 
-    (void)state;
     begin_pairs(store);
     for (int i = 0; i < N; i += 2) {
         many[i].call.verb = verb[i / 2 % 3];
@@ -119,13 +117,11 @@ test_idem_many__released_extended_doubted__as_alone(void **state)
 }
 
 /* A row that cannot be read stops its own call and no other. */
-static void
-test_idem_many__one_cannot_be_done__all_others_are(void **state)
+TEST(test_idem_many__one_cannot_be_done__all_others_are)
 {
     struct wb_idem *store = open_store();
     sqlite3 *db;
 
-    (void)state;
     begin_pairs(store);
     if (backend == &sql_backend) {
         CHECK(sqlite3_open("idem.db", &db) == SQLITE_OK);

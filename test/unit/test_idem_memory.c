@@ -20,15 +20,12 @@ inside(struct wb_idem *store)
     return (struct wb__memory *)store;
 }
 
-/* ---- recency (S-4)
- * ----------------------------------------------------------- */
+/* ---- recency (S-4) ----------------------------------------------------- */
 
-static void
-test_idem_memory__full__least_recently_used_goes(void **state)
+TEST(test_idem_memory__full__least_recently_used_goes)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.max_records = 3});
 
-    (void)state;
     put(store, "a", "1", 0);
     put(store, "b", "2", 0);
     put(store, "c", "3", 0);
@@ -79,23 +76,19 @@ walk_with_model(struct wb_idem *store, int cap)
     }
 }
 
-static void
-test_idem_memory__random_use__agrees_with_model_over_all_shards(void **state)
+TEST(test_idem_memory__random_use__agrees_with_model_over_all_shards)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.max_records = 60});
 
-    (void)state;
     walk_with_model(store, 60);
     wb_idem_close(store);
 }
 
 /* Numbers of use are kept in 32 bits. */
-static void
-test_idem_memory__clock_of_use_wraps__agrees_with_model(void **state)
+TEST(test_idem_memory__clock_of_use_wraps__agrees_with_model)
 {
     static const uint64_t from[] = {
         (UINT64_C(1) << 30) - 5000, UINT32_MAX - UINT64_C(5000)};
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(from); i++) {
         struct wb_idem *store =
             open_with((struct wb_idem_opts){.max_records = 60});
@@ -107,12 +100,10 @@ test_idem_memory__clock_of_use_wraps__agrees_with_model(void **state)
 }
 
 /* A record that nobody has used for longer than the numbers go round. */
-static void
-test_idem_memory__unused_for_a_whole_round__still_the_oldest(void **state)
+TEST(test_idem_memory__unused_for_a_whole_round__still_the_oldest)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.max_records = 40});
 
-    (void)state;
     put(store, "ancient", "x", 0);
     for (int round = 0; round < 6; round++) {
         inside(store)->uses += (UINT64_C(1) << 30) - 100;
@@ -126,16 +117,13 @@ test_idem_memory__unused_for_a_whole_round__still_the_oldest(void **state)
     wb_idem_close(store);
 }
 
-/* ---- caps (S-4)
- * ---------------------------------------------------------------- */
+/* ---- caps (S-4) -------------------------------------------------------- */
 
-static void
-test_idem_memory__defaults__ten_thousand_records_fit(void **state)
+TEST(test_idem_memory__defaults__ten_thousand_records_fit)
 {
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.max_records = -1, .max_bytes = 0});
 
-    (void)state;
     for (int i = 0; i < 10000; i++)
         put(store, key_no(i), "x", 0);
     CHECK_INT(10000, inside(store)->records);
@@ -147,8 +135,7 @@ test_idem_memory__defaults__ten_thousand_records_fit(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem_memory__bytes_used_up__oldest_go_until_it_fits(void **state)
+TEST(test_idem_memory__bytes_used_up__oldest_go_until_it_fits)
 {
     static char body[4001];
     struct wb_idem *store =
@@ -156,7 +143,6 @@ test_idem_memory__bytes_used_up__oldest_go_until_it_fits(void **state)
     struct wb_idem_op op = op_of("me", "s", "large");
     struct wb_idem_record record = {0};
 
-    (void)state;
     memset(body, 'b', sizeof(body) - 1);
     put(store, "a", body, 0);
     put(store, "b", body, 0);
@@ -174,15 +160,13 @@ test_idem_memory__bytes_used_up__oldest_go_until_it_fits(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem_memory__record_beyond_all_bytes__toobig_and_claim_stays(void **state)
+TEST(test_idem_memory__record_beyond_all_bytes__toobig_and_claim_stays)
 {
     static char body[10001];
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.max_bytes = 10000});
     uint64_t token;
 
-    (void)state;
     memset(body, 'b', sizeof(body) - 1);
     put(store, "a", "x", 0);
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
@@ -193,13 +177,11 @@ test_idem_memory__record_beyond_all_bytes__toobig_and_claim_stays(void **state)
 }
 
 /* S-4: claims neither go nor push */
-static void
-test_idem_memory__claims_beyond_the_cap__none_evicted_none_evicts(void **state)
+TEST(test_idem_memory__claims_beyond_the_cap__none_evicted_none_evicts)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.max_records = 4});
     static uint64_t token[500];
 
-    (void)state;
     for (int i = 0; i < 4; i++)
         put(store, key_no(1000 + i), "x", 0);
     for (int i = 0; i < 500; i++)
@@ -213,8 +195,7 @@ test_idem_memory__claims_beyond_the_cap__none_evicted_none_evicts(void **state)
     wb_idem_close(store);
 }
 
-/* ---- what is left behind (S-3, C-7)
- * --------------------------------------------- */
+/* ---- what is left behind (S-3, C-7) ------------------------------------ */
 
 /* Slabs and slots of all shards. */
 static size_t
@@ -227,14 +208,12 @@ table_room(struct wb_idem *store)
     return n;
 }
 
-static void
-test_idem_memory__dead_writes__leave_no_memory(void **state)
+TEST(test_idem_memory__dead_writes__leave_no_memory)
 {
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.max_records = 1000000});
     long before;
 
-    (void)state;
     put(store, "first", "x", 1);
     before = world.live;
     for (int i = 0; i < 200000; i++) {
@@ -252,14 +231,12 @@ test_idem_memory__dead_writes__leave_no_memory(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem_memory__dead_claims__gone_without_being_asked_for(void **state)
+TEST(test_idem_memory__dead_claims__gone_without_being_asked_for)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {0};
     long before;
 
-    (void)state;
     put(store, "first", "x", 0);
     before = world.live;
     for (int i = 0; i < 1000; i++) {
@@ -275,8 +252,7 @@ test_idem_memory__dead_claims__gone_without_being_asked_for(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem_memory__identities_gone__their_accounts_too(void **state)
+TEST(test_idem_memory__identities_gone__their_accounts_too)
 {
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.identity_claims = 5});
@@ -285,7 +261,6 @@ test_idem_memory__identities_gone__their_accounts_too(void **state)
     struct wb_idem_result r = {0};
     uint64_t gone;
 
-    (void)state;
     record.ttl_ms = 100;
     for (int i = 0; i < 3000; i++) {
         struct wb_idem_op op = op_of(key_no(i), "s", "k");
@@ -302,11 +277,9 @@ test_idem_memory__identities_gone__their_accounts_too(void **state)
     wb_idem_close(store);
 }
 
-/* ---- the clock (S-6)
- * -------------------------------------------------------------- */
+/* ---- the clock (S-6) --------------------------------------------------- */
 
-static void
-test_idem_memory__wall_clock_steps__expires_and_revives_nothing(void **state)
+TEST(test_idem_memory__wall_clock_steps__expires_and_revives_nothing)
 {
     struct wb_idem *store = open_store();
     int64_t stored_ms = world.wall_ms;
@@ -314,7 +287,6 @@ test_idem_memory__wall_clock_steps__expires_and_revives_nothing(void **state)
     struct wb_idem_result r = {0};
     uint64_t token;
 
-    (void)state;
     put(store, "k", "x", 5000);
     CHECK_ANSWER(ACQUIRED, begin(store, "claim", &token));
     world.wall_ms += 3600000;

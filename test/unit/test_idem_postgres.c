@@ -18,7 +18,7 @@ sql_int(const char *sql)
     return strtoll(text, NULL, 10);
 }
 
-/* ---- S-6 ----------------------------------------------------------------- */
+/* ---- S-6 --------------------------------------------------------------- */
 
 /* From now on the server's clock is ahead by so much, for who looks a function
  * up in the test's schema first. */
@@ -48,13 +48,11 @@ open_beside_clock(void)
     return store;
 }
 
-static void
-test_idem_postgres__S6_servers_clock__decides(void **state)
+TEST(test_idem_postgres__S6_servers_clock__decides)
 {
     struct wb_idem *store;
     uint64_t old, token;
 
-    (void)state;
     set_server_clock("1 hour");
     store = open_beside_clock();
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &old));
@@ -72,7 +70,7 @@ test_idem_postgres__S6_servers_clock__decides(void **state)
     wb_idem_close(store);
 }
 
-/* ---- side by side -------------------------------------------------------- */
+/* ---- side by side ------------------------------------------------------ */
 
 static struct wb_idem *store;
 
@@ -100,13 +98,11 @@ check_claimed(PGconn *conn)
     wb_idem_close(store);
 }
 
-static void
-test_idem_postgres__reaped_while_claimed_again__stays(void **state)
+TEST(test_idem_postgres__reaped_while_claimed_again__stays)
 {
     PGconn *conn = claim_again();
     uint64_t n;
 
-    (void)state;
     CHECK_STATUS(OK, wb_idem_reap(store, &n, NULL));
     CHECK_INT(0, n);
     test_pg_run(conn, "COMMIT");
@@ -124,14 +120,12 @@ look_up(void *ctx)
 }
 
 /* A lookup drops what is over; it must look at what it drops. */
-static void
-test_idem_postgres__dropped_while_claimed_again__stays(void **state)
+TEST(test_idem_postgres__dropped_while_claimed_again__stays)
 {
     PGconn *conn = claim_again();
     pthread_t thread;
     void *rc;
 
-    (void)state;
     CHECK(pthread_create(&thread, NULL, look_up, NULL) == 0);
     test_pg_wait_blocked(1);
     test_pg_run(conn, "COMMIT");
@@ -147,14 +141,12 @@ begin_it(void *ctx)
     return (void *)(intptr_t)begin(store, "k", NULL);
 }
 
-static void
-test_idem_postgres__S5_quota__counted_by_one_at_a_time(void **state)
+TEST(test_idem_postgres__S5_quota__counted_by_one_at_a_time)
 {
     PGconn *conn = test_pg_connection();
     pthread_t thread;
     void *answer;
 
-    (void)state;
     store = open_with((struct wb_idem_opts){.identity_claims = 1});
     test_pg_run(conn,
         "BEGIN;"

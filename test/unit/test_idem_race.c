@@ -74,10 +74,8 @@ count(int n, enum wb_idem_answer answer)
 }
 
 /* C-1 */
-static void
-test_idem__two_hundred_begins__one_acquired(void **state)
+TEST(test_idem__two_hundred_begins__one_acquired)
 {
-    (void)state;
     for (int round = 0; round < 5; round++) {
         struct wb_idem *store = open_real((struct wb_idem_opts){0});
         struct wb_idem_op op = op_of("me", "s", "k");
@@ -91,13 +89,11 @@ test_idem__two_hundred_begins__one_acquired(void **state)
 }
 
 /* C-2: one acts, all others are given its record */
-static void
-test_idem__two_hundred_wait__one_effect_and_all_get_its_record(void **state)
+TEST(test_idem__two_hundred_wait__one_effect_and_all_get_its_record)
 {
     struct wb_idem *store =
         open_real((struct wb_idem_opts){.max_waiters = RACERS});
 
-    (void)state;
     run_racers(store, RACERS, (struct wb_idem_begin){.wait_ms = 30000});
     CHECK_INT(1, count(RACERS, WB_IDEM_ACQUIRED));
     CHECK_INT(RACERS - 1, count(RACERS, WB_IDEM_REPLAY));
@@ -118,8 +114,7 @@ release_later(void *ctx)
 }
 
 /* C-2: release wakes waiters, and one of them becomes the holder */
-static void
-test_idem__holder_releases__one_waiter_acquires_the_others_replay(void **state)
+TEST(test_idem__holder_releases__one_waiter_acquires_the_others_replay)
 {
     enum {
         N = 40
@@ -127,7 +122,6 @@ test_idem__holder_releases__one_waiter_acquires_the_others_replay(void **state)
     pthread_t thread;
     void *rc;
 
-    (void)state;
     held_store = open_real((struct wb_idem_opts){0});
     CHECK_ANSWER(ACQUIRED, begin(held_store, "k", &held_token));
     CHECK(pthread_create(&thread, NULL, release_later, NULL) == 0);
@@ -140,15 +134,13 @@ test_idem__holder_releases__one_waiter_acquires_the_others_replay(void **state)
 }
 
 /* C-2: a lease that runs out lets a waiter in, by the real clock */
-static void
-test_idem__lease_runs_out__a_waiter_acquires(void **state)
+TEST(test_idem__lease_runs_out__a_waiter_acquires)
 {
     enum {
         N = 10
     };
     struct wb_idem_begin brief = {.lease_ms = 100};
 
-    (void)state;
     held_store = open_real((struct wb_idem_opts){0});
     (void)begin_with(held_store, "k", "request", brief);
     run_racers(held_store, N, (struct wb_idem_begin){.wait_ms = 30000});
@@ -157,8 +149,7 @@ test_idem__lease_runs_out__a_waiter_acquires(void **state)
     wb_idem_close(held_store);
 }
 
-/* ---- no more than 64 wait
- * ----------------------------------------------------- */
+/* ---- no more than 64 wait ---------------------------------------------- */
 
 static int sleepers;
 static bool full;
@@ -181,13 +172,11 @@ begin_deeper(void *ctx, int64_t us)
 }
 
 /* C-2 */
-static void
-test_idem__more_than_64_waiters__held_at_once(void **state)
+TEST(test_idem__more_than_64_waiters__held_at_once)
 {
     struct wb_idem_begin how = {.wait_ms = 1000};
     struct wb_idem_result r;
 
-    (void)state;
     held_store = open_store();
     world.env.sleep_us = begin_deeper;
     CHECK_ANSWER(ACQUIRED, begin(held_store, "k", NULL));
@@ -199,8 +188,7 @@ test_idem__more_than_64_waiters__held_at_once(void **state)
     wb_idem_close(held_store);
 }
 
-/* ---- processes
- * ---------------------------------------------------------------- */
+/* ---- processes --------------------------------------------------------- */
 
 enum {
     PROCESSES = 8,
@@ -257,14 +245,12 @@ run_processes(struct wb_idem_begin how, int *acquired, int *replayed)
 }
 
 /* C-1, C-2 */
-static void
-test_idem__eight_processes__one_acquired(void **state)
+TEST(test_idem__eight_processes__one_acquired)
 {
     struct wb_idem_op op = op_of("me", "s", "k");
     struct wb_idem *store;
     int acquired, replayed;
 
-    (void)state;
     if (backend == &memory_backend)
         return; /* of one process */
     run_processes((struct wb_idem_begin){0}, &acquired, &replayed);

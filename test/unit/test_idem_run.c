@@ -80,8 +80,7 @@ run_it(struct wb_idem *store, struct effect *e, struct wb_idem_begin how,
     return wb_idem_run(store, &op, &fp, &how, run_effect, e, r, err);
 }
 
-static void
-test_run__applied__once_then_replayed(void **state)
+TEST(test_run__applied__once_then_replayed)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_APPLIED, .body = "made"};
@@ -89,7 +88,6 @@ test_run__applied__once_then_replayed(void **state)
     struct wb_idem_result r = {0};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(run_it(store, &e, none, &r, &err), err);
     CHECK_ANSWER(ACQUIRED, r.answer);
     CHECK_INT(201, r.record.status);
@@ -105,15 +103,13 @@ test_run__applied__once_then_replayed(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_run__not_applied__key_is_free_and_it_runs_again(void **state)
+TEST(test_run__not_applied__key_is_free_and_it_runs_again)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_NOT_APPLIED, .body = "no"};
     struct wb_idem_begin none = {0};
     struct wb_idem_result r = {0};
 
-    (void)state;
     CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
     e.end = WB_IDEM_APPLIED;
     e.body = "yes";
@@ -124,8 +120,7 @@ test_run__not_applied__key_is_free_and_it_runs_again(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_run__maybe__unknown_until_settled(void **state)
+TEST(test_run__maybe__unknown_until_settled)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_MAYBE, .body = ""};
@@ -133,7 +128,6 @@ test_run__maybe__unknown_until_settled(void **state)
     struct wb_idem_begin none = {0};
     struct wb_idem_result r = {0};
 
-    (void)state;
     CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
     CHECK_STATUS(OK, run_it(store, &e, none, &r, NULL));
     CHECK_ANSWER(UNKNOWN, r.answer);
@@ -146,15 +140,13 @@ test_run__maybe__unknown_until_settled(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_run__somebody_else_at_it__not_run(void **state)
+TEST(test_run__somebody_else_at_it__not_run)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_APPLIED, .body = ""};
     struct wb_idem_begin wait = {.wait_ms = 1000};
     struct wb_idem_result r = {0};
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     CHECK_STATUS(OK, run_it(store, &e, wait, &r, NULL));
     CHECK_ANSWER(HELD, r.answer);
@@ -163,8 +155,7 @@ test_run__somebody_else_at_it__not_run(void **state)
 }
 
 /* The lease is lost in spite of all: by a clock that jumps over it. */
-static void
-test_run__lease_lost__fenced_and_said_so(void **state)
+TEST(test_run__lease_lost__fenced_and_said_so)
 {
     struct wb_idem *store = open_store();
     struct effect e = {
@@ -173,7 +164,6 @@ test_run__lease_lost__fenced_and_said_so(void **state)
     struct wb_idem_result r = {0};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_STATUS(FENCED, run_it(store, &e, none, &r, &err));
     CHECK_HAS("k", err.msg);
     CHECK_ANSWER(ACQUIRED, e.others); /* somebody had got in */
@@ -182,8 +172,7 @@ test_run__lease_lost__fenced_and_said_so(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_run__sending_and_lease_lost__unknown(void **state)
+TEST(test_run__sending_and_lease_lost__unknown)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_APPLIED,
@@ -193,7 +182,6 @@ test_run__sending_and_lease_lost__unknown(void **state)
     struct wb_idem_begin none = {0};
     struct wb_idem_result r = {0};
 
-    (void)state;
     CHECK_STATUS(FENCED, run_it(store, &e, none, &r, NULL));
     CHECK_ANSWER(UNKNOWN, e.others);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
@@ -202,8 +190,7 @@ test_run__sending_and_lease_lost__unknown(void **state)
 }
 
 /* By the machine's clock, as the thread that renews sleeps by it. */
-static void
-test_run__longer_than_its_lease__renewed(void **state)
+TEST(test_run__longer_than_its_lease__renewed)
 {
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.env = wb_env_system()});
@@ -213,7 +200,6 @@ test_run__longer_than_its_lease__renewed(void **state)
     struct wb_idem_result r = {0};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(run_it(store, &e, brief, &r, &err), err);
     CHECK_ANSWER(IN_FLIGHT, e.others);
     CHECK(has(store, "k", "slow"));
@@ -262,13 +248,11 @@ run_many(void *arg)
 }
 
 /* S-7: the leases of all are kept by one thread; ThreadSanitizer looks on */
-static void
-test_run__many_threads__each_runs_its_own(void **state)
+TEST(test_run__many_threads__each_runs_its_own)
 {
     struct wb_idem *store = open_store();
     struct runner t[THREADS] = {{0}};
 
-    (void)state;
     for (int i = 0; i < THREADS; i++) {
         t[i].store = store;
         t[i].no = i;
@@ -292,8 +276,7 @@ run_unstorable(void *ctx, struct wb_idem_call *call)
 }
 
 /* C-5: what happened and cannot be recorded is unknown, never free */
-static void
-test_run__record_cannot_be_stored__unknown(void **state)
+TEST(test_run__record_cannot_be_stored__unknown)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -301,7 +284,6 @@ test_run__record_cannot_be_stored__unknown(void **state)
     struct wb_idem_result r = {0};
     int runs = 0;
 
-    (void)state;
     CHECK_STATUS(TOOBIG,
         wb_idem_run(store, &op, &fp, NULL, run_unstorable, &runs, &r, NULL));
     CHECK_INT(1, runs);
@@ -311,8 +293,7 @@ test_run__record_cannot_be_stored__unknown(void **state)
 }
 
 /* Closed where the store is down, open only when asked; then it says so. */
-static void
-test_run__store_down__not_run_unless_open(void **state)
+TEST(test_run__store_down__not_run_unless_open)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_APPLIED, .body = "open"};
@@ -320,7 +301,6 @@ test_run__store_down__not_run_unless_open(void **state)
     struct wb_idem_result r = {0};
     enum wb_status rc;
 
-    (void)state;
     if (backend != &memory_backend) { /* it needs no memory of ours: break it */
         wb_idem_close(store);
         store = open_with((struct wb_idem_opts){.busy_ms = 1});

@@ -40,8 +40,7 @@ ask(sqlite3 *db, const char *sql)
     return n;
 }
 
-/* ---- inside the caller's transaction
- * ------------------------------------------- */
+/* ---- inside the caller's transaction ----------------------------------- */
 
 static sqlite3 *own;
 
@@ -98,8 +97,7 @@ make_effect(void *ctx, struct wb_idem_call *call)
     return WB_IDEM_APPLIED;
 }
 
-static void
-test_idem_sql__run_in_a_transaction__effect_and_record_together(void **state)
+TEST(test_idem_sql__run_in_a_transaction__effect_and_record_together)
 {
     struct wb_idem *store = adopt();
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -107,7 +105,6 @@ test_idem_sql__run_in_a_transaction__effect_and_record_together(void **state)
     struct wb_idem_result r = {0};
     int runs = 0;
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         must(own, "BEGIN");
         CHECK_STATUS(OK,
@@ -121,15 +118,13 @@ test_idem_sql__run_in_a_transaction__effect_and_record_together(void **state)
     disown(store);
 }
 
-static void
-test_idem_sql__borrowed__never_waits(void **state)
+TEST(test_idem_sql__borrowed__never_waits)
 {
     struct wb_idem *store = adopt();
     struct wb_idem_begin how = {.wait_ms = 10000};
     int64_t from = world.mono_us;
     struct wb_idem_result r;
 
-    (void)state;
     world.env.sleep_us = sleep_by_clock;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "request", how);
@@ -138,14 +133,12 @@ test_idem_sql__borrowed__never_waits(void **state)
     disown(store);
 }
 
-static void
-test_idem_sql__attach__changes_nothing_and_needs_the_tables(void **state)
+TEST(test_idem_sql__attach__changes_nothing_and_needs_the_tables)
 {
     struct wb_idem_opts opts = {.env = ENV};
     struct wb_idem *store = NULL;
     sqlite3 *db = connect_db();
 
-    (void)state;
     must(db, "CREATE TABLE mine(x)");
     CHECK_STATUS(REFUSED, wb_idem_attach(&store, db, &opts, NULL));
     must(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
@@ -159,11 +152,9 @@ test_idem_sql__attach__changes_nothing_and_needs_the_tables(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* ---- rows that cannot be read (M-6)
- * --------------------------------------------- */
+/* ---- rows that cannot be read (M-6) ------------------------------------ */
 
-static void
-test_idem_sql__malformed_or_unknown_row__error_never_a_run(void **state)
+TEST(test_idem_sql__malformed_or_unknown_row__error_never_a_run)
 {
     static const struct {
         const char *damage;
@@ -182,7 +173,6 @@ test_idem_sql__malformed_or_unknown_row__error_never_a_run(void **state)
     struct wb_err err = {0};
     sqlite3 *db = connect_db();
 
-    (void)state;
     must(db, "PRAGMA ignore_check_constraints=ON");
     for (size_t i = 0; i < WB_COUNT(rows); i++) {
         char sql[128];
@@ -207,17 +197,14 @@ test_idem_sql__malformed_or_unknown_row__error_never_a_run(void **state)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* ---- what survives
- * --------------------------------------------------------------- */
+/* ---- what survives ----------------------------------------------------- */
 
-static void
-test_idem_sql__opened_again__claims_and_records_are_there(void **state)
+TEST(test_idem_sql__opened_again__claims_and_records_are_there)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin sending = {.sending = true};
     uint64_t token, claim;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "done", &token));
     CHECK_STATUS(OK, complete(store, "done", token, "x"));
     CHECK_ANSWER(ACQUIRED, begin(store, "claim", &claim));
@@ -233,8 +220,7 @@ test_idem_sql__opened_again__claims_and_records_are_there(void **state)
 }
 
 /* C-5 */
-static void
-test_idem_sql__complete_fails__claim_stays_and_may_be_completed(void **state)
+TEST(test_idem_sql__complete_fails__claim_stays_and_may_be_completed)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.busy_ms = 20});
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -243,7 +229,6 @@ test_idem_sql__complete_fails__claim_stays_and_may_be_completed(void **state)
     sqlite3 *db = connect_db();
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     must(db, "BEGIN IMMEDIATE");
     CHECK_STATUS(BUSY, wb_idem_complete(store, &op, token, &record, &err));
@@ -257,12 +242,10 @@ test_idem_sql__complete_fails__claim_stays_and_may_be_completed(void **state)
 }
 
 /* S-6: by the wall clock, which outlives the process */
-static void
-test_idem_sql__wall_clock__decides(void **state)
+TEST(test_idem_sql__wall_clock__decides)
 {
     struct wb_idem *store = open_store();
 
-    (void)state;
     put(store, "k", "x", 5000);
     world.mono_us += 3600000000;
     CHECK(has(store, "k", "x"));
@@ -271,12 +254,10 @@ test_idem_sql__wall_clock__decides(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem_sql__other_words_in_the_file__left_alone(void **state)
+TEST(test_idem_sql__other_words_in_the_file__left_alone)
 {
     sqlite3 *db = connect_db();
 
-    (void)state;
     must(db, "PRAGMA journal_mode=WAL; PRAGMA user_version=7;"
              "CREATE TABLE mine(x); INSERT INTO mine VALUES(1)");
     wb_idem_close(open_store());
@@ -286,13 +267,11 @@ test_idem_sql__other_words_in_the_file__left_alone(void **state)
 }
 
 /* C-4: the copy's holder is not the original's */
-static void
-test_idem_sql__file_copied__tokens_of_its_claims_are_dead(void **state)
+TEST(test_idem_sql__file_copied__tokens_of_its_claims_are_dead)
 {
     struct wb_idem *store = open_store();
     uint64_t token, again;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     wb_idem_close(store);
     CHECK_INT(0, system("cp idem.db copy.db && mv idem.db first.db &&"
@@ -312,17 +291,14 @@ test_idem_sql__file_copied__tokens_of_its_claims_are_dead(void **state)
     wb_idem_close(store);
 }
 
-/* ---- reaping and plans
- * -------------------------------------------------------------- */
+/* ---- reaping and plans ------------------------------------------------- */
 
-static void
-test_idem_sql__thousands_over__reaped_in_batches(void **state)
+TEST(test_idem_sql__thousands_over__reaped_in_batches)
 {
     struct wb_idem *store = open_store();
     sqlite3 *db = connect_db();
     uint64_t n = 0;
 
-    (void)state;
     must(db, "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c"
              " WHERE i < 3500) INSERT INTO waybill_idem(identity, scope, key,"
              " state, fingerprint, token, since_ms, ends_ms) SELECT 'me', 's',"
@@ -357,8 +333,7 @@ check_plan(sqlite3 *db, const char *sql, const char *piece)
     CHECK(found && !scans);
 }
 
-static void
-test_idem_sql__plans__by_index(void **state)
+TEST(test_idem_sql__plans__by_index)
 {
     static const char key[] =
         "waybill_idem_key (identity=? AND scope=? AND key=?)";
@@ -372,7 +347,6 @@ test_idem_sql__plans__by_index(void **state)
     sqlite3 *db = connect_db();
     int n = 0;
 
-    (void)state;
     wb_idem_close(open_store());
     for (size_t i = 0; i < WB_COUNT(pinned); i++) {
         const char *name = pinned[i].name;

@@ -2,11 +2,10 @@
  * M, S and C of the specification. */
 #include "idem_ground.h"
 
-/* ---- operation and record (M) ---------------------------------------- */
+/* ---- operation and record (M) ------------------------------------------ */
 
 /* M-1 */
-static void
-test_idem__other_identity_or_scope__never_seen(void **state)
+TEST(test_idem__other_identity_or_scope__never_seen)
 {
     static const char *const others[][3] = {
         {"you", "s", "k"}, {"me", "t", "k"}, {"me", "s", "l"}, {"", "s", "k"}};
@@ -15,7 +14,6 @@ test_idem__other_identity_or_scope__never_seen(void **state)
     struct wb_idem_result r = {0};
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, complete(store, "k", token, "mine"));
     for (size_t i = 0; i < WB_COUNT(others); i++) {
@@ -30,8 +28,7 @@ test_idem__other_identity_or_scope__never_seen(void **state)
 }
 
 /* M-2 */
-static void
-test_idem__parts_moved_across_their_borders__other_operations(void **state)
+TEST(test_idem__parts_moved_across_their_borders__other_operations)
 {
     static const char *const ops[][3] = {{"a", "b", "c"}, {"ab", "", "c"},
         {"", "ab", "c"}, {"a", "", "bc"}, {"", "", "abc"}, {"", "a", "bc"},
@@ -40,7 +37,6 @@ test_idem__parts_moved_across_their_borders__other_operations(void **state)
     struct wb_fingerprint fp = print_of("request");
     struct wb_idem_result r = {0};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(ops); i++) {
         struct wb_idem_op op = op_of(ops[i][0], ops[i][1], ops[i][2]);
 
@@ -52,14 +48,12 @@ test_idem__parts_moved_across_their_borders__other_operations(void **state)
 }
 
 /* M-2 */
-static void
-test_idem__fingerprint_of_parts__framed(void **state)
+TEST(test_idem__fingerprint_of_parts__framed)
 {
     struct wb_slice a[] = {WB_LIT("a"), WB_LIT("bc")};
     struct wb_slice b[] = {WB_LIT("ab"), WB_LIT("c")};
     struct wb_fingerprint x, y;
 
-    (void)state;
     CHECK_STATUS(OK, wb_idem_fingerprint(a, 2, &x));
     CHECK_STATUS(OK, wb_idem_fingerprint(b, 2, &y));
     CHECK(memcmp(&x, &y, sizeof(x)) != 0);
@@ -80,8 +74,7 @@ check_same(struct wb_idem_record want, struct wb_idem_record got)
 }
 
 /* M-4 */
-static void
-test_idem__record__comes_back_exactly(void **state)
+TEST(test_idem__record__comes_back_exactly)
 {
     static const struct wb_slice bodies[] = {{NULL, 0}, {"\0", 1},
         {"\xff\xfe\0z\r\n", 6}, {"plain", 5}, {"'); DROP TABLE x; --", 20}};
@@ -91,7 +84,6 @@ test_idem__record__comes_back_exactly(void **state)
     struct wb_idem_result r = {0};
     struct wb_err err = {0};
 
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(bodies) * WB_COUNT(headers); i++) {
         char key[16];
         struct wb_idem_op op;
@@ -120,8 +112,7 @@ test_idem__record__comes_back_exactly(void **state)
 }
 
 /* M-4, a body larger than any buffer at hand */
-static void
-test_idem__large_body__comes_back_exactly(void **state)
+TEST(test_idem__large_body__comes_back_exactly)
 {
     const size_t len = 3 * 1000 * 1000;
     char *body = malloc(len);
@@ -131,7 +122,6 @@ test_idem__large_body__comes_back_exactly(void **state)
     struct wb_idem_result r = {0};
     uint64_t token;
 
-    (void)state;
     ENV->random(ENV->ctx, body, len);
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_complete(store, &op, token, &record, NULL));
@@ -143,8 +133,7 @@ test_idem__large_body__comes_back_exactly(void **state)
 }
 
 /* M-5 */
-static void
-test_idem__buffers_changed_afterwards__record_is_not(void **state)
+TEST(test_idem__buffers_changed_afterwards__record_is_not)
 {
     struct wb_idem *store = open_store();
     char body[] = "body", key[] = "key", head[] = "A: b\n";
@@ -154,7 +143,6 @@ test_idem__buffers_changed_afterwards__record_is_not(void **state)
     struct wb_idem_result r = {0};
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "key", &token));
     CHECK_STATUS(OK, wb_idem_complete(store, &op, token, &record, NULL));
     memcpy(body, "XXXX", 4);
@@ -172,15 +160,13 @@ test_idem__buffers_changed_afterwards__record_is_not(void **state)
 }
 
 /* M-6, M-7 */
-static void
-test_idem__begin__each_answer(void **state)
+TEST(test_idem__begin__each_answer)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin none = {0};
     struct wb_idem_result r;
     uint64_t token, second;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK(token != 0);
     CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
@@ -200,8 +186,7 @@ test_idem__begin__each_answer(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__names_out_of_bounds__invalid_and_nothing_claimed(void **state)
+TEST(test_idem__names_out_of_bounds__invalid_and_nothing_claimed)
 {
     static char longest[8192 + 1];
     struct wb_idem *store = open_store();
@@ -215,7 +200,6 @@ test_idem__names_out_of_bounds__invalid_and_nothing_claimed(void **state)
     struct wb_idem_op good = {{longest, 255}, {longest, 8191}, {longest, 255}};
     struct wb_err err = {0};
 
-    (void)state;
     memset(longest, 'x', sizeof(longest) - 1);
     for (size_t i = 0; i < WB_COUNT(bad); i++) {
         CHECK_STATUS(
@@ -230,8 +214,7 @@ test_idem__names_out_of_bounds__invalid_and_nothing_claimed(void **state)
     wb_idem_close(store);
 }
 
-static void
-test_idem__record_out_of_bounds__refused_and_claim_stays(void **state)
+TEST(test_idem__record_out_of_bounds__refused_and_claim_stays)
 {
     static char longest[65536];
     struct wb_idem *store = open_store();
@@ -239,7 +222,6 @@ test_idem__record_out_of_bounds__refused_and_claim_stays(void **state)
     struct wb_idem_record record = {.status = 65536};
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(INVALID, wb_idem_complete(store, &op, token, &record, NULL));
     record.status = -1;
@@ -251,16 +233,14 @@ test_idem__record_out_of_bounds__refused_and_claim_stays(void **state)
     wb_idem_close(store);
 }
 
-/* ---- store (S) ------------------------------------------------------- */
+/* ---- store (S) --------------------------------------------------------- */
 
 /* S-1 */
-static void
-test_idem__lookup__leaves_no_claim_and_releases_none(void **state)
+TEST(test_idem__lookup__leaves_no_claim_and_releases_none)
 {
     struct wb_idem *store = open_store();
     uint64_t token;
 
-    (void)state;
     CHECK(!has(store, "k", ""));
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK(!has(store, "k", ""));
@@ -271,15 +251,13 @@ test_idem__lookup__leaves_no_claim_and_releases_none(void **state)
 }
 
 /* S-2 */
-static void
-test_idem__store__overwrites_a_record_never_a_claim(void **state)
+TEST(test_idem__store__overwrites_a_record_never_a_claim)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "claimed");
     struct wb_idem_record record = record_of(200, "x");
     uint64_t token;
 
-    (void)state;
     put(store, "k", "one", 1000);
     put(store, "k", "two, which is longer", 1000);
     CHECK(has(store, "k", "two, which is longer"));
@@ -294,13 +272,11 @@ test_idem__store__overwrites_a_record_never_a_claim(void **state)
 }
 
 /* S-2: a lease that is over holds nobody */
-static void
-test_idem__store_over_a_dead_claim__stored_and_holder_fenced(void **state)
+TEST(test_idem__store_over_a_dead_claim__stored_and_holder_fenced)
 {
     struct wb_idem *store = open_store();
     uint64_t token;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     world_pass_ms(60000);
     put(store, "k", "new", 1000);
@@ -310,13 +286,11 @@ test_idem__store_over_a_dead_claim__stored_and_holder_fenced(void **state)
 }
 
 /* S-3 */
-static void
-test_idem__ttl__over_at_exactly_stored_plus_ttl(void **state)
+TEST(test_idem__ttl__over_at_exactly_stored_plus_ttl)
 {
     static const int64_t forever[] = {0, -1, INT64_MIN, INT64_MAX};
     struct wb_idem *store = open_store();
 
-    (void)state;
     put(store, "k", "x", 1000);
     for (size_t i = 0; i < WB_COUNT(forever); i++)
         put(store, (const char *[]){"a", "b", "c", "d"}[i], "x", forever[i]);
@@ -332,8 +306,7 @@ test_idem__ttl__over_at_exactly_stored_plus_ttl(void **state)
 }
 
 /* S-3: the key of a record that is over can be begun, with any fingerprint */
-static void
-test_idem__ttl_over__begun_anew_old_token_fenced(void **state)
+TEST(test_idem__ttl_over__begun_anew_old_token_fenced)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -341,7 +314,6 @@ test_idem__ttl_over__begun_anew_old_token_fenced(void **state)
     struct wb_idem_result r;
     uint64_t token;
 
-    (void)state;
     record.ttl_ms = 500;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_complete(store, &op, token, &record, NULL));
@@ -356,8 +328,7 @@ test_idem__ttl_over__begun_anew_old_token_fenced(void **state)
 }
 
 /* S-5 */
-static void
-test_idem__identity_claims_used_up__limit_for_it_alone(void **state)
+TEST(test_idem__identity_claims_used_up__limit_for_it_alone)
 {
     struct wb_idem *store =
         open_with((struct wb_idem_opts){.identity_claims = 2});
@@ -366,7 +337,6 @@ test_idem__identity_claims_used_up__limit_for_it_alone(void **state)
     struct wb_idem_result r = {0};
     uint64_t token, t2;
 
-    (void)state;
     CHECK_ANSWER(ACQUIRED, begin(store, "k1", &token));
     CHECK_ANSWER(ACQUIRED, begin(store, "k2", &t2));
     CHECK_ANSWER(LIMIT, begin(store, "k3", NULL));
@@ -385,8 +355,7 @@ test_idem__identity_claims_used_up__limit_for_it_alone(void **state)
 }
 
 /* S-5 */
-static void
-test_idem__identity_bytes_used_up__limit_and_nobody_loses(void **state)
+TEST(test_idem__identity_bytes_used_up__limit_and_nobody_loses)
 {
     static char body[6001];
     struct wb_idem *store =
@@ -395,7 +364,6 @@ test_idem__identity_bytes_used_up__limit_and_nobody_loses(void **state)
     struct wb_idem_record record;
     uint64_t token;
 
-    (void)state;
     memset(body, 'b', sizeof(body) - 1);
     record = record_of(200, "yours");
     CHECK_STATUS(OK, wb_idem_store(store, &you, &record, NULL));

@@ -4,8 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static const char *
 states(void)
 {
@@ -31,14 +29,12 @@ check_next(struct wb_outbox *box, const struct wb_id *id, struct taken *t)
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
 }
 
-static void
-test_lanes__O16_three_of_a_lane__one_in_flight_in_order(void **state)
+TEST(test_lanes__O16_three_of_a_lane__one_in_flight_in_order)
 {
     struct wb_id id[3];
     struct wb_outbox *box = box_with_lane(id, 3);
     struct taken t;
 
-    (void)state;
     CHECK_TEXT("pending held held", states());
     for (int i = 0; i < 3; i++) {
         check_next(box, &id[i], &t);
@@ -48,15 +44,13 @@ test_lanes__O16_three_of_a_lane__one_in_flight_in_order(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_other_lanes_and_none__are_not_held(void **state)
+TEST(test_lanes__O16_other_lanes_and_none__are_not_held)
 {
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 10};
     struct wb_batch batch = {0};
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_put_lane(box, "a", "l");
     (void)box_put_lane(box, "a", "m");
     (void)box_put_lane(box, "a", NULL);
@@ -70,14 +64,12 @@ test_lanes__O16_other_lanes_and_none__are_not_held(void **state)
 }
 
 /* A retry keeps the head where it is; only its lane waits. */
-static void
-test_lanes__I6_head_is_retried__followers_wait(void **state)
+TEST(test_lanes__I6_head_is_retried__followers_wait)
 {
     struct wb_id id[2];
     struct wb_outbox *box = box_with_lane(id, 2);
     struct taken t;
 
-    (void)state;
     check_next(box, &id[0], &t);
     (void)box_fail(box, &t, WB_RETRY);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
@@ -92,14 +84,12 @@ test_lanes__I6_head_is_retried__followers_wait(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_head_abandoned__next_goes(void **state)
+TEST(test_lanes__O16_head_abandoned__next_goes)
 {
     struct wb_id id[2];
     struct wb_outbox *box = box_with_lane(id, 2);
     struct taken t;
 
-    (void)state;
     check_next(box, &id[0], &t);
     box_abandon(box, &t);
     CHECK_TEXT("abandoned pending", states());
@@ -107,14 +97,12 @@ test_lanes__O16_head_abandoned__next_goes(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_heads_expired__followers_go_in_the_same_claim(void **state)
+TEST(test_lanes__O16_heads_expired__followers_go_in_the_same_claim)
 {
     struct wb_outbox *box = box_open();
     struct wb_id last;
     struct taken t;
 
-    (void)state;
     for (int i = 0; i < 3; i++)
         (void)box_send(box, (struct wb_message){.kind = S("a"),
                                 .lane = S("l"),
@@ -128,14 +116,12 @@ test_lanes__O16_heads_expired__followers_go_in_the_same_claim(void **state)
 
 /* The next of the lane is of a kind that had nothing to give when the claim
  * began: the claim says at least that asking again helps. */
-static void
-test_lanes__O16_next_is_of_another_kind__told_or_given(void **state)
+TEST(test_lanes__O16_next_is_of_another_kind__told_or_given)
 {
     struct wb_outbox *box = box_open();
     int64_t next = 0;
     struct wb_id last;
 
-    (void)state;
     (void)box_send(box,
         (struct wb_message){
             .kind = S("a"), .lane = S("l"), .expires_ms = WORLD_START_MS + 1});
@@ -147,14 +133,12 @@ test_lanes__O16_next_is_of_another_kind__told_or_given(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_head_lease_ran_out_too_often__next_goes(void **state)
+TEST(test_lanes__O16_head_lease_ran_out_too_often__next_goes)
 {
     struct wb_id id[2];
     struct wb_outbox *box = box_with_lane(id, 2);
     struct taken t;
 
-    (void)state;
     for (int i = 0; i < 8; i++) {
         check_next(box, &id[0], &t);
         world_pass_ms(60000);
@@ -185,14 +169,12 @@ redrive(struct wb_outbox *box, const struct wb_id *id)
     CHECK_INT(1, did.total);
 }
 
-static void
-test_lanes__O16_head_or_follower_discarded__order_kept(void **state)
+TEST(test_lanes__O16_head_or_follower_discarded__order_kept)
 {
     struct wb_id id[4];
     struct wb_outbox *box = box_with_lane(id, 4);
     struct taken t;
 
-    (void)state;
     discard(box, &id[1]); /* held */
     CHECK_TEXT("pending held held", states());
     discard(box, &id[0]); /* the head */
@@ -203,14 +185,12 @@ test_lanes__O16_head_or_follower_discarded__order_kept(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_redriven__rejoins_at_the_tail(void **state)
+TEST(test_lanes__O16_redriven__rejoins_at_the_tail)
 {
     struct wb_id id[3];
     struct wb_outbox *box = box_with_lane(id, 3);
     struct taken t;
 
-    (void)state;
     check_next(box, &id[0], &t);
     box_abandon(box, &t);
     (void)box_put(box, "other");
@@ -230,8 +210,7 @@ test_lanes__O16_redriven__rejoins_at_the_tail(void **state)
 }
 
 /* Both of a lane, in one go: the first rejoins, the second behind it. */
-static void
-test_lanes__O16_all_redriven_together__one_goes(void **state)
+TEST(test_lanes__O16_all_redriven_together__one_goes)
 {
     struct wb_id id[3];
     struct wb_outbox *box = box_with_lane(id, 3);
@@ -240,7 +219,6 @@ test_lanes__O16_all_redriven_together__one_goes(void **state)
     struct wb_err err = {0};
     struct taken t;
 
-    (void)state;
     for (int i = 0; i < 3; i++) {
         t = box_claim(box, NULL);
         box_abandon(box, &t);
@@ -258,27 +236,23 @@ test_lanes__O16_all_redriven_together__one_goes(void **state)
 }
 
 /* A held one that is told to be redriven goes when its lane does. */
-static void
-test_lanes__O16_held_redriven__still_held(void **state)
+TEST(test_lanes__O16_held_redriven__still_held)
 {
     struct wb_id id[2];
     struct wb_outbox *box = box_with_lane(id, 2);
 
-    (void)state;
     redrive(box, &id[1]);
     redrive(box, &id[0]);
     CHECK_TEXT("pending held", states());
     wb_outbox_close(box);
 }
 
-static void
-test_lanes__O16_inserted_by_sql__held_by_the_trigger(void **state)
+TEST(test_lanes__O16_inserted_by_sql__held_by_the_trigger)
 {
     struct wb_id id[1];
     struct wb_outbox *box = box_with_lane(id, 1);
     struct taken t;
 
-    (void)state;
     for (int i = 0; i < 3; i++)
         sql_run("INSERT INTO waybill_outbox(id, kind, lane, payload, due_ms)"
                 " VALUES('0190a000-0000-7000-8000-00000000000' || (SELECT"
@@ -297,14 +271,12 @@ test_lanes__O16_inserted_by_sql__held_by_the_trigger(void **state)
 }
 
 /* A lane whose messages are kept as tombstones is as free as an empty one. */
-static void
-test_lanes__O16_only_ended_ones_left__new_one_goes(void **state)
+TEST(test_lanes__O16_only_ended_ones_left__new_one_goes)
 {
     struct wb_id id[2];
     struct wb_outbox *box = box_with_lane(id, 2);
     struct taken t;
 
-    (void)state;
     check_next(box, &id[0], &t);
     box_confirm(box, &t);
     check_next(box, &id[1], &t);
@@ -324,14 +296,12 @@ some_random(void)
 }
 
 /* Lanes against a model: a random walk over every call that can move one. */
-static void
-test_lanes__I6_random_walk__always_oldest_first_one_in_flight(void **state)
+TEST(test_lanes__I6_random_walk__always_oldest_first_one_in_flight)
 {
     struct wb_outbox *box = box_open();
     struct wb_retry_policy many = WB_RETRY_POLICY_IMMEDIATE;
     char last[3][64] = {"", "", ""};
 
-    (void)state;
     many.max_attempts = UINT32_MAX;
     for (int step = 0; step < 600; step++) {
         static const char *const lanes[] = {"x", "y", "z"};

@@ -4,8 +4,6 @@
 
 #include "outbox_ground.h"
 
-#define S(text) wb_slice(text)
-
 static char text[8192];
 
 static enum wb_status
@@ -90,13 +88,11 @@ box_with_all(void)
     return box;
 }
 
-static void
-test_look__O15_counts__by_kind_and_state_with_oldest_pending(void **state)
+TEST(test_look__O15_counts__by_kind_and_state_with_oldest_pending)
 {
     struct wb_outbox *box = box_with_all();
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_pause(box, S("b"), true, &err), err);
     CHECK_OK(wb_outbox_pause(box, S("aa"), true, &err), err);
     CHECK_TEXT("a 1 1 0 0 0 0;aa! 0 0 0 0 0 -1;b! 0 0 1 1 0 -1;"
@@ -106,12 +102,10 @@ test_look__O15_counts__by_kind_and_state_with_oldest_pending(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_look__O15_empty__nothing_is_told(void **state)
+TEST(test_look__O15_empty__nothing_is_told)
 {
     struct wb_outbox *box = box_open();
 
-    (void)state;
     CHECK_TEXT("", counts(box));
     CHECK_TEXT("", kinds(box));
     CHECK_TEXT("", list(box, (struct wb_filter){.state = -1}));
@@ -119,8 +113,7 @@ test_look__O15_empty__nothing_is_told(void **state)
 }
 
 /* Found by fuzz_row: a kind that no constraint has seen. */
-static void
-test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same(void **state)
+TEST(test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same)
 {
     struct wb_outbox *box = box_open();
     struct wb_select all = {0};
@@ -128,7 +121,6 @@ test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same(void **state)
     sqlite3 *db = NULL;
     struct wb_err err = {0};
 
-    (void)state;
     box_fill(box, "a", 2);
     CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
     CHECK(sqlite3_exec(db,
@@ -144,12 +136,10 @@ test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_look__list__by_state_kind_limit_in_order(void **state)
+TEST(test_look__list__by_state_kind_limit_in_order)
 {
     struct wb_outbox *box = box_with_all();
 
-    (void)state;
     CHECK_TEXT("1 pending 0 a;2 processing 1 b;3 abandoned 1 b;"
                "5 pending 0 c;6 held 0 a;",
         list(box, (struct wb_filter){.state = -1}));
@@ -163,13 +153,11 @@ test_look__list__by_state_kind_limit_in_order(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_look__list_of_several_pages__each_row_once(void **state)
+TEST(test_look__list_of_several_pages__each_row_once)
 {
     static const uint64_t limits[] = {0, 1, 255, 256, 257, 512, 513, 1000};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     box_fill(box, "a", 600);
     for (size_t i = 0; i < 8; i++) {
         struct wb_filter f = {.state = -1, .limit = limits[i]};
@@ -189,14 +177,12 @@ stop_at_two(void *ctx, const struct wb_row *row)
     return ++*(int *)ctx == 2 ? WB_UNAVAILABLE : WB_OK;
 }
 
-static void
-test_look__row_function_stops__its_status_is_returned(void **state)
+TEST(test_look__row_function_stops__its_status_is_returned)
 {
     struct wb_outbox *box = box_with_all();
     struct wb_filter f = {.state = -1};
     int n = 0;
 
-    (void)state;
     CHECK_STATUS(UNAVAILABLE, wb_outbox_list(box, &f, stop_at_two, &n, NULL));
     CHECK_INT(2, n);
     (void)box_put(box, "a"); /* nothing was left open */
@@ -216,13 +202,11 @@ print_all(void *ctx, const struct wb_row *r)
     return WB_OK;
 }
 
-static void
-test_look__show__by_id_or_unique_prefix(void **state)
+TEST(test_look__show__by_id_or_unique_prefix)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_send(box, (struct wb_message){.kind = S("a"),
                             .payload = S("{\"x\":1}"),
                             .key = S("k"),
@@ -258,15 +242,13 @@ test_look__show__by_id_or_unique_prefix(void **state)
 
 /* A message without id or key is gone once delivered; its tombstone, for the
  * worker who asks twice, is nobody's business. */
-static void
-test_look__show_of_a_delivered_one__only_if_it_is_kept(void **state)
+TEST(test_look__show_of_a_delivered_one__only_if_it_is_kept)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
     struct taken t = box_claim(box, NULL);
     struct wb_accepted kept;
 
-    (void)state;
     box_confirm(box, &t);
     CHECK_STATUS(
         NOTFOUND, wb_outbox_show(box, S(id.text), print_all, NULL, NULL));
@@ -278,14 +260,12 @@ test_look__show_of_a_delivered_one__only_if_it_is_kept(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_look__I13_health__says_what_is_in_force(void **state)
+TEST(test_look__I13_health__says_what_is_in_force)
 {
     struct wb_outbox *box = box_open();
     struct wb_health h;
     struct wb_err err = {0};
 
-    (void)state;
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
     world_pass_ms(119999);
@@ -307,7 +287,7 @@ test_look__I13_health__says_what_is_in_force(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- I1 -------------------------------------------------------------- */
+/* ---- I1 ---------------------------------------------------------------- */
 
 static enum wb_status
 add_all(void *ctx, const struct wb_kind_counts *k)
@@ -317,13 +297,11 @@ add_all(void *ctx, const struct wb_kind_counts *k)
     return WB_OK;
 }
 
-static void
-test_look__I1_random_calls__every_accepted_one_is_somewhere(void **state)
+TEST(test_look__I1_random_calls__every_accepted_one_is_somewhere)
 {
     struct wb_outbox *box = box_open();
     int64_t accepted = 0, confirmed = 0; /* those without a key are gone */
 
-    (void)state;
     for (int step = 0; step < 400; step++) {
         struct wb_claim claim = {.max = 3};
         struct wb_batch batch = {0};

@@ -13,8 +13,6 @@
 #include "os/process.h"
 #include "support.h"
 
-#define S(text) wb_slice(text)
-
 static uint32_t
 mode_of(const char *path)
 {
@@ -24,25 +22,23 @@ mode_of(const char *path)
     return st.st_mode & 07777;
 }
 
-static void
-test_os__place__what_stands_there(void **state)
+TEST(test_os__place__what_stands_there)
 {
-    struct wb__place p;
+    struct wb__file_info p;
 
-    (void)state;
-    p = wb__place_of("none");
+    p = wb__file_info_of("none");
     CHECK(!p.exists);
     CHECK_INT(ENOENT, p.sys);
     test_write("file", "12345", 5);
     CHECK(chmod("file", 0640) == 0);
-    p = wb__place_of("file");
+    p = wb__file_info_of("file");
     CHECK(p.exists && p.is_file && !p.is_dir && !p.network);
     CHECK_INT(5, p.bytes);
     CHECK_INT(0640, p.mode);
     CHECK(p.inode != 0);
-    p = wb__place_of(".");
+    p = wb__file_info_of(".");
     CHECK(p.exists && p.is_dir && !p.is_file);
-    CHECK_INT(ENOTDIR, wb__place_of("file/x").sys);
+    CHECK_INT(ENOTDIR, wb__file_info_of("file/x").sys);
 }
 
 static int syncs;
@@ -57,14 +53,12 @@ fsync(int fd)
     return sync_fails ? -1 : fdatasync(fd);
 }
 
-static void
-test_os__S11_folders__made_0700_up_to_the_name(void **state)
+TEST(test_os__S11_folders__made_0700_up_to_the_name)
 {
     struct wb_err err = {0};
     char path[5000];
     mode_t old = umask(0);
 
-    (void)state;
     syncs = 0;
     CHECK_STATUS(OK, wb__folders_make("a/b//c/file", NULL));
     CHECK_INT(3, syncs); /* of the folder that each is in */
@@ -87,12 +81,10 @@ test_os__S11_folders__made_0700_up_to_the_name(void **state)
     (void)umask(old);
 }
 
-static void
-test_os__S11_create__never_over_a_file_or_through_a_link(void **state)
+TEST(test_os__S11_create__never_over_a_file_or_through_a_link)
 {
     mode_t old = umask(0);
 
-    (void)state;
     CHECK_STATUS(OK, wb__file_create("new", NULL));
     CHECK_INT(0600, mode_of("new"));
     CHECK_STATUS(EMPTY, wb__file_create("new", NULL));
@@ -106,14 +98,12 @@ test_os__S11_create__never_over_a_file_or_through_a_link(void **state)
     (void)umask(old);
 }
 
-static void
-test_os__replace_and_read__whole_or_old(void **state)
+TEST(test_os__replace_and_read__whole_or_old)
 {
     struct wb__buf b = {.env = ENV, .max = 20000};
     char big[10000];
     size_t len = 0;
 
-    (void)state;
     memset(big, 'b', sizeof(big));
     CHECK_STATUS(NOTFOUND, wb__file_read("f", &b, NULL));
     CHECK_STATUS(OK, wb__file_replace("f", S("one"), NULL));
@@ -130,13 +120,11 @@ test_os__replace_and_read__whole_or_old(void **state)
     wb__buf_fini(&b);
 }
 
-static void
-test_os__replace_fails__old_one_and_no_leftover(void **state)
+TEST(test_os__replace_fails__old_one_and_no_leftover)
 {
     char name[300];
     char *text;
 
-    (void)state;
     CHECK(mkdir("folder", 0700) == 0);
     test_write("folder/x", "x", 1);
     CHECK_STATUS(IO, wb__file_replace("folder", S("new"), NULL));
@@ -147,12 +135,10 @@ test_os__replace_fails__old_one_and_no_leftover(void **state)
     CHECK(access(name, F_OK) != 0);
 }
 
-static void
-test_os__read__bounded(void **state)
+TEST(test_os__read__bounded)
 {
     struct wb__buf b = {.env = ENV, .max = 9};
 
-    (void)state;
     test_write("f", "0123456789", 10);
     CHECK_STATUS(TOOBIG, wb__file_read("f", &b, NULL));
     wb__buf_fini(&b);
@@ -162,15 +148,12 @@ test_os__read__bounded(void **state)
     wb__buf_fini(&b);
 }
 
-/* ---- locks ----------------------------------------------------------------
- */
+/* ---- locks ------------------------------------------------------------- */
 
-static void
-test_os__locks__two_opens_of_one_process_exclude_each_other(void **state)
+TEST(test_os__locks__two_opens_of_one_process_exclude_each_other)
 {
     struct wb__lockfile a, b, c;
 
-    (void)state;
     CHECK_STATUS(OK, wb__lockfile_open(&a, "l", NULL));
     CHECK_STATUS(OK, wb__lockfile_open(&b, "l", NULL));
     CHECK_INT(0600, mode_of("l"));
@@ -190,12 +173,10 @@ test_os__locks__two_opens_of_one_process_exclude_each_other(void **state)
     CHECK_PANICS(_Exit(wb__lockfile_try(&a, 64)));
 }
 
-static void
-test_os__flag__shared_and_kept(void **state)
+TEST(test_os__flag__shared_and_kept)
 {
     struct wb__lockfile a, b;
 
-    (void)state;
     CHECK_STATUS(OK, wb__lockfile_open(&a, "l", NULL));
     CHECK_STATUS(OK, wb__lockfile_open(&b, "l", NULL));
     CHECK(!wb__lockfile_flag(&a));
@@ -210,13 +191,11 @@ test_os__flag__shared_and_kept(void **state)
     wb__lockfile_close(&a);
 }
 
-static void
-test_os__S11_lock_file_is_a_link__not_followed(void **state)
+TEST(test_os__S11_lock_file_is_a_link__not_followed)
 {
     struct wb__lockfile a;
     struct wb_err err = {0};
 
-    (void)state;
     CHECK(symlink("target", "l") == 0);
     CHECK(wb__lockfile_open(&a, "l", &err) != WB_OK);
     CHECK_INT(-1, a.fd);
@@ -224,18 +203,15 @@ test_os__S11_lock_file_is_a_link__not_followed(void **state)
     CHECK_HAS("l:", err.msg);
 }
 
-/* ---- the machine ------------------------------------------------------------
- */
+/* ---- the machine ------------------------------------------------------- */
 
-static void
-test_os__system_environment__clocks_go_and_chance_differs(void **state)
+TEST(test_os__system_environment__clocks_go_and_chance_differs)
 {
     const struct wb_env *e = wb_env_system();
     int64_t mono = e->mono_us(e->ctx);
     uint8_t a[300], b[300];
     void *p;
 
-    (void)state;
     CHECK(e->wall_ms(e->ctx) > INT64_C(1600000000000));
     CHECK(e->mono_us(e->ctx) >= mono);
     wb__sleep_us(1500);
@@ -299,14 +275,12 @@ nowhere(void *ctx, int fd, struct wb_slice piece)
 
 /* What was handed on ended the command: it is not said to have been, and the
  * command run to its end. */
-static void
-test_os__process_signalled_between_fork_and_exec__signal_not_lost(void **state)
+TEST(test_os__process_signalled_between_fork_and_exec__signal_not_lost)
 {
     static const char *const argv[] = {"sh", "-c", "exit 0", NULL};
     struct wb__process p = {.argv = argv, .output = nowhere};
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_INT(0, pthread_atfork(NULL, NULL, on_child));
     stop_it = true;
     CHECK_OK(wb__process_run(&p, &err), err);

@@ -11,8 +11,6 @@
 #include "outbox_ground.h"
 #include "support_pg.h"
 
-#define S wb_slice
-
 static struct wb_outbox *
 attach(PGconn *conn)
 {
@@ -24,7 +22,7 @@ attach(PGconn *conn)
     return box;
 }
 
-/* ---- calls on threads ---------------------------------------------------- */
+/* ---- calls on threads -------------------------------------------------- */
 
 struct call {
     pthread_t thread;
@@ -109,7 +107,7 @@ join(struct call *c)
     CHECK(pthread_join(c->thread, NULL) == 0);
 }
 
-/* ---- O-3 ----------------------------------------------------------------- */
+/* ---- O-3 --------------------------------------------------------------- */
 
 static void
 test_postgres__O3_callers_transaction__commit_and_rollback_are_the_callers(
@@ -138,8 +136,7 @@ test_postgres__O3_callers_transaction__commit_and_rollback_are_the_callers(
     wb_outbox_close(own);
 }
 
-static void
-test_postgres__O3_refused_message__the_callers_transaction_goes_on(void **state)
+TEST(test_postgres__O3_refused_message__the_callers_transaction_goes_on)
 {
     struct wb_outbox *own = box_open();
     PGconn *conn = test_pg_connection();
@@ -147,7 +144,6 @@ test_postgres__O3_refused_message__the_callers_transaction_goes_on(void **state)
     const struct wb_message lane = {
         .kind = S("a"), .lane = S("l"), .payload = S("{}")};
 
-    (void)state;
     test_pg_run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ");
     CHECK_STATUS(REFUSED, box_try(box, lane)); /* O-16 would not hold */
     (void)box_put(box, "a");
@@ -162,32 +158,27 @@ test_postgres__O3_refused_message__the_callers_transaction_goes_on(void **state)
     wb_outbox_close(own);
 }
 
-static void
-test_postgres__O3_no_tables__notfound_and_none_made(void **state)
+TEST(test_postgres__O3_no_tables__notfound_and_none_made)
 {
     const struct wb_outbox_opts opts = {.env = ENV, .existing = true};
     PGconn *conn = test_pg_connection();
     struct wb_outbox *box = NULL;
 
-    (void)state;
     CHECK_STATUS(NOTFOUND, wb_outbox_attach_pg(&box, conn, &opts, NULL));
     CHECK_STATUS(NOTFOUND, wb_outbox_open(&box, test_db_url(), &opts, NULL));
     CHECK_INT(1, sql_int("SELECT to_regclass('waybill_meta') IS NULL"));
     PQfinish(conn);
 }
 
-/* ---- races ----------------------------------------------------------------
- */
+/* ---- races ------------------------------------------------------------- */
 
-static void
-test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
+TEST(test_postgres__O4_key_taken_by_an_open_transaction__duplicate)
 {
     struct call c = {.box = box_open()};
     PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     struct wb_accepted first;
 
-    (void)state;
     c.message[0] =
         (struct wb_message){.kind = S("a"), .key = S("k"), .payload = S("{}")};
     test_pg_run(conn, "BEGIN");
@@ -205,14 +196,12 @@ test_postgres__O4_key_taken_by_an_open_transaction__duplicate(void **state)
     wb_outbox_close(c.box);
 }
 
-static void
-test_postgres__O8_rows_of_others__passed_over(void **state)
+TEST(test_postgres__O8_rows_of_others__passed_over)
 {
     struct call c = {.box = box_open()};
     PGconn *conn = test_pg_connection();
     struct taken t;
 
-    (void)state;
     box_fill(c.box, "a", 2);
     test_pg_run(
         conn, "BEGIN; SELECT 1 FROM waybill_outbox WHERE seq = 1 FOR UPDATE");
@@ -231,14 +220,12 @@ test_postgres__O8_rows_of_others__passed_over(void **state)
 }
 
 /* The breaker was read as free for a probe; meanwhile another one took it. */
-static void
-test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
+TEST(test_postgres__B2_probe_taken_meanwhile__one_goes_out)
 {
     struct call c = {.box = box_open()};
     PGconn *conn = test_pg_connection();
     char sql[160];
 
-    (void)state;
     box_fill(c.box, "a", 5);
     for (int i = 0; i < 3; i++) {
         struct taken t = box_claim(c.box, NULL);
@@ -262,8 +249,7 @@ test_postgres__B2_probe_taken_meanwhile__one_goes_out(void **state)
 }
 
 /* Two who fail at once count as two, from the first on. */
-static void
-test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
+TEST(test_postgres__B1_failure_beside_an_open_one__both_count)
 {
     struct wb_outbox *box = box_open();
     PGconn *conn = test_pg_connection();
@@ -271,7 +257,6 @@ test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
     struct call c = {.box = box};
     struct taken t;
 
-    (void)state;
     box_fill(box, "a", 2);
     t = box_claim(box, NULL);
     c.taken = box_claim(box, NULL);
@@ -290,15 +275,13 @@ test_postgres__B1_failure_beside_an_open_one__both_count(void **state)
 
 /* The head is confirmed while a sender of its lane has not committed: the
  * follower saw a head, and the confirm must see the follower. */
-static void
-test_postgres__O16_head_ends_beside_an_open_sender__follower_goes(void **state)
+TEST(test_postgres__O16_head_ends_beside_an_open_sender__follower_goes)
 {
     struct call c = {.box = box_open()};
     PGconn *conn = test_pg_connection();
     struct wb_outbox *box = attach(conn);
     struct wb_id follower;
 
-    (void)state;
     (void)box_put_lane(c.box, "a", "l");
     c.taken = box_claim(c.box, NULL);
     test_pg_run(conn, "BEGIN");
@@ -343,8 +326,7 @@ test_postgres__O16_sender_behind_an_open_one__in_the_order_of_commits(
     wb_outbox_close(c.box);
 }
 
-/* ---- more than one lane ---------------------------------------------------
- */
+/* ---- more than one lane ------------------------------------------------ */
 
 static void
 test_postgres__O16_many_lanes__locked_sorted_before_the_first_is_used(
@@ -385,14 +367,12 @@ claim_lanes(struct call *c)
     }
 }
 
-static void
-test_postgres__O16_finish_of_many_lanes__locked_sorted_too(void **state)
+TEST(test_postgres__O16_finish_of_many_lanes__locked_sorted_too)
 {
     struct call c = {.box = box_open()};
     struct wb_outbox *box = box_open();
     PGconn *conn = test_pg_connection();
 
-    (void)state;
     claim_lanes(&c);
     test_pg_run(conn, "BEGIN; SELECT waybill_lane('l')");
     start(&c, finish_both);
@@ -411,13 +391,11 @@ test_postgres__O16_finish_of_many_lanes__locked_sorted_too(void **state)
 /* Another program locks a row and then its lane. Ours has the lane, and is the
  * one that closes the ring: the server ends its transaction, the only one whose
  * wait is looked at, and it is run again. */
-static void
-test_postgres__deadlock_with_another_program__run_again(void **state)
+TEST(test_postgres__deadlock_with_another_program__run_again)
 {
     struct call c = {.box = box_open()};
     PGconn *gate = test_pg_connection(), *other = test_pg_connection();
 
-    (void)state;
     claim_lanes(&c);
     test_pg_run(gate, "BEGIN; SELECT waybill_lane('m')");
     test_pg_run(other,
@@ -441,16 +419,13 @@ test_postgres__deadlock_with_another_program__run_again(void **state)
     wb_outbox_close(c.box);
 }
 
-/* ---- the server -----------------------------------------------------------
- */
+/* ---- the server -------------------------------------------------------- */
 
-static void
-test_postgres__connection_cut__connected_again_at_the_next_call(void **state)
+TEST(test_postgres__connection_cut__connected_again_at_the_next_call)
 {
     struct wb_outbox *box = box_open();
     char sql[128];
 
-    (void)state;
     (void)box_put(box, "a");
     (void)snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(%d, 5000)",
         PQbackendPID(((struct wb__postgres *)box->db)->conn));
@@ -460,13 +435,11 @@ test_postgres__connection_cut__connected_again_at_the_next_call(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__no_server__unavailable(void **state)
+TEST(test_postgres__no_server__unavailable)
 {
     struct wb_outbox *box = NULL;
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_STATUS(
         UNAVAILABLE, wb_outbox_open(&box, "postgres://u:geheim@127.0.0.1:1/x",
                          &(struct wb_outbox_opts){.env = ENV}, &err));
@@ -474,10 +447,8 @@ test_postgres__no_server__unavailable(void **state)
     CHECK(strstr(err.msg, "geheim") == NULL);
 }
 
-static void
-test_postgres__statuses__by_sqlstate(void **state)
+TEST(test_postgres__statuses__by_sqlstate)
 {
-    (void)state;
     CHECK_STATUS(UNAVAILABLE, wb__postgres_status("08006"));
     CHECK_STATUS(UNAVAILABLE, wb__postgres_status("57P01"));
     CHECK_STATUS(BUSY, wb__postgres_status("40001"));

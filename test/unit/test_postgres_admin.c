@@ -7,12 +7,10 @@
 #include "outbox/box.h"
 #include "outbox_ground.h"
 
-static void
-test_postgres__D2_drain__one_at_a_time_and_freed_by_close(void **state)
+TEST(test_postgres__D2_drain__one_at_a_time_and_freed_by_close)
 {
     struct wb_outbox *a = box_open(), *b = box_open();
 
-    (void)state;
     CHECK(wb__db_drain_try(a->db, 0));
     CHECK(!wb__db_drain_try(b->db, 0));
     CHECK(wb__db_drain_try(b->db, 1));
@@ -30,14 +28,12 @@ test_postgres__D2_drain__one_at_a_time_and_freed_by_close(void **state)
 
 /* The session that holds the place of a drain ends, as when the server starts
  * anew: it has nothing to give back then, of which the server warns. */
-static void
-test_postgres__session_of_the_drain_ends__nothing_printed(void **state)
+TEST(test_postgres__session_of_the_drain_ends__nothing_printed)
 {
     struct wb_outbox *box = box_open();
     int fd = dup(STDERR_FILENO);
     long printed;
 
-    (void)state;
     CHECK(wb__db_drain_try(box->db, 0));
     sql_run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
             " query LIKE 'SELECT pg_try_advisory_lock(%'");
@@ -51,14 +47,12 @@ test_postgres__session_of_the_drain_ends__nothing_printed(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__O5_bytes__full(void **state)
+TEST(test_postgres__O5_bytes__full)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.max_file_bytes = 200000});
     int n = 0;
 
-    (void)state;
     while (n < 10000 && box_try(box, (struct wb_message){.kind = wb_slice("a"),
                                          .payload = wb_slice("{}")}) == WB_OK)
         n++;
@@ -66,13 +60,11 @@ test_postgres__O5_bytes__full(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__O21_restored__old_tokens_are_fenced(void **state)
+TEST(test_postgres__O21_restored__old_tokens_are_fenced)
 {
     struct wb_outbox *box = box_open();
     struct taken t;
 
-    (void)state;
     (void)box_put(box, "a");
     t = box_claim(box, NULL);
     wb_outbox_close(box);
@@ -86,26 +78,22 @@ test_postgres__O21_restored__old_tokens_are_fenced(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__O21_backup__names_the_servers_own_tools(void **state)
+TEST(test_postgres__O21_backup__names_the_servers_own_tools)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_STATUS(UNAVAILABLE, wb_outbox_backup(box, "copy", &err));
     CHECK_HAS("pg_dump", err.msg);
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__I13_health__says_what_is_in_force(void **state)
+TEST(test_postgres__I13_health__says_what_is_in_force)
 {
     struct wb_outbox *box = box_open();
     struct wb_health h;
     struct wb_err err = {0};
 
-    (void)state;
     CHECK_OK(wb_outbox_health(box, &h, &err), err);
     CHECK_HAS("PostgreSQL", h.engine);
     CHECK_TEXT("wal", h.journal_mode);
@@ -114,13 +102,11 @@ test_postgres__I13_health__says_what_is_in_force(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_postgres__tables_of_others__corrupt(void **state)
+TEST(test_postgres__tables_of_others__corrupt)
 {
     struct wb_outbox *box = NULL;
     const struct wb_outbox_opts opts = {.env = ENV};
 
-    (void)state;
     sql_run("CREATE TABLE waybill_meta(x int)");
     CHECK_STATUS(CORRUPT, wb_outbox_open(&box, test_db_url(), &opts, NULL));
     sql_run("DROP TABLE waybill_meta");

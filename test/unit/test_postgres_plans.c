@@ -94,8 +94,7 @@ plan_of(const char *name)
     return plan;
 }
 
-static void
-test_postgres__O18_plans__by_index_and_no_scan_of_the_table(void **state)
+TEST(test_postgres__O18_plans__by_index_and_no_scan_of_the_table)
 {
     static const char live[] =
         "SELECT max(seq) FROM waybill_outbox WHERE lane = $1"
@@ -130,7 +129,6 @@ test_postgres__O18_plans__by_index_and_no_scan_of_the_table(void **state)
     };
     int bad = 0;
 
-    (void)state;
     fill();
     for (size_t i = 0; i < sizeof(plans) / sizeof(plans[0]); i++) {
         const char *plan = plan_of(plans[i][0]);

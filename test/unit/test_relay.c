@@ -1,14 +1,12 @@
 /* The relay: drains, routes, response rules, the note of the last drain. */
 #include "relay_desk.h"
 
-/* ---- D-1 ------------------------------------------------------------- */
+/* ---- D-1 --------------------------------------------------------------- */
 
-static void
-test_drain__D1_three_due__each_delivered_once(void **state)
+TEST(test_drain__D1_three_due__each_delivered_once)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     put(&d, "a", "1");
@@ -27,13 +25,11 @@ test_drain__D1_three_due__each_delivered_once(void **state)
 }
 
 /* Immediate retries are due at once, and still wait for the next pass. */
-static void
-test_drain__D1_immediate_retry__once_a_pass(void **state)
+TEST(test_drain__D1_immediate_retry__once_a_pass)
 {
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[0].retry = &now;
     d.fake.outcome = WB_RETRY;
@@ -51,12 +47,10 @@ test_drain__D1_immediate_retry__once_a_pass(void **state)
     desk_close(&d);
 }
 
-static void
-test_drain__D1_max_and_kind__no_more_than_asked(void **state)
+TEST(test_drain__D1_max_and_kind__no_more_than_asked)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     desk_start(&d, 2);
@@ -83,14 +77,12 @@ never_ready(void *ctx, struct wb_err *err)
     return false;
 }
 
-static void
-test_drain__D1_not_ready__nothing_touched(void **state)
+TEST(test_drain__D1_not_ready__nothing_touched)
 {
     struct wb_relay_opts opts = {.env = ENV, .ready = never_ready};
     struct desk d;
     struct wb_id id;
 
-    (void)state;
     desk_open(&d);
     desk_start_as(&d, 1, opts);
     id = put(&d, "a", "1");
@@ -102,14 +94,12 @@ test_drain__D1_not_ready__nothing_touched(void **state)
 }
 
 /* Every end has its own counter, and they add up. */
-static void
-test_drain__D1_all_outcomes__counters_are_disjoint(void **state)
+TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
 {
     static const struct wb_retry_policy once = {0, 0, 0, 1, 1, false};
     struct desk d;
     struct wb_id id[3];
 
-    (void)state;
     desk_open(&d);
     d.route[0].concurrency = 1;
     d.route[1] = (struct wb_route){
@@ -141,15 +131,13 @@ test_drain__D1_all_outcomes__counters_are_disjoint(void **state)
     desk_close(&d);
 }
 
-static void
-test_drain__ended_on_the_way__counted_apart(void **state)
+TEST(test_drain__ended_on_the_way__counted_apart)
 {
     struct wb_message m = {.kind = WB_LIT("a"),
         .payload = WB_LIT("1"),
         .expires_ms = WORLD_START_MS + 5};
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
@@ -161,15 +149,13 @@ test_drain__ended_on_the_way__counted_apart(void **state)
     desk_close(&d);
 }
 
-/* ---- O-6, routes ----------------------------------------------------- */
+/* ---- O-6, routes ------------------------------------------------------- */
 
-static void
-test_route__O6_no_route__left_waiting(void **state)
+TEST(test_route__O6_no_route__left_waiting)
 {
     struct desk d;
     struct wb_id id;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     id = put(&d, "other", "1");
@@ -180,12 +166,10 @@ test_route__O6_no_route__left_waiting(void **state)
     desk_close(&d);
 }
 
-static void
-test_route__several_fit__longest_wins(void **state)
+TEST(test_route__several_fit__longest_wins)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[0].kind = "*";
     d.route[1] = (struct wb_route){.kind = "git.*", .transport = &d.fake.base};
@@ -203,15 +187,13 @@ test_route__several_fit__longest_wins(void **state)
     desk_close(&d);
 }
 
-static void
-test_route__wrong__refused_with_its_name(void **state)
+TEST(test_route__wrong__refused_with_its_name)
 {
     static const struct wb_retry_policy long_one = {
         86400000, 86400000, 0, 1, 9, false};
     struct wb_relay_opts opts = {.env = ENV};
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     opts.routes = d.route;
     opts.n_routes = 2;
@@ -232,15 +214,13 @@ test_route__wrong__refused_with_its_name(void **state)
     desk_close(&d);
 }
 
-/* ---- B-3 ------------------------------------------------------------- */
+/* ---- B-3 --------------------------------------------------------------- */
 
-static void
-test_drain__B3_dead_endpoint__others_go_on(void **state)
+TEST(test_drain__B3_dead_endpoint__others_go_on)
 {
     struct desk d;
     struct fake dead;
 
-    (void)state;
     desk_open(&d);
     dead = d.fake;
     dead.outcome = WB_RETRY;
@@ -262,7 +242,7 @@ test_drain__B3_dead_endpoint__others_go_on(void **state)
     desk_close(&d);
 }
 
-/* ---- O-16 ------------------------------------------------------------ */
+/* ---- O-16 -------------------------------------------------------------- */
 
 static void
 put_lane(struct desk *d, const char *kind, int64_t expires_ms)
@@ -276,12 +256,10 @@ put_lane(struct desk *d, const char *kind, int64_t expires_ms)
 }
 
 /* The next of a lane may be of a kind that had nothing to give before. */
-static void
-test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass(void **state)
+TEST(test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     desk_start(&d, 2);
@@ -293,12 +271,10 @@ test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass(void **state)
     desk_close(&d);
 }
 
-static void
-test_drain__O16_head_expired__next_of_another_kind_goes(void **state)
+TEST(test_drain__O16_head_expired__next_of_another_kind_goes)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     desk_start(&d, 2);
@@ -311,7 +287,7 @@ test_drain__O16_head_expired__next_of_another_kind_goes(void **state)
     desk_close(&d);
 }
 
-/* ---- T-2 ------------------------------------------------------------- */
+/* ---- T-2 --------------------------------------------------------------- */
 
 static void
 judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
@@ -327,12 +303,10 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
     wb_tally_add(tally, message->payload.ptr[0] == '1' ? "one" : "other", 1);
 }
 
-static void
-test_drain__T2_response_rule__rejects_and_counts(void **state)
+TEST(test_drain__T2_response_rule__rejects_and_counts)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[0].judge = judge;
     d.fake.status = 200;
@@ -353,14 +327,12 @@ test_drain__T2_response_rule__rejects_and_counts(void **state)
     desk_close(&d);
 }
 
-static void
-test_drain__R3_gone__kind_paused_where_the_route_says(void **state)
+TEST(test_drain__R3_gone__kind_paused_where_the_route_says)
 {
     struct desk d;
     struct wb_batch batch = {0};
     struct wb_claim claim = {.max = 1};
 
-    (void)state;
     desk_open(&d);
     d.route[0].disable_on_410 = true;
     d.fake.outcome = WB_REJECTED;
@@ -374,15 +346,13 @@ test_drain__R3_gone__kind_paused_where_the_route_says(void **state)
     desk_close(&d);
 }
 
-/* ---- the note -------------------------------------------------------- */
+/* ---- the note ---------------------------------------------------------- */
 
-static void
-test_drain__O15_last_drain__told_without_the_database(void **state)
+TEST(test_drain__O15_last_drain__told_without_the_database)
 {
     char text[1024];
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     CHECK_STATUS(
@@ -397,19 +367,17 @@ test_drain__O15_last_drain__told_without_the_database(void **state)
     CHECK_STATUS(TOOBIG, wb_relay_last(test_db_url(), text, 10, &d.err));
 }
 
-/* ---- memory ---------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------ */
 
 /* Whatever runs out of memory, nothing is lost: what was sent and not noted is
  * sent again with the same id. */
-static void
-test_drain__any_alloc_fails__nothing_lost(void **state)
+TEST(test_drain__any_alloc_fails__nothing_lost)
 {
     struct wb_drain options = {0};
     struct desk d;
     struct wb_id id;
     long n;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     for (n = 0;; n++) {
@@ -440,14 +408,12 @@ no_memory_after_first(struct fake *f)
 }
 
 /* A pass that has to be given up tells the ends it knows all the same. */
-static void
-test_drain__no_memory_for_the_next__what_was_delivered_is_told(void **state)
+TEST(test_drain__no_memory_for_the_next__what_was_delivered_is_told)
 {
     struct wb_drain options = {0};
     struct desk d;
     struct wb_id id;
 
-    (void)state;
     desk_open(&d);
     d.fake.on_send = no_memory_after_first;
     desk_start(&d, 1);

@@ -32,13 +32,11 @@ end_all_first(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
     fn(arg);
 }
 
-static void
-test_drain__D1_ends_during_a_commit__finished_by_the_next(void **state)
+TEST(test_drain__D1_ends_during_a_commit__finished_by_the_next)
 {
     struct desk d;
     const struct wb_report *r = &d.report;
 
-    (void)state;
     desk_open(&d);
     d.fake.loop = &d.loop;
     d.route[0].concurrency = 3;
@@ -56,14 +54,12 @@ test_drain__D1_ends_during_a_commit__finished_by_the_next(void **state)
 
 /* The ends of a turn that found the database busy are told again, those since
  * then after them: none is lost, none told twice. */
-static void
-test_pump__BUSY__ends_are_kept_apart_and_told_again(void **state)
+TEST(test_pump__BUSY__ends_are_kept_apart_and_told_again)
 {
     struct wb_claimed m = {.id = {"00000000-0000-7000-8000-000000000000"}};
     struct wb_result good = {.outcome = WB_DELIVERED};
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
@@ -89,15 +85,13 @@ run_sql(sqlite3 *db, const char *sql)
 
 /* An extension that found the database busy must not wait for the next half of
  * the lease: that is when it ends. */
-static void
-test_pump__D2a_BUSY_extending__again_in_a_moment(void **state)
+TEST(test_pump__D2a_BUSY_extending__again_in_a_moment)
 {
     sqlite3 *other = NULL;
     int64_t wait_us = 0;
     struct desk d;
     struct wb_id id;
 
-    (void)state;
     desk_open(&d);
     d.fake.loop = &d.loop;
     desk_start(&d, 1);
@@ -135,15 +129,13 @@ count_busy(void *n, int calls)
 
 /* Who does not get the lock for one does not wait for it again for each of the
  * others: meanwhile nothing that is in flight is looked at. */
-static void
-test_pump__D2a_BUSY_extending_many__waits_once(void **state)
+TEST(test_pump__D2a_BUSY_extending_many__waits_once)
 {
     sqlite3 *other = NULL;
     int64_t wait_us = 0;
     struct desk d;
     int waits = 0;
 
-    (void)state;
     desk_open(&d);
     d.fake.loop = &d.loop;
     desk_start(&d, 1);
@@ -174,14 +166,12 @@ test_pump__D2a_BUSY_extending_many__waits_once(void **state)
 }
 
 /* With the machine's own environment commits run on a thread. */
-static void
-test_drain__machines_environment__each_sent_once_and_confirmed(void **state)
+TEST(test_drain__machines_environment__each_sent_once_and_confirmed)
 {
     struct wb_relay_opts opts = {.n_routes = 1};
     struct wb_message m = {.kind = WB_LIT("a"), .payload = WB_LIT("x")};
     struct desk d = {0};
 
-    (void)state;
     d.fake.base = (struct wb_transport){
         .name = "fake", .send = fake_send, .free = fake_free};
     d.fake.loop = &d.loop;

@@ -1,7 +1,7 @@
 /* Batches: several messages in one request (T-4). */
 #include "relay_desk.h"
 
-/* ---- T-4 ------------------------------------------------------------- */
+/* ---- T-4 --------------------------------------------------------------- */
 
 static void
 batch_desk(struct desk *d)
@@ -12,14 +12,12 @@ batch_desk(struct desk *d)
     d->fake.body = "ok";
 }
 
-static void
-test_batch__T4_array__bodies_in_order_with_their_ids(void **state)
+TEST(test_batch__T4_array__bodies_in_order_with_their_ids)
 {
     struct desk d;
     struct wb_id id[5];
     char want[256];
 
-    (void)state;
     batch_desk(&d);
     desk_start(&d, 1);
     for (int i = 0; i < 5; i++)
@@ -35,12 +33,10 @@ test_batch__T4_array__bodies_in_order_with_their_ids(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_ndjson__one_line_each(void **state)
+TEST(test_batch__T4_ndjson__one_line_each)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.route[0].batch_ndjson = true;
     desk_start(&d, 1);
@@ -51,13 +47,11 @@ test_batch__T4_ndjson__one_line_each(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_one_is_no_json__it_fails_alone(void **state)
+TEST(test_batch__T4_one_is_no_json__it_fails_alone)
 {
     struct desk d;
     struct wb_id bad;
 
-    (void)state;
     batch_desk(&d);
     desk_start(&d, 1);
     put(&d, "a", "1");
@@ -71,13 +65,11 @@ test_batch__T4_one_is_no_json__it_fails_alone(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_results_per_item__each_has_its_own_end(void **state)
+TEST(test_batch__T4_results_per_item__each_has_its_own_end)
 {
     struct desk d;
     struct wb_id id[3];
 
-    (void)state;
     batch_desk(&d);
     d.fake.body = "{\"results\":[{\"status\":201},{\"status\":503},"
                   "{\"error\":\"no such team\"}]}";
@@ -96,12 +88,10 @@ test_batch__T4_results_per_item__each_has_its_own_end(void **state)
 /* Larger than what Waybill reads numbers into. */
 #define LARGE "18446744073709551615"
 
-static void
-test_batch__T4_integer_past_64_bits__sent_as_it_came(void **state)
+TEST(test_batch__T4_integer_past_64_bits__sent_as_it_came)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     desk_start(&d, 1);
     put(&d, "a", LARGE);
@@ -113,12 +103,10 @@ test_batch__T4_integer_past_64_bits__sent_as_it_came(void **state)
 }
 
 /* What fails beside such a number has failed. */
-static void
-test_batch__T4_results_with_such_numbers__each_has_its_own_end(void **state)
+TEST(test_batch__T4_results_with_such_numbers__each_has_its_own_end)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.fake.body = "[{\"status\":201,\"id\":" LARGE "},{\"status\":503},"
                   "{\"status\":" LARGE "}]";
@@ -132,12 +120,10 @@ test_batch__T4_results_with_such_numbers__each_has_its_own_end(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_status_that_is_none__rejected(void **state)
+TEST(test_batch__T4_status_that_is_none__rejected)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.fake.body = "[{\"status\":4294967496}]"; /* 200, cut to 32 bits */
     desk_start(&d, 1);
@@ -148,12 +134,10 @@ test_batch__T4_status_that_is_none__rejected(void **state)
 }
 
 /* What it said of each is not known: sent again, never taken for delivered. */
-static void
-test_batch__T4_results_cut_off__unknown(void **state)
+TEST(test_batch__T4_results_cut_off__unknown)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.fake.body = " [{\"status\":503,\"error\":\"a long st";
     d.fake.cut = true;
@@ -166,12 +150,10 @@ test_batch__T4_results_cut_off__unknown(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_other_reply_cut_off__delivered(void **state)
+TEST(test_batch__T4_other_reply_cut_off__delivered)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.fake.body = "<html>[";
     d.fake.cut = true;
@@ -182,12 +164,10 @@ test_batch__T4_other_reply_cut_off__delivered(void **state)
     desk_close(&d);
 }
 
-static void
-test_batch__T4_whole_fails__all_share_the_outcome(void **state)
+TEST(test_batch__T4_whole_fails__all_share_the_outcome)
 {
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.fake.outcome = WB_UNKNOWN;
     desk_start(&d, 1);
@@ -200,13 +180,11 @@ test_batch__T4_whole_fails__all_share_the_outcome(void **state)
 }
 
 /* The same messages together are the same request again. */
-static void
-test_batch__sent_again__same_id(void **state)
+TEST(test_batch__sent_again__same_id)
 {
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
     struct desk d;
 
-    (void)state;
     batch_desk(&d);
     d.route[0].retry = &now;
     d.fake.outcome = WB_RETRY;

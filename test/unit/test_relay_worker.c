@@ -5,16 +5,14 @@
 
 #include "relay_desk.h"
 
-/* ---- D-2 ------------------------------------------------------------- */
+/* ---- D-2 --------------------------------------------------------------- */
 
-static void
-test_drain__D2_place_taken__busy_and_flag_left(void **state)
+TEST(test_drain__D2_place_taken__busy_and_flag_left)
 {
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *other;
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     desk_start(&d, 1);
     put(&d, "a", "1");
@@ -52,12 +50,10 @@ drain_by_another_relay(struct fake *f)
     wb_relay_free(other);
 }
 
-static void
-test_drain__D2_same_handle__busy_as_well(void **state)
+TEST(test_drain__D2_same_handle__busy_as_well)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.route[0].concurrency = 1;
     d.fake.on_send = drain_by_another_relay;
@@ -93,12 +89,10 @@ send_while_draining(struct fake *f)
     wb_outbox_close(other);
 }
 
-static void
-test_drain__D2_flag_set_meanwhile__looks_again(void **state)
+TEST(test_drain__D2_flag_set_meanwhile__looks_again)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.fake.on_send = send_while_draining;
     d.fake.ctx = &d;
@@ -110,15 +104,12 @@ test_drain__D2_flag_set_meanwhile__looks_again(void **state)
     desk_close(&d);
 }
 
-/* ---- in flight
- * --------------------------------------------------------------- */
+/* ---- in flight --------------------------------------------------------- */
 
-static void
-test_drain__T1_concurrency__never_more_in_flight(void **state)
+TEST(test_drain__T1_concurrency__never_more_in_flight)
 {
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     d.fake.loop = &d.loop;
     d.route[0].concurrency = 3;
@@ -150,14 +141,12 @@ past_half_the_lease(struct fake *f)
         CHECK(flight->extend_us <= world.mono_us);
 }
 
-static void
-test_drain__D2a_half_a_lease_gone__claims_extended(void **state)
+TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
 {
     struct desk d;
     struct wb_batch batch = {0};
     struct wb_claim claim = {.max = 10};
 
-    (void)state;
     desk_open(&d);
     d.fake.loop = &d.loop;
     d.fake.on_send = past_half_the_lease;
@@ -179,14 +168,12 @@ test_drain__D2a_half_a_lease_gone__claims_extended(void **state)
     desk_close(&d);
 }
 
-static void
-test_drain__T1_rate__paced(void **state)
+TEST(test_drain__T1_rate__paced)
 {
     struct wb_relay_opts opts = {.env = wb_env_system()};
     struct desk d;
     int64_t start_us, us;
 
-    (void)state;
     desk_open(&d);
     d.route[0].rate_per_s = 100;
     desk_start_as(&d, 1, opts);
@@ -200,7 +187,7 @@ test_drain__T1_rate__paced(void **state)
     desk_close(&d);
 }
 
-/* ---- D-3 ------------------------------------------------------------- */
+/* ---- D-3 --------------------------------------------------------------- */
 
 struct stopping {
     struct desk *desk;
@@ -217,8 +204,7 @@ stop_after(struct fake *f)
 }
 
 /* Another process sends while the worker sleeps: its commit wakes it. */
-static void
-test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
+TEST(test_worker__D3_other_process_commits__wakes_and_delivers)
 {
     struct wb_relay_opts opts = {.env = wb_env_system()};
     struct wb_drain options = {0};
@@ -228,7 +214,6 @@ test_worker__D3_other_process_commits__wakes_and_delivers(void **state)
     pid_t child;
     int status;
 
-    (void)state;
     desk_open(&d);
     s = (struct stopping){.desk = &d, .after = 1};
     d.fake.on_send = stop_after;
@@ -283,8 +268,7 @@ quick_send(struct wb_transport *self, const struct wb_request *request,
 }
 
 /* libuv goes to sleep after its timers, whatever they brought. */
-static void
-test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
+TEST(test_worker__ends_in_a_timer_before_the_sleep__no_sleep)
 {
     struct wb_relay_opts opts = {.env = wb_env_system()};
     struct quick q = {.base = {.send = quick_send}};
@@ -292,7 +276,6 @@ test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
     struct desk d;
     int64_t start_us;
 
-    (void)state;
     desk_open(&d);
     CHECK_INT(0, uv_timer_init(&d.loop, &q.timer));
     q.timer.data = &q;
@@ -308,13 +291,11 @@ test_worker__ends_in_a_timer_before_the_sleep__no_sleep(void **state)
 }
 
 /* The message is on its way before it is read which kinds wait. */
-static void
-test_worker__D3_woken__known_kinds_first_and_new_ones_next(void **state)
+TEST(test_worker__D3_woken__known_kinds_first_and_new_ones_next)
 {
     struct desk d;
     int64_t wait_us = 0;
 
-    (void)state;
     desk_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     desk_start(&d, 2);
@@ -335,14 +316,12 @@ test_worker__D3_woken__known_kinds_first_and_new_ones_next(void **state)
     desk_close(&d);
 }
 
-static void
-test_worker__D3_stopped__in_flight_is_finished(void **state)
+TEST(test_worker__D3_stopped__in_flight_is_finished)
 {
     struct wb_drain options = {0};
     struct stopping s;
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     s = (struct stopping){.desk = &d, .after = 1};
     d.fake.loop = &d.loop;
@@ -386,8 +365,7 @@ run_us(struct desk *d)
     return env->mono_us(NULL) - start_us;
 }
 
-static void
-test_worker__D3_due_later__sleeps_until_then(void **state)
+TEST(test_worker__D3_due_later__sleeps_until_then)
 {
     struct wb_message m = {.kind = WB_LIT("a")};
     struct stopping s;
@@ -395,7 +373,6 @@ test_worker__D3_due_later__sleeps_until_then(void **state)
     clock_t cpu;
     int64_t us;
 
-    (void)state;
     desk_open(&d);
     desk_real(&d, &s, 1);
     m.due_ms = wb_env_system()->wall_ms(NULL) + 1000;
@@ -408,8 +385,7 @@ test_worker__D3_due_later__sleeps_until_then(void **state)
     desk_close(&d);
 }
 
-static void
-test_worker__D3_breaker_open__sleeps_until_its_end(void **state)
+TEST(test_worker__D3_breaker_open__sleeps_until_its_end)
 {
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
     static const struct wb_breaker_policy one = {1, 700};
@@ -417,7 +393,6 @@ test_worker__D3_breaker_open__sleeps_until_its_end(void **state)
     struct desk d;
     int64_t us;
 
-    (void)state;
     desk_open(&d);
     d.route[0].retry = &now;
     d.route[0].breaker = &one;
@@ -440,8 +415,7 @@ never_ready(void *ctx, struct wb_err *err)
 }
 
 /* Told to work for a while, it waits to be ready for as long. */
-static void
-test_worker__not_ready__stays_for_its_time(void **state)
+TEST(test_worker__not_ready__stays_for_its_time)
 {
     struct wb_drain options = {.for_ms = 200};
     int asked = 0;
@@ -450,7 +424,6 @@ test_worker__not_ready__stays_for_its_time(void **state)
     struct desk d;
     int64_t start_us;
 
-    (void)state;
     desk_open(&d);
     desk_start_as(&d, 1, opts);
     put(&d, "a", "x");
@@ -463,14 +436,12 @@ test_worker__not_ready__stays_for_its_time(void **state)
 }
 
 /* Longer than the clock can tell is for ever. */
-static void
-test_worker__for_longer_than_the_clock_tells__until_stopped(void **state)
+TEST(test_worker__for_longer_than_the_clock_tells__until_stopped)
 {
     struct wb_drain options = {.for_ms = INT64_MAX / 1000 + 1};
     struct stopping s;
     struct desk d;
 
-    (void)state;
     desk_open(&d);
     s = (struct stopping){.desk = &d, .after = 1};
     d.fake.on_send = stop_after;

@@ -20,13 +20,11 @@ decide(const struct wb_retry_policy *policy, enum wb_outcome outcome,
     return wb_retry_decide(policy, &a);
 }
 
-static void
-test_retry__R1_outcomes__done_retry_dead_with_a_reason(void **state)
+TEST(test_retry__R1_outcomes__done_retry_dead_with_a_reason)
 {
     struct wb_retry_policy stubborn = standard;
     struct wb_decision d;
 
-    (void)state;
     d = decide(NULL, WB_DELIVERED, 1, 0, 0);
     CHECK_INT(WB_VERDICT_DONE, d.verdict);
     CHECK_TEXT("delivered", d.why);
@@ -48,13 +46,11 @@ test_retry__R1_outcomes__done_retry_dead_with_a_reason(void **state)
     CHECK_INT(WB_VERDICT_DEAD, decide(&stubborn, WB_REJECTED, 8, 0, 0).verdict);
 }
 
-static void
-test_retry__R2_default__ten_seconds_by_four_up_to_six_hours(void **state)
+TEST(test_retry__R2_default__ten_seconds_by_four_up_to_six_hours)
 {
     static const int64_t window[] = {
         10000, 40000, 160000, 640000, 2560000, 10240000, 21600000};
 
-    (void)state;
     for (uint32_t i = 0; i < 7; i++) {
         int64_t half = window[i] / 2, at;
 
@@ -69,12 +65,10 @@ test_retry__R2_default__ten_seconds_by_four_up_to_six_hours(void **state)
     }
 }
 
-static void
-test_retry__R2_jitter__spreads_over_the_upper_half(void **state)
+TEST(test_retry__R2_jitter__spreads_over_the_upper_half)
 {
     int quarter[4] = {0};
 
-    (void)state;
     for (int i = 0; i < 4000; i++) {
         uint64_t r;
         int64_t wait;
@@ -88,12 +82,10 @@ test_retry__R2_jitter__spreads_over_the_upper_half(void **state)
         CHECK(quarter[i] > 800 && quarter[i] < 1200);
 }
 
-static void
-test_retry__R2_immediate__at_once_eight_times(void **state)
+TEST(test_retry__R2_immediate__at_once_eight_times)
 {
     const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
 
-    (void)state;
     for (uint32_t i = 1; i < 8; i++)
         CHECK_INT(
             WORLD_START_MS, decide(&now, WB_RETRY, i, 0, UINT64_MAX).at_ms);
@@ -101,10 +93,8 @@ test_retry__R2_immediate__at_once_eight_times(void **state)
     CHECK_INT(0, wb_retry_horizon_ms(&now, false));
 }
 
-static void
-test_retry__R3_retry_after__a_floor_bounded_by_a_day(void **state)
+TEST(test_retry__R3_retry_after__a_floor_bounded_by_a_day)
 {
-    (void)state;
     CHECK_INT(WORLD_START_MS + 5000, /* below the floor of the window */
         decide(NULL, WB_RETRY, 1, 4999, 0).at_ms);
     CHECK_INT(WORLD_START_MS + 5001, decide(NULL, WB_RETRY, 1, 5001, 0).at_ms);
@@ -139,14 +129,12 @@ check_hostile(const struct wb_retry_policy *p, const struct wb_attempt *a)
     CHECK(a->number < (p->max_attempts < 1 ? 1 : p->max_attempts));
 }
 
-static void
-test_retry__R4_hostile_values__neither_immortal_nor_ancient(void **state)
+TEST(test_retry__R4_hostile_values__neither_immortal_nor_ancient)
 {
     static const int64_t t[] = {INT64_MIN, INT64_MIN + 1, -1, 0, 1, 59999,
         86400000, INT64_MAX / 2, INT64_MAX - 1, INT64_MAX};
     static const uint32_t u[] = {0, 1, 2, 8, UINT32_MAX - 1, UINT32_MAX};
 
-    (void)state;
     for (int i = 0; i < 200000; i++) {
         uint32_t r[10];
         struct wb_retry_policy p;
@@ -161,25 +149,21 @@ test_retry__R4_hostile_values__neither_immortal_nor_ancient(void **state)
     }
 }
 
-static void
-test_retry__R4_clock_near_the_end_of_time__saturates(void **state)
+TEST(test_retry__R4_clock_near_the_end_of_time__saturates)
 {
     struct wb_attempt a = {
         .outcome = WB_RETRY, .number = 1, .now_ms = INT64_MAX - 1};
 
-    (void)state;
     CHECK_INT(INT64_MAX, wb_retry_decide(NULL, &a).at_ms);
     a.now_ms = INT64_MIN;
     CHECK_INT(5000, wb_retry_decide(NULL, &a).at_ms);
 }
 
 /* The horizon is the sum of the longest waits, and covers every run. */
-static void
-test_retry__R2_horizon__sum_of_the_longest_waits(void **state)
+TEST(test_retry__R2_horizon__sum_of_the_longest_waits)
 {
     struct wb_retry_policy p = standard;
 
-    (void)state;
     CHECK_INT(35250000, wb_retry_horizon_ms(NULL, false));
     CHECK_INT(INT64_C(7) * 86400000, wb_retry_horizon_ms(NULL, true));
     p.max_attempts = 1;

@@ -5,44 +5,36 @@
 
 static char first_folder[256];
 
-static void
-test_support__first_test__folder_is_its_own(void **state)
+TEST(test_support__first_test__folder_is_its_own)
 {
-    (void)state;
     CHECK(getcwd(first_folder, sizeof(first_folder)) != NULL);
     test_write("left.txt", "left", 4);
 }
 
-static void
-test_support__next_test__other_folder_and_old_one_gone(void **state)
+TEST(test_support__next_test__other_folder_and_old_one_gone)
 {
     char here[256];
 
-    (void)state;
     CHECK(getcwd(here, sizeof(here)) != NULL);
     CHECK(strcmp(here, first_folder) != 0);
     CHECK(access(first_folder, F_OK) != 0);
     CHECK(access("left.txt", F_OK) != 0);
 }
 
-static void
-test_support__clock__stands_until_moved(void **state)
+TEST(test_support__clock__stands_until_moved)
 {
     int64_t before = ENV->mono_us(ENV->ctx);
 
-    (void)state;
     CHECK_INT(WORLD_START_MS, ENV->wall_ms(ENV->ctx));
     world_pass_ms(250);
     CHECK_INT(WORLD_START_MS + 250, ENV->wall_ms(ENV->ctx));
     CHECK_INT(before + 250000, ENV->mono_us(ENV->ctx));
 }
 
-static void
-test_support__same_seed__same_bytes(void **state)
+TEST(test_support__same_seed__same_bytes)
 {
     char a[19], b[19];
 
-    (void)state;
     ENV->random(ENV->ctx, a, sizeof(a));
     world.seed = 1;
     ENV->random(ENV->ctx, b, sizeof(b));
@@ -51,12 +43,10 @@ test_support__same_seed__same_bytes(void **state)
     CHECK(memcmp(a, b, sizeof(a)) != 0);
 }
 
-static void
-test_support__fail_at__that_allocation_only(void **state)
+TEST(test_support__fail_at__that_allocation_only)
 {
     void *p, *q;
 
-    (void)state;
     world_fail_at(1);
     p = ENV->resize(ENV->ctx, NULL, 8);
     CHECK(p != NULL);
@@ -70,13 +60,11 @@ test_support__fail_at__that_allocation_only(void **state)
     CHECK_INT(3, world.allocs);
 }
 
-static void
-test_support__files__come_back_whole(void **state)
+TEST(test_support__files__come_back_whole)
 {
     size_t len;
     char *text;
 
-    (void)state;
     test_write("f", "a\0b", 3);
     text = test_read("f", &len);
     CHECK_INT(3, len);
@@ -84,10 +72,8 @@ test_support__files__come_back_whole(void **state)
     free(text);
 }
 
-static void
-test_support__abort__is_seen(void **state)
+TEST(test_support__abort__is_seen)
 {
-    (void)state;
     CHECK_PANICS(abort());
 }
 

@@ -10,8 +10,6 @@
 #include "outbox_ground.h"
 #include "shim_vfs.h"
 
-#define S(text) wb_slice(text)
-
 enum {
     THREADS = 64,
     CALLS = 20
@@ -60,13 +58,11 @@ enqueue(void *ctx)
     return NULL;
 }
 
-static void
-test_threads__O2_64_threads__far_fewer_syncs_than_calls(void **state)
+TEST(test_threads__O2_64_threads__far_fewer_syncs_than_calls)
 {
     struct worker w[THREADS] = {0};
     struct wb_outbox *box;
 
-    (void)state;
     shim_install();
     world.env.vfs = "shim";
     box = box_open();
@@ -84,8 +80,7 @@ test_threads__O2_64_threads__far_fewer_syncs_than_calls(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- one group, made on purpose: a plain connection holds the write lock
- * until all have queued behind the one who waits for it ------------------- */
+/* ---- one group: a plain connection holds the write lock until all wait --- */
 
 static int
 queued(struct wb_outbox *box)
@@ -93,7 +88,8 @@ queued(struct wb_outbox *box)
     int n = 0;
 
     wb__mutex_lock(&box->group.lock);
-    for (struct wb__job *job = box->group.first; job != NULL; job = job->next)
+    for (struct wb__db_job *job = box->group.first; job != NULL;
+         job = job->next)
         n++;
     n += box->group.leading;
     wb__mutex_unlock(&box->group.lock);
@@ -167,8 +163,7 @@ list_all(void *ctx)
     return NULL;
 }
 
-static void
-test_threads__backup_among_enqueues__all_ok(void **state)
+TEST(test_threads__backup_among_enqueues__all_ok)
 {
     void *(*const run[])(void *) = {
         enqueue, enqueue, back_up, enqueue, list_all};
@@ -177,7 +172,6 @@ test_threads__backup_among_enqueues__all_ok(void **state)
         box_open_with((struct wb_outbox_opts){.busy_ms = 20000});
     int64_t began;
 
-    (void)state;
     began = real_ms();
     run_group(box, w, run, 5);
     for (int i = 0; i < 5; i++)
@@ -187,14 +181,12 @@ test_threads__backup_among_enqueues__all_ok(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_threads__backup_to_nowhere_among_enqueues__only_it_fails(void **state)
+TEST(test_threads__backup_to_nowhere_among_enqueues__only_it_fails)
 {
     void *(*const run[])(void *) = {enqueue, enqueue, back_up_nowhere, enqueue};
     struct worker w[4] = {0};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     run_group(box, w, run, 4);
     CHECK(w[2].status != WB_OK);
     CHECK_OK(w[1].status, w[1].err);
@@ -203,14 +195,12 @@ test_threads__backup_to_nowhere_among_enqueues__only_it_fails(void **state)
     wb_outbox_close(box);
 }
 
-static void
-test_threads__health_among_enqueues__all_ok(void **state)
+TEST(test_threads__health_among_enqueues__all_ok)
 {
     void *(*const run[])(void *) = {enqueue, enqueue, look_at_health, enqueue};
     struct worker w[4] = {0};
     struct wb_outbox *box = box_open();
 
-    (void)state;
     run_group(box, w, run, 4);
     for (int i = 0; i < 4; i++)
         CHECK_OK(w[i].status, w[i].err);
@@ -241,8 +231,7 @@ enqueue_big(void *ctx)
 
 /* The file may not grow: the big one is FULL out of its commit, and takes
  * nobody with it. */
-static void
-test_threads__one_too_much_for_the_disk__others_accepted(void **state)
+TEST(test_threads__one_too_much_for_the_disk__others_accepted)
 {
     void *(*const run[])(void *) = {
         enqueue, enqueue, enqueue_big, enqueue, reset_breaker};
@@ -250,7 +239,6 @@ test_threads__one_too_much_for_the_disk__others_accepted(void **state)
     struct wb_outbox *box;
     sqlite3 *handle = NULL;
 
-    (void)state;
     CHECK(sqlite3_open(BOX, &handle) == SQLITE_OK);
     CHECK(wb_outbox_adopt(&box, handle, &(struct wb_outbox_opts){.env = ENV},
               NULL) == WB_OK);
@@ -267,8 +255,7 @@ test_threads__one_too_much_for_the_disk__others_accepted(void **state)
 }
 
 /* "Blocks: up to busy_ms": not once for everybody who waits. */
-static void
-test_threads__lock_not_had_in_time__busy_for_all_at_once(void **state)
+TEST(test_threads__lock_not_had_in_time__busy_for_all_at_once)
 {
     struct worker w[10] = {0};
     struct wb_outbox *box =
@@ -276,7 +263,6 @@ test_threads__lock_not_had_in_time__busy_for_all_at_once(void **state)
     void *lock = box_lock();
     int64_t began = real_ms();
 
-    (void)state;
     for (int i = 0; i < 10; i++) {
         w[i] = (struct worker){.box = box, .number = i, .calls = 1};
         start(&w[i], enqueue);
@@ -291,15 +277,14 @@ test_threads__lock_not_had_in_time__busy_for_all_at_once(void **state)
     wb_outbox_close(box);
 }
 
-/* ---- a group over an engine that does as it is told -----------------------
- */
+/* ---- a group over an engine that does as it is told -------------------- */
 
 enum {
     JOBS = 5
 };
 
 static struct {
-    struct wb__group group;
+    struct wb__commit_group group;
     atomic_int begins;
 } told;
 
@@ -309,7 +294,8 @@ told_queued(void)
     int n = 0;
 
     wb__mutex_lock(&told.group.lock);
-    for (struct wb__job *job = told.group.first; job != NULL; job = job->next)
+    for (struct wb__db_job *job = told.group.first; job != NULL;
+         job = job->next)
         n++;
     wb__mutex_unlock(&told.group.lock);
     return n;
@@ -343,7 +329,7 @@ told_rollback(struct wb__db *db)
 }
 
 static enum wb_status
-run_bad(struct wb__db *db, struct wb__job *job, struct wb_err *err)
+run_bad(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     (void)db;
     (void)job;
@@ -351,7 +337,7 @@ run_bad(struct wb__db *db, struct wb__job *job, struct wb_err *err)
 }
 
 static enum wb_status
-run_good(struct wb__db *db, struct wb__job *job, struct wb_err *err)
+run_good(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     (void)db;
     (void)job;
@@ -363,10 +349,10 @@ static void *
 run_job(void *ctx)
 {
     struct worker *w = ctx;
-    struct wb__job job = {
+    struct wb__db_job job = {
         .run = w->number == 1 ? run_bad : run_good, .tx = WB__TX_FULL};
 
-    w->status = wb__group_run(&told.group, &job, &w->err);
+    w->status = wb__commit_group_run(&told.group, &job, &w->err);
     return NULL;
 }
 
@@ -382,7 +368,7 @@ test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble(
     struct worker w[JOBS] = {0};
 
     (void)state;
-    wb__group_init(&told.group, &db);
+    wb__commit_group_init(&told.group, &db);
     for (int i = 0; i < JOBS; i++) {
         w[i].number = i;
         start(&w[i], run_job);
@@ -397,10 +383,10 @@ test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble(
         CHECK_STATUS(BUSY, w[i].status);
         CHECK_TEXT("locked", w[i].err.msg);
     }
-    wb__group_fini(&told.group);
+    wb__commit_group_fini(&told.group);
 }
 
-/* ---- everything at once ---------------------------------------------- */
+/* ---- everything at once ------------------------------------------------ */
 
 static void *
 deliver(void *ctx)
@@ -428,8 +414,7 @@ deliver(void *ctx)
     return NULL;
 }
 
-static void
-test_threads__all_kinds_of_calls_at_once__nothing_lost(void **state)
+TEST(test_threads__all_kinds_of_calls_at_once__nothing_lost)
 {
     void *(*const run[])(void *) = {enqueue, enqueue, enqueue, enqueue, deliver,
         list_all, look_at_health, back_up};
@@ -437,7 +422,6 @@ test_threads__all_kinds_of_calls_at_once__nothing_lost(void **state)
     struct wb_outbox *box = box_open();
     int n = test_on_pg() ? 7 : 8; /* a server has its own backup */
 
-    (void)state;
     for (int i = 0; i < n; i++) {
         w[i] = (struct worker){.box = box, .number = i, .calls = 50};
         start(&w[i], run[i]);

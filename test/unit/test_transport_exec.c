@@ -52,8 +52,7 @@ run_shell(const char *script, int64_t timeout_ms)
     close_command();
 }
 
-static void
-test_exec__payload_and_environment__reach_the_command(void **state)
+TEST(test_exec__payload_and_environment__reach_the_command)
 {
     struct wb_request q = some_request();
     static const char script[] =
@@ -62,7 +61,6 @@ test_exec__payload_and_environment__reach_the_command(void **state)
         "done; "
         "echo \"|$HOME_OF_TEST|$WAYBILL_CONFIG\"";
 
-    (void)state;
     CHECK_INT(0, setenv("HOME_OF_TEST", "here", 1));
     CHECK_INT(0, setenv("WAYBILL_CONFIG", "kept", 1));
     CHECK_INT(0, setenv("WAYBILL_ID", "outer", 1));
@@ -85,12 +83,10 @@ test_exec__payload_and_environment__reach_the_command(void **state)
 }
 
 /* Run inside a command that an outer Waybill gave a batch. */
-static void
-test_exec__outer_batch__its_ids_are_not_handed_down(void **state)
+TEST(test_exec__outer_batch__its_ids_are_not_handed_down)
 {
     struct wb_request q = some_request();
 
-    (void)state;
     CHECK_INT(0, setenv("WAYBILL_IDS", "outer", 1));
     open_shell("env | grep ^WAYBILL_IDS=; true");
     run_with(&q);
@@ -102,21 +98,18 @@ test_exec__outer_batch__its_ids_are_not_handed_down(void **state)
     CHECK_INT(0, unsetenv("WAYBILL_IDS"));
 }
 
-static void
-test_exec__argv__no_shell_between(void **state) /* S11 */
+TEST(test_exec__argv__no_shell_between) /* S11 */
 {
     const char *argv[] = {"printf", "%s,%s", "$HOME; a b", "", NULL};
     struct wb_request q = some_request();
 
-    (void)state;
     open_command(argv);
     run_with(&q);
     CHECK_TEXT("$HOME; a b,", sent.body);
     close_command();
 }
 
-static void
-test_exec__exit_status__decides(void **state)
+TEST(test_exec__exit_status__decides)
 {
     static const struct {
         int status;
@@ -137,7 +130,6 @@ test_exec__exit_status__decides(void **state)
     };
     char script[50];
 
-    (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         (void)snprintf(script, sizeof(script), "exit %d", cases[i].status);
         run_shell(script, 5000);
@@ -149,10 +141,8 @@ test_exec__exit_status__decides(void **state)
     }
 }
 
-static void
-test_exec__stderr__last_line_is_the_error(void **state)
+TEST(test_exec__stderr__last_line_is_the_error)
 {
-    (void)state;
     run_shell("printf 'first\\nlast \\033[1mline\\n\\n' >&2; exit 65", 5000);
     CHECK_INT(WB_REJECTED, sent.outcome);
     CHECK_TEXT("last [1mline", sent.error);
@@ -161,10 +151,8 @@ test_exec__stderr__last_line_is_the_error(void **state)
     CHECK_TEXT("", sent.error);
 }
 
-static void
-test_exec__endless_stderr__last_line_still_found(void **state)
+TEST(test_exec__endless_stderr__last_line_still_found)
 {
-    (void)state;
     run_shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done "
               ">&2; echo the end >&2; exit 1",
         5000);
@@ -173,23 +161,19 @@ test_exec__endless_stderr__last_line_still_found(void **state)
     CHECK_INT(500, strlen(sent.error));
 }
 
-static void
-test_exec__signal__retry(void **state)
+TEST(test_exec__signal__retry)
 {
-    (void)state;
     run_shell("kill -TERM $$", 5000);
     CHECK_INT(WB_RETRY, sent.outcome);
     CHECK_INT(0, sent.status);
     CHECK_TEXT("transport: died of signal 15", sent.error);
 }
 
-static void
-test_exec__reads_nothing__large_payload_harmless(void **state)
+TEST(test_exec__reads_nothing__large_payload_harmless)
 {
     struct wb_request q = some_request();
     char *large = malloc(1 << 20);
 
-    (void)state;
     memset(large, 'x', 1 << 20);
     q.body = (struct wb_slice){large, 1 << 20};
     open_shell("exit 0");
@@ -206,10 +190,8 @@ test_exec__reads_nothing__large_payload_harmless(void **state)
     free(large);
 }
 
-static void
-test_exec__writes_a_lot__64_kib_kept(void **state)
+TEST(test_exec__writes_a_lot__64_kib_kept)
 {
-    (void)state;
     run_shell("head -c 1000000 /dev/zero | tr '\\0' y", 5000);
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_INT(65536, sent.body_len);
@@ -232,13 +214,11 @@ is_dead(const char *pid)
     return line[0] == '\0' || strstr(line, ") Z ") != NULL;
 }
 
-static void
-test_exec__timeout__whole_group_killed_and_unknown(void **state)
+TEST(test_exec__timeout__whole_group_killed_and_unknown)
 {
     uint64_t start = uv_hrtime();
     char *pid;
 
-    (void)state;
     run_shell("echo so far; sleep 30 & "
               "sh -c 'echo $$ > child; exec sleep 30'",
         300);
@@ -253,25 +233,21 @@ test_exec__timeout__whole_group_killed_and_unknown(void **state)
     free(pid);
 }
 
-static void
-test_exec__grandchild_holds_the_pipes__not_waited_for(void **state)
+TEST(test_exec__grandchild_holds_the_pipes__not_waited_for)
 {
     uint64_t start = uv_hrtime();
 
-    (void)state;
     run_shell("echo hi; sleep 4 & exit 0", 10000);
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_TEXT("hi\n", sent.body);
     CHECK((uv_hrtime() - start) / 1000000 < 3000);
 }
 
-static void
-test_exec__no_such_command__retry_and_says_so(void **state)
+TEST(test_exec__no_such_command__retry_and_says_so)
 {
     const char *argv[] = {"waybill-no-such-command", NULL};
     struct wb_request q = some_request();
 
-    (void)state;
     open_command(argv);
     run_with(&q);
     CHECK_INT(WB_RETRY, sent.outcome);
@@ -280,12 +256,10 @@ test_exec__no_such_command__retry_and_says_so(void **state)
     close_command();
 }
 
-static void
-test_exec__bad_request__rejected(void **state) /* S3 */
+TEST(test_exec__bad_request__rejected) /* S3 */
 {
     struct wb_request q = some_request();
 
-    (void)state;
     open_shell("touch ran");
     q.headers = wb_slice("A: b\r\n");
     run_with(&q);
@@ -298,26 +272,22 @@ test_exec__bad_request__rejected(void **state) /* S3 */
     close_command();
 }
 
-static void
-test_exec__bad_command__invalid(void **state)
+TEST(test_exec__bad_command__invalid)
 {
     static const char *const none[] = {NULL}, *const empty[] = {"", NULL};
     struct wb_transport *t;
 
-    (void)state;
     CHECK_INT(0, uv_loop_init(&loop));
     CHECK_STATUS(INVALID, wb_exec_new(&t, ENV, &loop, none, NULL));
     CHECK_STATUS(INVALID, wb_exec_new(&t, ENV, &loop, empty, NULL));
     CHECK_INT(0, uv_loop_close(&loop));
 }
 
-static void
-test_exec__many_at_once__each_told_once(void **state)
+TEST(test_exec__many_at_once__each_told_once)
 {
     static struct sent all[20];
     struct wb_request q = some_request();
 
-    (void)state;
     memset(all, 0, sizeof(all));
     open_shell("cat");
     for (int i = 0; i < 20; i++)
@@ -330,13 +300,11 @@ test_exec__many_at_once__each_told_once(void **state)
     close_command();
 }
 
-static void
-test_exec__freed_in_flight__killed_and_no_done(void **state)
+TEST(test_exec__freed_in_flight__killed_and_no_done)
 {
     struct wb_request q = some_request();
     uint64_t start = uv_hrtime();
 
-    (void)state;
     open_shell("exec sleep 30");
     memset(&sent, 0, sizeof(sent));
     command->send(command, &q, sent_done, &sent);
@@ -346,13 +314,11 @@ test_exec__freed_in_flight__killed_and_no_done(void **state)
     CHECK((uv_hrtime() - start) / 1000000 < 3000);
 }
 
-static void
-test_exec__memory_fails__retry_and_no_leak(void **state) /* F4 */
+TEST(test_exec__memory_fails__retry_and_no_leak) /* F4 */
 {
     static const char *const argv[] = {"true", NULL};
     struct wb_request q = some_request();
 
-    (void)state;
     for (long n = 0;; n++) {
         struct wb_err err = {0};
 

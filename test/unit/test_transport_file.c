@@ -59,10 +59,8 @@ check_file(const char *path, const char *text)
     "{\"id\":\"0190b5a8-7c1e-7000-8000-000000000001\",\"kind\":\"order." \
     "paid\","
 
-static void
-test_file__json__one_line_each(void **state)
+TEST(test_file__json__one_line_each)
 {
-    (void)state;
     open_file("out.ndjson");
     append("{\"n\":1}", 7);
     CHECK_INT(WB_DELIVERED, sent.outcome);
@@ -77,8 +75,7 @@ test_file__json__one_line_each(void **state)
     wb_transport_free(file);
 }
 
-static void
-test_file__no_json__base64(void **state)
+TEST(test_file__no_json__base64)
 {
     static const struct {
         const char *body;
@@ -94,7 +91,6 @@ test_file__no_json__base64(void **state)
         {"\0", 1, "AA=="},
     };
 
-    (void)state;
     open_file("out");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char line[200];
@@ -109,13 +105,11 @@ test_file__no_json__base64(void **state)
     wb_transport_free(file);
 }
 
-static void
-test_file__new_file__private(void **state) /* S11 */
+TEST(test_file__new_file__private) /* S11 */
 {
     struct stat st;
     mode_t old = umask(0);
 
-    (void)state;
     open_file("out");
     (void)umask(old);
     CHECK_INT(0, stat("out", &st));
@@ -123,12 +117,10 @@ test_file__new_file__private(void **state) /* S11 */
     wb_transport_free(file);
 }
 
-static void
-test_file__link_folder_device_fifo__refused(void **state) /* S11 */
+TEST(test_file__link_folder_device_fifo__refused) /* S11 */
 {
     struct wb_transport *t = NULL;
 
-    (void)state;
     test_write("target", "", 0);
     CHECK_INT(0, symlink("target", "link"));
     CHECK_INT(0, mkdir("folder", 0700));
@@ -141,10 +133,8 @@ test_file__link_folder_device_fifo__refused(void **state) /* S11 */
     CHECK(t == NULL);
 }
 
-static void
-test_file__rotated_away__goes_into_a_new_one(void **state)
+TEST(test_file__rotated_away__goes_into_a_new_one)
 {
-    (void)state;
     open_file("out");
     append("1", 1);
     CHECK_INT(0, rename("out", "out.1"));
@@ -160,10 +150,8 @@ test_file__rotated_away__goes_into_a_new_one(void **state)
     wb_transport_free(file);
 }
 
-static void
-test_file__torn_line_before__ended_first(void **state)
+TEST(test_file__torn_line_before__ended_first)
 {
-    (void)state;
     test_write("out", "{\"id\":\"half", 11);
     open_file("out");
     append("1", 1);
@@ -173,13 +161,11 @@ test_file__torn_line_before__ended_first(void **state)
 
 /* A disk that is full in the middle of a line, by the limit of file sizes:
  * the write is short, and what it left goes. */
-static void
-test_file__disk_full__line_cut_off_and_retry(void **state) /* F3, C7 */
+TEST(test_file__disk_full__line_cut_off_and_retry) /* F3, C7 */
 {
     struct rlimit old, tight;
     char before[200];
 
-    (void)state;
     open_file("out");
     append("1", 1);
     (void)snprintf(before, sizeof(before), HEAD "\"payload\":1}\n");
@@ -201,10 +187,8 @@ test_file__disk_full__line_cut_off_and_retry(void **state) /* F3, C7 */
     wb_transport_free(file);
 }
 
-static void
-test_file__sync_fails__unknown_then_fine(void **state) /* F3 */
+TEST(test_file__sync_fails__unknown_then_fine) /* F3 */
 {
-    (void)state;
     open_file("out");
     append("1", 1);
     bad_syncs = 1;
@@ -217,12 +201,10 @@ test_file__sync_fails__unknown_then_fine(void **state) /* F3 */
 }
 
 /* The name must be on the disk before a line in it counts. */
-static void
-test_file__folder_not_synced__nothing_delivered(void **state) /* F2 */
+TEST(test_file__folder_not_synced__nothing_delivered) /* F2 */
 {
     struct wb_transport *t;
 
-    (void)state;
     bad_syncs = 1;
     CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, "out", NULL));
     bad_syncs = 0;
@@ -239,12 +221,10 @@ test_file__folder_not_synced__nothing_delivered(void **state) /* F2 */
     wb_transport_free(file);
 }
 
-static void
-test_file__kind_with_quote__rejected(void **state)
+TEST(test_file__kind_with_quote__rejected)
 {
     struct wb_request q = some_request();
 
-    (void)state;
     open_file("out");
     memset(&sent, 0, sizeof(sent));
     q.kind = wb_slice("a\",\"x\":\"");
@@ -254,10 +234,8 @@ test_file__kind_with_quote__rejected(void **state)
     wb_transport_free(file);
 }
 
-static void
-test_file__memory_fails__retry_and_no_leak(void **state) /* F4 */
+TEST(test_file__memory_fails__retry_and_no_leak) /* F4 */
 {
-    (void)state;
     for (long n = 0;; n++) {
         struct wb_err err = {0};
 
@@ -278,14 +256,12 @@ test_file__memory_fails__retry_and_no_leak(void **state) /* F4 */
 }
 
 /* Writers in several processes: every line whole. */
-static void
-test_file__many_writers__no_line_torn(void **state)
+TEST(test_file__many_writers__no_line_torn)
 {
     pid_t child[4];
     char *text, *line;
     int lines = 0;
 
-    (void)state;
     open_file("out");
     for (int i = 0; i < 4; i++) {
         child[i] = test_fork();
@@ -311,7 +287,7 @@ test_file__many_writers__no_line_torn(void **state)
     wb_transport_free(file);
 }
 
-/* ---- callback -------------------------------------------------------- */
+/* ---- callback ---------------------------------------------------------- */
 
 static void
 answer(void *ctx, const struct wb_request *q, struct wb_result *r)
@@ -322,15 +298,13 @@ answer(void *ctx, const struct wb_request *q, struct wb_result *r)
     r->error = wb_slice("lost");
 }
 
-static void
-test_callback__result__handed_on(void **state)
+TEST(test_callback__result__handed_on)
 {
     struct wb_request q = some_request();
     struct wb_transport *t;
     struct wb_err err = {0};
     int calls = 0;
 
-    (void)state;
     CHECK_OK(wb_callback_new(&t, ENV, answer, &calls, &err), err);
     CHECK_TEXT("callback", t->name);
     memset(&sent, 0, sizeof(sent));

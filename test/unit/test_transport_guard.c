@@ -35,7 +35,7 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
     return next(node, service, hints, out);
 }
 
-/* ---- the table ------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -138,10 +138,8 @@ address_of(const char *text)
     return s;
 }
 
-static void
-test_guard__table__public_or_not(void **state)
+TEST(test_guard__table__public_or_not)
 {
-    (void)state;
     for (size_t i = 0; i < WB_COUNT(addresses); i++) {
         struct sockaddr_storage s = address_of(addresses[i].text);
         bool by_addr = wb__addr_public((struct sockaddr *)&s);
@@ -153,12 +151,10 @@ test_guard__table__public_or_not(void **state)
     }
 }
 
-static void
-test_guard__no_address__closed(void **state)
+TEST(test_guard__no_address__closed)
 {
     struct sockaddr other = {.sa_family = AF_UNIX};
 
-    (void)state;
     CHECK(!wb__addr_public(&other));
     CHECK(!wb__addr_text_public(NULL));
     CHECK(!wb__addr_text_public(""));
@@ -166,18 +162,16 @@ test_guard__no_address__closed(void **state)
     CHECK(!wb__addr_text_public("example.org"));
 }
 
-static void
-test_guard__this_machine__is_own(void **state)
+TEST(test_guard__this_machine__is_own)
 {
     struct sockaddr_storage own = address_of("127.0.0.1");
     struct sockaddr_storage other = address_of("198.51.100.77");
 
-    (void)state;
     CHECK(wb__addr_own((struct sockaddr *)&own));
     CHECK(!wb__addr_own((struct sockaddr *)&other));
 }
 
-/* ---- over http ------------------------------------------------------- */
+/* ---- over http --------------------------------------------------------- */
 
 static struct peer peer;
 static uv_loop_t loop;
@@ -232,12 +226,10 @@ static const char *const spellings[] = {"127.0.0.1", "127.1", "0x7f.1",
     "[0:0:0:0:0:ffff:7f00:1]", "127.0.0.1.", "localhost", "LOCALHOST.", "[::1]",
     "rebind.test", "metadata.test", "127.0.0.1%2e", "%31%32%37.0.0.1"};
 
-static void
-test_guard__odd_spellings__never_connected(void **state)
+TEST(test_guard__odd_spellings__never_connected)
 {
     struct wb_transport *t;
 
-    (void)state;
     open_all();
     t = open_endpoint(true);
     for (size_t i = 0; i < WB_COUNT(spellings); i++) {
@@ -255,12 +247,10 @@ test_guard__odd_spellings__never_connected(void **state)
 }
 
 /* Else the test above proves nothing. */
-static void
-test_guard__without_public_only__spellings_connect(void **state)
+TEST(test_guard__without_public_only__spellings_connect)
 {
     struct wb_transport *t;
 
-    (void)state;
     open_all();
     t = open_endpoint(false);
     for (size_t i = 0; i < 7; i++) {
@@ -274,12 +264,10 @@ test_guard__without_public_only__spellings_connect(void **state)
     close_all();
 }
 
-static void
-test_guard__kept_connection_of_another_endpoint__not_used(void **state)
+TEST(test_guard__kept_connection_of_another_endpoint__not_used)
 {
     struct wb_transport *open, *closed;
 
-    (void)state;
     open_all();
     open = open_endpoint(false);
     closed = open_endpoint(true);
@@ -295,13 +283,11 @@ test_guard__kept_connection_of_another_endpoint__not_used(void **state)
 }
 
 /* A lookup that hangs costs its own attempt, not the loop. */
-static void
-test_guard__lookup_hangs__deadline_holds(void **state) /* F5 */
+TEST(test_guard__lookup_hangs__deadline_holds) /* F5 */
 {
     struct wb_transport *t;
     uint64_t start = uv_hrtime();
 
-    (void)state;
     open_all();
     t = open_endpoint(false);
     post_to(t, "hang.test", 100);

@@ -2,12 +2,10 @@
  * is made of an answer. */
 #include "http_ground.h"
 
-/* ---- what goes out ------------------------------------------------------ */
+/* ---- what goes out ----------------------------------------------------- */
 
-static void
-test_http__request__carries_id_and_webhook_headers(void **state) /* T-3 */
+TEST(test_http__request__carries_id_and_webhook_headers) /* T-3 */
 {
-    (void)state;
     open_endpoint(plain);
     post();
     CHECK_INT(WB_DELIVERED, sent.outcome);
@@ -33,8 +31,7 @@ test_http__request__carries_id_and_webhook_headers(void **state) /* T-3 */
     close_all();
 }
 
-static void
-test_http__own_headers__sent_beside_ours(void **state) /* T-1, O-19 */
+TEST(test_http__own_headers__sent_beside_ours) /* T-1, O-19 */
 {
     struct wb_http_opts opts = {
         .headers = WB_LIT("X-Tenant: a\nContent-Type: text/csv\nEmpty: \n"
@@ -43,7 +40,6 @@ test_http__own_headers__sent_beside_ours(void **state) /* T-1, O-19 */
     };
     struct wb_request q = some_request();
 
-    (void)state;
     open_endpoint(opts);
     q.headers = WB_LIT("traceparent: 00-abc\nBlank: \n");
     send_and_wait(&loop, endpoint, &q, &sent);
@@ -66,13 +62,11 @@ test_http__own_headers__sent_beside_ours(void **state) /* T-1, O-19 */
     close_all();
 }
 
-static void
-test_http__url_of_its_own__is_used_once(void **state) /* T-1 */
+TEST(test_http__url_of_its_own__is_used_once) /* T-1 */
 {
     struct wb_request q = some_request();
     char other[100];
 
-    (void)state;
     open_endpoint(plain);
     (void)snprintf(
         other, sizeof(other), "http://127.0.0.1:%d/a%%2Fb?c=d", peer.port);
@@ -84,8 +78,7 @@ test_http__url_of_its_own__is_used_once(void **state) /* T-1 */
     close_all();
 }
 
-static void
-test_http__empty_and_large_body__arrive_whole(void **state)
+TEST(test_http__empty_and_large_body__arrive_whole)
 {
     enum {
         LARGE = 100000
@@ -93,7 +86,6 @@ test_http__empty_and_large_body__arrive_whole(void **state)
     struct wb_request q = some_request();
     char *large = malloc(LARGE);
 
-    (void)state;
     open_endpoint(plain);
     q.body = (struct wb_slice){0};
     send_and_wait(&loop, endpoint, &q, &sent);
@@ -108,10 +100,8 @@ test_http__empty_and_large_body__arrive_whole(void **state)
     free(large);
 }
 
-static void
-test_http__proxy_in_the_environment__is_not_used(void **state)
+TEST(test_http__proxy_in_the_environment__is_not_used)
 {
-    (void)state;
     CHECK_INT(0, setenv("http_proxy", "http://127.0.0.1:1", 1));
     CHECK_INT(0, setenv("ALL_PROXY", "http://127.0.0.1:1", 1));
     open_endpoint(plain);
@@ -122,10 +112,9 @@ test_http__proxy_in_the_environment__is_not_used(void **state)
     (void)unsetenv("ALL_PROXY");
 }
 
-/* ---- outcomes ------------------------------------------------------------ */
+/* ---- outcomes ---------------------------------------------------------- */
 
-static void
-test_http__every_status__has_its_outcome(void **state) /* */
+TEST(test_http__every_status__has_its_outcome) /* */
 {
     static const struct {
         int status;
@@ -155,7 +144,6 @@ test_http__every_status__has_its_outcome(void **state) /* R-3 */
         {0, WB_REJECTED},
     };
 
-    (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         CHECK_INT(cases[i].outcome, wb_http_outcome(cases[i].status));
     open_endpoint(plain);
@@ -173,10 +161,8 @@ test_http__every_status__has_its_outcome(void **state) /* R-3 */
     close_all();
 }
 
-static void
-test_http__error_with_body__reads_as_one_line(void **state) /* O-13 */
+TEST(test_http__error_with_body__reads_as_one_line) /* O-13 */
 {
-    (void)state;
     post_to("HTTP/1.1 401 Unauthorized\r\nContent-Length: 23\r\n\r\n"
             "{\"error\":\r\n\"\x1b[2Jbad\xff\"}\n",
         plain);
@@ -187,10 +173,8 @@ test_http__error_with_body__reads_as_one_line(void **state) /* O-13 */
     close_all();
 }
 
-static void
-test_http__error_without_body__has_no_colon(void **state) /* O-13 */
+TEST(test_http__error_without_body__has_no_colon) /* O-13 */
 {
-    (void)state;
     post_to("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n"
             "\r\n",
         plain);
@@ -199,10 +183,8 @@ test_http__error_without_body__has_no_colon(void **state) /* O-13 */
     close_all();
 }
 
-static void
-test_http__no_words_in_status__standard_phrase(void **state) /* O-13 */
+TEST(test_http__no_words_in_status__standard_phrase) /* O-13 */
 {
-    (void)state;
     post_to("HTTP/1.1 503\r\nContent-Length: 0\r\n\r\n", plain);
     CHECK_TEXT("503 Service Unavailable", sent.error);
     peer_set_reply(&peer, "HTTP/1.1 499 \r\nContent-Length: 0\r\n\r\n");
@@ -211,15 +193,13 @@ test_http__no_words_in_status__standard_phrase(void **state) /* O-13 */
     close_all();
 }
 
-static void
-test_http__secret_in_reply__is_masked(void **state) /* S9 */
+TEST(test_http__secret_in_reply__is_masked) /* S9 */
 {
     struct wb_http_opts opts = {
         .headers = WB_LIT("Authorization: Bearer canary-1234567\n"
                           "X-Api-Key: hunter2hunter2\n"
                           "Accept: application/json\n")};
 
-    (void)state;
     post_to(
         "HTTP/1.1 401 no canary-1234567\r\nContent-Length: 68\r\n\r\n"
         "got Bearer canary-1234567 and hunter2hunter2 not application/json..",
@@ -233,8 +213,7 @@ test_http__secret_in_reply__is_masked(void **state) /* S9 */
     close_all();
 }
 
-static void
-test_http__retry_after__seconds_or_date(void **state) /* */
+TEST(test_http__retry_after__seconds_or_date) /* */
 {
     static const struct {
         const char *value;
@@ -258,7 +237,6 @@ test_http__retry_after__seconds_or_date(void **state) /* R-3 */
         {"1 1", 0},
     };
 
-    (void)state;
     open_endpoint(plain);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char reply[200];
@@ -278,10 +256,8 @@ test_http__retry_after__seconds_or_date(void **state) /* R-3 */
     close_all();
 }
 
-static void
-test_http__conflict_for_now__is_retried(void **state) /* G-5 */
+TEST(test_http__conflict_for_now__is_retried) /* G-5 */
 {
-    (void)state;
     post_to("HTTP/1.1 409 Conflict\r\nRetry-After: 1\r\n"
             "Content-Length: 0\r\n\r\n",
         plain);
@@ -290,12 +266,10 @@ test_http__conflict_for_now__is_retried(void **state) /* G-5 */
     close_all();
 }
 
-static void
-test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
+TEST(test_http__redirect__not_followed) /* T-3, S2, I7 */
 {
     static const char *const codes[] = {"301", "302", "303", "307", "308"};
 
-    (void)state;
     open_endpoint(plain);
     for (int i = 0; i < 5; i++) {
         char reply[200];
@@ -312,7 +286,7 @@ test_http__redirect__not_followed(void **state) /* T-3, S2, I7 */
     close_all();
 }
 
-/* ---- redirects that are followed ------------------------------------- */
+/* ---- redirects that are followed --------------------------------------- */
 
 static char next_hop[200];
 
@@ -325,10 +299,8 @@ redirect_twice(struct peer_conn *c)
     return peer_reply(c);
 }
 
-static void
-test_http__follow__body_goes_along(void **state)
+TEST(test_http__follow__body_goes_along)
 {
-    (void)state;
     peer.answer = redirect_twice;
     peer_set_reply(&peer, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     open_endpoint((struct wb_http_opts){.follow = true});
@@ -344,10 +316,8 @@ test_http__follow__body_goes_along(void **state)
     close_all();
 }
 
-static void
-test_http__follow_in_a_ring__stops_after_three(void **state)
+TEST(test_http__follow_in_a_ring__stops_after_three)
 {
-    (void)state;
     open_endpoint((struct wb_http_opts){.follow = true});
     peer_set_reply(&peer,
         "HTTP/1.1 308 Go\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n");
@@ -358,14 +328,12 @@ test_http__follow_in_a_ring__stops_after_three(void **state)
     close_all();
 }
 
-static void
-test_http__follow_elsewhere__only_http_and_only_if_there(void **state) /* S2 */
+TEST(test_http__follow_elsewhere__only_http_and_only_if_there) /* S2 */
 {
     static const char *const targets[] = {"file:///etc/passwd",
         "gopher://127.0.0.1:1/x", "ftp://127.0.0.1/x", "dict://127.0.0.1:1/"};
     char hop[200];
 
-    (void)state;
     open_endpoint((struct wb_http_opts){.follow = true});
     for (int i = 0; i < 4; i++) {
         (void)snprintf(hop, sizeof(hop),
@@ -387,10 +355,9 @@ test_http__follow_elsewhere__only_http_and_only_if_there(void **state) /* S2 */
     close_all();
 }
 
-/* ---- refused before anything is sent --------------------------------- */
+/* ---- refused before anything is sent ----------------------------------- */
 
-static void
-test_http__bad_request__rejected_unsent(void **state) /* S3 */
+TEST(test_http__bad_request__rejected_unsent) /* S3 */
 {
     static const char *const urls[] = {"ftp://127.0.0.1/", "http://u@h/",
         "http://127.0.0.1/a b", "http://127.0.0.1/\r\nX: y", "nonsense"};
@@ -399,7 +366,6 @@ test_http__bad_request__rejected_unsent(void **state) /* S3 */
         "Content-Type: text/plain\n", "Transfer-Encoding: chunked\n"};
     struct wb_request q = some_request();
 
-    (void)state;
     open_endpoint((struct wb_http_opts){.headers = WB_LIT("X-Route: its\n")});
     for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
         q.url = wb_slice(urls[i]);
@@ -436,8 +402,7 @@ test_http__bad_request__rejected_unsent(void **state) /* S3 */
     close_all();
 }
 
-static void
-test_http__bad_options__invalid(void **state)
+TEST(test_http__bad_options__invalid)
 {
     static const struct wb_slice short_key = {"too short", 9};
     static const struct wb_http_opts bad[] = {
@@ -453,7 +418,6 @@ test_http__bad_options__invalid(void **state)
     };
     struct wb_err err = {0};
 
-    (void)state;
     open_with((struct wb_http_opts){0});
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct wb_transport *t = endpoint;

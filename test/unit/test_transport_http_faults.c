@@ -5,12 +5,10 @@
 #include "http_ground.h"
 #include "transport/curl.h"
 
-/* ---- connections ----------------------------------------------------- */
+/* ---- connections ------------------------------------------------------- */
 
-static void
-test_http__many_requests__one_connection(void **state) /* T-3 */
+TEST(test_http__many_requests__one_connection) /* T-3 */
 {
-    (void)state;
     open_endpoint(plain);
     for (int i = 0; i < 20; i++)
         post();
@@ -19,8 +17,7 @@ test_http__many_requests__one_connection(void **state) /* T-3 */
     close_all();
 }
 
-static void
-test_http__many_at_once__each_told_once(void **state)
+TEST(test_http__many_at_once__each_told_once)
 {
     enum {
         MANY = 64
@@ -28,7 +25,6 @@ test_http__many_at_once__each_told_once(void **state)
     static struct sent all[MANY];
     struct wb_request q = some_request();
 
-    (void)state;
     memset(all, 0, sizeof(all));
     open_endpoint(plain);
     for (int round = 1; round <= 3; round++) {
@@ -96,10 +92,8 @@ die_on_second(struct peer_conn *c)
     return c->requests == 1 && peer_reply(c);
 }
 
-static void
-test_http__reused_connection_dies__sent_once_and_unknown(void **state) /* T-7 */
+TEST(test_http__reused_connection_dies__sent_once_and_unknown) /* T-7 */
 {
-    (void)state;
     peer.answer = die_on_second;
     open_endpoint(plain);
     post();
@@ -122,10 +116,8 @@ close_after_reply(struct peer_conn *c)
     return false;
 }
 
-static void
-test_http__idle_connection_closed__new_one_is_made(void **state)
+TEST(test_http__idle_connection_closed__new_one_is_made)
 {
-    (void)state;
     peer.answer = close_after_reply;
     open_endpoint(plain);
     for (int i = 0; i < 5; i++) {
@@ -139,10 +131,8 @@ test_http__idle_connection_closed__new_one_is_made(void **state)
     close_all();
 }
 
-static void
-test_http__nobody_listens__retry_nothing_sent(void **state) /* F5 */
+TEST(test_http__nobody_listens__retry_nothing_sent) /* F5 */
 {
-    (void)state;
     open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
     post();
     CHECK_INT(WB_RETRY, sent.outcome);
@@ -151,10 +141,8 @@ test_http__nobody_listens__retry_nothing_sent(void **state) /* F5 */
     close_all();
 }
 
-static void
-test_http__unknown_host__says_so(void **state) /* O-13 */
+TEST(test_http__unknown_host__says_so) /* O-13 */
 {
-    (void)state;
     open_with((struct wb_http_opts){.url = WB_LIT("http://nosuch.invalid/")});
     post();
     CHECK_INT(WB_RETRY, sent.outcome);
@@ -170,10 +158,8 @@ close_silently(struct peer_conn *c)
     return false;
 }
 
-static void
-test_http__closed_before_answer__unknown(void **state) /* F5 */
+TEST(test_http__closed_before_answer__unknown) /* F5 */
 {
-    (void)state;
     peer.answer = close_silently;
     open_endpoint(plain);
     post();
@@ -185,14 +171,12 @@ test_http__closed_before_answer__unknown(void **state) /* F5 */
 
 /* The same verdict at whatever byte of the answer the connection dies, until
  * the header is complete: from then on the status counts (C10). */
-static void
-test_http__closed_at_byte_k__unknown_until_header_ends(void **state)
+TEST(test_http__closed_at_byte_k__unknown_until_header_ends)
 {
     static const char reply[] =
         "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n\r\nhello";
     size_t header = sizeof(reply) - 1 - 5;
 
-    (void)state;
     peer.answer = close_after_reply;
     peer.reply = reply;
     open_endpoint(plain);
@@ -212,13 +196,11 @@ never_answer(struct peer_conn *c)
     return false;
 }
 
-static void
-test_http__black_hole__unknown_at_the_deadline(void **state) /* F5 */
+TEST(test_http__black_hole__unknown_at_the_deadline) /* F5 */
 {
     struct wb_request q = some_request();
     uint64_t start = uv_hrtime();
 
-    (void)state;
     peer.answer = never_answer;
     open_endpoint(plain);
     q.timeout_ms = 100;
@@ -239,12 +221,10 @@ drip(struct peer_conn *c)
     return false;
 }
 
-static void
-test_http__drip__deadline_holds(void **state) /* S4 */
+TEST(test_http__drip__deadline_holds) /* S4 */
 {
     struct wb_request q = some_request();
 
-    (void)state;
     peer.answer = drip;
     peer.reply = "HTTP/1.1 200 OK\r\nX-Very-Long: aaaaaaaaaaaaaaaaaaaaaaaa";
     open_endpoint(plain);
@@ -254,8 +234,7 @@ test_http__drip__deadline_holds(void **state) /* S4 */
     close_all();
 }
 
-/* ---- hostile replies
- * --------------------------------------------------------- */
+/* ---- hostile replies --------------------------------------------------- */
 
 static bool
 say_for_ever(struct peer_conn *c)
@@ -269,8 +248,7 @@ say_for_ever(struct peer_conn *c)
     return false;
 }
 
-static void
-test_http__endless_reply__given_up(void **state) /* S4 */
+TEST(test_http__endless_reply__given_up) /* S4 */
 {
     static const struct {
         const char *reply;
@@ -301,7 +279,6 @@ test_http__endless_reply__given_up(void **state) /* S4 */
             WB_UNKNOWN, "transport: "},
     };
 
-    (void)state;
     peer.answer = say_for_ever;
     open_endpoint(plain);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -315,13 +292,11 @@ test_http__endless_reply__given_up(void **state) /* S4 */
 }
 
 /* 66 lines of a thousand bytes: few enough, and too much. */
-static void
-test_http__header_past_64_kib__given_up(void **state) /* S4 */
+TEST(test_http__header_past_64_kib__given_up) /* S4 */
 {
     static char reply[70000];
     size_t at = (size_t)snprintf(reply, sizeof(reply), "HTTP/1.1 200 OK\r\n");
 
-    (void)state;
     for (int i = 0; i < 66; i++)
         at += (size_t)snprintf(
             reply + at, sizeof(reply) - at, "A: %0995d\r\n", i);
@@ -332,10 +307,8 @@ test_http__header_past_64_kib__given_up(void **state) /* S4 */
     close_all();
 }
 
-static void
-test_http__long_reply__kept_up_to_the_limit(void **state) /* T-3 */
+TEST(test_http__long_reply__kept_up_to_the_limit) /* T-3 */
 {
-    (void)state;
     peer.answer = say_for_ever;
     peer.reply =
         "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n|0123456";
@@ -347,8 +320,7 @@ test_http__long_reply__kept_up_to_the_limit(void **state) /* T-3 */
     close_all();
 }
 
-static void
-test_http__malformed_reply__unknown(void **state) /* F5, C24 */
+TEST(test_http__malformed_reply__unknown) /* F5, C24 */
 {
     static const char *const replies[] = {
         "\r\n\r\n",
@@ -360,7 +332,6 @@ test_http__malformed_reply__unknown(void **state) /* F5, C24 */
         "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
     };
 
-    (void)state;
     peer.answer = close_after_reply;
     open_endpoint(plain);
     for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
@@ -373,8 +344,7 @@ test_http__malformed_reply__unknown(void **state) /* F5, C24 */
     close_all();
 }
 
-static void
-test_http__gzip__is_not_inflated(void **state) /* S4 */
+TEST(test_http__gzip__is_not_inflated) /* S4 */
 {
     /* 1 MiB of zeros, gzip twice: 43 bytes would do; any gzip serves. */
     static const char reply[] =
@@ -382,7 +352,6 @@ test_http__gzip__is_not_inflated(void **state) /* S4 */
         "Content-Length: 22\r\n\r\n"
         "\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04\0\x43\xbe\xb7\xe8\x01\0\0\0!";
 
-    (void)state;
     peer.reply = reply;
     peer.reply_len = sizeof(reply) - 1;
     open_endpoint(plain);
@@ -393,15 +362,12 @@ test_http__gzip__is_not_inflated(void **state) /* S4 */
     close_all();
 }
 
-/* ---- freeing
- * ---------------------------------------------------------------------- */
+/* ---- freeing ----------------------------------------------------------- */
 
-static void
-test_http__freed_in_flight__no_done(void **state)
+TEST(test_http__freed_in_flight__no_done)
 {
     struct wb_request q = some_request();
 
-    (void)state;
     peer.answer = never_answer;
     open_endpoint(plain);
     memset(&sent, 0, sizeof(sent));
@@ -421,12 +387,10 @@ free_endpoint(void *ctx, const struct wb_result *r)
     endpoint = NULL;
 }
 
-static void
-test_http__freed_by_done__is_fine(void **state)
+TEST(test_http__freed_by_done__is_fine)
 {
     struct wb_request q = some_request();
 
-    (void)state;
     open_endpoint(plain);
     memset(&sent, 0, sizeof(sent));
     endpoint->send(endpoint, &q, free_endpoint, &sent);
@@ -448,12 +412,10 @@ send_again(void *ctx, const struct wb_result *r)
         endpoint->send(endpoint, &q, send_again, ctx);
 }
 
-static void
-test_http__sent_from_done__goes_out(void **state)
+TEST(test_http__sent_from_done__goes_out)
 {
     struct wb_request q = some_request();
 
-    (void)state;
     open_endpoint(plain);
     memset(&sent, 0, sizeof(sent));
     resends = 10;
@@ -464,12 +426,10 @@ test_http__sent_from_done__goes_out(void **state)
     close_all();
 }
 
-static void
-test_http__memory_fails__retry_and_no_leak(void **state) /* F4 */
+TEST(test_http__memory_fails__retry_and_no_leak) /* F4 */
 {
     long n;
 
-    (void)state;
     for (n = 0;; n++) {
         struct wb_http_opts opts = {.headers = WB_LIT("A: b\n")};
         struct wb_err err = {0};
@@ -526,12 +486,10 @@ setopt_short_of_memory(CURL *easy, CURLoption option, ...)
 }
 
 /* A handle that was not set whole is not used again. */
-static void
-test_http__memory_fails_in_libcurl__next_one_goes_out(void **state) /* F4 */
+TEST(test_http__memory_fails_in_libcurl__next_one_goes_out) /* F4 */
 {
     struct wb_request q = some_request(), own = q;
 
-    (void)state;
     open_endpoint(plain);
     own.url = wb_slice(url_at(peer.port));
     send_and_wait(&loop, endpoint, &own, &sent);

@@ -16,8 +16,7 @@ static struct wb_http *http;
 static struct wb_transport *endpoint;
 static struct sent sent;
 
-/* ---- certificates
- * ------------------------------------------------------------ */
+/* ---- certificates ------------------------------------------------------ */
 
 struct cert {
     X509 *x;
@@ -89,8 +88,7 @@ make_certs(const char *san, long days, bool self_signed)
     cert_free(&leaf);
 }
 
-/* ---- one exchange
- * ---------------------------------------------------------------- */
+/* ---- one exchange ------------------------------------------------------ */
 
 static void
 open_endpoint(int port, bool with_ca)
@@ -141,10 +139,8 @@ check_refused(const char *why)
     memset(&peer, 0, sizeof(peer));
 }
 
-static void
-test_tls__good_certificate__accepted(void **state)
+TEST(test_tls__good_certificate__accepted)
 {
-    (void)state;
     make_certs("IP:127.0.0.1", 10, false);
     exchange(true);
     CHECK_INT(WB_DELIVERED, sent.outcome);
@@ -152,54 +148,43 @@ test_tls__good_certificate__accepted(void **state)
     memset(&peer, 0, sizeof(peer));
 }
 
-static void
-test_tls__unknown_issuer__refused(void **state)
+TEST(test_tls__unknown_issuer__refused)
 {
-    (void)state;
     make_certs("IP:127.0.0.1", 10, false);
     exchange(false);
     check_refused("unable to get local issuer certificate");
 }
 
-static void
-test_tls__self_signed__refused(void **state)
+TEST(test_tls__self_signed__refused)
 {
-    (void)state;
     make_certs("IP:127.0.0.1", 10, true);
     exchange(true);
     check_refused("self-signed certificate");
 }
 
-static void
-test_tls__wrong_host__refused(void **state)
+TEST(test_tls__wrong_host__refused)
 {
-    (void)state;
     make_certs("DNS:127.0.0.1.example,IP:127.0.0.2", 10, false);
     exchange(true);
     check_refused("127.0.0.1");
 }
 
-static void
-test_tls__expired__refused(void **state)
+TEST(test_tls__expired__refused)
 {
-    (void)state;
     make_certs("IP:127.0.0.1", -1, false);
     exchange(true);
     check_refused("expired");
 }
 
-static void
-test_tls__version_1_1__refused(void **state)
+TEST(test_tls__version_1_1__refused)
 {
-    (void)state;
     make_certs("IP:127.0.0.1", 10, false);
     peer.tls_old = true;
     exchange(true);
     check_refused("version");
 }
 
-/* ---- HTTP/2
- * ------------------------------------------------------------------------- */
+/* ---- HTTP/2 ------------------------------------------------------------ */
 
 static const char node_server[] =
     "const h=require('http2'),fs=require('fs');let n=0,c=0;"
@@ -279,14 +264,12 @@ check_http2(int port)
     CHECK_HAS("69 2 POST", sent.body); /* T-7: not sent twice by libcurl */
 }
 
-static void
-test_tls__http2__one_connection_for_all(void **state) /* T-3 */
+TEST(test_tls__http2__one_connection_for_all) /* T-3 */
 {
     uv_process_t process;
     uv_loop_t other;
     int port, in;
 
-    (void)state;
     make_certs("IP:127.0.0.1", 10, false);
     CHECK_INT(0, uv_loop_init(&other));
     port = node_start(&process, &other, &in);

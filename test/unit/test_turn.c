@@ -42,14 +42,12 @@ write_in_a_loop(atomic_long *n, atomic_long *stop)
     _Exit(0);
 }
 
-static void
-test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster(void **state)
+TEST(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster)
 {
     atomic_long *shared = shared_new();
     pid_t child[2];
     long fast, slow;
 
-    (void)state;
     wb_outbox_close(box_open());
     for (int i = 0; i < 2; i++) {
         child[i] = test_fork();
@@ -79,14 +77,12 @@ turn_open(void)
     return t;
 }
 
-static void
-test_turn__holder_killed__turn_is_free_at_once(void **state)
+TEST(test_turn__holder_killed__turn_is_free_at_once)
 {
     struct wb__turn t = turn_open();
     pid_t child = test_fork();
     int64_t began;
 
-    (void)state;
     if (child == 0) {
         struct wb__turn own = turn_open();
 
@@ -110,13 +106,11 @@ test_turn__holder_killed__turn_is_free_at_once(void **state)
 }
 
 /* A holder that is stopped costs patience, not the work. */
-static void
-test_turn__holder_stopped__taken_for_granted_after_patience(void **state)
+TEST(test_turn__holder_stopped__taken_for_granted_after_patience)
 {
     struct wb__turn a = turn_open(), b = turn_open();
     int64_t began;
 
-    (void)state;
     wb__turn_take(&a);
     began = real_us();
     wb__turn_take(&b);
@@ -133,7 +127,7 @@ test_turn__holder_stopped__taken_for_granted_after_patience(void **state)
     wb__lockfile_close(&b.lock);
 }
 
-/* ---- who waits -------------------------------------------------------- */
+/* ---- who waits --------------------------------------------------------- */
 
 enum {
     WAITERS = 3
@@ -156,14 +150,12 @@ wait_for_turn(void *number)
     return NULL;
 }
 
-static void
-test_turn__three_wait__in_the_order_they_came(void **state)
+TEST(test_turn__three_wait__in_the_order_they_came)
 {
     struct wb__turn t = turn_open();
     int number[WAITERS];
     pthread_t thread[WAITERS];
 
-    (void)state;
     wb__turn_take(&t);
     for (int i = 0; i < WAITERS; i++) {
         int place = WB__LOCK_NEXT + i;
@@ -181,12 +173,10 @@ test_turn__three_wait__in_the_order_they_came(void **state)
     wb__lockfile_close(&t.lock);
 }
 
-static void
-test_turn__others_wait__no_turn_but_behind_them(void **state)
+TEST(test_turn__others_wait__no_turn_but_behind_them)
 {
     struct wb__turn t = turn_open(), waiting = turn_open();
 
-    (void)state;
     wb__turn_take(&t);
     CHECK(wb__lockfile_try(&waiting.lock, WB__LOCK_NEXT));
     wb__turn_give(&t);
@@ -199,12 +189,10 @@ test_turn__others_wait__no_turn_but_behind_them(void **state)
     wb__lockfile_close(&t.lock);
 }
 
-static void
-test_turn__no_lock_file__no_turns_and_no_wait(void **state)
+TEST(test_turn__no_lock_file__no_turns_and_no_wait)
 {
     struct wb__turn t = {.env = wb_env_system(), .lock = {.fd = -1}};
 
-    (void)state;
     wb__turn_take(&t);
     wb__turn_give(&t);
     CHECK(wb__lockfile_try(&t.lock, WB__LOCK_MAIN));

@@ -1,10 +1,10 @@
-/* alarm.c - see alarm.h. */
-#include "http/alarm.h"
+/* deadline.c - see deadline.h. */
+#include "http/deadline.h"
 
 static void on_timer(uv_timer_t *timer);
 
 static void
-sleep_for(struct wb__alarm *a, uint64_t now, uint64_t ms)
+sleep_for(struct wb__deadline *a, uint64_t now, uint64_t ms)
 {
     a->next = now + ms;
     (void)uv_timer_start(&a->timer, on_timer, ms, 0);
@@ -13,7 +13,7 @@ sleep_for(struct wb__alarm *a, uint64_t now, uint64_t ms)
 static void
 on_timer(uv_timer_t *timer)
 {
-    struct wb__alarm *a = (struct wb__alarm *)timer;
+    struct wb__deadline *a = (struct wb__deadline *)timer;
     uint64_t now = uv_now(timer->loop);
 
     if (a->due == UINT64_MAX)
@@ -27,8 +27,8 @@ on_timer(uv_timer_t *timer)
 }
 
 void
-wb__alarm_init(
-    uv_loop_t *loop, struct wb__alarm *a, void (*ring)(struct wb__alarm *alarm))
+wb__deadline_init(uv_loop_t *loop, struct wb__deadline *a,
+    void (*ring)(struct wb__deadline *alarm))
 {
     (void)uv_timer_init(loop, &a->timer);
     a->ring = ring;
@@ -36,7 +36,7 @@ wb__alarm_init(
 }
 
 void
-wb__alarm_set(struct wb__alarm *a, int64_t ms)
+wb__deadline_set(struct wb__deadline *a, int64_t ms)
 {
     uint64_t now = uv_now(a->timer.loop);
 
@@ -46,7 +46,7 @@ wb__alarm_set(struct wb__alarm *a, int64_t ms)
 }
 
 void
-wb__alarm_off(struct wb__alarm *a)
+wb__deadline_cancel(struct wb__deadline *a)
 {
     a->due = UINT64_MAX;
 }

@@ -1,28 +1,29 @@
-/* conn.h - what server.c, conn.c and stream.c share: the server's books and a
- * connection. */
-#ifndef WB_SRC_HTTP_CONN_H
-#define WB_SRC_HTTP_CONN_H
+/* connection.h - what server.c, connection.c and stream.c share: the server's
+ * books and a connection. */
+#ifndef WB_SRC_HTTP_CONNECTION_H
+#define WB_SRC_HTTP_CONNECTION_H
 
 #include <uv.h>
 
-#include "http/alarm.h"
+#include "http/deadline.h"
 #include "http/server.h"
 
-struct wb__conn;
+struct wb__connection;
 
-struct wb__server {
-    struct wb__server_opts opts;
+struct wb__http_server {
+    struct wb__http_server_opts opts;
     uv_tcp_t listener;
     char address[80];
     bool stopping, listening, closed;
-    bool waiting;           /* somebody is in the backlog, not accepted yet */
-    struct wb__conn *spare; /* with none, one lack of memory would end it all */
-    struct wb__conn *first, *last; /* those idle longest come first */
+    bool waiting; /* somebody is in the backlog, not accepted yet */
+    struct wb__connection
+        *spare; /* with none, one lack of memory would end it all */
+    struct wb__connection *first, *last; /* those idle longest come first */
     size_t conns;
     size_t bytes; /* held by all connections */
     char input[64 << 10];
     /* A connection has ended and left the list. */
-    void (*conn_ended)(struct wb__server *server);
+    void (*conn_ended)(struct wb__http_server *server);
 };
 
 enum wb__phase {
@@ -35,12 +36,12 @@ enum wb__phase {
     WB__CLOSED,
 };
 
-struct wb__conn {
-    struct wb__call call; /* first: a call is its connection */
-    struct wb__server *server;
-    struct wb__conn *prev, *next;
+struct wb__connection {
+    struct wb__exchange call; /* first: a call is its connection */
+    struct wb__http_server *server;
+    struct wb__connection *prev, *next;
     uv_tcp_t tcp;
-    struct wb__alarm alarm;
+    struct wb__deadline alarm;
     uv_write_t write;
     uv_shutdown_t shutdown;
     struct wb__http_parser parser;
@@ -68,25 +69,27 @@ struct wb__conn {
 
 /* A connection that nobody is on yet, freed with wb__free(); NULL: out of
  * memory. Take the next in the backlog on it: from then on it is its own. */
-struct wb__conn *wb__conn_new(struct wb__server *server);
-void wb__conn_accept(struct wb__conn *conn);
+struct wb__connection *wb__connection_new(struct wb__http_server *server);
+void wb__connection_accept(struct wb__connection *conn);
 
-void wb__conn_close(struct wb__conn *conn);
-void wb__conn_set_phase(struct wb__conn *conn, enum wb__phase phase);
+void wb__connection_close(struct wb__connection *conn);
+void wb__connection_set_phase(
+    struct wb__connection *conn, enum wb__phase phase);
 /* Bring the books up to date. False: all connections together hold too much. */
-bool wb__conn_account(struct wb__conn *conn);
+bool wb__connection_account(struct wb__connection *conn);
 /* Read, unless somebody has reason not to. */
-void wb__conn_read(struct wb__conn *conn);
+void wb__connection_read(struct wb__connection *conn);
 /* Write what the kernel takes now; how much that was. The rest, and any error,
  * is uv_write()'s. */
-size_t wb__conn_try(struct wb__conn *conn, uv_buf_t *bufs, unsigned n);
+size_t wb__connection_try(
+    struct wb__connection *conn, uv_buf_t *bufs, unsigned n);
 /* An answer went out, or did not. */
-void wb__conn_answered(struct wb__conn *conn, bool ok);
+void wb__connection_answered(struct wb__connection *conn, bool ok);
 /* Nobody is at the call any more. */
-void wb__conn_let_go(struct wb__conn *conn);
+void wb__connection_let_go(struct wb__connection *conn);
 
 /* Close those between two requests: all, or the one idle longest. */
-void wb__conn_close_idle(struct wb__server *server, bool every);
-void wb__conn_close_all(struct wb__server *server);
+void wb__connection_close_idle(struct wb__http_server *server, bool every);
+void wb__connection_close_all(struct wb__http_server *server);
 
-#endif /* WB_SRC_HTTP_CONN_H */
+#endif /* WB_SRC_HTTP_CONNECTION_H */

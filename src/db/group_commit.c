@@ -1,4 +1,4 @@
-/* group.c - the queue in which threads share commits.
+/* group_commit.c - the queue in which threads share commits.
  *
  * (1) A job is answered after the transaction it ran in has ended: OK only if
  *     that committed.
@@ -13,7 +13,7 @@
  *     them first, sorted, and jobs of one row each run in the order of these:
  *     two transactions wait for each other in one direction only. What clashes
  *     for another reason is rolled back and run again. */
-#include "db/group.h"
+#include "db/group_commit.h"
 
 #include "db/engine.h"
 
@@ -33,21 +33,21 @@ enum {
 };
 
 void
-wb__group_init(struct wb__group *g, struct wb__db *db)
+wb__commit_group_init(struct wb__commit_group *g, struct wb__db *db)
 {
-    *g = (struct wb__group){.db = db};
+    *g = (struct wb__commit_group){.db = db};
     g->last = &g->first;
     wb__mutex_init(&g->lock);
 }
 
 void
-wb__group_fini(struct wb__group *g)
+wb__commit_group_fini(struct wb__commit_group *g)
 {
     WB_ASSERT(!g->leading && g->first == NULL);
     wb__mutex_fini(&g->lock);
 }
 
-/* ---- lanes --------------------------------------------------------------- */
+/* ---- lanes ------------------------------------------------------------- */
 
 static void
 add(struct wb__lanes *l, struct wb__buf *to, struct wb_slice s)
@@ -72,8 +72,8 @@ wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id)
 /* One lane needs no order. Without the memory to say them all there is none
  * either: then a clash is run again, as any other. */
 static enum wb_status
-lock_lanes(struct wb__group *g, const struct wb__job *first,
-    const struct wb__job *end, struct wb_err *err)
+lock_lanes(struct wb__commit_group *g, const struct wb__db_job *first,
+    const struct wb__db_job *end, struct wb_err *err)
 {
     struct wb__buf none = {.env = g->db->opts.env, .max = LANES_MAX_BYTES};
     struct wb__lanes l = {none, none, 0};
@@ -81,7 +81,7 @@ lock_lanes(struct wb__group *g, const struct wb__job *first,
 
     if (!g->db->engine->side_by_side)
         return WB_OK;
-    for (const struct wb__job *job = first; job != end; job = job->next)
+    for (const struct wb__db_job *job = first; job != end; job = job->next)
         if (job->lanes != NULL)
             job->lanes(job, &l);
     if (l.n > 1 && l.names.failed == WB_OK && l.ids.failed == WB_OK)
@@ -94,18 +94,18 @@ lock_lanes(struct wb__group *g, const struct wb__job *first,
     return rc;
 }
 
-/* ---- transactions -------------------------------------------------------- */
+/* ---- transactions ------------------------------------------------------ */
 
 /* Run the jobs from first up to end in one transaction; one that wants none
  * comes alone. */
 static enum wb_status
-run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
-    bool *began, struct wb_err *err)
+run_together(struct wb__commit_group *g, struct wb__db_job *first,
+    struct wb__db_job *end, bool *began, struct wb_err *err)
 {
     enum wb__tx tx = WB__TX_NONE;
     enum wb_status rc;
 
-    for (const struct wb__job *job = first; job != end; job = job->next)
+    for (const struct wb__db_job *job = first; job != end; job = job->next)
         if (job->tx > tx)
             tx = job->tx;
     if (tx == WB__TX_NONE)
@@ -115,7 +115,7 @@ run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
         return rc;
     *began = true;
     rc = lock_lanes(g, first, end, err);
-    for (struct wb__job *job = first; job != end && rc == WB_OK;
+    for (struct wb__db_job *job = first; job != end && rc == WB_OK;
          job = job->next)
         rc = job->run(g->db, job, err);
     if (rc == WB_OK)
@@ -127,8 +127,8 @@ run_together(struct wb__group *g, struct wb__job *first, struct wb__job *end,
 /* Two transactions that clashed: one of them was rolled back, and starts anew.
  */
 static enum wb_status
-run_through(struct wb__group *g, struct wb__job *first, struct wb__job *end,
-    bool *began, struct wb_err *err)
+run_through(struct wb__commit_group *g, struct wb__db_job *first,
+    struct wb__db_job *end, bool *began, struct wb_err *err)
 {
     enum wb_status rc;
     int turns = CLASHES_MAX;
@@ -140,7 +140,8 @@ run_through(struct wb__group *g, struct wb__job *first, struct wb__job *end,
 }
 
 static void
-run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
+run_some(struct wb__commit_group *g, struct wb__db_job *first,
+    struct wb__db_job *end)
 {
     struct wb_err err = {0};
     bool began = false, alone;
@@ -151,7 +152,7 @@ run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
      * IO it is unknown what happened, and must not happen twice. */
     alone = rc != WB_OK && rc != WB_IO && began && first->next != end &&
             !wb__db_failed(g->db);
-    for (struct wb__job *job = first; job != end; job = job->next) {
+    for (struct wb__db_job *job = first; job != end; job = job->next) {
         job->err = err;
         job->status = rc;
         if (!alone || busy == BUSY_MAX)
@@ -166,10 +167,10 @@ run_some(struct wb__group *g, struct wb__job *first, struct wb__job *end)
 }
 
 /* Take those off the queue that may share a transaction; gives who is next. */
-static struct wb__job *
-take_some(struct wb__group *g)
+static struct wb__db_job *
+take_some(struct wb__commit_group *g)
 {
-    struct wb__job *end = g->first;
+    struct wb__db_job *end = g->first;
     bool together = end->tx != WB__TX_NONE;
 
     do {
@@ -185,26 +186,27 @@ take_some(struct wb__group *g)
 
 /* Their memory is gone as soon as they know. */
 static void
-tell(struct wb__job *job, const struct wb__job *end, const struct wb__job *own)
+tell(struct wb__db_job *job, const struct wb__db_job *end,
+    const struct wb__db_job *own)
 {
     while (job != end) {
-        struct wb__job *next = job->next;
+        struct wb__db_job *next = job->next;
 
         atomic_store(&job->state, DONE);
         if (job != own)
-            wb__word_wake(&job->state);
+            wb__futex_wake(&job->state);
         job = next;
     }
 }
 
 /* Those of the same order stay in that of their arrival. */
-static struct wb__job *
-sort(struct wb__job *first, struct wb__job *end)
+static struct wb__db_job *
+sort(struct wb__db_job *first, struct wb__db_job *end)
 {
-    struct wb__job *sorted = end;
+    struct wb__db_job *sorted = end;
 
     while (first != end) {
-        struct wb__job *job = first, **at = &sorted;
+        struct wb__db_job *job = first, **at = &sorted;
 
         first = job->next;
         while (*at != end && (*at)->order <= job->order)
@@ -217,11 +219,11 @@ sort(struct wb__job *first, struct wb__job *end)
 
 /* Called with the lock held, and returns without. */
 static void
-lead(struct wb__group *g, const struct wb__job *own)
+lead(struct wb__commit_group *g, const struct wb__db_job *own)
 {
-    struct wb__job *first = g->first, *next;
+    struct wb__db_job *first = g->first, *next;
     size_t before = g->queued;
-    struct wb__job *end = take_some(g);
+    struct wb__db_job *end = take_some(g);
 
     before -= g->queued;
     g->leading = true;
@@ -237,12 +239,12 @@ lead(struct wb__group *g, const struct wb__job *own)
         atomic_store(&next->state, LOOK);
     wb__mutex_unlock(&g->lock);
     if (next != NULL)
-        wb__word_wake(&next->state);
+        wb__futex_wake(&next->state);
     tell(first, end, own);
 }
 
 static void
-enqueue(struct wb__group *g, struct wb__job *job)
+enqueue(struct wb__commit_group *g, struct wb__db_job *job)
 {
     job->next = NULL;
     atomic_init(&job->state, WAIT);
@@ -253,7 +255,7 @@ enqueue(struct wb__group *g, struct wb__job *job)
 
 /* Lead those who wait, or sleep until something has changed. */
 static void
-lead_or_sleep(struct wb__group *g, struct wb__job *job, bool *patient)
+lead_or_sleep(struct wb__commit_group *g, struct wb__db_job *job, bool *patient)
 {
     uint32_t state = atomic_load(&job->state);
     bool next = !g->leading && g->first == job;
@@ -267,11 +269,11 @@ lead_or_sleep(struct wb__group *g, struct wb__job *job, bool *patient)
     }
     wb__mutex_unlock(&g->lock);
     if (state != DONE)
-        *patient = wb__word_sleep(&job->state, state, next ? PATIENCE_US : 0);
+        *patient = wb__futex_wait(&job->state, state, next ? PATIENCE_US : 0);
 }
 
 static enum wb_status
-answer(const struct wb__job *job, struct wb_err *err)
+answer(const struct wb__db_job *job, struct wb_err *err)
 {
     if (job->status != WB_OK && err != NULL)
         *err = job->err;
@@ -280,8 +282,8 @@ answer(const struct wb__job *job, struct wb_err *err)
 
 /* Called with the lock held, and returns without. */
 static enum wb_status
-see_through(
-    struct wb__group *g, struct wb__job *job, bool patient, struct wb_err *err)
+see_through(struct wb__commit_group *g, struct wb__db_job *job, bool patient,
+    struct wb_err *err)
 {
     enqueue(g, job);
     lead_or_sleep(g, job, &patient);
@@ -293,14 +295,16 @@ see_through(
 }
 
 enum wb_status
-wb__group_run(struct wb__group *g, struct wb__job *job, struct wb_err *err)
+wb__commit_group_run(
+    struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err)
 {
     wb__mutex_lock(&g->lock);
     return see_through(g, job, true, err);
 }
 
 bool
-wb__group_try(struct wb__group *g, struct wb__job *job, struct wb_err *err)
+wb__commit_group_try(
+    struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err)
 {
     wb__mutex_lock(&g->lock);
     if (g->leading || g->first != NULL) {

@@ -1,5 +1,5 @@
-/* answer.c - status line, fields and body of an answer. */
-#include "http/answer.h"
+/* response.c - status line, fields and body of an answer. */
+#include "http/response.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -120,7 +120,7 @@ add_length(struct wb__buf *out, int status, const struct wb__http_head *head,
 }
 
 void
-wb__answer_add_head(struct wb__buf *out, const struct wb__answer *answer,
+wb__response_add_head(struct wb__buf *out, const struct wb__response *answer,
     const struct wb__http_head *head, uint64_t length, bool keep_alive,
     int64_t now_ms)
 {
@@ -147,12 +147,12 @@ wb__answer_add_head(struct wb__buf *out, const struct wb__answer *answer,
 }
 
 void
-wb__answer_add(struct wb__buf *out, const struct wb__answer *answer,
+wb__response_add(struct wb__buf *out, const struct wb__response *answer,
     const struct wb__http_head *head, bool keep_alive, int64_t now_ms)
 {
     bool bodyless = answer->status == 204 || answer->status == 304;
 
-    wb__answer_add_head(out, answer, head,
+    wb__response_add_head(out, answer, head,
         bodyless ? WB__LENGTH_UNKNOWN : answer->body.len, keep_alive, now_ms);
     if (!bodyless && (head == NULL || !wb__eq(head->method, WB_LIT("HEAD"))))
         wb__buf_add(out, answer->body);

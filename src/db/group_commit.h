@@ -1,10 +1,10 @@
-/* group.h - many threads, one connection, shared commits.
+/* group_commit.h - many threads, one connection, shared commits.
  *
  * Every call is a job that runs inside a transaction. Threads queue their
  * jobs; the first becomes the leader and runs all that wait in one
  * transaction, so that they share one commit. */
-#ifndef WB_SRC_DB_GROUP_H
-#define WB_SRC_DB_GROUP_H
+#ifndef WB_SRC_DB_GROUP_COMMIT_H
+#define WB_SRC_DB_GROUP_COMMIT_H
 
 #include "db/db.h"
 #include "os/os.h"
@@ -23,34 +23,35 @@ void wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id);
  * must leave everything as it was unless it returns OK, keep what it finds in
  * its own fields, and bear being run again after a rollback.
  */
-struct wb__job {
+struct wb__db_job {
     enum wb_status (*run)(
-        struct wb__db *db, struct wb__job *job, struct wb_err *err);
+        struct wb__db *db, struct wb__db_job *job, struct wb_err *err);
     /* Adds the lanes run() will lock; NULL: none. */
-    void (*lanes)(const struct wb__job *job, struct wb__lanes *lanes);
+    void (*lanes)(const struct wb__db_job *job, struct wb__lanes *lanes);
     enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
     uint64_t order; /* of the one row it changes, if that is all; see (4) */
     enum wb_status status;
     struct wb_err err;
-    wb__word state; /* see group.c */
-    struct wb__job *next;
+    wb__futex state; /* see group_commit.c */
+    struct wb__db_job *next;
 };
 
-struct wb__group {
+struct wb__commit_group {
     struct wb__db *db;
     struct wb__mutex lock; /* of the queue; never held across I/O */
-    struct wb__job *first, **last;
+    struct wb__db_job *first, **last;
     size_t queued, expected;
     bool leading;
 };
-void wb__group_init(struct wb__group *g, struct wb__db *db);
-void wb__group_fini(struct wb__group *g); /* the connection stays open */
+void wb__commit_group_init(struct wb__commit_group *g, struct wb__db *db);
+void wb__commit_group_fini(
+    struct wb__commit_group *g); /* the connection stays open */
 
 /* Run a job; back when the transaction it ran in has ended. */
-WB_MUST_USE enum wb_status wb__group_run(
-    struct wb__group *g, struct wb__job *job, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__commit_group_run(
+    struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err);
 /* The same, but only if nobody else is at it. False: not run. */
-WB_MUST_USE bool wb__group_try(
-    struct wb__group *g, struct wb__job *job, struct wb_err *err);
+WB_MUST_USE bool wb__commit_group_try(
+    struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err);
 
-#endif /* WB_SRC_DB_GROUP_H */
+#endif /* WB_SRC_DB_GROUP_COMMIT_H */
