@@ -14,7 +14,7 @@ on_drain(struct wb__exchange *call)
     struct wb__keyed *x = call->data;
 
     if (x->stage == WB__HOLDING)
-        wb__ask_pause(&x->ask, false);
+        wb__upstream_pause(&x->ask, false);
 }
 
 static void
@@ -155,7 +155,7 @@ let_go(struct wb__keyed *x)
     last = b->ptr[b->len - 1];
     if (wb__exchange_write(x->call, (struct wb_slice){b->ptr, b->len - 1}) &&
         wb__exchange_queued(x->call) > WB__GATE_QUEUE)
-        wb__ask_pause(&x->ask, true);
+        wb__upstream_pause(&x->ask, true);
     wb__buf_fini(b);
     wb__buf_add(b, (struct wb_slice){&last, 1});
 }
@@ -163,12 +163,12 @@ let_go(struct wb__keyed *x)
 static void
 fail(struct wb__keyed *x, enum wb__problem problem)
 {
-    wb__ask_cancel(&x->ask);
+    wb__upstream_cancel(&x->ask);
     end_unknown(x, problem);
 }
 
 static void
-on_head(struct wb__ask *ask, const struct wb__http_head *head)
+on_head(struct wb__upstream_request *ask, const struct wb__http_head *head)
 {
     struct wb__keyed *x = ask->data;
 
@@ -183,7 +183,7 @@ on_head(struct wb__ask *ask, const struct wb__http_head *head)
 }
 
 static void
-on_body(struct wb__ask *ask, struct wb_slice piece)
+on_body(struct wb__upstream_request *ask, struct wb_slice piece)
 {
     struct wb__keyed *x = ask->data;
     const struct wb__gate_opts *o = &x->gate->opts;
@@ -201,7 +201,7 @@ on_body(struct wb__ask *ask, struct wb_slice piece)
 }
 
 static void
-on_turn(struct wb__ask *ask)
+on_input_drained(struct wb__upstream_request *ask)
 {
     struct wb__keyed *x = ask->data;
 
@@ -210,7 +210,7 @@ on_turn(struct wb__ask *ask)
 }
 
 static void
-on_end(struct wb__ask *ask)
+on_end(struct wb__upstream_request *ask)
 {
     struct wb__keyed *x = ask->data;
 
@@ -222,7 +222,7 @@ on_end(struct wb__ask *ask)
 }
 
 static void
-on_fail(struct wb__ask *ask, bool sent, const char *why)
+on_fail(struct wb__upstream_request *ask, bool sent, const char *why)
 {
     struct wb__keyed *x = ask->data;
 
@@ -266,19 +266,19 @@ wb__carry(struct wb__keyed *x)
     x->renew_us =
         wb__sat_add(wb__gate_now(gate), gate->opts.lease_ms * 1000 / 3);
     x->call->on_drain = on_drain;
-    x->ask = (struct wb__ask){.data = x,
+    x->ask = (struct wb__upstream_request){.data = x,
         .on_head = on_head,
         .on_body = on_body,
-        .on_turn = on_turn,
+        .on_input_drained = on_input_drained,
         .on_end = on_end,
         .on_fail = on_fail};
     wb__rule_request(&request, &r);
     wb__buf_add(&request, wb__buf_slice(&x->body));
     if (request.failed != WB_OK ||
-        wb__up_ask(gate->up, &x->ask, wb__buf_slice(&request)) != WB_OK)
+        wb__upstream_send(gate->up, &x->ask, wb__buf_slice(&request)) != WB_OK)
         failed = true;
     else
-        wb__ask_sent(&x->ask);
+        wb__upstream_end(&x->ask);
     wb__buf_fini(&request);
     wb__buf_fini(&x->body);
     wb__keyed_account(x);

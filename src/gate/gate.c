@@ -88,7 +88,8 @@ split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
 }
 
 static enum wb_status
-read_upstream(struct wb__gate *gate, struct wb__up_opts *up, struct wb_err *err)
+read_upstream(
+    struct wb__gate *gate, struct wb__upstream_opts *up, struct wb_err *err)
 {
     struct wb_slice s = gate->opts.upstream, rest;
 
@@ -168,7 +169,7 @@ wb__gate_close(struct wb__gate *gate)
     WB_ASSERT(gate->first == NULL);
     wb__http_server_close(gate->server);
     if (gate->up != NULL)
-        wb__up_close(gate->up);
+        wb__upstream_close(gate->up);
     uv_close((uv_handle_t *)&gate->tick, on_timer_closed);
 }
 
@@ -214,7 +215,7 @@ wb__gate_open(
     struct wb__gate **out, const struct wb__gate_opts *opts, struct wb_err *err)
 {
     struct wb__gate_opts o = *opts;
-    struct wb__up_opts up = {0};
+    struct wb__upstream_opts up = {0};
     struct wb__gate *gate;
     enum wb_status rc;
 
@@ -233,7 +234,7 @@ wb__gate_open(
     if (rc == WB_OK)
         rc = read_upstream(gate, &up, err);
     if (rc == WB_OK)
-        rc = wb__up_open(&gate->up, &up, err);
+        rc = wb__upstream_open(&gate->up, &up, err);
     if (rc == WB_OK)
         rc = open_server(gate, err);
     if (rc == WB_OK)

@@ -56,7 +56,7 @@ struct wb__gate {
     struct wb__batch batch[WB__GATE_BATCHES];
     struct wb__idem_call *waiting, **last; /* for a batch to end */
     struct wb__http_server *server;
-    struct wb__up *up;
+    struct wb__upstream *up;
     uv_timer_t tick;
     void (*on_tick)(struct wb__gate *gate);
     struct wb_slice authority;
@@ -129,7 +129,7 @@ struct wb__keyed {
     struct wb_idem_result result;
     uint64_t token;
     struct wb__job_run job, renew;
-    struct wb__ask ask;
+    struct wb__upstream_request ask;
     int64_t began_us, deadline_us, renew_us;
     int status;
     uint64_t length; /* as upstream gave it */

@@ -6,7 +6,7 @@
 struct plain {
     struct wb__gate *gate;
     struct wb__exchange *call;
-    struct wb__ask ask;
+    struct wb__upstream_request ask;
     bool chunked, complete, begun, skipped;
 };
 
@@ -20,7 +20,7 @@ free_plain(struct plain *p)
 static void
 drop(struct plain *p)
 {
-    wb__ask_cancel(&p->ask);
+    wb__upstream_cancel(&p->ask);
     wb__exchange_drop(p->call);
     free_plain(p);
 }
@@ -44,12 +44,12 @@ on_piece(struct wb__exchange *call, struct wb_slice piece)
 
     if (p->chunked) {
         (void)snprintf(size, sizeof(size), "%zx\r\n", piece.len);
-        wb__ask_write(&p->ask, wb_slice(size));
+        wb__upstream_write(&p->ask, wb_slice(size));
     }
-    wb__ask_write(&p->ask, piece);
+    wb__upstream_write(&p->ask, piece);
     if (p->chunked)
-        wb__ask_write(&p->ask, WB_LIT("\r\n"));
-    if (wb__ask_queued(&p->ask) > WB__GATE_QUEUE)
+        wb__upstream_write(&p->ask, WB_LIT("\r\n"));
+    if (wb__upstream_queued(&p->ask) > WB__GATE_QUEUE)
         wb__exchange_pause(call, true);
 }
 
@@ -58,11 +58,11 @@ on_call_turn(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
-    wb__ask_flush(&p->ask);
+    wb__upstream_flush(&p->ask);
 }
 
 static void
-on_sent(struct wb__ask *ask)
+on_sent(struct wb__upstream_request *ask)
 {
     struct plain *p = ask->data;
 
@@ -76,14 +76,14 @@ on_body_end(struct wb__exchange *call)
 
     p->complete = true;
     if (p->chunked)
-        wb__ask_write(&p->ask, WB_LIT("0\r\n\r\n"));
-    wb__ask_sent(&p->ask);
+        wb__upstream_write(&p->ask, WB_LIT("0\r\n\r\n"));
+    wb__upstream_end(&p->ask);
 }
 
 /* ---- back -------------------------------------------------------------- */
 
 static void
-on_head(struct wb__ask *ask, const struct wb__http_head *head)
+on_head(struct wb__upstream_request *ask, const struct wb__http_head *head)
 {
     struct plain *p = ask->data;
     struct wb__buf fields = {
@@ -106,21 +106,21 @@ on_head(struct wb__ask *ask, const struct wb__http_head *head)
 }
 
 static void
-on_body(struct wb__ask *ask, struct wb_slice piece)
+on_body(struct wb__upstream_request *ask, struct wb_slice piece)
 {
     struct plain *p = ask->data;
     bool mine = p->complete; /* else on_gone() has dropped it */
 
     if (wb__exchange_write(p->call, piece)) {
         if (wb__exchange_queued(p->call) > WB__GATE_QUEUE)
-            wb__ask_pause(&p->ask, true);
+            wb__upstream_pause(&p->ask, true);
     } else if (mine) {
         drop(p);
     }
 }
 
 static void
-on_ask_turn(struct wb__ask *ask)
+on_ask_turn(struct wb__upstream_request *ask)
 {
     struct plain *p = ask->data;
 
@@ -132,11 +132,11 @@ on_drain(struct wb__exchange *call)
 {
     struct plain *p = call->data;
 
-    wb__ask_pause(&p->ask, false);
+    wb__upstream_pause(&p->ask, false);
 }
 
 static void
-on_end(struct wb__ask *ask)
+on_end(struct wb__upstream_request *ask)
 {
     struct plain *p = ask->data;
 
@@ -145,7 +145,7 @@ on_end(struct wb__ask *ask)
 }
 
 static void
-on_fail(struct wb__ask *ask, bool sent, const char *why)
+on_fail(struct wb__upstream_request *ask, bool sent, const char *why)
 {
     struct plain *p = ask->data;
 
@@ -175,18 +175,18 @@ begin(struct plain *p)
     enum wb_status rc;
 
     p->chunked = head->chunked;
-    p->ask = (struct wb__ask){.data = p,
+    p->ask = (struct wb__upstream_request){.data = p,
         .bodyless = wb__eq(head->method, WB_LIT("HEAD")),
         .on_head = on_head,
         .on_body = on_body,
-        .on_turn = on_ask_turn,
+        .on_input_drained = on_ask_turn,
         .on_end = on_end,
         .on_fail = on_fail,
         .on_drain = on_sent};
     wb__rule_request(&request, &r);
     rc = request.failed;
     if (rc == WB_OK)
-        rc = wb__up_ask(p->gate->up, &p->ask, wb__buf_slice(&request));
+        rc = wb__upstream_send(p->gate->up, &p->ask, wb__buf_slice(&request));
     wb__buf_fini(&request);
     return rc;
 }
@@ -206,7 +206,7 @@ wb__plain_handle(struct wb__gate *gate, struct wb__exchange *call, bool skipped)
             call->on_gone = on_gone;
             call->on_body = on_piece;
             call->on_body_end = on_body_end;
-            call->on_turn = on_call_turn;
+            call->on_input_drained = on_call_turn;
             call->on_drain = on_drain;
             return;
         }

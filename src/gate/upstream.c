@@ -14,10 +14,10 @@ enum {
     UNSENT_MAX = 4 << 20
 };
 
-struct wb__link {
-    struct wb__up *up;
-    struct wb__ask *ask; /* NULL: kept, or closing */
-    struct wb__link *prev, *next;
+struct wb__upstream_conn {
+    struct wb__upstream *up;
+    struct wb__upstream_request *ask; /* NULL: kept, or closing */
+    struct wb__upstream_conn *prev, *next;
     uv_tcp_t tcp;
     struct wb__deadline alarm;
     uv_connect_t connect;
@@ -32,30 +32,30 @@ struct wb__link {
     bool connected, closing, wrote, sent_all, paused, looking;
 };
 
-struct wb__up {
-    struct wb__up_opts opts;
+struct wb__upstream {
+    struct wb__upstream_opts opts;
     char host[256], port[8];
-    struct wb__link *first;
+    struct wb__upstream_conn *first;
     bool closed;
     char input[64 << 10];
 };
 
 struct piece {
     uv_write_t write; /* first */
-    struct wb__link *link;
+    struct wb__upstream_conn *link;
     size_t len;
     char bytes[];
 };
 
 static void on_alarm(struct wb__deadline *alarm);
-static void try_next(struct wb__link *l, int why);
+static void try_next(struct wb__upstream_conn *l, int why);
 
 /* ---- the list: those that answered last come first --------------------- */
 
 static void
-list_add(struct wb__link *l)
+list_add(struct wb__upstream_conn *l)
 {
-    struct wb__up *up = l->up;
+    struct wb__upstream *up = l->up;
 
     l->prev = NULL;
     l->next = up->first;
@@ -65,7 +65,7 @@ list_add(struct wb__link *l)
 }
 
 static void
-list_remove(struct wb__link *l)
+list_remove(struct wb__upstream_conn *l)
 {
     *(l->prev == NULL ? &l->up->first : &l->prev->next) = l->next;
     if (l->next != NULL)
@@ -75,16 +75,16 @@ list_remove(struct wb__link *l)
 /* ---- ends -------------------------------------------------------------- */
 
 static void
-free_up_if_over(struct wb__up *up)
+free_up_if_over(struct wb__upstream *up)
 {
     if (up->closed && up->first == NULL)
         wb__free(up->opts.env, up);
 }
 
 static void
-free_if_over(struct wb__link *l)
+free_if_over(struct wb__upstream_conn *l)
 {
-    struct wb__up *up = l->up;
+    struct wb__upstream *up = l->up;
 
     if (l->handles > 0 || l->looking)
         return;
@@ -100,7 +100,7 @@ free_if_over(struct wb__link *l)
 static void
 on_closed(uv_handle_t *handle)
 {
-    struct wb__link *l = handle->data;
+    struct wb__upstream_conn *l = handle->data;
 
     l->handles--;
     if (!l->closing) /* only the socket: the next address is tried */
@@ -110,7 +110,7 @@ on_closed(uv_handle_t *handle)
 }
 
 static void
-close_link(struct wb__link *l)
+close_link(struct wb__upstream_conn *l)
 {
     if (l->closing)
         return;
@@ -124,9 +124,9 @@ close_link(struct wb__link *l)
 }
 
 static void
-fail(struct wb__link *l, const char *why)
+fail(struct wb__upstream_conn *l, const char *why)
 {
-    struct wb__ask *ask = l->ask;
+    struct wb__upstream_request *ask = l->ask;
     bool wrote = l->wrote;
 
     close_link(l);
@@ -135,9 +135,9 @@ fail(struct wb__link *l, const char *why)
 }
 
 static void
-restart_timer(struct wb__link *l)
+restart_timer(struct wb__upstream_conn *l)
 {
-    const struct wb__up_opts *o = &l->up->opts;
+    const struct wb__upstream_opts *o = &l->up->opts;
 
     if (l->closing || l->why != NULL)
         return;
@@ -152,7 +152,7 @@ restart_timer(struct wb__link *l)
 static void
 on_alarm(struct wb__deadline *alarm)
 {
-    struct wb__link *l = alarm->timer.data;
+    struct wb__upstream_conn *l = alarm->timer.data;
 
     fail(l, l->why != NULL ? l->why
             : l->connected ? "it was silent for too long"
@@ -161,7 +161,7 @@ on_alarm(struct wb__deadline *alarm)
 
 /* Not from within a call of the asker's. */
 static void
-fail_later(struct wb__link *l, const char *why)
+fail_later(struct wb__upstream_conn *l, const char *why)
 {
     if (l->closing || l->why != NULL)
         return;
@@ -173,9 +173,9 @@ fail_later(struct wb__link *l, const char *why)
 
 /* The answer is whole: keep the connection if it is clean. */
 static void
-finish(struct wb__link *l, struct wb_slice rest, bool ended)
+finish(struct wb__upstream_conn *l, struct wb_slice rest, bool ended)
 {
-    struct wb__ask *ask = l->ask;
+    struct wb__upstream_request *ask = l->ask;
 
     l->ask = NULL;
     ask->link = NULL;
@@ -193,7 +193,7 @@ finish(struct wb__link *l, struct wb_slice rest, bool ended)
 }
 
 static void
-take_head(struct wb__link *l)
+take_head(struct wb__upstream_conn *l)
 {
     if (l->parser.head.status == 101) {
         l->ask->switched = true;
@@ -207,22 +207,22 @@ take_head(struct wb__link *l)
 }
 
 static void
-next_answer(struct wb__link *l)
+next_answer(struct wb__upstream_conn *l)
 {
     wb__http_parser_next(&l->parser);
     l->parser.bodyless = l->ask->bodyless;
 }
 
 static void
-take(struct wb__link *l, struct wb_slice in)
+take(struct wb__upstream_conn *l, struct wb_slice in)
 {
     struct wb_slice piece;
 
     while (l->ask != NULL && !l->closing) {
         switch (wb__http_parser_feed(&l->parser, &in, &piece)) {
         case WB__HTTP_MORE:
-            if (l->ask->on_turn != NULL)
-                l->ask->on_turn(l->ask);
+            if (l->ask->on_input_drained != NULL)
+                l->ask->on_input_drained(l->ask);
             return;
         case WB__HTTP_HEAD:
             take_head(l);
@@ -247,7 +247,7 @@ take(struct wb__link *l, struct wb_slice in)
 static void
 on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
 {
-    struct wb__link *l = handle->data;
+    struct wb__upstream_conn *l = handle->data;
 
     (void)wanted;
     *buf = uv_buf_init(l->up->input, sizeof(l->up->input));
@@ -256,7 +256,7 @@ on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
 static void
 on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
 {
-    struct wb__link *l = tcp->data;
+    struct wb__upstream_conn *l = tcp->data;
 
     if (n == 0 || l->closing)
         return;
@@ -281,7 +281,7 @@ static void
 on_written(uv_write_t *req, int status)
 {
     struct piece *p = (struct piece *)req;
-    struct wb__link *l = p->link;
+    struct wb__upstream_conn *l = p->link;
 
     l->queued -= p->len;
     wb__free(l->up->opts.env, p);
@@ -294,7 +294,7 @@ on_written(uv_write_t *req, int status)
 }
 
 static void
-write_later(struct wb__link *l, struct wb_slice bytes)
+write_later(struct wb__upstream_conn *l, struct wb_slice bytes)
 {
     struct piece *p = wb__alloc(l->up->opts.env, sizeof(*p) + bytes.len);
     uv_buf_t buf;
@@ -317,7 +317,7 @@ write_later(struct wb__link *l, struct wb_slice bytes)
 
 /* Now what the kernel takes; the rest, and any error, is uv_write()'s. */
 static void
-flush(struct wb__link *l)
+flush(struct wb__upstream_conn *l)
 {
     struct wb_slice bytes = wb__buf_slice(&l->unsent);
     uv_buf_t buf = uv_buf_init(l->unsent.ptr, (unsigned)bytes.len);
@@ -339,7 +339,7 @@ flush(struct wb__link *l)
 /* ---- connecting -------------------------------------------------------- */
 
 static void
-begin_talk(struct wb__link *l)
+begin_talk(struct wb__upstream_conn *l)
 {
     l->connected = true;
     (void)uv_tcp_nodelay(&l->tcp, 1);
@@ -353,7 +353,7 @@ begin_talk(struct wb__link *l)
 static void
 on_connected(uv_connect_t *req, int status)
 {
-    struct wb__link *l = req->handle->data;
+    struct wb__upstream_conn *l = req->handle->data;
 
     if (l->closing)
         return;
@@ -366,7 +366,7 @@ on_connected(uv_connect_t *req, int status)
 }
 
 static void
-try_next(struct wb__link *l, int why)
+try_next(struct wb__upstream_conn *l, int why)
 {
     const struct addrinfo *at = l->trying;
     int rc;
@@ -387,7 +387,7 @@ try_next(struct wb__link *l, int why)
 static void
 on_found(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
-    struct wb__link *l = req->data;
+    struct wb__upstream_conn *l = req->data;
 
     l->looking = false;
     l->found = l->trying = found;
@@ -403,7 +403,7 @@ on_found(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 }
 
 static int
-look_up(struct wb__link *l)
+look_up(struct wb__upstream_conn *l)
 {
     static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     int rc = uv_getaddrinfo(l->up->opts.loop, &l->lookup, on_found, l->up->host,
@@ -415,7 +415,7 @@ look_up(struct wb__link *l)
 
 /* An address is connected to at once; a name is looked up first. */
 static int
-connect_link(struct wb__link *l)
+connect_link(struct wb__upstream_conn *l)
 {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
@@ -432,12 +432,12 @@ connect_link(struct wb__link *l)
                       : uv_tcp_connect(&l->connect, &l->tcp, at, on_connected);
 }
 
-static struct wb__link *
-new_link(struct wb__up *up)
+static struct wb__upstream_conn *
+new_link(struct wb__upstream *up)
 {
     static const struct wb__http_limits limits = {
         .head_bytes = HEAD_BYTES, .body_bytes = INT64_MAX};
-    struct wb__link *l = wb__alloc(up->opts.env, sizeof(*l));
+    struct wb__upstream_conn *l = wb__alloc(up->opts.env, sizeof(*l));
 
     if (l == NULL)
         return NULL;
@@ -456,9 +456,9 @@ new_link(struct wb__up *up)
 /* ---- the pool ---------------------------------------------------------- */
 
 static bool
-is_fresh(const struct wb__link *l)
+is_fresh(const struct wb__upstream_conn *l)
 {
-    const struct wb__up_opts *o = &l->up->opts;
+    const struct wb__upstream_opts *o = &l->up->opts;
     int64_t age_us = o->env->mono_us(o->env->ctx) - l->kept_us;
     uv_os_fd_t fd;
 
@@ -467,10 +467,10 @@ is_fresh(const struct wb__link *l)
            !wb__readable(fd);
 }
 
-static struct wb__link *
-take_kept(struct wb__up *up)
+static struct wb__upstream_conn *
+take_kept(struct wb__upstream *up)
 {
-    for (struct wb__link *l = up->first; l != NULL; l = l->next) {
+    for (struct wb__upstream_conn *l = up->first; l != NULL; l = l->next) {
         if (l->ask != NULL || l->closing)
             continue;
         if (is_fresh(l))
@@ -481,7 +481,7 @@ take_kept(struct wb__up *up)
 }
 
 static void
-bind_ask(struct wb__link *l, struct wb__ask *ask)
+bind_ask(struct wb__upstream_conn *l, struct wb__upstream_request *ask)
 {
     l->ask = ask;
     ask->link = l;
@@ -492,9 +492,10 @@ bind_ask(struct wb__link *l, struct wb__ask *ask)
 }
 
 enum wb_status
-wb__up_ask(struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes)
+wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *ask,
+    struct wb_slice bytes)
 {
-    struct wb__link *l = take_kept(up);
+    struct wb__upstream_conn *l = take_kept(up);
     int rc;
 
     if (l == NULL)
@@ -514,9 +515,9 @@ wb__up_ask(struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes)
 }
 
 void
-wb__ask_write(struct wb__ask *ask, struct wb_slice bytes)
+wb__upstream_write(struct wb__upstream_request *ask, struct wb_slice bytes)
 {
-    struct wb__link *l = ask->link;
+    struct wb__upstream_conn *l = ask->link;
 
     if (l == NULL || bytes.len == 0)
         return;
@@ -526,20 +527,20 @@ wb__ask_write(struct wb__ask *ask, struct wb_slice bytes)
 }
 
 size_t
-wb__ask_queued(const struct wb__ask *ask)
+wb__upstream_queued(const struct wb__upstream_request *ask)
 {
     return ask->link == NULL ? 0 : ask->link->queued + ask->link->unsent.len;
 }
 
 void
-wb__ask_flush(struct wb__ask *ask)
+wb__upstream_flush(struct wb__upstream_request *ask)
 {
     if (ask->link != NULL)
         flush(ask->link);
 }
 
 void
-wb__ask_sent(struct wb__ask *ask)
+wb__upstream_end(struct wb__upstream_request *ask)
 {
     if (ask->link == NULL)
         return;
@@ -548,9 +549,9 @@ wb__ask_sent(struct wb__ask *ask)
 }
 
 void
-wb__ask_pause(struct wb__ask *ask, bool pause)
+wb__upstream_pause(struct wb__upstream_request *ask, bool pause)
 {
-    struct wb__link *l = ask->link;
+    struct wb__upstream_conn *l = ask->link;
 
     if (l == NULL || !l->connected || l->paused == pause)
         return;
@@ -563,17 +564,17 @@ wb__ask_pause(struct wb__ask *ask, bool pause)
 }
 
 void
-wb__ask_cancel(struct wb__ask *ask)
+wb__upstream_cancel(struct wb__upstream_request *ask)
 {
     if (ask->link != NULL)
         close_link(ask->link);
 }
 
 enum wb_status
-wb__up_open(
-    struct wb__up **out, const struct wb__up_opts *opts, struct wb_err *err)
+wb__upstream_open(struct wb__upstream **out,
+    const struct wb__upstream_opts *opts, struct wb_err *err)
 {
-    struct wb__up *up = wb__alloc(opts->env, sizeof(*up));
+    struct wb__upstream *up = wb__alloc(opts->env, sizeof(*up));
 
     if (up == NULL)
         return wb__nomem(err, "upstream");
@@ -590,10 +591,10 @@ wb__up_open(
 }
 
 void
-wb__up_close(struct wb__up *up)
+wb__upstream_close(struct wb__upstream *up)
 {
     up->closed = true;
-    for (struct wb__link *l = up->first; l != NULL; l = l->next)
+    for (struct wb__upstream_conn *l = up->first; l != NULL; l = l->next)
         if (l->ask == NULL)
             close_link(l);
     free_up_if_over(up);

@@ -15,11 +15,11 @@
 
 #include "http/parser.h"
 
-struct wb__up;
-struct wb__link;
+struct wb__upstream;
+struct wb__upstream_conn;
 
 /* Zero means the default in brackets. */
-struct wb__up_opts {
+struct wb__upstream_opts {
     const struct wb_env *env;
     uv_loop_t *loop;
     struct wb_slice host, port; /* borrowed for the call */
@@ -28,40 +28,46 @@ struct wb__up_opts {
     int64_t idle_ms;            /* a kept connection lives [2 s] */
 };
 
-/* One request. After on_end(), on_fail() or wb__ask_cancel() nothing is called
- * any more. */
-struct wb__ask {
+/* One request. After on_end(), on_fail() or wb__upstream_cancel() nothing is
+ * called any more. */
+struct wb__upstream_request {
     void *data;
     bool bodyless; /* the request is HEAD */
-    void (*on_head)(struct wb__ask *ask, const struct wb__http_head *head);
-    void (*on_body)(struct wb__ask *ask, struct wb_slice piece);
-    void (*on_turn)(struct wb__ask *ask); /* all that came was told; may be NULL
-                                           */
-    void (*on_end)(struct wb__ask *ask);
-    void (*on_fail)(struct wb__ask *ask, bool sent, const char *why);
-    void (*on_drain)(struct wb__ask *ask); /* all has gone out; may be NULL */
-    struct wb__link *link;
+    void (*on_head)(
+        struct wb__upstream_request *ask, const struct wb__http_head *head);
+    void (*on_body)(struct wb__upstream_request *ask, struct wb_slice piece);
+    void (*on_input_drained)(struct wb__upstream_request
+            *ask); /* all that came was told; may be NULL
+                    */
+    void (*on_end)(struct wb__upstream_request *ask);
+    void (*on_fail)(
+        struct wb__upstream_request *ask, bool sent, const char *why);
+    void (*on_drain)(
+        struct wb__upstream_request *ask); /* all has gone out; may be NULL */
+    struct wb__upstream_conn *link;
     bool switched; /* it failed by a 101 */
 };
 
-WB_MUST_USE enum wb_status wb__up_open(
-    struct wb__up **out, const struct wb__up_opts *opts, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__upstream_open(struct wb__upstream **out,
+    const struct wb__upstream_opts *opts, struct wb_err *err);
 /* Once the last request is over; memory goes as the loop goes round. */
-void wb__up_close(struct wb__up *up);
+void wb__upstream_close(struct wb__upstream *up);
 
-/* The first bytes of a request, copied; they leave with wb__ask_flush() or
- * wb__ask_sent(). NOMEM: nothing was done. What else goes wrong is told
+/* The first bytes of a request, copied; they leave with wb__upstream_flush() or
+ * wb__upstream_end(). NOMEM: nothing was done. What else goes wrong is told
  * later. */
-WB_MUST_USE enum wb_status wb__up_ask(
-    struct wb__up *up, struct wb__ask *ask, struct wb_slice bytes);
+WB_MUST_USE enum wb_status wb__upstream_send(struct wb__upstream *up,
+    struct wb__upstream_request *ask, struct wb_slice bytes);
 /* More bytes, copied. */
-void wb__ask_write(struct wb__ask *ask, struct wb_slice bytes);
-size_t wb__ask_queued(const struct wb__ask *ask);
+void wb__upstream_write(
+    struct wb__upstream_request *ask, struct wb_slice bytes);
+size_t wb__upstream_queued(const struct wb__upstream_request *ask);
 /* Nothing more is at hand: send what there is. */
-void wb__ask_flush(struct wb__ask *ask);
+void wb__upstream_flush(struct wb__upstream_request *ask);
 /* The request is complete. */
-void wb__ask_sent(struct wb__ask *ask);
-void wb__ask_pause(struct wb__ask *ask, bool pause); /* reading the answer */
-void wb__ask_cancel(struct wb__ask *ask);
+void wb__upstream_end(struct wb__upstream_request *ask);
+void wb__upstream_pause(
+    struct wb__upstream_request *ask, bool pause); /* reading the answer */
+void wb__upstream_cancel(struct wb__upstream_request *ask);
 
 #endif /* WB_SRC_GATE_UPSTREAM_H */

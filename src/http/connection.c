@@ -386,8 +386,8 @@ parse(struct wb__connection *c, struct wb_slice in)
         case WB__HTTP_MORE:
             if (c->phase == WB__IDLE && wb__http_parser_begun(&c->parser))
                 wb__connection_set_phase(c, WB__HEAD);
-            if (c->called && c->call.on_turn != NULL)
-                c->call.on_turn(&c->call);
+            if (c->called && c->call.on_input_drained != NULL)
+                c->call.on_input_drained(&c->call);
             if (!wb__connection_account(c))
                 refuse(c, 503, "too much is held for other requests");
             return in;

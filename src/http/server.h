@@ -38,7 +38,7 @@ struct wb__exchange {
     bool patient; /* body_ms counts from piece to piece */
 
     /* All that has come so far was told. May be NULL. */
-    void (*on_turn)(struct wb__exchange *call);
+    void (*on_input_drained)(struct wb__exchange *call);
 
     /* All that was written has gone out. May be NULL. */
     void (*on_drain)(struct wb__exchange *call);
