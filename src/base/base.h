@@ -115,6 +115,8 @@ WB_MUST_USE enum wb_status wb__request_headers_check(
 /* Walk them: take the next one off *rest. False at the end. */
 bool wb__headers_next(
     struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value);
+/* The reason phrase of an HTTP status (RFC 9110, 15); "" where it has none. */
+const char *wb__http_reason(int status);
 bool wb__same_nocase(const char *a, const char *b, size_t len);
 /* ASCII. Most names differ by their length already. */
 static inline bool

@@ -4,56 +4,6 @@
 #include <stdio.h>
 #include <time.h>
 
-const char *
-wb__http_reason(int status)
-{
-    static const struct {
-        int status;
-        const char *reason;
-    } known[] = {
-        {200, "OK"},
-        {201, "Created"},
-        {202, "Accepted"},
-        {204, "No Content"},
-        {206, "Partial Content"},
-        {301, "Moved Permanently"},
-        {302, "Found"},
-        {303, "See Other"},
-        {304, "Not Modified"},
-        {307, "Temporary Redirect"},
-        {308, "Permanent Redirect"},
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {402, "Payment Required"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {408, "Request Timeout"},
-        {409, "Conflict"},
-        {410, "Gone"},
-        {412, "Precondition Failed"},
-        {413, "Content Too Large"},
-        {414, "URI Too Long"},
-        {415, "Unsupported Media Type"},
-        {417, "Expectation Failed"},
-        {422, "Unprocessable Content"},
-        {425, "Too Early"},
-        {429, "Too Many Requests"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-        {505, "HTTP Version Not Supported"},
-    };
-
-    for (size_t i = 0; i < WB_COUNT(known); i++)
-        if (known[i].status == status)
-            return known[i].reason;
-    return "Other";
-}
-
 /* Not strftime: that one speaks the user's language. */
 void
 wb__http_date(int64_t wall_ms, char out[30])
@@ -125,13 +75,14 @@ wb__response_add_head(struct wb__buf *out, const struct wb__response *answer,
     int64_t now_ms)
 {
     struct wb_slice rest = answer->headers, name, value;
+    const char *reason = wb__http_reason(answer->status);
     char date[30];
 
     wb__buf_reserve(out, answer->headers.len + answer->body.len + 200);
     wb__buf_str(out, "HTTP/1.1 ");
     wb__buf_u64(out, (uint64_t)answer->status);
     wb__buf_str(out, " ");
-    wb__buf_str(out, wb__http_reason(answer->status));
+    wb__buf_str(out, reason[0] == '\0' ? "Other" : reason);
     wb__buf_str(out, "\r\n");
     if (!answer->undated) {
         wb__http_date(now_ms, date);

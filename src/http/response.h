@@ -15,9 +15,6 @@ void wb__response_add_head(struct wb__buf *out,
     const struct wb__response *answer, const struct wb__http_head *head,
     uint64_t length, bool keep_alive, int64_t now_ms);
 
-/* The reason phrase of a status, never NULL. */
-const char *wb__http_reason(int status);
-
 /* "Sun, 06 Nov 1994 08:49:37 GMT" */
 void wb__http_date(int64_t wall_ms, char out[30]);
 

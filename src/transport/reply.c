@@ -146,56 +146,12 @@ wb__reply_mask(struct wb__reply *r, struct wb_slice secret)
     mask(r->reason, strlen(r->reason), secret);
 }
 
-/* For HTTP/2, whose status line has no words (RFC 9110, 15). */
-static const char *
-phrase(int status)
-{
-    static const struct {
-        int status;
-        const char *text;
-    } known[] = {
-        {300, "Multiple Choices"},
-        {301, "Moved Permanently"},
-        {302, "Found"},
-        {303, "See Other"},
-        {307, "Temporary Redirect"},
-        {308, "Permanent Redirect"},
-        {400, "Bad Request"},
-        {401, "Unauthorized"},
-        {402, "Payment Required"},
-        {403, "Forbidden"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {406, "Not Acceptable"},
-        {408, "Request Timeout"},
-        {409, "Conflict"},
-        {410, "Gone"},
-        {411, "Length Required"},
-        {412, "Precondition Failed"},
-        {413, "Content Too Large"},
-        {414, "URI Too Long"},
-        {415, "Unsupported Media Type"},
-        {421, "Misdirected Request"},
-        {422, "Unprocessable Content"},
-        {425, "Too Early"},
-        {429, "Too Many Requests"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-    };
-
-    for (size_t i = 0; i < WB_COUNT(known); i++)
-        if (known[i].status == status)
-            return known[i].text;
-    return "";
-}
-
 size_t
 wb__reply_error(const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE])
 {
-    const char *reason = r->reason[0] != '\0' ? r->reason : phrase(r->status);
+    /* HTTP/2's status line has no reason phrase. */
+    const char *reason =
+        r->reason[0] != '\0' ? r->reason : wb__http_reason(r->status);
     size_t body;
     int n = snprintf(out, WB__REPLY_ERROR_SIZE, "%d%s%s", r->status,
         reason[0] == '\0' ? "" : " ", reason);
