@@ -1,574 +1,499 @@
 /* upstream.c - connections to the server behind the gateway. See upstream.h.
  *
- * A link is CLOSED once its handles are; until then its memory stays. */
+ * A connection goes LOOKUP -> CONNECTING -> CONNECTED -> CLOSED; a literal
+ * address needs no LOOKUP. An address that cannot be connected to is followed
+ * by the next one of the name, on a new socket, still in CONNECTING. */
 #include "gate/upstream.h"
 
 #include <stdio.h>
 
-#include "http/deadline.h"
+#include "http/tcp_stream.h"
 #include "os/os.h"
 
 enum {
     HEAD_BYTES = 32 << 10,
-    INTERIM_MAX = 16, /* 1xx before an answer */
+    INTERIM_MAX = 16, /* responses 1xx before the final one */
     UNSENT_MAX = 4 << 20
-};
-
-struct wb__upstream_conn {
-    struct wb__upstream *up;
-    struct wb__upstream_request *ask; /* NULL: kept, or closing */
-    struct wb__upstream_conn *prev, *next;
-    uv_tcp_t tcp;
-    struct wb__deadline alarm;
-    uv_connect_t connect;
-    uv_getaddrinfo_t lookup;
-    struct addrinfo *found, *trying;
-    struct wb__http_parser parser;
-    struct wb__buf unsent; /* until it is flushed and connected */
-    size_t queued;
-    int64_t kept_us; /* since */
-    int handles, interim;
-    const char *why; /* it failed, and says so when the timer rings */
-    bool connected, closing, wrote, sent_all, paused, looking;
 };
 
 struct wb__upstream {
     struct wb__upstream_opts opts;
     char host[256], port[8];
-    struct wb__upstream_conn *first;
+    struct wb__tcp_group connections; /* the last one responded last */
     bool closed;
-    char input[64 << 10];
 };
 
-struct piece {
-    uv_write_t write; /* first */
-    struct wb__upstream_conn *link;
-    size_t len;
-    char bytes[];
+enum connection_state {
+    LOOKUP,
+    CONNECTING,
+    CONNECTED,
+    CLOSED, /* its memory stays until handles and lookup are done */
 };
 
-static void on_alarm(struct wb__deadline *alarm);
-static void try_next(struct wb__upstream_conn *l, int why);
+struct wb__upstream_connection {
+    struct wb__upstream *up;
+    struct wb__upstream_request *request; /* NULL: kept, or closed */
+    struct wb__tcp_stream stream;
+    enum connection_state state;
+    bool lookup_pending;
+    uv_getaddrinfo_t lookup;
+    uv_connect_t connect;
+    struct addrinfo *addresses, *next_address;
+    struct wb__http_parser parser;
+    struct wb__buf unsent; /* until it is flushed and connected */
+    int interim;           /* responses 1xx */
+    bool may_have_sent, request_complete, paused;
+    const char *failure; /* reported when the deadline, now due, expires */
+    int64_t kept_since_us;
+};
 
-/* ---- the list: those that answered last come first --------------------- */
-
-static void
-list_add(struct wb__upstream_conn *l)
-{
-    struct wb__upstream *up = l->up;
-
-    l->prev = NULL;
-    l->next = up->first;
-    if (l->next != NULL)
-        l->next->prev = l;
-    up->first = l;
-}
-
-static void
-list_remove(struct wb__upstream_conn *l)
-{
-    *(l->prev == NULL ? &l->up->first : &l->prev->next) = l->next;
-    if (l->next != NULL)
-        l->next->prev = l->prev;
-}
-
-/* ---- ends -------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void
-free_up_if_over(struct wb__upstream *up)
+free_upstream_if_unused(struct wb__upstream *up)
 {
-    if (up->closed && up->first == NULL)
+    if (up->closed && up->connections.first == NULL)
         wb__free(up->opts.env, up);
 }
 
 static void
-free_if_over(struct wb__upstream_conn *l)
+free_if_unused(struct wb__upstream_connection *c)
 {
-    struct wb__upstream *up = l->up;
+    struct wb__upstream *up = c->up;
 
-    if (l->handles > 0 || l->looking)
+    if (!wb__tcp_stream_is_closed(&c->stream) || c->lookup_pending)
         return;
-    list_remove(l);
-    if (l->found != NULL)
-        uv_freeaddrinfo(l->found);
-    wb__http_parser_fini(&l->parser);
-    wb__buf_fini(&l->unsent);
-    wb__free(up->opts.env, l);
-    free_up_if_over(up);
+    wb__tcp_stream_remove(&c->stream);
+    if (c->addresses != NULL)
+        uv_freeaddrinfo(c->addresses);
+    wb__http_parser_fini(&c->parser);
+    wb__buf_fini(&c->unsent);
+    wb__free(up->opts.env, c);
+    free_upstream_if_unused(up);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(struct wb__tcp_stream *s)
 {
-    struct wb__upstream_conn *l = handle->data;
+    free_if_unused(s->owner);
+}
 
-    l->handles--;
-    if (!l->closing) /* only the socket: the next address is tried */
-        try_next(l, 0);
+static void
+close_connection(struct wb__upstream_connection *c)
+{
+    c->state = CLOSED;
+    if (c->request != NULL)
+        c->request->connection = NULL;
+    c->request = NULL;
+    wb__tcp_stream_close(&c->stream, false);
+}
+
+static void
+fail(struct wb__upstream_connection *c, const char *why)
+{
+    struct wb__upstream_request *request = c->request;
+
+    close_connection(c);
+    if (request != NULL)
+        request->on_fail(request, c->may_have_sent, why);
+}
+
+static void
+restart_deadline(struct wb__upstream_connection *c)
+{
+    const struct wb__upstream_opts *o = &c->up->opts;
+    int64_t ms = c->request == NULL      ? o->idle_ms
+                 : c->state != CONNECTED ? o->connect_ms
+                                         : o->silence_ms;
+
+    if (c->state == CLOSED || c->failure != NULL)
+        return;
+    if (c->paused)
+        wb__tcp_stream_cancel_deadline(&c->stream);
     else
-        free_if_over(l);
+        wb__tcp_stream_set_deadline(&c->stream, ms);
 }
 
 static void
-close_link(struct wb__upstream_conn *l)
+on_deadline(struct wb__tcp_stream *s)
 {
-    if (l->closing)
+    struct wb__upstream_connection *c = s->owner;
+
+    fail(c, c->failure != NULL      ? c->failure
+            : c->state == CONNECTED ? "it was silent for too long"
+                                    : "no connection came about in time");
+}
+
+/* For failures within a call of upstream.h: on_fail() comes from the loop. */
+static void
+fail_later(struct wb__upstream_connection *c, const char *why)
+{
+    if (c->state == CLOSED || c->failure != NULL)
         return;
-    l->closing = true;
-    if (l->ask != NULL)
-        l->ask->link = NULL;
-    l->ask = NULL;
-    uv_close((uv_handle_t *)&l->alarm.timer, on_closed);
-    if (!uv_is_closing((uv_handle_t *)&l->tcp))
-        uv_close((uv_handle_t *)&l->tcp, on_closed);
+    c->failure = why;
+    wb__tcp_stream_set_deadline(&c->stream, 0);
 }
 
+/* ---- the response ------------------------------------------------------- */
+
+/* The response is complete: keep the connection if it is clean. rest: input
+ * behind the response; eof: the connection has ended. */
 static void
-fail(struct wb__upstream_conn *l, const char *why)
+end_request(struct wb__upstream_connection *c, struct wb_slice rest, bool eof)
 {
-    struct wb__upstream_request *ask = l->ask;
-    bool wrote = l->wrote;
+    struct wb__upstream_request *request = c->request;
+    const struct wb_env *env = c->up->opts.env;
 
-    close_link(l);
-    if (ask != NULL)
-        ask->on_fail(ask, wrote, why);
-}
-
-static void
-restart_timer(struct wb__upstream_conn *l)
-{
-    const struct wb__upstream_opts *o = &l->up->opts;
-
-    if (l->closing || l->why != NULL)
-        return;
-    if (l->paused)
-        wb__deadline_cancel(&l->alarm);
-    else
-        wb__deadline_set(&l->alarm, l->ask == NULL  ? o->idle_ms
-                                    : !l->connected ? o->connect_ms
-                                                    : o->silence_ms);
-}
-
-static void
-on_alarm(struct wb__deadline *alarm)
-{
-    struct wb__upstream_conn *l = alarm->timer.data;
-
-    fail(l, l->why != NULL ? l->why
-            : l->connected ? "it was silent for too long"
-                           : "no connection came about in time");
-}
-
-/* Not from within a call of the asker's. */
-static void
-fail_later(struct wb__upstream_conn *l, const char *why)
-{
-    if (l->closing || l->why != NULL)
-        return;
-    l->why = why;
-    wb__deadline_set(&l->alarm, 0);
-}
-
-/* ---- in ---------------------------------------------------------------- */
-
-/* The answer is whole: keep the connection if it is clean. */
-static void
-finish(struct wb__upstream_conn *l, struct wb_slice rest, bool ended)
-{
-    struct wb__upstream_request *ask = l->ask;
-
-    l->ask = NULL;
-    ask->link = NULL;
-    if (ended || rest.len > 0 || !l->parser.head.keep_alive || !l->sent_all ||
-        l->queued > 0 || l->paused || l->up->closed) {
-        close_link(l);
+    if (eof || rest.len > 0 || !c->parser.head.keep_alive ||
+        !c->request_complete || c->stream.queued > 0 || c->paused ||
+        c->failure != NULL || c->up->closed) {
+        close_connection(c);
     } else {
-        wb__http_parser_next(&l->parser);
-        list_remove(l);
-        list_add(l);
-        l->kept_us = l->up->opts.env->mono_us(l->up->opts.env->ctx);
-        restart_timer(l);
+        c->request = NULL;
+        request->connection = NULL;
+        wb__http_parser_next(&c->parser);
+        wb__tcp_stream_touch(&c->stream);
+        c->kept_since_us = env->mono_us(env->ctx);
+        restart_deadline(c);
     }
-    ask->on_end(ask);
+    request->on_end(request);
 }
 
 static void
-take_head(struct wb__upstream_conn *l)
+on_head(struct wb__upstream_connection *c)
 {
-    if (l->parser.head.status == 101) {
-        l->ask->switched = true;
-        fail(l, "it changed to another protocol, unasked");
-        return;
+    if (c->parser.head.status == 101) {
+        c->request->switched = true;
+        fail(c, "it changed to another protocol, unasked");
+    } else if (c->parser.head.status >= 200) {
+        c->request->on_head(c->request, &c->parser.head);
+    } else if (++c->interim > INTERIM_MAX) {
+        fail(c, "it sent interim answers without an end");
     }
-    if (l->parser.head.status >= 200)
-        l->ask->on_head(l->ask, &l->parser.head);
-    else if (++l->interim > INTERIM_MAX)
-        fail(l, "it sent interim answers without an end");
 }
 
 static void
-next_answer(struct wb__upstream_conn *l)
-{
-    wb__http_parser_next(&l->parser);
-    l->parser.bodyless = l->ask->bodyless;
-}
-
-static void
-take(struct wb__upstream_conn *l, struct wb_slice in)
+parse(struct wb__upstream_connection *c, struct wb_slice in)
 {
     struct wb_slice piece;
 
-    while (l->ask != NULL && !l->closing) {
-        switch (wb__http_parser_feed(&l->parser, &in, &piece)) {
+    while (c->request != NULL) {
+        switch (wb__http_parser_feed(&c->parser, &in, &piece)) {
         case WB__HTTP_MORE:
-            if (l->ask->on_input_drained != NULL)
-                l->ask->on_input_drained(l->ask);
+            if (c->request->on_input_drained != NULL)
+                c->request->on_input_drained(c->request);
             return;
         case WB__HTTP_HEAD:
-            take_head(l);
+            on_head(c);
             break;
         case WB__HTTP_BODY:
-            l->ask->on_body(l->ask, piece);
+            c->request->on_body(c->request, piece);
             break;
         case WB__HTTP_DONE:
-            if (l->parser.head.status < 200) {
-                next_answer(l);
-                break;
+            if (c->parser.head.status >= 200) {
+                end_request(c, in, false);
+                return;
             }
-            finish(l, in, false);
-            return;
+            wb__http_parser_next(&c->parser);
+            c->parser.bodyless = c->request->bodyless;
+            break;
         case WB__HTTP_BAD:
-            fail(l, l->parser.why);
+            fail(c, c->parser.why);
             return;
         }
     }
 }
 
 static void
-on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
+on_read(struct wb__tcp_stream *s, ssize_t n, const char *bytes)
 {
-    struct wb__upstream_conn *l = handle->data;
+    struct wb__upstream_connection *c = s->owner;
 
-    (void)wanted;
-    *buf = uv_buf_init(l->up->input, sizeof(l->up->input));
-}
-
-static void
-on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
-{
-    struct wb__upstream_conn *l = tcp->data;
-
-    if (n == 0 || l->closing)
-        return;
-    if (l->ask == NULL) { /* kept: whatever comes, it is not asked for */
-        close_link(l);
-        return;
-    }
-    if (n > 0) {
-        restart_timer(l);
-        take(l, (struct wb_slice){buf->base, (size_t)n});
+    if (c->request == NULL) { /* kept: no request is open */
+        close_connection(c);
+    } else if (n > 0) {
+        restart_deadline(c);
+        parse(c, (struct wb_slice){bytes, (size_t)n});
     } else if (n == UV_EOF &&
-               wb__http_parser_end(&l->parser) == WB__HTTP_DONE) {
-        finish(l, (struct wb_slice){NULL, 0}, true);
+               wb__http_parser_end(&c->parser) == WB__HTTP_DONE) {
+        end_request(c, (struct wb_slice){NULL, 0}, true);
     } else {
-        fail(l, "the connection ended before the answer was whole");
+        fail(c, "the connection ended before the answer was whole");
     }
 }
 
-/* ---- out --------------------------------------------------------------- */
+/* ---- the request -------------------------------------------------------- */
 
 static void
-on_written(uv_write_t *req, int status)
+report_drained(struct wb__upstream_connection *c)
 {
-    struct piece *p = (struct piece *)req;
-    struct wb__upstream_conn *l = p->link;
-
-    l->queued -= p->len;
-    wb__free(l->up->opts.env, p);
-    /* A failure shows when reading, after what may have been answered. */
-    if (l->closing || l->ask == NULL || status < 0)
-        return;
-    restart_timer(l);
-    if (l->queued == 0 && l->ask->on_drain != NULL)
-        l->ask->on_drain(l->ask);
+    if (c->stream.queued == 0 && c->request->on_drain != NULL)
+        c->request->on_drain(c->request);
 }
 
 static void
-write_later(struct wb__upstream_conn *l, struct wb_slice bytes)
+on_sent(struct wb__tcp_stream *s, int status)
 {
-    struct piece *p = wb__alloc(l->up->opts.env, sizeof(*p) + bytes.len);
-    uv_buf_t buf;
+    struct wb__upstream_connection *c = s->owner;
 
-    if (p == NULL) {
-        fail_later(l, "out of memory");
+    /* A failure is reported by reading, after any response that has come. */
+    if (c->request == NULL || status < 0)
         return;
-    }
-    memcpy(p->bytes, bytes.ptr, bytes.len);
-    p->link = l;
-    p->len = bytes.len;
-    l->queued += p->len;
-    buf = uv_buf_init(p->bytes, (unsigned)p->len);
-    if (uv_write(&p->write, (uv_stream_t *)&l->tcp, &buf, 1, on_written) == 0)
-        return;
-    l->queued -= p->len;
-    wb__free(l->up->opts.env, p);
-    fail_later(l, "it could not be written to");
+    restart_deadline(c);
+    report_drained(c);
 }
 
-/* Now what the kernel takes; the rest, and any error, is uv_write()'s. */
 static void
-flush(struct wb__upstream_conn *l)
+flush(struct wb__upstream_connection *c)
 {
-    struct wb_slice bytes = wb__buf_slice(&l->unsent);
-    uv_buf_t buf = uv_buf_init(l->unsent.ptr, (unsigned)bytes.len);
-    int sent = 0;
+    struct wb_slice bytes = wb__buf_slice(&c->unsent);
+    int rc;
 
-    if (!l->connected || l->why != NULL || bytes.len == 0)
+    if (c->state != CONNECTED || c->failure != NULL || bytes.len == 0)
         return;
-    l->wrote = true;
-    if (l->queued == 0)
-        sent = uv_try_write((uv_stream_t *)&l->tcp, &buf, 1);
-    bytes = wb__from(bytes, sent < 0 ? 0 : (size_t)sent);
-    if (bytes.len > 0)
-        write_later(l, bytes);
-    wb__buf_fini(&l->unsent);
-    if (bytes.len == 0 && l->ask->on_drain != NULL)
-        l->ask->on_drain(l->ask);
-}
-
-/* ---- connecting -------------------------------------------------------- */
-
-static void
-begin_talk(struct wb__upstream_conn *l)
-{
-    l->connected = true;
-    (void)uv_tcp_nodelay(&l->tcp, 1);
-    restart_timer(l);
-    if (uv_read_start((uv_stream_t *)&l->tcp, on_alloc, on_read) != 0)
-        fail(l, "it could not be read from");
+    c->may_have_sent = true;
+    rc = wb__tcp_stream_write(&c->stream, &bytes, 1);
+    wb__buf_fini(&c->unsent);
+    if (rc != 0)
+        fail_later(c,
+            rc == UV_ENOMEM ? "out of memory" : "it could not be written to");
     else
-        flush(l);
+        report_drained(c);
+}
+
+/* ---- connecting --------------------------------------------------------- */
+
+static void connect_next(struct wb__upstream_connection *c);
+
+static void
+on_connect_failed(struct wb__upstream_connection *c, int rc)
+{
+    if (c->next_address == NULL)
+        fail(c, uv_strerror(rc));
+    else
+        wb__tcp_stream_reopen(&c->stream);
+}
+
+static void
+on_reopened(struct wb__tcp_stream *s)
+{
+    connect_next(s->owner);
 }
 
 static void
 on_connected(uv_connect_t *req, int status)
 {
-    struct wb__upstream_conn *l = req->handle->data;
+    struct wb__upstream_connection *c = req->data;
 
-    if (l->closing)
+    if (c->state == CLOSED)
         return;
-    if (status == 0)
-        begin_talk(l);
-    else if (l->trying == NULL)
-        fail(l, uv_strerror(status));
-    else /* a socket that failed to connect is of no more use */
-        uv_close((uv_handle_t *)&l->tcp, on_closed);
+    if (status != 0) {
+        on_connect_failed(c, status);
+        return;
+    }
+    c->state = CONNECTED;
+    (void)uv_tcp_nodelay(&c->stream.tcp, 1);
+    restart_deadline(c);
+    if (wb__tcp_stream_read_start(&c->stream) != 0)
+        fail(c, "it could not be read from");
+    else
+        flush(c);
+}
+
+static int
+connect_to(struct wb__upstream_connection *c, const struct sockaddr *address)
+{
+    c->state = CONNECTING;
+    return uv_tcp_connect(&c->connect, &c->stream.tcp, address, on_connected);
 }
 
 static void
-try_next(struct wb__upstream_conn *l, int why)
+connect_next(struct wb__upstream_connection *c)
 {
-    const struct addrinfo *at = l->trying;
+    const struct addrinfo *address = c->next_address;
     int rc;
 
-    if (at == NULL) {
-        fail(l, uv_strerror(why));
-        return;
-    }
-    l->trying = at->ai_next;
-    (void)uv_tcp_init(l->up->opts.loop, &l->tcp);
-    l->tcp.data = l;
-    l->handles++;
-    rc = uv_tcp_connect(&l->connect, &l->tcp, at->ai_addr, on_connected);
+    c->next_address = address->ai_next;
+    rc = connect_to(c, address->ai_addr);
     if (rc != 0)
-        fail(l, uv_strerror(rc));
+        on_connect_failed(c, rc);
 }
 
 static void
-on_found(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+on_lookup_done(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
-    struct wb__upstream_conn *l = req->data;
+    struct wb__upstream_connection *c = req->data;
 
-    l->looking = false;
-    l->found = l->trying = found;
-    if (l->closing) {
-        free_if_over(l);
-        return;
-    }
-    uv_close((uv_handle_t *)&l->tcp, on_closed);
-    if (status != 0) {
-        l->trying = NULL;
-        fail(l, uv_strerror(status));
-    }
+    c->lookup_pending = false;
+    c->addresses = c->next_address = found;
+    if (c->state == CLOSED)
+        free_if_unused(c);
+    else if (status != 0)
+        fail(c, uv_strerror(status));
+    else
+        connect_next(c);
 }
 
+/* A literal address is connected to at once; a name is looked up first. */
 static int
-look_up(struct wb__upstream_conn *l)
+start_connecting(struct wb__upstream_connection *c)
 {
     static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int rc = uv_getaddrinfo(l->up->opts.loop, &l->lookup, on_found, l->up->host,
-        l->up->port, &hints);
-
-    l->looking = rc == 0;
-    return rc;
-}
-
-/* An address is connected to at once; a name is looked up first. */
-static int
-connect_link(struct wb__upstream_conn *l)
-{
+    const struct wb__upstream *up = c->up;
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
     uint64_t port = 0;
-    const struct sockaddr *at = NULL;
+    int rc;
 
-    if (!wb__parse_u64(wb_slice(l->up->port), UINT16_MAX, &port))
+    if (!wb__parse_u64(wb_slice(up->port), UINT16_MAX, &port))
         return UV_EINVAL;
-    if (uv_ip4_addr(l->up->host, (int)port, &in) == 0)
-        at = (const struct sockaddr *)&in;
-    else if (uv_ip6_addr(l->up->host, (int)port, &in6) == 0)
-        at = (const struct sockaddr *)&in6;
-    return at == NULL ? look_up(l)
-                      : uv_tcp_connect(&l->connect, &l->tcp, at, on_connected);
+    if (uv_ip4_addr(up->host, (int)port, &in) == 0)
+        return connect_to(c, (const struct sockaddr *)&in);
+    if (uv_ip6_addr(up->host, (int)port, &in6) == 0)
+        return connect_to(c, (const struct sockaddr *)&in6);
+    rc = uv_getaddrinfo(
+        up->opts.loop, &c->lookup, on_lookup_done, up->host, up->port, &hints);
+    c->lookup_pending = rc == 0;
+    return rc;
 }
 
-static struct wb__upstream_conn *
-new_link(struct wb__upstream *up)
+static struct wb__upstream_connection *
+new_connection(struct wb__upstream *up)
 {
     static const struct wb__http_limits limits = {
         .head_bytes = HEAD_BYTES, .body_bytes = INT64_MAX};
-    struct wb__upstream_conn *l = wb__alloc(up->opts.env, sizeof(*l));
+    struct wb__upstream_connection *c = wb__alloc(up->opts.env, sizeof(*c));
 
-    if (l == NULL)
+    if (c == NULL)
         return NULL;
-    l->up = up;
-    list_add(l);
-    l->unsent.env = up->opts.env;
-    l->unsent.max = UNSENT_MAX;
-    wb__http_parser_init(&l->parser, up->opts.env, WB__HTTP_RESPONSES, &limits);
-    (void)uv_tcp_init(up->opts.loop, &l->tcp);
-    wb__deadline_init(up->opts.loop, &l->alarm, on_alarm);
-    l->tcp.data = l->alarm.timer.data = l->lookup.data = l;
-    l->handles = 2;
-    return l;
+    c->up = up;
+    c->unsent.env = up->opts.env;
+    c->unsent.max = UNSENT_MAX;
+    c->lookup.data = c->connect.data = c;
+    wb__http_parser_init(&c->parser, up->opts.env, WB__HTTP_RESPONSES, &limits);
+    wb__tcp_stream_init(&c->stream, &up->connections, c);
+    return c;
 }
 
-/* ---- the pool ---------------------------------------------------------- */
+/* ---- requests ----------------------------------------------------------- */
 
 static bool
-is_fresh(const struct wb__upstream_conn *l)
+is_usable(const struct wb__upstream_connection *c)
 {
-    const struct wb__upstream_opts *o = &l->up->opts;
-    int64_t age_us = o->env->mono_us(o->env->ctx) - l->kept_us;
+    const struct wb__upstream_opts *o = &c->up->opts;
+    int64_t age_us = o->env->mono_us(o->env->ctx) - c->kept_since_us;
     uv_os_fd_t fd;
 
     return age_us < o->idle_ms * 1000 &&
-           uv_fileno((const uv_handle_t *)&l->tcp, &fd) == 0 &&
+           uv_fileno((const uv_handle_t *)&c->stream.tcp, &fd) == 0 &&
            !wb__readable(fd);
 }
 
-static struct wb__upstream_conn *
-take_kept(struct wb__upstream *up)
+/* The kept connection that responded last, or NULL. */
+static struct wb__upstream_connection *
+find_kept(struct wb__upstream *up)
 {
-    for (struct wb__upstream_conn *l = up->first; l != NULL; l = l->next) {
-        if (l->ask != NULL || l->closing)
+    for (struct wb__tcp_stream *s = up->connections.last; s != NULL;
+         s = s->prev) {
+        struct wb__upstream_connection *c = s->owner;
+
+        if (c->request != NULL || c->state == CLOSED)
             continue;
-        if (is_fresh(l))
-            return l;
-        close_link(l);
+        if (is_usable(c))
+            return c;
+        close_connection(c);
     }
     return NULL;
 }
 
-static void
-bind_ask(struct wb__upstream_conn *l, struct wb__upstream_request *ask)
-{
-    l->ask = ask;
-    ask->link = l;
-    l->sent_all = l->wrote = l->paused = false;
-    l->interim = 0;
-    l->parser.bodyless = ask->bodyless;
-    restart_timer(l);
-}
-
 enum wb_status
-wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *ask,
+wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *request,
     struct wb_slice bytes)
 {
-    struct wb__upstream_conn *l = take_kept(up);
-    int rc;
+    struct wb__upstream_connection *c = find_kept(up);
+    int rc = 0;
 
-    if (l == NULL)
-        l = new_link(up);
-    if (l == NULL)
+    if (c == NULL)
+        c = new_connection(up);
+    if (c == NULL)
         return WB_NOMEM;
-    wb__buf_add(&l->unsent, bytes);
-    if (l->unsent.failed != WB_OK) {
-        close_link(l);
+    wb__buf_add(&c->unsent, bytes);
+    if (c->unsent.failed != WB_OK) {
+        close_connection(c);
         return WB_NOMEM;
     }
-    bind_ask(l, ask);
-    rc = l->connected ? 0 : connect_link(l);
+    c->request = request;
+    request->connection = c;
+    c->request_complete = c->may_have_sent = c->paused = false;
+    c->interim = 0;
+    c->parser.bodyless = request->bodyless;
+    restart_deadline(c);
+    if (c->state != CONNECTED)
+        rc = start_connecting(c);
     if (rc != 0)
-        fail_later(l, uv_strerror(rc));
+        fail_later(c, uv_strerror(rc));
     return WB_OK;
 }
 
 void
-wb__upstream_write(struct wb__upstream_request *ask, struct wb_slice bytes)
+wb__upstream_write(struct wb__upstream_request *request, struct wb_slice bytes)
 {
-    struct wb__upstream_conn *l = ask->link;
+    struct wb__upstream_connection *c = request->connection;
 
-    if (l == NULL || bytes.len == 0)
+    if (c == NULL || bytes.len == 0)
         return;
-    wb__buf_add(&l->unsent, bytes);
-    if (l->unsent.failed != WB_OK)
-        fail_later(l, "out of memory");
+    wb__buf_add(&c->unsent, bytes);
+    if (c->unsent.failed != WB_OK)
+        fail_later(c, "out of memory");
 }
 
 size_t
-wb__upstream_queued(const struct wb__upstream_request *ask)
+wb__upstream_queued(const struct wb__upstream_request *request)
 {
-    return ask->link == NULL ? 0 : ask->link->queued + ask->link->unsent.len;
+    const struct wb__upstream_connection *c = request->connection;
+
+    return c == NULL ? 0 : c->stream.queued + c->unsent.len;
 }
 
 void
-wb__upstream_flush(struct wb__upstream_request *ask)
+wb__upstream_flush(struct wb__upstream_request *request)
 {
-    if (ask->link != NULL)
-        flush(ask->link);
+    if (request->connection != NULL)
+        flush(request->connection);
 }
 
 void
-wb__upstream_end(struct wb__upstream_request *ask)
+wb__upstream_end(struct wb__upstream_request *request)
 {
-    if (ask->link == NULL)
+    if (request->connection == NULL)
         return;
-    ask->link->sent_all = true;
-    flush(ask->link);
+    request->connection->request_complete = true;
+    flush(request->connection);
 }
 
 void
-wb__upstream_pause(struct wb__upstream_request *ask, bool pause)
+wb__upstream_pause(struct wb__upstream_request *request, bool pause)
 {
-    struct wb__upstream_conn *l = ask->link;
+    struct wb__upstream_connection *c = request->connection;
 
-    if (l == NULL || !l->connected || l->paused == pause)
+    if (c == NULL || c->state != CONNECTED || c->paused == pause)
         return;
-    l->paused = pause;
-    restart_timer(l);
+    c->paused = pause;
+    restart_deadline(c);
     if (pause)
-        (void)uv_read_stop((uv_stream_t *)&l->tcp);
+        wb__tcp_stream_read_stop(&c->stream);
     else
-        (void)uv_read_start((uv_stream_t *)&l->tcp, on_alloc, on_read);
+        (void)wb__tcp_stream_read_start(&c->stream);
 }
 
 void
-wb__upstream_cancel(struct wb__upstream_request *ask)
+wb__upstream_cancel(struct wb__upstream_request *request)
 {
-    if (ask->link != NULL)
-        close_link(ask->link);
+    if (request->connection != NULL)
+        close_connection(request->connection);
 }
+
+/* ---- open and close ----------------------------------------------------- */
 
 enum wb_status
 wb__upstream_open(struct wb__upstream **out,
@@ -582,6 +507,13 @@ wb__upstream_open(struct wb__upstream **out,
     up->opts.connect_ms = opts->connect_ms == 0 ? 5000 : opts->connect_ms;
     up->opts.silence_ms = opts->silence_ms == 0 ? 60000 : opts->silence_ms;
     up->opts.idle_ms = opts->idle_ms == 0 ? 2000 : opts->idle_ms;
+    up->connections.env = opts->env;
+    up->connections.loop = opts->loop;
+    up->connections.on_read = on_read;
+    up->connections.on_sent = on_sent;
+    up->connections.on_deadline = on_deadline;
+    up->connections.on_reopened = on_reopened;
+    up->connections.on_closed = on_closed;
     (void)snprintf(up->host, sizeof(up->host), "%.*s", (int)opts->host.len,
         opts->host.ptr);
     (void)snprintf(up->port, sizeof(up->port), "%.*s", (int)opts->port.len,
@@ -594,8 +526,12 @@ void
 wb__upstream_close(struct wb__upstream *up)
 {
     up->closed = true;
-    for (struct wb__upstream_conn *l = up->first; l != NULL; l = l->next)
-        if (l->ask == NULL)
-            close_link(l);
-    free_up_if_over(up);
+    for (struct wb__tcp_stream *s = up->connections.first; s != NULL;
+         s = s->next) {
+        struct wb__upstream_connection *c = s->owner;
+
+        if (c->request == NULL)
+            close_connection(c);
+    }
+    free_upstream_if_unused(up);
 }

@@ -1,378 +1,347 @@
-/* connection.c - one connection: from bytes to calls and back.
+/* connection.c - one connection: from bytes to exchanges and back.
  *
  *  1. phase is what is waited for; wb__connection_set_phase() alone changes it,
- * and gives each phase its deadline.
- *  2. A connection is freed once its handles are closed and its call, if one
- *     is open, has been answered.
- *  3. Input that arrives while a call is open waits in `later`, bounded: past
- *     LATER_BYTES nothing is read. */
+ *     and gives each phase its deadline.
+ *  2. A connection is freed once its handles are closed and its exchange, if
+ *     one is open, was ended by the handler.
+ *  3. Input that arrives while an exchange is open waits in `pipelined`,
+ *     bounded: past PIPELINED_BYTES nothing is read. */
 #include "http/connection.h"
 
-#include "http/response.h"
-
 enum {
-    LATER_BYTES = 64 << 10,
+    PIPELINED_BYTES = 64 << 10,
     LINGER_BYTES = 4 << 20
 };
 
-static void on_alarm(struct wb__deadline *alarm);
-static void on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf);
-static void resume(struct wb__connection *c);
-
-/* ---- the server's list and books --------------------------------------- */
-
-static void
-list_add(struct wb__connection *c)
-{
-    struct wb__http_server *s = c->server;
-
-    c->prev = s->last;
-    c->next = NULL;
-    *(s->last == NULL ? &s->first : &s->last->next) = c;
-    s->last = c;
-}
-
-static void
-list_remove(struct wb__connection *c)
-{
-    struct wb__http_server *s = c->server;
-
-    *(c->prev == NULL ? &s->first : &c->prev->next) = c->next;
-    *(c->next == NULL ? &s->last : &c->next->prev) = c->prev;
-}
+static void next_requests(struct wb__connection *c);
 
 bool
 wb__connection_account(struct wb__connection *c)
 {
-    size_t now = c->parser.text.cap + c->body.cap + c->later.cap + c->out.cap +
-                 c->queued;
+    size_t now = c->parser.text.cap + c->body.cap + c->pipelined.cap +
+                 c->head.cap + c->stream.queued;
 
     c->server->bytes = c->server->bytes - c->bytes + now;
     c->bytes = now;
     return c->server->bytes <= c->server->opts.max_bytes;
 }
 
-/* ---- ends -------------------------------------------------------------- */
-
-static void
-free_if_over(struct wb__connection *c)
-{
-    struct wb__http_server *s = c->server;
-
-    if (c->handles > 0 || c->called)
-        return;
-    wb__http_parser_fini(&c->parser);
-    wb__buf_fini(&c->body);
-    wb__buf_fini(&c->later);
-    wb__buf_fini(&c->out);
-    (void)wb__connection_account(c);
-    list_remove(c);
-    wb__free(s->opts.env, c);
-    s->conns--;
-    s->conn_ended(s);
-}
-
-static void
-on_closed(uv_handle_t *handle)
-{
-    struct wb__connection *c = handle->data;
-
-    c->handles--;
-    free_if_over(c);
-}
-
-static void
-tell_gone(struct wb__connection *c)
-{
-    if (!c->called || c->call.gone)
-        return;
-    c->call.gone = true;
-    if (c->call.on_gone != NULL)
-        c->call.on_gone(&c->call);
-}
-
-void
-wb__connection_close(struct wb__connection *c)
-{
-    if (c->phase == WB__CLOSED)
-        return;
-    c->phase = WB__CLOSED;
-    /* An end before its time must not look like the end. */
-    if (!c->endless || uv_tcp_close_reset(&c->tcp, on_closed) != 0)
-        uv_close((uv_handle_t *)&c->tcp, on_closed);
-    uv_close((uv_handle_t *)&c->alarm.timer, on_closed);
-    tell_gone(c);
-}
+/* ---- phases and the end ------------------------------------------------- */
 
 void
 wb__connection_set_phase(struct wb__connection *c, enum wb__phase phase)
 {
     const struct wb__http_server_opts *o = &c->server->opts;
-    int64_t ms = phase == WB__IDLE                         ? o->idle_ms
-                 : phase == WB__HEAD                       ? o->head_ms
-                 : phase == WB__BODY                       ? o->body_ms
-                 : phase == WB__WRITE || phase == WB__CALL ? o->write_ms
-                                                           : o->linger_ms;
+    const int64_t ms[] = {
+        [WB__PHASE_IDLE] = o->idle_ms,
+        [WB__PHASE_HEAD] = o->head_ms,
+        [WB__PHASE_BODY] = o->body_ms,
+        [WB__PHASE_HANDLER] = o->write_ms,
+        [WB__PHASE_WRITE] = o->write_ms,
+        [WB__PHASE_LINGER] = o->linger_ms,
+    };
 
+    WB_ASSERT(phase < WB__PHASE_CLOSED);
     c->phase = phase;
-    if (phase == WB__CALL && c->queued == 0)
-        wb__deadline_cancel(&c->alarm);
+    /* No deadline while all waits for the handler, and nothing for the client.
+     */
+    if (c->stream.queued == 0 &&
+        (phase == WB__PHASE_HANDLER || (phase == WB__PHASE_BODY && c->paused)))
+        wb__tcp_stream_cancel_deadline(&c->stream);
     else
-        wb__deadline_set(&c->alarm, ms);
+        wb__tcp_stream_set_deadline(&c->stream, ms[phase]);
 }
 
-/* ---- out --------------------------------------------------------------- */
+/* The queue of bytes to send has changed: a client that takes nothing is cut
+ * off. While a body arrives its own deadline goes on. */
+static void
+restart_write_deadline(struct wb__connection *c)
+{
+    if (c->phase == WB__PHASE_HANDLER || c->phase == WB__PHASE_WRITE ||
+        (c->phase == WB__PHASE_BODY && c->paused))
+        wb__connection_set_phase(c, c->phase);
+}
 
 static void
-on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
+free_if_unused(struct wb__connection *c)
 {
-    struct wb__connection *c = handle->data;
+    struct wb__http_server *s = c->server;
 
-    (void)wanted;
-    *buf = uv_buf_init(c->server->input, sizeof(c->server->input));
+    if (!wb__tcp_stream_is_closed(&c->stream) ||
+        c->exchange_state != WB__EXCHANGE_NONE)
+        return;
+    wb__http_parser_fini(&c->parser);
+    wb__buf_fini(&c->body);
+    wb__buf_fini(&c->pipelined);
+    wb__buf_fini(&c->head);
+    (void)wb__connection_account(c);
+    wb__tcp_stream_remove(&c->stream);
+    wb__free(s->opts.env, c);
+    s->connections--;
+    s->on_connection_freed(s);
+}
+
+static void
+on_closed(struct wb__tcp_stream *s)
+{
+    free_if_unused(s->owner);
 }
 
 void
-wb__connection_read(struct wb__connection *c)
+wb__connection_release(struct wb__connection *c)
 {
-    if (!c->full && !c->paused && !c->eof)
-        (void)uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+    c->exchange_state = WB__EXCHANGE_NONE;
+    free_if_unused(c);
 }
 
 static void
-read_on(struct wb__connection *c)
+report_gone(struct wb__connection *c)
 {
-    if (!c->full && !c->paused)
+    if (c->exchange_state == WB__EXCHANGE_NONE || c->exchange.gone)
         return;
-    c->full = c->paused = false;
-    wb__connection_read(c);
+    c->exchange.gone = true;
+    if (c->exchange.on_gone != NULL)
+        c->exchange.on_gone(&c->exchange);
+}
+
+/* From now on the handler's response is dropped. */
+static void
+detach_exchange(struct wb__connection *c)
+{
+    if (c->exchange_state == WB__EXCHANGE_NONE)
+        return;
+    c->exchange_state = WB__EXCHANGE_DETACHED;
+    report_gone(c);
+}
+
+void
+wb__connection_close(struct wb__connection *c)
+{
+    if (c->phase == WB__PHASE_CLOSED)
+        return;
+    c->phase = WB__PHASE_CLOSED;
+    wb__tcp_stream_close(&c->stream, c->framing == WB__FRAMING_CLOSE);
+    detach_exchange(c);
+}
+
+void
+wb__connection_update_reading(struct wb__connection *c)
+{
+    if (c->paused || c->eof || c->pipelined.len >= PIPELINED_BYTES)
+        wb__tcp_stream_read_stop(&c->stream);
+    else
+        (void)wb__tcp_stream_read_start(&c->stream);
 }
 
 static void
 on_shutdown(uv_shutdown_t *req, int status)
 {
-    struct wb__connection *c = req->handle->data;
+    struct wb__connection *c = req->data;
 
-    if (c->phase != WB__CLOSED && (status < 0 || c->eof))
+    if (status < 0 || c->eof)
         wb__connection_close(c);
 }
 
-/* Nothing more will be answered. Closing now would reset the connection if
- * input is unread, and take the answer away from the client. */
+/* Nothing more will be sent. Closing now would reset the connection if input
+ * is unread, and take the response away from the client. */
 static void
 linger(struct wb__connection *c)
 {
-    wb__connection_set_phase(c, WB__LINGER);
-    wb__buf_fini(&c->later);
-    read_on(c);
-    if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, on_shutdown) != 0)
+    wb__connection_set_phase(c, WB__PHASE_LINGER);
+    wb__buf_fini(&c->pipelined);
+    c->paused = false;
+    wb__connection_update_reading(c);
+    c->shutdown.data = c;
+    if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->stream.tcp, on_shutdown) !=
+        0)
         wb__connection_close(c);
+}
+
+/* ---- out ---------------------------------------------------------------- */
+
+void
+wb__connection_response_sent(struct wb__connection *c)
+{
+    c->framing = WB__FRAMING_LENGTH;
+    wb__buf_fini(&c->body);
+    if (!c->keep_alive)
+        linger(c);
+    else if (c->parsing)
+        c->next_ready = true;
+    else
+        next_requests(c);
+    (void)wb__connection_account(c);
+}
+
+static void
+on_sent(struct wb__tcp_stream *s, int status)
+{
+    struct wb__connection *c = s->owner;
+
+    (void)wb__connection_account(c);
+    if (status < 0)
+        wb__connection_close(c);
+    if (c->phase == WB__PHASE_WRITE && s->queued == 0) {
+        wb__connection_response_sent(c);
+        return;
+    }
+    restart_write_deadline(c);
+    /* Also where the connection is closed: the queue is empty. */
+    if (s->queued == 0 && c->exchange_state != WB__EXCHANGE_NONE &&
+        c->exchange.on_drain != NULL)
+        c->exchange.on_drain(&c->exchange);
 }
 
 void
-wb__connection_answered(struct wb__connection *c, bool ok)
+wb__connection_write(
+    struct wb__connection *c, const struct wb_slice *parts, size_t n)
 {
-    wb__buf_fini(&c->out);
-    wb__buf_fini(&c->body);
-    c->endless = c->endless && !ok;
-    if (!ok)
+    if (wb__tcp_stream_write(&c->stream, parts, n) != 0) {
         wb__connection_close(c);
-    else if (!c->keep_alive)
-        linger(c);
-    else if (c->reading)
-        c->again = true;
-    else
-        resume(c);
-    (void)wb__connection_account(c);
+    } else if (c->stream.queued > 0) {
+        (void)wb__connection_account(c);
+        restart_write_deadline(c);
+    }
+    wb__buf_fini(&c->head);
 }
 
-size_t
-wb__connection_try(struct wb__connection *c, uv_buf_t *bufs, unsigned n)
+bool
+wb__connection_keeps_alive(const struct wb__connection *c,
+    const struct wb__response *response, const struct wb__http_head *request)
 {
-    int wrote = uv_try_write((uv_stream_t *)&c->tcp, bufs, n);
-
-    return wrote < 0 ? 0 : (size_t)wrote;
+    /* Behind a request that is not complete no other can be found. */
+    return request != NULL && request->keep_alive && !response->close &&
+           !c->server->stopping && c->phase != WB__PHASE_BODY;
 }
 
-static void
-on_written(uv_write_t *req, int status)
-{
-    struct wb__connection *c = req->handle->data;
-
-    if (c->phase != WB__CLOSED)
-        wb__connection_answered(c, status == 0);
-}
-
-static void
-send_answer(struct wb__connection *c, const struct wb__response *a,
-    const struct wb__http_head *head, bool keep_alive)
+void
+wb__connection_respond(struct wb__connection *c,
+    const struct wb__response *response, const struct wb__http_head *request)
 {
     const struct wb_env *env = c->server->opts.env;
-    size_t sent;
-    uv_buf_t buf;
+    bool bodyless = response->status == 204 || response->status == 304;
+    bool is_head = request != NULL && wb__eq(request->method, WB_LIT("HEAD"));
+    struct wb_slice parts[2];
 
-    /* A request that is not over leaves nothing to go on with. */
-    c->keep_alive =
-        keep_alive && !a->close && !c->server->stopping && c->phase != WB__BODY;
-    c->out.max = a->body.len + a->headers.len * 2 + 1024;
-    wb__response_add(&c->out, a, head, c->keep_alive, env->wall_ms(env->ctx));
-    (void)wb__connection_account(c);
-    wb__connection_set_phase(c, WB__WRITE);
-    if (c->out.failed != WB_OK) {
+    c->keep_alive = wb__connection_keeps_alive(c, response, request);
+    c->head.max = response->headers.len * 2 + 1024;
+    wb__response_add_head(&c->head, response, request,
+        bodyless ? WB__LENGTH_UNKNOWN : response->body.len, c->keep_alive,
+        env->wall_ms(env->ctx));
+    wb__connection_set_phase(c, WB__PHASE_WRITE);
+    if (c->head.failed != WB_OK) {
         wb__connection_close(c);
         return;
     }
-    buf = uv_buf_init(c->out.ptr, (unsigned)c->out.len);
-    sent = wb__connection_try(c, &buf, 1);
-    buf = uv_buf_init(c->out.ptr + sent, (unsigned)(c->out.len - sent));
-    if (buf.len == 0)
-        wb__connection_answered(c, true);
-    else if (uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, on_written) !=
-             0)
-        wb__connection_close(c);
+    parts[0] = wb__buf_slice(&c->head);
+    parts[1] = response->body;
+    wb__connection_write(c, parts, bodyless || is_head ? 1 : 2);
+    if (c->phase == WB__PHASE_WRITE && c->stream.queued == 0)
+        wb__connection_response_sent(c);
 }
 
-/* Answer for the server itself, and end the connection. */
+/* Respond in place of the handler, and end the connection. */
 static void
 refuse(struct wb__connection *c, int status, const char *why)
 {
     char text[256];
     struct wb__buf body = {.env = c->server->opts.env, .max = sizeof(text)};
-    struct wb__response a = {.status = status,
+    struct wb__response response = {.status = status,
         .headers = WB_LIT("Content-Type: application/problem+json\n")};
 
-    if (c->called && c->begun) {
+    if (c->exchange_state == WB__EXCHANGE_BEGUN) {
         wb__connection_close(c);
         return;
     }
-    c->refused = c->called;
-    tell_gone(c);
+    detach_exchange(c);
+    wb__buf_fini(&c->body); /* it may be the memory that is lacking */
     wb__buf_fmt(&body, "{\"status\":%d,\"title\":\"%s\",\"detail\":\"%s\"}\n",
         status, wb__http_reason(status), why);
-    a.body = wb__buf_slice(&body);
-    wb__buf_fini(&c->body); /* others may be short of it */
-    send_answer(c, &a, NULL, false);
+    response.body = wb__buf_slice(&body);
+    wb__connection_respond(c, &response, NULL);
     wb__buf_fini(&body);
 }
 
-void
-wb__exchange_respond(
-    struct wb__exchange *call, const struct wb__response *answer)
-{
-    static const struct wb__response broken = {.status = 500};
-    struct wb__connection *c = (struct wb__connection *)call;
-
-    WB_ASSERT(c->called && !c->begun);
-    WB_ASSERT(answer->status >= 200 && answer->status <= 599);
-    c->called = false;
-    if (c->phase == WB__CLOSED || c->refused) {
-        free_if_over(c);
-        return;
-    }
-    if (wb__headers_check(answer->headers, NULL) != WB_OK)
-        answer = &broken; /* never a header that splits the answer (S3) */
-    send_answer(c, answer, call->head, call->head->keep_alive);
-}
-
-void
-wb__exchange_drop(struct wb__exchange *call)
-{
-    struct wb__connection *c = (struct wb__connection *)call;
-
-    WB_ASSERT(c->called);
-    c->called = false;
-    if (c->phase == WB__CLOSED || c->refused)
-        free_if_over(c);
-    else
-        wb__connection_close(c);
-}
-
-void
-wb__connection_let_go(struct wb__connection *c)
-{
-    c->called = false;
-    if (c->phase == WB__CLOSED || c->refused)
-        free_if_over(c);
-}
-
-/* ---- in ---------------------------------------------------------------- */
+/* ---- in ----------------------------------------------------------------- */
 
 static void
-on_alarm(struct wb__deadline *alarm)
+on_deadline(struct wb__tcp_stream *s)
 {
-    struct wb__connection *c = alarm->timer.data;
+    struct wb__connection *c = s->owner;
 
-    if (c->phase == WB__HEAD)
+    if (c->phase == WB__PHASE_HEAD)
         refuse(c, 408, "the head did not arrive in time");
-    else if (c->phase == WB__BODY)
+    else if (c->phase == WB__PHASE_BODY)
         refuse(c, 408, "the body did not arrive in time");
     else
         wb__connection_close(c);
 }
 
-static bool
-has_body(const struct wb__http_head *head)
+static void
+begin_exchange(struct wb__connection *c)
 {
-    return head->chunked || head->length > 0;
+    c->exchange_state = WB__EXCHANGE_OPEN;
+    c->exchange = (struct wb__exchange){
+        .head = &c->parser.head, .body = wb__buf_slice(&c->body)};
+    c->server->opts.handle(c->server->opts.ctx, &c->exchange);
 }
 
-/* The client waits to be asked for its body. */
+/* The head is complete; `in` has come behind it. */
 static void
-ask_for_body(struct wb__connection *c, struct wb_slice in)
+on_head(struct wb__connection *c, struct wb_slice in)
 {
     static char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const struct wb__http_head *head = &c->parser.head;
     uv_buf_t buf = uv_buf_init(text, sizeof(text) - 1);
 
-    /* Nothing else is on its way out: this fits, or the client is gone. */
-    if (c->phase == WB__BODY && c->parser.head.expects && in.len == 0 &&
-        uv_try_write((uv_stream_t *)&c->tcp, &buf, 1) != (int)buf.len)
+    if (!head->chunked && head->length == 0)
+        return;
+    wb__connection_set_phase(c, WB__PHASE_BODY);
+    if (c->server->opts.stream)
+        begin_exchange(c);
+    /* Nothing else is being sent: this fits, or the client is gone. */
+    if (c->phase == WB__PHASE_BODY && head->expects && in.len == 0 &&
+        uv_try_write((uv_stream_t *)&c->stream.tcp, &buf, 1) != (int)buf.len)
         wb__connection_close(c);
 }
 
 static void
-begin_call(struct wb__connection *c)
+on_body(struct wb__connection *c, struct wb_slice piece)
 {
-    c->called = true;
-    c->refused = c->begun = false;
-    c->call = (struct wb__exchange){
-        .head = &c->parser.head, .body = wb__buf_slice(&c->body)};
-    c->server->opts.handle(c->server->opts.ctx, &c->call);
-}
-
-static void
-end_head(struct wb__connection *c, struct wb_slice in)
-{
-    if (!has_body(&c->parser.head))
-        return;
-    wb__connection_set_phase(c, WB__BODY);
-    if (c->server->opts.stream)
-        begin_call(c);
-    ask_for_body(c, in);
-}
-
-static void
-end_request(struct wb__connection *c)
-{
-    wb__connection_set_phase(c, WB__CALL);
-    if (!c->called)
-        begin_call(c);
-    if (c->called && c->call.on_body_end != NULL)
-        c->call.on_body_end(&c->call);
-}
-
-static void
-take_body(struct wb__connection *c, struct wb_slice piece)
-{
-    if (c->called) {
-        if (c->call.patient && !c->paused)
-            wb__connection_set_phase(c, WB__BODY); /* its time begins anew */
-        if (c->call.on_body != NULL)
-            c->call.on_body(&c->call, piece);
+    if (c->exchange_state != WB__EXCHANGE_NONE) {
+        if (c->exchange.patient && !c->paused)
+            wb__connection_set_phase(c, WB__PHASE_BODY); /* a new deadline */
+        if (c->exchange.on_body != NULL)
+            c->exchange.on_body(&c->exchange, piece);
         return;
     }
     wb__buf_add(&c->body, piece);
     if (c->body.failed != WB_OK)
         refuse(c, 503, "out of memory");
+}
+
+static void
+on_request_end(struct wb__connection *c)
+{
+    wb__connection_set_phase(c, WB__PHASE_HANDLER);
+    if (c->exchange_state == WB__EXCHANGE_NONE)
+        begin_exchange(c);
+    if (c->exchange_state != WB__EXCHANGE_NONE &&
+        c->exchange.on_body_end != NULL)
+        c->exchange.on_body_end(&c->exchange);
+}
+
+/* Input ended within a request, or between two. */
+static void
+on_input_drained(struct wb__connection *c)
+{
+    if (c->phase == WB__PHASE_IDLE && wb__http_parser_begun(&c->parser))
+        wb__connection_set_phase(c, WB__PHASE_HEAD);
+    if (c->exchange_state != WB__EXCHANGE_NONE &&
+        c->exchange.on_input_drained != NULL)
+        c->exchange.on_input_drained(&c->exchange);
+    if (!wb__connection_account(c) && c->phase <= WB__PHASE_BODY)
+        refuse(c, 503, "too much is held for other requests");
 }
 
 /* Parse until a request is complete or the input used up; what is left. */
@@ -381,24 +350,19 @@ parse(struct wb__connection *c, struct wb_slice in)
 {
     struct wb_slice piece = {NULL, 0};
 
-    while (c->phase <= WB__BODY) {
+    while (c->phase <= WB__PHASE_BODY) {
         switch (wb__http_parser_feed(&c->parser, &in, &piece)) {
         case WB__HTTP_MORE:
-            if (c->phase == WB__IDLE && wb__http_parser_begun(&c->parser))
-                wb__connection_set_phase(c, WB__HEAD);
-            if (c->called && c->call.on_input_drained != NULL)
-                c->call.on_input_drained(&c->call);
-            if (!wb__connection_account(c))
-                refuse(c, 503, "too much is held for other requests");
+            on_input_drained(c);
             return in;
         case WB__HTTP_HEAD:
-            end_head(c, in);
+            on_head(c, in);
             break;
         case WB__HTTP_BODY:
-            take_body(c, piece);
+            on_body(c, piece);
             break;
         case WB__HTTP_DONE:
-            end_request(c);
+            on_request_end(c);
             break;
         case WB__HTTP_BAD:
             refuse(c, c->parser.status, c->parser.why);
@@ -408,134 +372,132 @@ parse(struct wb__connection *c, struct wb_slice in)
     return in;
 }
 
-static void
-drain(struct wb__connection *c, size_t n)
+/* Will input that comes now be parsed, once the response was sent? */
+static bool
+has_next(const struct wb__connection *c)
 {
-    c->drained += n;
+    return c->phase == WB__PHASE_HANDLER ||
+           (c->phase == WB__PHASE_WRITE && c->keep_alive);
+}
+
+/* Input behind a complete request: keep it for later, or throw it away. */
+static void
+on_pipelined(struct wb__connection *c, struct wb_slice in)
+{
+    if (in.len == 0 || c->phase == WB__PHASE_CLOSED)
+        return;
+    if (has_next(c)) {
+        wb__buf_add(&c->pipelined, in);
+        if (c->pipelined.failed != WB_OK) {
+            wb__connection_close(c);
+            return;
+        }
+        (void)wb__connection_account(c);
+        wb__connection_update_reading(c);
+        return;
+    }
+    c->drained += in.len;
     if (c->drained > LINGER_BYTES)
         wb__connection_close(c);
 }
 
-/* Keep input for when the answer has gone out. */
+/* The response was sent: parse the next request, which may have come. */
 static void
-keep(struct wb__connection *c, struct wb_slice in)
+next_request(struct wb__connection *c)
 {
-    if (c->phase == WB__LINGER || (c->phase == WB__WRITE && !c->keep_alive))
-        drain(c, in.len);
-    if (c->phase != WB__CALL && (c->phase != WB__WRITE || !c->keep_alive))
-        return;
-    wb__buf_add(&c->later, in);
-    if (c->later.failed != WB_OK) {
-        wb__connection_close(c);
-        return;
-    }
-    (void)wb__connection_account(c);
-    if (c->later.len >= LATER_BYTES) {
-        c->full = true;
-        (void)uv_read_stop((uv_stream_t *)&c->tcp);
-    }
-}
+    struct wb__buf in = c->pipelined;
+    struct wb_slice left;
 
-/* The answer is out: on to the next request, part of which may be here. */
-static void
-resume_one(struct wb__connection *c)
-{
-    struct wb_slice in = wb__buf_slice(&c->later), left;
-
+    c->pipelined = (struct wb__buf){.env = in.env, .max = in.max};
+    c->paused = false;
     wb__http_parser_next(&c->parser);
-    list_remove(c);
-    list_add(c);
-    wb__connection_set_phase(c, WB__IDLE);
-    left = parse(c, in);
-    if (left.len == 0 || c->phase == WB__LINGER) {
-        wb__buf_fini(&c->later);
+    wb__tcp_stream_touch(&c->stream);
+    wb__connection_set_phase(c, WB__PHASE_IDLE);
+    left = parse(c, wb__buf_slice(&in));
+    if (left.len > 0 && has_next(c)) {
+        memmove(in.ptr, left.ptr, left.len);
+        in.len = left.len;
+        c->pipelined = in;
     } else {
-        memmove(c->later.ptr, left.ptr, left.len);
-        c->later.len = left.len;
+        wb__buf_fini(&in);
     }
-    /* What has begun will never be complete, or the place is wanted. */
-    if ((c->phase <= WB__BODY && c->eof) ||
-        (c->phase == WB__IDLE && (c->server->stopping || c->server->waiting)))
+    /* The request will never be complete, or the server needs the place. */
+    if ((c->phase <= WB__PHASE_BODY && c->eof) ||
+        (c->phase == WB__PHASE_IDLE &&
+            (c->server->stopping || c->server->waiting))) {
         wb__connection_close(c);
-    else if (c->phase != WB__CLOSED && c->later.len < LATER_BYTES)
-        read_on(c);
+    } else if (c->phase != WB__PHASE_CLOSED) {
+        wb__connection_update_reading(c);
+    }
 }
 
-/* Requests that are answered at once follow each other here, not each inside
- * the one before. */
+/* Requests that are answered at once follow each other in this loop; none is
+ * parsed within the call that responds to the one before. */
 static void
-resume(struct wb__connection *c)
+next_requests(struct wb__connection *c)
 {
-    c->reading = true;
+    c->parsing = true;
     do {
-        c->again = false;
-        resume_one(c);
-    } while (c->again);
-    c->reading = false;
+        c->next_ready = false;
+        next_request(c);
+    } while (c->next_ready);
+    c->parsing = false;
 }
 
 static void
-read_some(struct wb__connection *c, struct wb_slice in)
+on_read(struct wb__tcp_stream *s, ssize_t n, const char *bytes)
 {
-    c->reading = true;
-    c->again = false;
-    keep(c, parse(c, in));
-    c->reading = false;
-    if (c->again)
-        resume(c);
-}
+    struct wb__connection *c = s->owner;
+    struct wb_slice in = {bytes, n < 0 ? 0 : (size_t)n};
 
-/* End of input, or of everything. */
-static void
-on_end(struct wb__connection *c, bool clean)
-{
-    c->eof = true;
-    if (!clean || c->phase <= WB__BODY || c->phase == WB__LINGER)
-        wb__connection_close(c);
-    else
-        tell_gone(c);
-}
-
-static void
-on_read(uv_stream_t *tcp, ssize_t n, const uv_buf_t *buf)
-{
-    struct wb__connection *c = tcp->data;
-
-    if (n == 0 || c->phase == WB__CLOSED)
+    if (n < 0) {
+        c->eof = true;
+        if (n != UV_EOF || c->phase <= WB__PHASE_BODY ||
+            c->phase == WB__PHASE_LINGER)
+            wb__connection_close(c);
+        else
+            report_gone(c);
         return;
-    if (n < 0)
-        on_end(c, n == UV_EOF);
-    else if (c->phase == WB__LINGER)
-        drain(c, (size_t)n);
-    else if (c->phase == WB__CALL || c->phase == WB__WRITE)
-        keep(c, (struct wb_slice){buf->base, (size_t)n});
-    else
-        read_some(c, (struct wb_slice){buf->base, (size_t)n});
+    }
+    if (c->phase > WB__PHASE_BODY) {
+        on_pipelined(c, in);
+        return;
+    }
+    c->parsing = true;
+    c->next_ready = false;
+    on_pipelined(c, parse(c, in));
+    c->parsing = false;
+    if (c->next_ready)
+        next_requests(c);
 }
 
-/* ---- begin ------------------------------------------------------------- */
+/* ---- begin -------------------------------------------------------------- */
 
-static void
-init_buffers(struct wb__connection *c)
+void
+wb__connection_init_group(
+    struct wb__tcp_group *group, const struct wb__http_server_opts *o)
 {
-    const struct wb__http_server_opts *o = &c->server->opts;
-
-    wb__http_parser_init(&c->parser, o->env, WB__HTTP_REQUESTS, &o->limits);
-    c->body.env = c->later.env = c->out.env = o->env;
-    c->body.max = c->parser.limits.body_bytes;
-    c->later.max = LATER_BYTES + sizeof(c->server->input);
+    group->env = o->env;
+    group->loop = o->loop;
+    group->on_read = on_read;
+    group->on_sent = on_sent;
+    group->on_deadline = on_deadline;
+    group->on_closed = on_closed;
 }
 
 struct wb__connection *
 wb__connection_new(struct wb__http_server *s)
 {
-    struct wb__connection *c = wb__alloc(s->opts.env, sizeof(*c));
+    const struct wb__http_server_opts *o = &s->opts;
+    struct wb__connection *c = wb__alloc(o->env, sizeof(*c));
 
-    if (c != NULL) {
-        c->server = s;
-        c->tcp.data = c->alarm.timer.data = c;
-        init_buffers(c);
-    }
+    if (c == NULL)
+        return NULL;
+    c->server = s;
+    wb__http_parser_init(&c->parser, o->env, WB__HTTP_REQUESTS, &o->limits);
+    c->body.env = c->pipelined.env = c->head.env = o->env;
+    c->body.max = c->parser.limits.body_bytes;
+    c->pipelined.max = PIPELINED_BYTES + sizeof(s->streams.input);
     return c;
 }
 
@@ -544,24 +506,24 @@ wb__connection_accept(struct wb__connection *c)
 {
     struct wb__http_server *s = c->server;
 
-    (void)uv_tcp_init(s->opts.loop, &c->tcp);
-    wb__deadline_init(s->opts.loop, &c->alarm, on_alarm);
-    c->handles = 2;
-    list_add(c);
-    s->conns++;
-    wb__connection_set_phase(c, WB__IDLE);
-    if (uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&c->tcp) != 0 ||
-        uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read) != 0)
+    wb__tcp_stream_init(&c->stream, &s->streams, c);
+    s->connections++;
+    wb__connection_set_phase(c, WB__PHASE_IDLE);
+    if (uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&c->stream.tcp) !=
+            0 ||
+        wb__tcp_stream_read_start(&c->stream) != 0)
         wb__connection_close(c);
     else
-        (void)uv_tcp_nodelay(&c->tcp, 1);
+        (void)uv_tcp_nodelay(&c->stream.tcp, 1);
 }
 
 void
 wb__connection_close_idle(struct wb__http_server *s, bool every)
 {
-    for (struct wb__connection *c = s->first; c != NULL; c = c->next) {
-        if (c->phase != WB__IDLE)
+    for (struct wb__tcp_stream *t = s->streams.first; t != NULL; t = t->next) {
+        struct wb__connection *c = t->owner;
+
+        if (c->phase != WB__PHASE_IDLE)
             continue;
         wb__connection_close(c);
         if (!every)
@@ -572,6 +534,6 @@ wb__connection_close_idle(struct wb__http_server *s, bool every)
 void
 wb__connection_close_all(struct wb__http_server *s)
 {
-    for (struct wb__connection *c = s->first; c != NULL; c = c->next)
-        wb__connection_close(c);
+    for (struct wb__tcp_stream *t = s->streams.first; t != NULL; t = t->next)
+        wb__connection_close(t->owner);
 }

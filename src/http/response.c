@@ -1,12 +1,12 @@
-/* response.c - status line, fields and body of an answer. */
-#include "http/response.h"
-
+/* response.c - status line and fields of a response. */
 #include <stdio.h>
 #include <time.h>
 
-/* Not strftime: that one speaks the user's language. */
-void
-wb__http_date(int64_t wall_ms, char out[30])
+#include "http/connection.h"
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT". strftime() would use the locale. */
+static void
+format_date(int64_t wall_ms, char out[30])
 {
     static const char day[][4] = {
         "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -23,14 +23,14 @@ wb__http_date(int64_t wall_ms, char out[30])
 }
 
 static bool
-is_ours(struct wb_slice name)
+is_set_by_server(struct wb_slice name)
 {
-    static const struct wb_slice ours[] = {{"Content-Length", 14},
+    static const struct wb_slice names[] = {{"Content-Length", 14},
         {"Transfer-Encoding", 17}, {"Connection", 10}, {"Keep-Alive", 10},
         {"Date", 4}};
 
-    for (size_t i = 0; i < WB_COUNT(ours); i++)
-        if (wb__eq_nocase(name, ours[i]))
+    for (size_t i = 0; i < WB_COUNT(names); i++)
+        if (wb__eq_nocase(name, names[i]))
             return true;
     return false;
 }
@@ -46,16 +46,16 @@ add_field(struct wb__buf *out, struct wb_slice name, struct wb_slice value)
 
 static void
 add_connection(
-    struct wb__buf *out, const struct wb__http_head *head, bool keep_alive)
+    struct wb__buf *out, const struct wb__http_head *request, bool keep_alive)
 {
     if (!keep_alive)
         wb__buf_str(out, "Connection: close\r\n");
-    else if (head != NULL && head->minor == 0)
+    else if (request != NULL && request->minor == 0)
         wb__buf_str(out, "Connection: keep-alive\r\n");
 }
 
 static void
-add_length(struct wb__buf *out, int status, const struct wb__http_head *head,
+add_length(struct wb__buf *out, int status, const struct wb__http_head *request,
     uint64_t length)
 {
     if (status == 204)
@@ -64,47 +64,35 @@ add_length(struct wb__buf *out, int status, const struct wb__http_head *head,
         wb__buf_str(out, "Content-Length: ");
         wb__buf_u64(out, length);
         wb__buf_str(out, "\r\n");
-    } else if (status != 304 && head != NULL && head->minor == 1) {
+    } else if (status != 304 && request != NULL && request->minor == 1) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
     }
 }
 
 void
-wb__response_add_head(struct wb__buf *out, const struct wb__response *answer,
-    const struct wb__http_head *head, uint64_t length, bool keep_alive,
+wb__response_add_head(struct wb__buf *out, const struct wb__response *response,
+    const struct wb__http_head *request, uint64_t length, bool keep_alive,
     int64_t now_ms)
 {
-    struct wb_slice rest = answer->headers, name, value;
-    const char *reason = wb__http_reason(answer->status);
+    struct wb_slice rest = response->headers, name, value;
+    const char *reason = wb__http_reason(response->status);
     char date[30];
 
-    wb__buf_reserve(out, answer->headers.len + answer->body.len + 200);
+    wb__buf_reserve(out, response->headers.len + 200);
     wb__buf_str(out, "HTTP/1.1 ");
-    wb__buf_u64(out, (uint64_t)answer->status);
+    wb__buf_u64(out, (uint64_t)response->status);
     wb__buf_str(out, " ");
     wb__buf_str(out, reason[0] == '\0' ? "Other" : reason);
     wb__buf_str(out, "\r\n");
-    if (!answer->undated) {
-        wb__http_date(now_ms, date);
+    if (!response->undated) {
+        format_date(now_ms, date);
         wb__buf_fmt(out, "Date: %s\r\n", date);
     }
     while (wb__headers_next(&rest, &name, &value))
-        if (!is_ours(name) ||
-            (answer->undated && wb__eq_nocase(name, WB_LIT("Date"))))
+        if (!is_set_by_server(name) ||
+            (response->undated && wb__eq_nocase(name, WB_LIT("Date"))))
             add_field(out, name, value);
-    add_length(out, answer->status, head, length);
-    add_connection(out, head, keep_alive);
+    add_length(out, response->status, request, length);
+    add_connection(out, request, keep_alive);
     wb__buf_str(out, "\r\n");
-}
-
-void
-wb__response_add(struct wb__buf *out, const struct wb__response *answer,
-    const struct wb__http_head *head, bool keep_alive, int64_t now_ms)
-{
-    bool bodyless = answer->status == 204 || answer->status == 304;
-
-    wb__response_add_head(out, answer, head,
-        bodyless ? WB__LENGTH_UNKNOWN : answer->body.len, keep_alive, now_ms);
-    if (!bodyless && (head == NULL || !wb__eq(head->method, WB_LIT("HEAD"))))
-        wb__buf_add(out, answer->body);
 }

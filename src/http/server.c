@@ -49,7 +49,7 @@ bind_first(struct wb__http_server *s, const char *host, const char *port)
 }
 
 static void
-note_address(struct wb__http_server *s)
+read_address(struct wb__http_server *s)
 {
     struct sockaddr_storage at;
     int len = sizeof(at);
@@ -74,14 +74,13 @@ note_address(struct wb__http_server *s)
 
 /* ---- connections ------------------------------------------------------- */
 
-/* libuv holds on to one connection until it is accepted, and asks for no other
- * before. */
+/* libuv keeps one client until it is accepted, and reports no other before. */
 static void
 accept_one(struct wb__http_server *s)
 {
     struct wb__connection *c = s->spare;
 
-    s->waiting = s->conns >= s->opts.max_conns || c == NULL;
+    s->waiting = s->connections >= s->opts.max_conns || c == NULL;
     if (s->waiting) {
         wb__connection_close_idle(s, false);
         return;
@@ -95,7 +94,7 @@ on_connection(uv_stream_t *listener, int status)
 {
     struct wb__http_server *s = listener->data;
 
-    /* Not ours to cure: out of descriptors, or the client left again. */
+    /* Otherwise out of descriptors, or the client has left: nothing to do. */
     if (status == 0 && !s->stopping)
         accept_one(s);
 }
@@ -105,7 +104,7 @@ free_if_over(struct wb__http_server *s)
 {
     void (*stopped)(void *ctx) = s->opts.stopped;
 
-    if (s->listening || s->conns > 0)
+    if (s->listening || s->connections > 0)
         return;
     if (s->closed) {
         wb__free(s->opts.env, s->spare);
@@ -117,7 +116,7 @@ free_if_over(struct wb__http_server *s)
 }
 
 static void
-on_conn_ended(struct wb__http_server *s)
+on_connection_freed(struct wb__http_server *s)
 {
     if (s->spare == NULL && !s->stopping)
         s->spare = wb__connection_new(s);
@@ -135,7 +134,7 @@ on_listener_closed(uv_handle_t *listener)
     free_if_over(s);
 }
 
-/* ---- the face ---------------------------------------------------------- */
+/* ---- open, stop, close -------------------------------------------------- */
 
 static void
 fill_defaults(struct wb__http_server_opts *o)
@@ -174,7 +173,7 @@ listen_on(struct wb__http_server *s, struct wb_slice host, struct wb_slice port,
         return wb__fail(err, WB_UNAVAILABLE, -rc,
             "cannot listen on %.*s: %s; choose another address, or port 0",
             WB_SHOW(s->opts.listen), uv_strerror(rc));
-    note_address(s);
+    read_address(s);
     return WB_OK;
 }
 
@@ -198,12 +197,13 @@ wb__http_server_open(struct wb__http_server **out,
     if (s == NULL)
         return wb__nomem(err, "server");
     s->opts = o;
+    wb__connection_init_group(&s->streams, &o);
     s->spare = wb__connection_new(s);
     if (s->spare == NULL) {
         wb__free(o.env, s);
         return wb__nomem(err, "server");
     }
-    s->conn_ended = on_conn_ended;
+    s->on_connection_freed = on_connection_freed;
     s->listener.data = s;
     (void)uv_tcp_init(o.loop, &s->listener);
     s->listening = true;
