@@ -1,5 +1,5 @@
-/* head.c - start lines, the fields that frame a message, and the rules that
- * tie them together. */
+/* head.c - start lines, the fields that frame a message, and the rules for a
+ * whole head. */
 #include "http/head.h"
 
 bool
@@ -40,7 +40,7 @@ take_version(struct wb__http_parser *p, struct wb_slice s)
     return true;
 }
 
-/* No fragment, and nothing that is not in ASCII. */
+/* ASCII without a fragment. */
 static bool
 is_target(unsigned char c)
 {
@@ -171,7 +171,7 @@ is_v6(unsigned char c)
            ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
 }
 
-/* host [":" port]; no user, no list. */
+/* host [":" port] without a user; one host only. */
 static bool
 host_ok(struct wb_slice s)
 {
@@ -192,7 +192,7 @@ host_ok(struct wb_slice s)
            (rest.len == 0 || wb__parse_u64(rest, UINT16_MAX, &port));
 }
 
-/* After scheme://; false if the target has none that we know. */
+/* Cut scheme:// off; false if the target has none that is known. */
 static bool
 cut_scheme(struct wb_slice *target)
 {
@@ -209,8 +209,8 @@ cut_scheme(struct wb_slice *target)
     return false;
 }
 
-/* A target that names a host must name the one of the Host field: the two are
- * where one server and the next could disagree. */
+/* A target that names a host must name the one of the Host field: otherwise two
+ * servers could disagree on which of them counts. */
 static bool
 take_authority(struct wb__http_parser *p, struct wb_slice *target)
 {
@@ -238,7 +238,7 @@ split_query(struct wb__http_head *head, struct wb_slice target)
 }
 
 static bool
-settle_target(struct wb__http_parser *p)
+check_target(struct wb__http_parser *p)
 {
     struct wb__http_head *head = &p->head;
     struct wb_slice target = head->target;
@@ -264,7 +264,7 @@ settle_target(struct wb__http_parser *p)
 /* ---- the whole head ---------------------------------------------------- */
 
 static void
-settle_text(struct wb__http_parser *p)
+fill_head(struct wb__http_parser *p)
 {
     struct wb__http_head *head = &p->head;
     struct wb_slice rest = wb__buf_slice(&p->text), start = {NULL, 0};
@@ -283,7 +283,7 @@ settle_text(struct wb__http_parser *p)
 
 /* Rules about lengths that requests and responses share. */
 static bool
-settle_framing(struct wb__http_parser *p)
+check_framing(struct wb__http_parser *p)
 {
     if (p->codings > 0 && p->head.minor == 0)
         return wb__http_refuse(p, 400, "Transfer-Encoding in HTTP/1.0");
@@ -299,14 +299,14 @@ settle_framing(struct wb__http_parser *p)
 }
 
 bool
-wb__http_settle_request(struct wb__http_parser *p)
+wb__http_end_request_head(struct wb__http_parser *p)
 {
-    settle_text(p);
+    fill_head(p);
     if (p->hosts == 0 && p->head.minor == 1)
         return wb__http_refuse(p, 400, "no Host");
     if (p->hosts > 0 && !host_ok(p->head.host))
         return wb__http_refuse(p, 400, "Host is malformed");
-    if (!settle_target(p) || !settle_framing(p))
+    if (!check_target(p) || !check_framing(p))
         return false;
     if (p->head.minor == 0)
         p->head.expects = false;
@@ -316,20 +316,20 @@ wb__http_settle_request(struct wb__http_parser *p)
 }
 
 bool
-wb__http_settle_response(struct wb__http_parser *p)
+wb__http_end_response_head(struct wb__http_parser *p)
 {
     int status = p->head.status;
     bool framed;
 
-    settle_text(p);
+    fill_head(p);
     p->head.method = p->head.target = (struct wb_slice){NULL, 0};
     p->head.expects = false;
     p->bodyless |= status < 200 || status == 204 || status == 304;
-    if (!settle_framing(p))
+    if (!check_framing(p))
         return false;
     framed = p->bodyless || p->head.chunked || p->head.has_length;
     p->head.keep_alive &= framed && status != 101;
-    /* These have no body, whatever they say; somebody may have sent one. */
+    /* These have no body, whatever they say, but one may have been sent. */
     if ((status < 200 || status == 204) &&
         (p->head.chunked || p->head.length > 0))
         p->head.keep_alive = false;

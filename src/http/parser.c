@@ -1,16 +1,30 @@
-/* parser.c - the way through a message: lines of the head, then the body. See
- * parser.h for the guarantees. */
+/* parser.c - the lines of a head, then the body. See parser.h for the
+ * guarantees.
+ *
+ * The chunked coding (RFC 9112, 7.1): a size is 1 to 16 hexadecimal digits,
+ * then CR LF or an extension; every line ends in CR LF. */
 #include "http/parser.h"
 
 #include "http/head.h"
 
 enum state {
     HEAD,
-    SIZED, /* p->left bytes of body to come */
-    CHUNKS,
-    ENDLESS, /* up to the end of the input */
-    OVER,
+    LENGTH,      /* p->left bytes of body to come */
+    UNTIL_CLOSE, /* body up to the end of the input */
+    DONE,
     BAD,
+    /* a chunked body: what comes next */
+    CHUNK_SIZE,
+    CHUNK_EXTENSION,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+    TRAILER, /* a trailer line, or the last, empty line */
+    TRAILER_NAME,
+    TRAILER_VALUE,
+    TRAILER_LF,
+    LAST_LF,
 };
 
 enum {
@@ -44,7 +58,7 @@ wb__http_parser_fini(struct wb__http_parser *p)
 void
 wb__http_parser_next(struct wb__http_parser *p)
 {
-    WB_ASSERT(p->state == OVER);
+    WB_ASSERT(p->state == DONE);
     wb__buf_fini(&p->text);
     wb__http_parser_init(p, p->text.env, p->mode, &p->limits);
 }
@@ -57,8 +71,7 @@ wb__http_parser_begun(const struct wb__http_parser *p)
 
 /* ---- head -------------------------------------------------------------- */
 
-/* A field as it came becomes "Name: value\n" in its place, which is never
- * longer. */
+/* Rewrite a field as "Name: value\n" in its place, which is never longer. */
 static bool
 end_field(struct wb__http_parser *p, struct wb_slice line)
 {
@@ -95,25 +108,23 @@ static enum state
 body_state(const struct wb__http_parser *p)
 {
     if (p->bodyless)
-        return OVER;
+        return DONE;
     if (p->head.chunked)
-        return CHUNKS;
+        return CHUNK_SIZE;
     if (p->head.has_length || p->mode == WB__HTTP_REQUESTS)
-        return SIZED;
-    return ENDLESS;
+        return LENGTH;
+    return UNTIL_CLOSE;
 }
 
 static bool
 end_head(struct wb__http_parser *p)
 {
     p->text.len = p->line;
-    if (!(p->mode == WB__HTTP_REQUESTS ? wb__http_settle_request(p)
-                                       : wb__http_settle_response(p)))
+    if (!(p->mode == WB__HTTP_REQUESTS ? wb__http_end_request_head(p)
+                                       : wb__http_end_response_head(p)))
         return false;
     p->state = body_state(p);
     p->left = p->head.length;
-    p->chunks = (struct wb__chunked){.max_body = p->limits.body_bytes,
-        .max_overhead = p->limits.head_bytes - p->raw_bytes};
     return true;
 }
 
@@ -126,7 +137,7 @@ end_line(struct wb__http_parser *p)
 
     if (line.len == 0 && p->line > 0)
         return end_head(p);
-    if (line.len == 0) /* RFC 9112, 2.2 lets one pass; no client needs it */
+    if (line.len == 0) /* RFC 9112, 2.2 allows one; no client needs it */
         return wb__http_refuse(p, 400, "an empty line where a message begins");
     ok = p->line == 0 ? end_start(p, line) : end_field(p, line);
     p->line = p->text.len;
@@ -153,25 +164,21 @@ bytes_ok(const struct wb__http_parser *p, struct wb_slice s)
     return true;
 }
 
-/* Most heads come in one piece: memory for all of it, once. */
-static void
-reserve(struct wb__http_parser *p, struct wb_slice in)
+static size_t
+smaller(size_t a, size_t b)
 {
-    size_t len = in.len < FIRST_BYTES ? in.len : FIRST_BYTES;
-
-    if (p->text.cap == 0)
-        wb__buf_reserve(&p->text, len < p->text.max ? len : p->text.max);
+    return a < b ? a : b;
 }
 
 /* Take the rest of a line, or what there is of it. */
 static bool
 take_bytes(struct wb__http_parser *p, struct wb_slice *in, bool *ended)
 {
-    size_t room = p->limits.head_bytes - p->raw_bytes;
-    struct wb_slice s = {in->ptr, in->len < room ? in->len : room};
+    size_t max = p->limits.head_bytes - p->raw_bytes;
+    struct wb_slice s = {in->ptr, smaller(in->len, max)};
     const char *lf;
 
-    if (room == 0)
+    if (max == 0)
         return wb__http_refuse(p, 431, "the head is larger than the limit");
     lf = memchr(s.ptr, '\n', s.len);
     if (lf != NULL)
@@ -179,7 +186,9 @@ take_bytes(struct wb__http_parser *p, struct wb_slice *in, bool *ended)
     if (!bytes_ok(p, s))
         return wb__http_refuse(
             p, 400, "a control character, or a line that ends without CR LF");
-    reserve(p, *in);
+    if (p->text.cap == 0) /* most heads come whole: allocate once */
+        wb__buf_reserve(
+            &p->text, smaller(smaller(in->len, FIRST_BYTES), p->text.max));
     wb__buf_add(&p->text, s);
     if (p->text.failed != WB_OK)
         return wb__http_refuse(p, 503, "out of memory");
@@ -207,76 +216,154 @@ feed_head(struct wb__http_parser *p, struct wb_slice *in)
 
 /* ---- body -------------------------------------------------------------- */
 
+/* The next piece of the body, at most p->left bytes. */
 static enum wb__http_event
-feed_sized(
+take_body(
     struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece)
 {
-    if (p->left == 0) {
-        p->state = OVER;
-        return WB__HTTP_DONE;
-    }
-    if (in->len == 0)
-        return WB__HTTP_MORE;
     piece->ptr = in->ptr;
     piece->len = in->len < p->left ? in->len : (size_t)p->left;
     *in = wb__from(*in, piece->len);
     p->left -= piece->len;
+    p->body_bytes += piece->len;
     return WB__HTTP_BODY;
+}
+
+static enum wb__http_event
+refuse_body(struct wb__http_parser *p, int status, const char *why)
+{
+    (void)wb__http_refuse(p, status, why);
+    p->state = BAD;
+    return WB__HTTP_BAD;
+}
+
+static int
+hex_value(unsigned char b)
+{
+    if (b >= '0' && b <= '9')
+        return b - '0';
+    b |= 0x20;
+    return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
+}
+
+/* A byte of a chunk size, or the first one behind it. */
+static void
+take_size(struct wb__http_parser *p, unsigned char b)
+{
+    int v = hex_value(b);
+
+    if (v >= 0 && ++p->digits <= 16)
+        p->left = p->left << 4 | (unsigned)v;
+    else if (v >= 0)
+        refuse_body(p, 400, "a chunk size is too long");
+    else if (p->digits == 0 || (b != ';' && b != '\r'))
+        refuse_body(p, 400, "a chunk size is not hexadecimal digits");
+    else if (p->left > p->limits.body_bytes - p->body_bytes)
+        refuse_body(p, 413, "the body is larger than the limit");
+    else
+        p->state = b == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
+}
+
+/* One byte between the data of two chunks, or behind the last one. */
+static void
+take_chunk_byte(struct wb__http_parser *p, unsigned char b)
+{
+    static const char crlf[] = "a chunk does not end in CR LF";
+    static const char trailer[] = "a trailer line is malformed";
+    static const struct {
+        char end; /* leads to the state `next` */
+        enum state next;
+        bool (*is_other)(unsigned char c); /* what leads to `other` */
+        enum state other;
+        const char *why; /* any other byte is refused */
+        bool counted;    /* as part of the head, which is limited */
+    } rules[] = {
+        [CHUNK_EXTENSION] = {'\r', CHUNK_SIZE_LF, wb__http_is_text,
+            CHUNK_EXTENSION, "a chunk extension has a control character", true},
+        [CHUNK_SIZE_LF] = {'\n', CHUNK_DATA, NULL, BAD,
+            "a chunk size does not end in CR LF", false},
+        [CHUNK_DATA_CR] = {'\r', CHUNK_DATA_LF, NULL, BAD, crlf, false},
+        [CHUNK_DATA_LF] = {'\n', CHUNK_SIZE, NULL, BAD, crlf, false},
+        [TRAILER] = {'\r', LAST_LF, wb__is_tchar, TRAILER_NAME, trailer, true},
+        [TRAILER_NAME] = {':', TRAILER_VALUE, wb__is_tchar, TRAILER_NAME,
+            trailer, true},
+        [TRAILER_VALUE] = {'\r', TRAILER_LF, wb__http_is_text, TRAILER_VALUE,
+            trailer, true},
+        [TRAILER_LF] = {'\n', TRAILER, NULL, BAD, trailer, true},
+        [LAST_LF] = {'\n', DONE, NULL, BAD, trailer, true},
+    };
+    int from = p->state;
+
+    if (rules[from].counted && p->raw_bytes == p->limits.head_bytes) {
+        refuse_body(
+            p, 431, "chunk extensions and trailers are larger than the limit");
+        return;
+    }
+    p->raw_bytes += rules[from].counted;
+    if (b == (unsigned char)rules[from].end)
+        p->state = (int)rules[from].next;
+    else if (rules[from].is_other != NULL && rules[from].is_other(b))
+        p->state = (int)rules[from].other;
+    else
+        refuse_body(p, 400, rules[from].why);
+    if (p->state == CHUNK_DATA && p->left == 0)
+        p->state = TRAILER; /* the last chunk has size 0 */
+    if (p->state == CHUNK_SIZE)
+        p->digits = 0;
 }
 
 static enum wb__http_event
 feed_chunks(
     struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece)
 {
-    enum wb__http_event event = wb__chunked_feed(&p->chunks, in, piece);
+    while (in->len > 0) {
+        unsigned char b = (unsigned char)in->ptr[0];
 
-    if (event == WB__HTTP_DONE)
-        p->state = OVER;
-    if (event == WB__HTTP_BAD) {
-        (void)wb__http_refuse(p, p->chunks.status, p->chunks.why);
-        p->state = BAD;
+        if (p->state == CHUNK_DATA) {
+            take_body(p, in, piece);
+            if (p->left == 0)
+                p->state = CHUNK_DATA_CR;
+            return WB__HTTP_BODY;
+        }
+        *in = wb__from(*in, 1);
+        if (p->state == CHUNK_SIZE)
+            take_size(p, b);
+        else
+            take_chunk_byte(p, b);
+        if (p->state == BAD)
+            return WB__HTTP_BAD;
+        if (p->state == DONE)
+            return WB__HTTP_DONE;
     }
-    return event;
-}
-
-static enum wb__http_event
-feed_endless(
-    struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece)
-{
-    if (in->len == 0)
-        return WB__HTTP_MORE;
-    if (p->body_bytes == p->limits.body_bytes) {
-        (void)wb__http_refuse(p, 413, "the body is larger than the limit");
-        p->state = BAD;
-        return WB__HTTP_BAD;
-    }
-    p->left = p->limits.body_bytes - p->body_bytes;
-    piece->ptr = in->ptr;
-    piece->len = in->len < p->left ? in->len : (size_t)p->left;
-    *in = wb__from(*in, piece->len);
-    p->body_bytes += piece->len;
-    return WB__HTTP_BODY;
+    return WB__HTTP_MORE;
 }
 
 enum wb__http_event
 wb__http_parser_feed(
     struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece)
 {
-    switch ((enum state)p->state) {
+    switch (p->state) {
     case HEAD:
         return feed_head(p, in);
-    case SIZED:
-        return feed_sized(p, in, piece);
-    case CHUNKS:
-        return feed_chunks(p, in, piece);
-    case ENDLESS:
-        return feed_endless(p, in, piece);
-    case OVER:
+    case LENGTH:
+        if (p->left > 0)
+            return in->len == 0 ? WB__HTTP_MORE : take_body(p, in, piece);
+        p->state = DONE;
+        return WB__HTTP_DONE;
+    case UNTIL_CLOSE:
+        if (in->len == 0)
+            return WB__HTTP_MORE;
+        p->left = p->limits.body_bytes - p->body_bytes;
+        if (p->left == 0)
+            return refuse_body(p, 413, "the body is larger than the limit");
+        return take_body(p, in, piece);
+    case DONE:
         return WB__HTTP_DONE;
     case BAD:
-        break;
+        return WB__HTTP_BAD;
+    default:
+        return feed_chunks(p, in, piece);
     }
-    return WB__HTTP_BAD;
 }
 
 enum wb__http_event
@@ -284,13 +371,11 @@ wb__http_parser_end(struct wb__http_parser *p)
 {
     if (!wb__http_parser_begun(p))
         return WB__HTTP_MORE;
-    if (p->state == ENDLESS || p->state == OVER ||
-        (p->state == SIZED && p->left == 0)) {
-        p->state = OVER;
+    if (p->state == UNTIL_CLOSE || p->state == DONE ||
+        (p->state == LENGTH && p->left == 0)) {
+        p->state = DONE;
         return WB__HTTP_DONE;
     }
-    if (p->state != BAD)
-        (void)wb__http_refuse(p, 400, "the message was cut short");
-    p->state = BAD;
-    return WB__HTTP_BAD;
+    return p->state == BAD ? WB__HTTP_BAD
+                           : refuse_body(p, 400, "the message was cut short");
 }

@@ -1,4 +1,4 @@
-/* parser.h - HTTP/1.0 and 1.1 messages out of bytes, strictly.
+/* parser.h - a strict parser of HTTP/1.0 and 1.1 messages.
  *
  *  1. Pure: no I/O. Any split of the input gives the same messages, the same
  *     body bytes and the same refusal.
@@ -11,7 +11,15 @@
 #ifndef WB_SRC_HTTP_PARSER_H
 #define WB_SRC_HTTP_PARSER_H
 
-#include "http/chunked.h"
+#include "base/base.h"
+
+enum wb__http_event {
+    WB__HTTP_MORE,
+    WB__HTTP_HEAD,
+    WB__HTTP_BODY,
+    WB__HTTP_DONE,
+    WB__HTTP_BAD,
+};
 
 enum wb__http_mode {
     WB__HTTP_REQUESTS,
@@ -42,10 +50,9 @@ struct wb__http_head {
 
 struct wb__http_parser {
     struct wb__http_head head; /* valid from HEAD on */
-    int status;                /* of BAD: what to answer a request with */
+    int status;                /* of BAD: of the response to a request */
     const char *why;           /* of BAD: static, one clause */
-    /* Set before a response is fed: it answers HEAD, so has no body. */
-    bool bodyless;
+    bool bodyless; /* set before a response to HEAD is fed: no body follows */
 
     /* private */
     enum wb__http_mode mode;
@@ -59,8 +66,9 @@ struct wb__http_parser {
     size_t host_at, host_len, hosts;
     unsigned lengths, codings; /* fields of that name */
     bool close, alive, coding_known, expect_known;
-    uint64_t left, body_bytes;
-    struct wb__chunked chunks;
+    int digits;          /* of a chunk size */
+    uint64_t left;       /* of the body, or of a chunk */
+    uint64_t body_bytes; /* so far */
 };
 
 void wb__http_parser_init(struct wb__http_parser *p, const struct wb_env *env,
@@ -68,22 +76,25 @@ void wb__http_parser_init(struct wb__http_parser *p, const struct wb_env *env,
 void wb__http_parser_fini(struct wb__http_parser *p);
 
 /*
- * Take bytes off the front of *in until something is to be told.
+ * Take bytes off the front of *in until there is an event:
  *
- * MORE: *in is used up. HEAD: p->head is complete. BODY: *piece is the next
- * piece of the body, never empty, inside what *in was. DONE: the message is
- * over, *in is what follows it; call wb__http_parser_next() before feeding
- * again. BAD: for ever; p->status and p->why say what is wrong. After a 101
- * response DONE ends the talk in HTTP.
+ * MORE   *in is used up.
+ * HEAD   p->head is complete.
+ * BODY   *piece is the next piece of the body, never empty, inside what *in
+ *        was.
+ * DONE   The message is complete, *in is what follows it; call
+ *        wb__http_parser_next() before feeding again. What follows a 101
+ *        response is not HTTP.
+ * BAD    For ever. p->status and p->why say what is wrong.
  */
 enum wb__http_event wb__http_parser_feed(
     struct wb__http_parser *p, struct wb_slice *in, struct wb_slice *piece);
 
-/* The input ended. DONE: that ends the message (a response without a length).
- * MORE: between messages. BAD: cut short. */
+/* The input ended. DONE: that completes the message (a response without a
+ * length). MORE: no message has begun. BAD: the message is cut short. */
 enum wb__http_event wb__http_parser_end(struct wb__http_parser *p);
 
-/* After DONE: forget the message and its memory, be ready for the next. */
+/* After DONE: free the message, and be ready for the next. */
 void wb__http_parser_next(struct wb__http_parser *p);
 
 /* Has any byte of the message arrived? */
