@@ -168,7 +168,7 @@ on_head(struct wb__upstream_connection *c)
     } else if (c->parser.head.status >= 200) {
         c->request->on_head(c->request, &c->parser.head);
     } else if (++c->interim > INTERIM_MAX) {
-        fail(c, "it sent interim answers without an end");
+        fail(c, "it sent interim responses without an end");
     }
 }
 
@@ -218,7 +218,7 @@ on_read(struct wb__tcp_stream *s, ssize_t n, const char *bytes)
                wb__http_parser_end(&c->parser) == WB__HTTP_DONE) {
         end_request(c, (struct wb_slice){NULL, 0}, true);
     } else {
-        fail(c, "the connection ended before the answer was whole");
+        fail(c, "the connection ended before the response was complete");
     }
 }
 

@@ -431,8 +431,8 @@ next_request(struct wb__connection *c)
     }
 }
 
-/* Requests that are answered at once follow each other in this loop; none is
- * parsed within the call that responds to the one before. */
+/* A request that the handler responds to at once is followed by the next one in
+ * this loop, not by recursion. */
 static void
 next_requests(struct wb__connection *c)
 {

@@ -100,7 +100,7 @@ on_connection(uv_stream_t *listener, int status)
 }
 
 static void
-free_if_over(struct wb__http_server *s)
+end_if_idle(struct wb__http_server *s)
 {
     void (*stopped)(void *ctx) = s->opts.stopped;
 
@@ -111,7 +111,7 @@ free_if_over(struct wb__http_server *s)
         wb__free(s->opts.env, s);
     } else if (stopped != NULL) {
         s->opts.stopped = NULL;
-        stopped(s->opts.ctx); /* which may close the server */
+        stopped(s->opts.ctx); /* may close the server */
     }
 }
 
@@ -122,7 +122,7 @@ on_connection_freed(struct wb__http_server *s)
         s->spare = wb__connection_new(s);
     if (s->waiting && !s->stopping)
         accept_one(s);
-    free_if_over(s);
+    end_if_idle(s);
 }
 
 static void
@@ -131,7 +131,7 @@ on_listener_closed(uv_handle_t *listener)
     struct wb__http_server *s = listener->data;
 
     s->listening = false;
-    free_if_over(s);
+    end_if_idle(s);
 }
 
 /* ---- open, stop, close -------------------------------------------------- */
@@ -139,22 +139,14 @@ on_listener_closed(uv_handle_t *listener)
 static void
 fill_defaults(struct wb__http_server_opts *o)
 {
-    if (o->env == NULL)
-        o->env = wb_env_system();
-    if (o->max_conns == 0)
-        o->max_conns = 1024;
-    if (o->max_bytes == 0)
-        o->max_bytes = (size_t)64 << 20;
-    if (o->idle_ms == 0)
-        o->idle_ms = 60000;
-    if (o->head_ms == 0)
-        o->head_ms = 10000;
-    if (o->body_ms == 0)
-        o->body_ms = 30000;
-    if (o->write_ms == 0)
-        o->write_ms = 30000;
-    if (o->linger_ms == 0)
-        o->linger_ms = 2000;
+    o->env = o->env == NULL ? wb_env_system() : o->env;
+    o->max_conns = o->max_conns == 0 ? 1024 : o->max_conns;
+    o->max_bytes = o->max_bytes == 0 ? (size_t)64 << 20 : o->max_bytes;
+    o->idle_ms = o->idle_ms == 0 ? 60000 : o->idle_ms;
+    o->head_ms = o->head_ms == 0 ? 10000 : o->head_ms;
+    o->body_ms = o->body_ms == 0 ? 30000 : o->body_ms;
+    o->write_ms = o->write_ms == 0 ? 30000 : o->write_ms;
+    o->linger_ms = o->linger_ms == 0 ? 2000 : o->linger_ms;
 }
 
 static enum wb_status
@@ -190,7 +182,7 @@ wb__http_server_open(struct wb__http_server **out,
     fill_defaults(&o);
     if (!split_address(o.listen, &host, &port))
         return wb__fail(err, WB_INVALID, 0,
-            "\"%.*s\" is no address to listen on; write host:port, "
+            "\"%.*s\" is not an address to listen on; write host:port, "
             "[v6]:port or :port",
             WB_SHOW(o.listen));
     s = wb__alloc(o.env, sizeof(*s));
@@ -245,5 +237,5 @@ wb__http_server_close(struct wb__http_server *s)
     close_listener(s);
     s->closed = true;
     wb__connection_close_all(s);
-    free_if_over(s);
+    end_if_idle(s);
 }

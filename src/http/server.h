@@ -1,14 +1,17 @@
 /* server.h - an HTTP/1.1 server on a libuv loop.
  *
- *  1. A handler sees complete requests only, one at a time a connection, in
- *     order, and answers each now or later.
- *  2. A request that the parser refuses is answered with its status, and the
- *     connection closes: nothing after it is read as a request. (G-11)
+ *  1. A handler is given complete requests only, one at a time for each
+ *     connection, in order. It responds to each at once or later.
+ *  2. To a request that the parser refuses the server responds with the
+ *     parser's status, and closes the connection: nothing behind it is read as
+ *     a request. (G-11)
  *  3. Memory, connections and every wait are bounded by the options. (G-12)
- *  4. After an answer that closes, the sending side is shut and input drained
- *     for a while, so that the client can read the answer. (G-12)
- *  5. With opts.stream a handler sees a request from its head on, and bodies
- *     go through in pieces both ways; each side can hold up the other. (G-4)
+ *  4. After a response that closes the connection, the sending side is shut
+ *     and input drained for linger_ms, so that the client can read the
+ *     response. (G-12)
+ *  5. With opts.stream a handler is given a request once its head is complete,
+ *     and bodies pass in pieces both ways; each side can make the other wait.
+ *     (G-4)
  *
  * All of it belongs to the thread of the loop. */
 #ifndef WB_SRC_HTTP_SERVER_H
@@ -19,29 +22,29 @@
 struct uv_loop_s;
 struct wb__http_server;
 
-/* One request, until it is answered or dropped: exactly once, also where the
- * client has gone. */
+/* One request and its response. The handler ends each exchange exactly once, by
+ * wb__exchange_respond(), _end() or _drop(), also where the client has gone. */
 struct wb__exchange {
     const struct wb__http_head *head;
     struct wb_slice body;
     void *data; /* the handler's own */
 
-    /* The client left, or shut its sending side: an answer would still be
-     * written. Called once, at most. May be NULL. */
-    void (*on_gone)(struct wb__exchange *call);
+    /* The client has gone, or shut its sending side; in the second case a
+     * response is still sent. Called once at most. May be NULL. */
+    void (*on_gone)(struct wb__exchange *exchange);
     bool gone;
 
-    /* With opts.stream, set in handle(); the body's pieces, then its end. An
-     * answer before that end closes the connection. May be NULL. */
-    void (*on_body)(struct wb__exchange *call, struct wb_slice piece);
-    void (*on_body_end)(struct wb__exchange *call);
+    /* With opts.stream, set in handle(): the pieces of the body, then its end.
+     * A response before that end closes the connection. May be NULL. */
+    void (*on_body)(struct wb__exchange *exchange, struct wb_slice piece);
+    void (*on_body_end)(struct wb__exchange *exchange);
     bool patient; /* body_ms counts from piece to piece */
 
-    /* All that has come so far was told. May be NULL. */
-    void (*on_input_drained)(struct wb__exchange *call);
+    /* Every byte that has arrived was passed on. May be NULL. */
+    void (*on_input_drained)(struct wb__exchange *exchange);
 
-    /* All that was written has gone out. May be NULL. */
-    void (*on_drain)(struct wb__exchange *call);
+    /* Every byte that was written has been sent. May be NULL. */
+    void (*on_drain)(struct wb__exchange *exchange);
 };
 
 /* Zero means the default in brackets. */
@@ -50,15 +53,16 @@ struct wb__http_server_opts {
     struct uv_loop_s *loop;
     struct wb_slice listen; /* host:port, [v6]:port or :port; 0 chooses one */
     struct wb__http_limits limits;
-    size_t max_conns; /* more wait in the backlog; idle ones make room [1024] */
-    size_t max_bytes; /* of heads, bodies and answers of all [64 MiB] */
-    int64_t idle_ms;  /* between requests [60 s] */
-    int64_t head_ms;  /* first byte of a head to its last [10 s] */
-    int64_t body_ms;  /* likewise [30 s] */
-    int64_t write_ms; /* likewise, of an answer [30 s] */
-    int64_t linger_ms; /* draining after the last answer [2 s] */
+    size_t
+        max_conns; /* more wait in the backlog; idle ones are closed [1024] */
+    size_t max_bytes;  /* of all heads, bodies and responses [64 MiB] */
+    int64_t idle_ms;   /* between requests [60 s] */
+    int64_t head_ms;   /* first byte of a head to its last [10 s] */
+    int64_t body_ms;   /* likewise [30 s] */
+    int64_t write_ms;  /* likewise, of a response [30 s] */
+    int64_t linger_ms; /* draining after the last response [2 s] */
     bool stream;       /* handle() at the head of a request with a body */
-    void (*handle)(void *ctx, struct wb__exchange *call);
+    void (*handle)(void *ctx, struct wb__exchange *exchange);
     void (*stopped)(void *ctx); /* see wb__http_server_stop(); may be NULL */
     void *ctx;
 };
@@ -66,11 +70,11 @@ struct wb__http_server_opts {
 /*
  * Listen.
  *
- * Gives       *out: ended with wb__http_server_close(). `:port` is every IPv4
- *             address, `[::]:port` every address of both.
- * Returns     OK, INVALID (the address), UNAVAILABLE (it is in use, or not
- *             ours; the loop must then go round once to free what was tried),
- *             NOMEM.
+ * Takes       opts->listen: `:port` is every IPv4 address, `[::]:port` every
+ *             address of IPv4 and IPv6.
+ * Gives       *out: freed by wb__http_server_close().
+ * Returns     OK, INVALID (the address), UNAVAILABLE (the address is in use, or
+ *             not of this machine; run the loop to free the memory), NOMEM.
  */
 WB_MUST_USE enum wb_status wb__http_server_open(struct wb__http_server **out,
     const struct wb__http_server_opts *opts, struct wb_err *err);
@@ -78,11 +82,12 @@ WB_MUST_USE enum wb_status wb__http_server_open(struct wb__http_server **out,
 /* The address with the real port. */
 const char *wb__http_server_address(const struct wb__http_server *server);
 
-/* Accept no more; finish what has begun, then call stopped(), once. */
+/* Accept no more clients, close idle connections; when the last connection has
+ * ended call stopped(), once. */
 void wb__http_server_stop(struct wb__http_server *server);
 
-/* Drop every connection. Memory is freed as the loop goes round, and once
- * every open call has been answered. NULL is fine. */
+/* Close every connection. Memory is freed from the loop, once every exchange
+ * has ended. NULL is fine. */
 void wb__http_server_close(struct wb__http_server *server);
 
 struct wb__response {
@@ -90,37 +95,37 @@ struct wb__response {
     struct wb_slice headers; /* lines "Name: value\n"; lengths, Connection and
                                 Date are the server's */
     struct wb_slice body;    /* copied; not sent to HEAD */
-    bool close;              /* end the connection after it */
-    bool undated;            /* no Date but what is in headers */
+    bool close;              /* close the connection after it */
+    bool undated;            /* a Date in headers is kept, none is added */
 };
 void wb__exchange_respond(
-    struct wb__exchange *call, const struct wb__response *answer);
+    struct wb__exchange *exchange, const struct wb__response *response);
 
-/* Close the connection without an answer, or in the midst of one. */
-void wb__exchange_drop(struct wb__exchange *call);
+/* Close the connection, without a response or within one. */
+void wb__exchange_drop(struct wb__exchange *exchange);
 
 /* ---- in pieces --------------------------------------------------------- */
 
-/* An answer whose body follows: length bytes, or until wb__exchange_end() where
- * it is WB__LENGTH_UNKNOWN (chunked, or up to the close for HTTP/1.0).
- * answer->body is not looked at. */
+/* Begin a response whose body follows: length bytes, or until
+ * wb__exchange_end() where length is WB__LENGTH_UNKNOWN (chunked, or up to the
+ * close for HTTP/1.0). response->body is ignored. */
 #define WB__LENGTH_UNKNOWN UINT64_MAX
-void wb__exchange_begin(struct wb__exchange *call,
-    const struct wb__response *answer, uint64_t length);
+void wb__exchange_begin(struct wb__exchange *exchange,
+    const struct wb__response *response, uint64_t length);
 
-/* Nothing more is at hand: write the head without waiting for a piece. */
-void wb__exchange_flush(struct wb__exchange *call);
+/* No piece is at hand: write the head without waiting for one. */
+void wb__exchange_flush(struct wb__exchange *exchange);
 
-/* The next piece, copied. False: nobody reads it, the connection is gone. */
-bool wb__exchange_write(struct wb__exchange *call, struct wb_slice piece);
+/* The next piece, copied. False: the connection is closed. */
+bool wb__exchange_write(struct wb__exchange *exchange, struct wb_slice piece);
 
-/* Bytes written, but not out yet. */
-size_t wb__exchange_queued(const struct wb__exchange *call);
+/* Bytes written, but not sent yet. */
+size_t wb__exchange_queued(const struct wb__exchange *exchange);
 
-/* The answer is complete, the call over: nothing of it is called any more. */
-void wb__exchange_end(struct wb__exchange *call);
+/* The response is complete. No callback of the exchange is called any more. */
+void wb__exchange_end(struct wb__exchange *exchange);
 
-/* Stop reading the body, and go on. */
-void wb__exchange_pause(struct wb__exchange *call, bool pause);
+/* Stop reading the body, or go on. */
+void wb__exchange_pause(struct wb__exchange *exchange, bool pause);
 
 #endif /* WB_SRC_HTTP_SERVER_H */
