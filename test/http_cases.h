@@ -353,7 +353,7 @@
 #define OK      "HTTP/1.1 200 OK\r\n"
 #define LENGTH2 "Content-Length: 2\r\n"
 
-/* Likewise, of responses: what a gateway may take for a full answer. `evil`
+/* Likewise, of responses: what a gateway may take for a whole response. `evil`
  * stands where a second response would hide. */
 #define HTTP_RESPONSE_CASES(CASE)                                              \
     CASE(length, 1, OK LENGTH2 "\r\nhi")                                       \

@@ -20,14 +20,16 @@
 
 /* What the handler of the tests does, by path:
  *
- *     /drop   no answer        /later  answers after 20 ms
- *     /hold   answers when the client has gone, or at house_release()
- *     /split  answers with a header that would split the answer
- *     /big    8 MiB            /cut    an answer in pieces; without memory for
- *                                      the last, while others wait
- *     else    answers "METHOD PATH BODY"
+ *     /drop   no response
+ *     /later  responds after 20 ms
+ *     /hold   responds when the client has gone, or at fixture_release()
+ *     /split  responds with a header that would split the response
+ *     /big    responds with 8 MiB
+ *     /cut    responds in pieces; there is no memory for the last one while
+ *             others are queued
+ *     else    responds with "METHOD PATH BODY"
  */
-struct house {
+struct fixture {
     uv_loop_t loop;
     uv_async_t wake;
     pthread_t thread;
@@ -36,99 +38,100 @@ struct house {
     struct wb__exchange *held;
     uv_timer_t later;
     struct wb__exchange *late;
-    atomic_int calls, gone, evil;
+    atomic_int requests, gone, evil;
     atomic_bool want_stop, want_release, stopped;
 };
 
 static inline void
-house_answer(struct wb__exchange *call)
+fixture_respond(struct wb__exchange *exchange)
 {
     struct wb__buf b = {.env = ENV, .max = 16 << 20};
     struct wb__response a = {.status = 200, .headers = WB_LIT("X-Own: yes\n")};
 
-    wb__buf_add(&b, call->head->method);
+    wb__buf_add(&b, exchange->head->method);
     wb__buf_str(&b, " ");
-    wb__buf_add(&b, call->head->path);
+    wb__buf_add(&b, exchange->head->path);
     wb__buf_str(&b, " ");
-    wb__buf_add(&b, call->body);
-    if (wb__eq(call->head->path, WB_LIT("/big")))
+    wb__buf_add(&b, exchange->body);
+    if (wb__eq(exchange->head->path, WB_LIT("/big")))
         (void)memset(wb__buf_room(&b, 8 << 20), 'b', 8 << 20);
     a.body = wb__buf_slice(&b);
-    if (wb__eq(call->head->path, WB_LIT("/split")))
+    if (wb__eq(exchange->head->path, WB_LIT("/split")))
         a.headers = WB_LIT("X: y\r\n\r\nHTTP/1.1 200 OK\n");
-    wb__exchange_respond(call, &a);
+    wb__exchange_respond(exchange, &a);
     wb__buf_fini(&b);
 }
 
 static inline void
-house_on_later(uv_timer_t *timer)
+fixture_on_later(uv_timer_t *timer)
 {
-    struct house *h = timer->data;
-    struct wb__exchange *call = h->late;
+    struct fixture *h = timer->data;
+    struct wb__exchange *exchange = h->late;
 
     h->late = NULL;
-    house_answer(call);
+    fixture_respond(exchange);
 }
 
 static inline void
-house_on_gone(struct wb__exchange *call)
+fixture_on_gone(struct wb__exchange *exchange)
 {
-    struct house *h = call->data;
+    struct fixture *h = exchange->data;
 
     atomic_fetch_add(&h->gone, 1);
     h->held = NULL;
-    house_answer(call);
+    fixture_respond(exchange);
 }
 
 static inline void
-house_count_gone(struct wb__exchange *call)
+fixture_count_gone(struct wb__exchange *exchange)
 {
-    atomic_fetch_add(&((struct house *)call->data)->gone, 1);
+    atomic_fetch_add(&((struct fixture *)exchange->data)->gone, 1);
 }
 
 static inline void
-house_cut(struct wb__exchange *call)
+fixture_cut(struct wb__exchange *exchange)
 {
     static const char bytes[64 << 10] = {0};
     const struct wb_slice piece = {bytes, sizeof(bytes)};
 
-    call->on_gone = house_count_gone;
+    exchange->on_gone = fixture_count_gone;
     wb__exchange_begin(
-        call, &(struct wb__response){.status = 200}, WB__LENGTH_UNKNOWN);
-    while (wb__exchange_queued(call) == 0)
-        (void)wb__exchange_write(call, piece);
+        exchange, &(struct wb__response){.status = 200}, WB__LENGTH_UNKNOWN);
+    while (wb__exchange_queued(exchange) == 0)
+        (void)wb__exchange_write(exchange, piece);
     world_fail_at(0);
-    wb__exchange_end(call);
+    wb__exchange_end(exchange);
 }
 
 static inline void
-house_handle(void *ctx, struct wb__exchange *call)
+fixture_handle(void *ctx, struct wb__exchange *exchange)
 {
-    struct house *h = ctx;
+    struct fixture *h = ctx;
 
-    atomic_fetch_add(&h->calls, 1);
-    call->data = h;
-    if (wb__eq(call->head->path, WB_LIT("/evil")))
+    atomic_fetch_add(&h->requests, 1);
+    exchange->data = h;
+    if (wb__eq(exchange->head->path, WB_LIT("/evil")))
         atomic_fetch_add(&h->evil, 1);
-    if (wb__eq(call->head->path, WB_LIT("/drop"))) {
-        wb__exchange_drop(call);
-    } else if (wb__eq(call->head->path, WB_LIT("/later")) && h->late == NULL) {
-        h->late = call;
-        (void)uv_timer_start(&h->later, house_on_later, 20, 0);
-    } else if (wb__eq(call->head->path, WB_LIT("/hold"))) {
-        h->held = call;
-        call->on_gone = house_on_gone;
-    } else if (wb__eq(call->head->path, WB_LIT("/cut"))) {
-        house_cut(call);
+    if (wb__eq(exchange->head->path, WB_LIT("/drop"))) {
+        wb__exchange_drop(exchange);
+    } else if (wb__eq(exchange->head->path, WB_LIT("/later")) &&
+               h->late == NULL) {
+        h->late = exchange;
+        (void)uv_timer_start(&h->later, fixture_on_later, 20, 0);
+    } else if (wb__eq(exchange->head->path, WB_LIT("/hold"))) {
+        h->held = exchange;
+        exchange->on_gone = fixture_on_gone;
+    } else if (wb__eq(exchange->head->path, WB_LIT("/cut"))) {
+        fixture_cut(exchange);
     } else {
-        house_answer(call);
+        fixture_respond(exchange);
     }
 }
 
 static inline void
-house_on_stopped(void *ctx)
+fixture_on_stopped(void *ctx)
 {
-    struct house *h = ctx;
+    struct fixture *h = ctx;
 
     h->stopped = true;
     wb__http_server_close(h->server);
@@ -137,43 +140,43 @@ house_on_stopped(void *ctx)
 }
 
 static inline void
-house_on_wake(uv_async_t *wake)
+fixture_on_wake(uv_async_t *wake)
 {
-    struct house *h = wake->data;
+    struct fixture *h = wake->data;
 
     if (atomic_exchange(&h->want_release, false) && h->held != NULL) {
-        struct wb__exchange *call = h->held;
+        struct wb__exchange *exchange = h->held;
 
         h->held = NULL;
-        house_answer(call);
+        fixture_respond(exchange);
     }
     if (atomic_exchange(&h->want_stop, false))
         wb__http_server_stop(h->server);
 }
 
 static inline void *
-house_run(void *arg)
+fixture_run(void *arg)
 {
-    struct house *h = arg;
+    struct fixture *h = arg;
 
     (void)uv_run(&h->loop, UV_RUN_DEFAULT);
     return NULL;
 }
 
-/* Fill in listen, handle, ... of opts and begin. NOMEM only where asked for. */
+/* Fill in listen, handle, ... of opts, and start the thread. */
 static inline enum wb_status
-house_open(struct house *h, struct wb__http_server_opts opts)
+fixture_open(struct fixture *h, struct wb__http_server_opts opts)
 {
     enum wb_status status;
 
-    *h = (struct house){0};
+    *h = (struct fixture){0};
     CHECK_INT(0, uv_loop_init(&h->loop));
     opts.env = ENV;
     opts.loop = &h->loop;
     if (opts.listen.len == 0)
         opts.listen = WB_LIT("127.0.0.1:0");
-    opts.handle = house_handle;
-    opts.stopped = house_on_stopped;
+    opts.handle = fixture_handle;
+    opts.stopped = fixture_on_stopped;
     opts.ctx = h;
     status = wb__http_server_open(&h->server, &opts, NULL);
     if (status != WB_OK) {
@@ -182,29 +185,29 @@ house_open(struct house *h, struct wb__http_server_opts opts)
         return status;
     }
     h->port = atoi(strrchr(wb__http_server_address(h->server), ':') + 1);
-    CHECK_INT(0, uv_async_init(&h->loop, &h->wake, house_on_wake));
+    CHECK_INT(0, uv_async_init(&h->loop, &h->wake, fixture_on_wake));
     CHECK_INT(0, uv_timer_init(&h->loop, &h->later));
     h->wake.data = h->later.data = h;
-    CHECK_INT(0, pthread_create(&h->thread, NULL, house_run, h));
+    CHECK_INT(0, pthread_create(&h->thread, NULL, fixture_run, h));
     return WB_OK;
 }
 
 static inline void
-house_stop(struct house *h)
+fixture_stop(struct fixture *h)
 {
     h->want_stop = true;
     (void)uv_async_send(&h->wake);
 }
 
 static inline void
-house_release(struct house *h)
+fixture_release(struct fixture *h)
 {
     h->want_release = true;
     (void)uv_async_send(&h->wake);
 }
 
 static inline void
-house_wait(struct house *h)
+fixture_wait(struct fixture *h)
 {
     CHECK_INT(0, pthread_join(h->thread, NULL));
     CHECK_INT(0, uv_loop_close(&h->loop));
@@ -212,10 +215,10 @@ house_wait(struct house *h)
 }
 
 static inline void
-house_close(struct house *h)
+fixture_close(struct fixture *h)
 {
-    house_stop(h);
-    house_wait(h);
+    fixture_stop(h);
+    fixture_wait(h);
 }
 
 /* ---- clients ----------------------------------------------------------- */
@@ -227,7 +230,7 @@ real_ms(void)
 }
 
 static inline int
-client_try(const struct house *h)
+client_try(const struct fixture *h)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
         .sin_port = htons((uint16_t)h->port),
@@ -246,7 +249,7 @@ client_try(const struct house *h)
 }
 
 static inline int
-client_open(const struct house *h)
+client_open(const struct fixture *h)
 {
     int fd = client_try(h);
 
@@ -275,7 +278,7 @@ client_say(int fd, const char *text)
     CHECK(client_send(fd, text, strlen(text)));
 }
 
-/* Read until text has come, or the end; what came is in a static buffer. */
+/* Read up to a text, or to the end; into a static buffer. */
 static inline const char *
 client_read(int fd, const char *until)
 {
@@ -287,7 +290,7 @@ client_read(int fd, const char *until)
         ssize_t n = recv(fd, got + len, sizeof(got) - 1 - len, 0);
 
         if (n < 0 && errno == EAGAIN)
-            fail_msg("neither answer nor end, after \"%s\"", got);
+            fail_msg("neither a response nor the end, after \"%s\"", got);
         if (n <= 0)
             break;
         len += (size_t)n;
@@ -298,7 +301,7 @@ client_read(int fd, const char *until)
     return got;
 }
 
-/* Is it over? Throws away what comes before. Also true after a reset. */
+/* Read to the end, and drop what comes. False after a timeout. */
 static inline bool
 client_ended(int fd)
 {
@@ -311,9 +314,9 @@ client_ended(int fd)
     return n == 0 || errno == ECONNRESET;
 }
 
-/* One connection: say it, end the sending side, read all. */
+/* One connection: send it, shut the sending side, read all. */
 static inline const char *
-client_once(const struct house *h, const char *bytes, size_t len)
+client_once(const struct fixture *h, const char *bytes, size_t len)
 {
     const char *got;
     int fd = client_open(h);
@@ -335,7 +338,7 @@ count_of(const char *text, const char *piece)
     return n;
 }
 
-/* Wait for something another thread does. */
+/* Wait for something that another thread does. */
 #define WAIT_FOR(e)                              \
     do {                                         \
         int64_t wait_until_ = real_ms() + 20000; \

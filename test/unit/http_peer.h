@@ -1,5 +1,5 @@
-/* http_peer.h - a receiver on loopback that says exactly what a test wants,
- * byte by byte. One thread a connection; nothing here checks. */
+/* http_peer.h - a receiver on loopback that sends exactly the bytes that a test
+ * wants. One thread for each connection; nothing here checks. */
 #ifndef WB_TEST_HTTP_PEER_H
 #define WB_TEST_HTTP_PEER_H
 
@@ -50,7 +50,7 @@ struct peer {
 };
 
 void peer_start(struct peer *p); /* fields above port may be set before */
-/* Another reply from now on, copied; the peer may be at work. */
+/* Another reply from now on, copied; the peer may be serving. */
 void peer_set_reply(struct peer *p, const char *text);
 void peer_stop(struct peer *p);
 
@@ -60,7 +60,7 @@ bool peer_reply(struct peer_conn *c); /* peer->reply */
 /* Wait, but not longer than the peer lives. */
 bool peer_wait_ms(struct peer_conn *c, int ms);
 
-/* A port on 127.0.0.1 on which nobody listens. */
+/* A port on 127.0.0.1 that is not listened on. */
 int peer_dead_port(void);
 
 /* Value of a header in the last request, in a static buffer; NULL: none. */

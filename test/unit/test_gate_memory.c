@@ -19,7 +19,7 @@ static struct door {
     struct wb__gate *gate;
     char upstream[64];
 } door;
-static struct house front; /* for clients: its port */
+static struct fixture front; /* for clients: its port */
 static struct peer peer;
 
 static void

@@ -1,4 +1,4 @@
-/* test_http_parser.c - what the parser says of a message, responses, limits,
+/* test_http_parser.c - what the parser makes of a message, responses, limits,
  * memory. Refusals of requests are in test_http_strict.c. */
 #include "support.h"
 
@@ -251,7 +251,7 @@ TEST(test_http_parser__responses__verdict_as_listed)
     }
 }
 
-/* G-14: cut short anywhere, it is no full answer. */
+/* G-14: cut short anywhere, it is not a complete response. */
 TEST(test_http_parser__response_cut_short__never_done)
 {
     static const char *const whole[] = {
@@ -292,7 +292,7 @@ TEST(test_http_parser__response_without_length__ends_with_the_input)
     wb__http_parser_fini(&parser);
 }
 
-TEST(test_http_parser__answer_to_head__no_body)
+TEST(test_http_parser__response_to_head__no_body)
 {
     begin(WB__HTTP_RESPONSES, usual,
         OK "Content-Length: 99999999\r\n\r\n" OK LENGTH2 "\r\nhi");
@@ -304,12 +304,12 @@ TEST(test_http_parser__answer_to_head__no_body)
     wb__http_parser_next(&parser);
     CHECK_INT(WB__HTTP_HEAD, feed());
     CHECK_INT(200, parser.head.status);
-    CHECK_INT(WB__HTTP_BODY, feed()); /* it was of that one alone */
+    CHECK_INT(WB__HTTP_BODY, feed()); /* bodyless was for one response only */
     wb__http_parser_fini(&parser);
 }
 
-/* A response that cannot have a body but speaks of one: nobody knows what
- * follows it, so nothing else goes over that connection. */
+/* A response that cannot have a body but announces one: it is unknown what
+ * follows it, so the connection is not used again. */
 TEST(test_http_parser__body_where_none_can_be__connection_ends)
 {
     static const struct {
@@ -350,7 +350,7 @@ main(void)
         RUN(test_http_parser__responses__verdict_as_listed),
         RUN(test_http_parser__response_cut_short__never_done),
         RUN(test_http_parser__response_without_length__ends_with_the_input),
-        RUN(test_http_parser__answer_to_head__no_body),
+        RUN(test_http_parser__response_to_head__no_body),
         RUN(test_http_parser__body_where_none_can_be__connection_ends),
     };
     return RUN_ALL(tests);

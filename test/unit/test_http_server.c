@@ -6,22 +6,22 @@
 
 static const struct wb__http_server_opts usual = {0};
 
-static struct house house; /* one a test */
+static struct fixture fixture; /* one a test */
 
 static void
 begin(struct wb__http_server_opts opts)
 {
-    CHECK_INT(WB_OK, house_open(&house, opts));
+    CHECK_INT(WB_OK, fixture_open(&fixture, opts));
 }
 
-/* ---- answers ----------------------------------------------------------- */
+/* ---- responses ----------------------------------------------------------- */
 
-TEST(test_http_server__request__answered_and_kept_alive)
+TEST(test_http_server__request__response_and_kept_alive)
 {
     int fd;
 
     begin(usual);
-    fd = client_open(&house);
+    fd = client_open(&fixture);
     for (int i = 0; i < 3; i++) {
         const char *got;
 
@@ -32,8 +32,8 @@ TEST(test_http_server__request__answered_and_kept_alive)
             got);
     }
     (void)close(fd);
-    house_close(&house);
-    CHECK_INT(3, house.calls);
+    fixture_close(&fixture);
+    CHECK_INT(3, fixture.requests);
 }
 
 TEST(test_http_server__one_byte_at_a_time__same_request)
@@ -42,16 +42,16 @@ TEST(test_http_server__one_byte_at_a_time__same_request)
     int fd;
 
     begin(usual);
-    fd = client_open(&house);
+    fd = client_open(&fixture);
     for (size_t i = 0; i < sizeof(text) - 1; i++)
         CHECK(client_send(fd, text + i, 1));
     CHECK_HAS("POST /in hello", client_read(fd, "hello"));
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 /* G-14 */
-TEST(test_http_server__pipelined__answered_in_order)
+TEST(test_http_server__pipelined__responses_in_order)
 {
     static const char *const path[] = {"/later", "/1", "/2", "/later", "/3"};
     char all[4096] = "", want[4096] = "";
@@ -65,31 +65,30 @@ TEST(test_http_server__pipelined__answered_in_order)
         (void)snprintf(want + strlen(want), sizeof(want) - strlen(want),
             "PUT %s %zu|", path[i], i);
     }
-    at = got = client_once(&house, all, strlen(all));
+    at = got = client_once(&fixture, all, strlen(all));
     for (char *w = strtok(want, "|"); w != NULL; w = strtok(NULL, "|")) {
         at = strstr(at, w);
         if (at == NULL)
             fail_msg("%s not in its place in %s", w, got);
     }
     CHECK_INT(WB_COUNT(path), count_of(got, "HTTP/1.1 200 OK"));
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 static void
-test_http_server__flood_of_requests_unread__bounded_and_all_answered(
-    void **state)
+test_http_server__flood_of_requests_unread__bounded_and_all_served(void **state)
 {
     enum {
         N = 20000
     };
     static const char one[] = GET "\r\n";
-    size_t sent = 0, answered = 0;
+    size_t sent = 0, served = 0;
     int fd;
 
     (void)state;
     begin(usual);
-    fd = client_open(&house);
-    /* write as long as it goes, without reading */
+    fd = client_open(&fixture);
+    /* write until the sockets are full, without reading */
     while (sent < N * (sizeof(one) - 1)) {
         size_t at = sent % (sizeof(one) - 1);
         ssize_t n = send(
@@ -107,11 +106,11 @@ test_http_server__flood_of_requests_unread__bounded_and_all_answered(
 
         if (got[0] == '\0')
             break;
-        answered += count_of(got, "GET / ");
+        served += count_of(got, "GET / ");
     }
-    CHECK_INT(sent / (sizeof(one) - 1) + 1, answered);
+    CHECK_INT(sent / (sizeof(one) - 1) + 1, served);
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 TEST(test_http_server__head__length_without_body)
@@ -120,24 +119,24 @@ TEST(test_http_server__head__length_without_body)
     static const char text[] = "HEAD /x HTTP/1.1\r\n" HOST "\r\n" GET "\r\n";
 
     begin(usual);
-    got = client_once(&house, text, sizeof(text) - 1);
+    got = client_once(&fixture, text, sizeof(text) - 1);
     CHECK_HAS("Content-Length: 8\r\n\r\nHTTP/1.1 200 OK", got);
     CHECK(strstr(got, "HEAD /x") == NULL);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 /* G-14 */
-TEST(test_http_server__expect__answered_before_the_body)
+TEST(test_http_server__expect__100_before_the_body)
 {
     int fd;
 
     begin(usual);
-    fd = client_open(&house);
+    fd = client_open(&fixture);
     client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     CHECK_TEXT("HTTP/1.1 100 Continue\r\n\r\n", client_read(fd, "\r\n\r\n"));
     client_say(fd, "hi");
     CHECK_HAS("POST /in hi", client_read(fd, "hi"));
-    /* no 100 for a body that is here, or is none */
+    /* no 100 for a body that is here, or empty */
     client_say(fd, POST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi");
     CHECK(strstr(client_read(fd, "/in hi"), "100 Continue") == NULL);
     client_say(fd, POST "Expect: 100-continue\r\n\r\n");
@@ -147,7 +146,7 @@ TEST(test_http_server__expect__answered_before_the_body)
                         "\r\n");
     CHECK(strncmp(client_read(fd, NULL), "HTTP/1.1 413 ", 13) == 0);
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 TEST(test_http_server__http10__closes_unless_asked)
@@ -159,15 +158,15 @@ TEST(test_http_server__http10__closes_unless_asked)
 
     begin(usual);
     CHECK_HAS("Connection: close\r\n",
-        client_once(&house, closing, sizeof(closing) - 1));
-    fd = client_open(&house);
+        client_once(&fixture, closing, sizeof(closing) - 1));
+    fd = client_open(&fixture);
     client_say(fd, "GET /1 HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
     CHECK_HAS("Connection: keep-alive\r\n", client_read(fd, "GET /1"));
     client_say(fd, "GET /2 HTTP/1.1\r\nConnection: x, close\r\n" HOST "\r\n");
     CHECK_HAS("Connection: close\r\n", client_read(fd, NULL));
     (void)close(fd);
-    house_close(&house);
-    CHECK_INT(3, house.calls);
+    fixture_close(&fixture);
+    CHECK_INT(3, fixture.requests);
 }
 
 TEST(test_http_server__drop__closed_without_a_byte)
@@ -175,21 +174,21 @@ TEST(test_http_server__drop__closed_without_a_byte)
     static const char text[] = "GET /drop HTTP/1.1\r\n" HOST "\r\n";
 
     begin(usual);
-    CHECK_TEXT("", client_once(&house, text, sizeof(text) - 1));
-    house_close(&house);
+    CHECK_TEXT("", client_once(&fixture, text, sizeof(text) - 1));
+    fixture_close(&fixture);
 }
 
 /* S3 */
-TEST(test_http_server__answer_that_would_split__500_instead)
+TEST(test_http_server__response_that_would_split__500_instead)
 {
     static const char text[] = "GET /split HTTP/1.1\r\n" HOST "\r\n";
     const char *got;
 
     begin(usual);
-    got = client_once(&house, text, sizeof(text) - 1);
+    got = client_once(&fixture, text, sizeof(text) - 1);
     CHECK(strncmp(got, "HTTP/1.1 500 ", 13) == 0);
     CHECK_INT(1, count_of(got, "HTTP/1.1 "));
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 /* ---- refusals ---------------------------------------------------------- */
@@ -210,7 +209,7 @@ TEST(test_http_server__every_case_of_the_table__status_and_close)
 
     begin(usual);
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
-        const char *got = client_once(&house, cases[i].bytes, cases[i].len);
+        const char *got = client_once(&fixture, cases[i].bytes, cases[i].len);
         char want[32];
 
         (void)snprintf(want, sizeof(want), "HTTP/1.1 %d ", cases[i].verdict);
@@ -221,8 +220,8 @@ TEST(test_http_server__every_case_of_the_table__status_and_close)
             (strstr(got, want) == NULL || strstr(got, "close\r\n") == NULL))
             fail_msg("%s: %s", cases[i].name, got);
     }
-    CHECK_INT(0, house.evil);
-    house_close(&house);
+    CHECK_INT(0, fixture.evil);
+    fixture_close(&fixture);
 }
 
 /* G-12 */
@@ -233,17 +232,17 @@ TEST(test_http_server__body_past_the_limit__client_reads_413)
     int fd;
 
     begin(usual);
-    fd = p.fd = client_open(&house);
+    fd = p.fd = client_open(&fixture);
     client_say(fd, POST "Content-Length: 3145728\r\n\r\n");
     CHECK_INT(1, poll(&p, 1, 20000));
-    /* The answer is here; a client that still writes must not be reset. */
+    /* The response is here; a client that still writes must not be reset. */
     for (int i = 0; i < 20; i++) {
         CHECK(client_send(fd, mass, sizeof(mass)));
         (void)poll(NULL, 0, 2);
     }
     CHECK_HAS("HTTP/1.1 413 Content Too Large\r\n", client_read(fd, NULL));
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 TEST(test_http_server__client_that_never_stops__cut_off)
@@ -253,21 +252,21 @@ TEST(test_http_server__client_that_never_stops__cut_off)
     int fd, n = 0;
 
     begin((struct wb__http_server_opts){.linger_ms = 100});
-    fd = client_open(&house);
+    fd = client_open(&fixture);
     client_say(fd, CHUNKED "fffffff\r\n");
     while (client_send(fd, mass, sizeof(mass)))
         n++;
     CHECK(n < 1000); /* 4 MiB of draining and what sockets hold */
     CHECK(real_ms() - from < 10000);
     (void)close(fd);
-    /* and one that stays without a word */
-    fd = client_open(&house);
+    /* and one that stays, but sends nothing */
+    fd = client_open(&fixture);
     client_say(fd, "?\n");
     CHECK(client_ended(fd));
     CHECK(client_send(fd, "x", 1));
     WAIT_FOR(!client_send(fd, "x", 1));
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 TEST(test_http_server__endless_head__431)
@@ -276,7 +275,7 @@ TEST(test_http_server__endless_head__431)
     int fd;
 
     begin(usual);
-    fd = client_open(&house);
+    fd = client_open(&fixture);
     client_say(fd, GET);
     for (int i = 0; i < 2000; i++) {
         (void)snprintf(line, sizeof(line), "X-%d: %050d\r\n", i, i);
@@ -285,7 +284,7 @@ TEST(test_http_server__endless_head__431)
     }
     CHECK_HAS("HTTP/1.1 431 ", client_read(fd, NULL));
     (void)close(fd);
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 /* ---- addresses --------------------------------------------------------- */
@@ -316,7 +315,7 @@ TEST(test_http_server__address__as_written)
         struct wb__http_server_opts opts = {.env = ENV,
             .loop = &loop,
             .listen = wb_slice(rows[i].listen),
-            .handle = house_handle};
+            .handle = fixture_handle};
         enum wb_status status;
 
         CHECK_INT(0, uv_loop_init(&loop));
@@ -340,32 +339,32 @@ TEST(test_http_server__address_in_use__unavailable_and_named)
     uv_loop_t loop;
     char at[32];
     struct wb__http_server_opts opts = {
-        .env = ENV, .loop = &loop, .handle = house_handle};
+        .env = ENV, .loop = &loop, .handle = fixture_handle};
 
     begin(usual);
-    (void)snprintf(at, sizeof(at), "127.0.0.1:%d", house.port);
+    (void)snprintf(at, sizeof(at), "127.0.0.1:%d", fixture.port);
     opts.listen = wb_slice(at);
     CHECK_INT(0, uv_loop_init(&loop));
     CHECK_STATUS(UNAVAILABLE, wb__http_server_open(&server, &opts, &err));
     CHECK_HAS(at, err.msg);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     CHECK_INT(0, uv_loop_close(&loop));
-    house_close(&house);
+    fixture_close(&fixture);
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_http_server__request__answered_and_kept_alive),
+        RUN(test_http_server__request__response_and_kept_alive),
         RUN(test_http_server__one_byte_at_a_time__same_request),
-        RUN(test_http_server__pipelined__answered_in_order),
-        RUN(test_http_server__flood_of_requests_unread__bounded_and_all_answered),
+        RUN(test_http_server__pipelined__responses_in_order),
+        RUN(test_http_server__flood_of_requests_unread__bounded_and_all_served),
         RUN(test_http_server__head__length_without_body),
-        RUN(test_http_server__expect__answered_before_the_body),
+        RUN(test_http_server__expect__100_before_the_body),
         RUN(test_http_server__http10__closes_unless_asked),
         RUN(test_http_server__drop__closed_without_a_byte),
-        RUN(test_http_server__answer_that_would_split__500_instead),
+        RUN(test_http_server__response_that_would_split__500_instead),
         RUN(test_http_server__every_case_of_the_table__status_and_close),
         RUN(test_http_server__body_past_the_limit__client_reads_413),
         RUN(test_http_server__client_that_never_stops__cut_off),

@@ -83,8 +83,8 @@ TEST(test_http_strict__split_at_every_byte__same_reading)
     }
 }
 
-/* Every byte at every place of a request: what it does to the rest is either
- * refused or stays inside the one request (S3, S5). */
+/* Every byte at every place of a request: the result is either refused or is
+ * still one request (S3, S5). */
 TEST(test_http_strict__any_byte_anywhere__never_two_requests)
 {
     static const char base[] = POST "A: b\r\nContent-Length: 39\r\n\r\n" EVIL;
@@ -98,8 +98,8 @@ TEST(test_http_strict__any_byte_anywhere__never_two_requests)
             memcpy(bytes, base, sizeof(base));
             bytes[at] = (char)b;
             t = read_split(&g, g.bytes.len, 1);
-            /* A body that another name or length left unread is the one thing
-             * that may follow, and then the length was not 39 any more. */
+            /* The body may be read as a request only where the byte has changed
+             * the name or the value of Content-Length. */
             if (strstr(t.text.ptr, "path[5] /evil") != NULL &&
                 strstr(t.text.ptr, "\nContent-Length: 39\n") != NULL)
                 fail_msg("byte %d at %zu: two requests", b, at);

@@ -1,6 +1,6 @@
 /* test_transport_http.c - T-1, T-3, O-13, R-3, S2, S3: what is sent, and what
  * is made of an answer. */
-#include "http_ground.h"
+#include "http_fixture.h"
 
 /* ---- what goes out ----------------------------------------------------- */
 

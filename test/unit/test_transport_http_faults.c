@@ -2,7 +2,7 @@
  * that lie or do not end, memory that runs out. */
 #include <unistd.h>
 
-#include "http_ground.h"
+#include "http_fixture.h"
 #include "transport/curl.h"
 
 /* ---- connections ------------------------------------------------------- */

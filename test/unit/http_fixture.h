@@ -1,7 +1,7 @@
-/* http_ground.h - an http endpoint before a receiver that says what the test
- * wants, byte by byte. */
-#ifndef WB_TEST_HTTP_GROUND_H
-#define WB_TEST_HTTP_GROUND_H
+/* http_fixture.h - an http endpoint and a receiver that responds with what the
+ * test wants, byte by byte. */
+#ifndef WB_TEST_HTTP_FIXTURE_H
+#define WB_TEST_HTTP_FIXTURE_H
 
 #include "http_peer.h"
 #include "transport_ground.h"
@@ -59,7 +59,7 @@ post(void)
     send_and_wait(&loop, endpoint, &q, &sent);
 }
 
-/* One exchange with a receiver that says reply. */
+/* One exchange with a receiver that responds with reply. */
 static inline void
 post_to(const char *reply, struct wb_http_opts opts)
 {
@@ -68,4 +68,4 @@ post_to(const char *reply, struct wb_http_opts opts)
     post();
 }
 
-#endif /* WB_TEST_HTTP_GROUND_H */
+#endif /* WB_TEST_HTTP_FIXTURE_H */
