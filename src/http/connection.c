@@ -43,8 +43,7 @@ wb__connection_set_phase(struct wb__connection *c, enum wb__phase phase)
 
     WB_ASSERT(phase < WB__PHASE_CLOSED);
     c->phase = phase;
-    /* No deadline while all waits for the handler, and nothing for the client.
-     */
+    /* No deadline while the connection waits for the handler alone. */
     if (c->stream.queued == 0 &&
         (phase == WB__PHASE_HANDLER || (phase == WB__PHASE_BODY && c->paused)))
         wb__tcp_stream_cancel_deadline(&c->stream);
@@ -108,9 +107,8 @@ report_gone(struct wb__connection *c)
 static void
 detach_exchange(struct wb__connection *c)
 {
-    if (c->exchange_state == WB__EXCHANGE_NONE)
-        return;
-    c->exchange_state = WB__EXCHANGE_DETACHED;
+    if (c->exchange_state != WB__EXCHANGE_NONE)
+        c->exchange_state = WB__EXCHANGE_DETACHED;
     report_gone(c);
 }
 

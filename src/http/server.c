@@ -32,22 +32,6 @@ split_address(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
     return wb__parse_u64(*port, UINT16_MAX, &number) && host->len < 256;
 }
 
-static int
-bind_first(struct wb__http_server *s, const char *host, const char *port)
-{
-    struct addrinfo hints = {
-        .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    uv_getaddrinfo_t req;
-    int rc;
-
-    rc = uv_getaddrinfo(s->opts.loop, &req, NULL, host, port, &hints);
-    if (rc != 0)
-        return rc;
-    rc = uv_tcp_bind(&s->listener, req.addrinfo->ai_addr, 0);
-    uv_freeaddrinfo(req.addrinfo);
-    return rc;
-}
-
 static void
 read_address(struct wb__http_server *s)
 {
@@ -153,12 +137,20 @@ static enum wb_status
 listen_on(struct wb__http_server *s, struct wb_slice host, struct wb_slice port,
     struct wb_err *err)
 {
-    char host_z[256], port_z[8];
+    const struct addrinfo hints = {
+        .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    char host_z[256] = "0.0.0.0", port_z[8];
+    uv_getaddrinfo_t req;
     int rc;
 
-    (void)snprintf(host_z, sizeof(host_z), "%.*s", (int)host.len, host.ptr);
+    if (host.len > 0)
+        (void)snprintf(host_z, sizeof(host_z), "%.*s", (int)host.len, host.ptr);
     (void)snprintf(port_z, sizeof(port_z), "%.*s", (int)port.len, port.ptr);
-    rc = bind_first(s, host.len == 0 ? "0.0.0.0" : host_z, port_z);
+    rc = uv_getaddrinfo(s->opts.loop, &req, NULL, host_z, port_z, &hints);
+    if (rc == 0) {
+        rc = uv_tcp_bind(&s->listener, req.addrinfo->ai_addr, 0);
+        uv_freeaddrinfo(req.addrinfo);
+    }
     if (rc == 0)
         rc = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
     if (rc != 0)
