@@ -4,7 +4,7 @@
  *  2. deliver() alone lets go of the last byte, after the store said OK.
  *  3. Whatever happens the claim ends: completed, freed or unknown. Where the
  *     store cannot be told, its lease ends it as unknown. */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 /* ---- the end ----------------------------------------------------------- */
 
@@ -62,7 +62,7 @@ done_unknown(struct wb__job_run *job)
 }
 
 static void
-end_unknown(struct wb__keyed *x, enum wb__problem problem)
+end_unknown(struct wb__keyed *x, enum wb__gate_error problem)
 {
     x->gate->n.unknown++;
     x->stage = WB__ENDING;
@@ -161,7 +161,7 @@ let_go(struct wb__keyed *x)
 }
 
 static void
-fail(struct wb__keyed *x, enum wb__problem problem)
+fail(struct wb__keyed *x, enum wb__gate_error problem)
 {
     wb__upstream_cancel(&x->ask);
     end_unknown(x, problem);
@@ -174,11 +174,11 @@ on_head(struct wb__upstream_request *ask, const struct wb__http_head *head)
 
     x->status = head->status;
     x->length = head->has_length ? head->length : WB__LENGTH_UNKNOWN;
-    wb__rule_answer(&x->fields, head->headers, false);
-    wb__rule_answer(&x->kept, head->headers, true);
+    wb__rule_copy_fields(&x->fields, head->headers, false);
+    wb__rule_copy_fields(&x->kept, head->headers, true);
     if (x->fields.failed != WB_OK || x->kept.failed != WB_OK)
         fail(x, WB__OUTCOME_NOW_UNKNOWN);
-    else if (wb__rule_is_stream(head->headers))
+    else if (wb__rule_is_event_stream(head->headers))
         begin_stream(x);
 }
 
@@ -215,7 +215,7 @@ on_end(struct wb__upstream_request *ask)
     struct wb__keyed *x = ask->data;
 
     x->stage = WB__ENDING;
-    if (wb__rule_is_kept(x->status))
+    if (wb__rule_is_stored(x->status))
         complete(x);
     else
         wb__gate_job(&x->job, release, done_release);
@@ -272,7 +272,7 @@ wb__carry(struct wb__keyed *x)
         .on_input_drained = on_input_drained,
         .on_end = on_end,
         .on_fail = on_fail};
-    wb__rule_request(&request, &r);
+    wb__rule_write_request(&request, &r);
     wb__buf_add(&request, wb__buf_slice(&x->body));
     if (request.failed != WB_OK ||
         wb__upstream_send(gate->up, &x->ask, wb__buf_slice(&request)) != WB_OK)

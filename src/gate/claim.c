@@ -1,7 +1,7 @@
 /* claim.c - the life of a keyed request, and who else has its key.
  *
  * A request is freed once its call is over and no job of it is under way. */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 int64_t
 wb__gate_now(const struct wb__gate *gate)
@@ -148,8 +148,8 @@ wb__keyed_over(struct wb__keyed *x)
 }
 
 void
-wb__keyed_refuse(struct wb__keyed *x, enum wb__problem problem)
+wb__keyed_refuse(struct wb__keyed *x, enum wb__gate_error problem)
 {
-    wb__gate_refuse(x->call, problem);
+    wb__gate_respond_error(x->call, problem);
     wb__keyed_over(x);
 }

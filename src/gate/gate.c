@@ -1,7 +1,7 @@
 /* gate.c - open, stop, close; and which way a request takes. See gate.h. */
 #include "gate/gate.h"
 
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 /* ---- which way --------------------------------------------------------- */
 
@@ -12,11 +12,11 @@ is_guarded(struct wb_slice method)
 }
 
 static void
-refuse(
-    struct wb__gate *gate, struct wb__exchange *call, enum wb__problem problem)
+refuse(struct wb__gate *gate, struct wb__exchange *call,
+    enum wb__gate_error problem)
 {
     gate->n.refused++;
-    wb__gate_refuse(call, problem);
+    wb__gate_respond_error(call, problem);
 }
 
 /* There is a key; whose is it? */
@@ -26,8 +26,8 @@ handle_key(struct wb__gate *gate, struct wb__exchange *call,
 {
     const struct wb__gate_opts *o = &gate->opts;
     struct wb__name identity;
-    enum wb__found found =
-        wb__rule_identity(call->head->headers, o->identity_header, &identity);
+    enum wb__found found = wb__rule_read_identity(
+        call->head->headers, o->identity_header, &identity);
 
     if (found == WB__FOUND_BAD)
         refuse(gate, call, WB__BAD_KEY);
@@ -36,7 +36,7 @@ handle_key(struct wb__gate *gate, struct wb__exchange *call,
     else if (o->anonymous == WB__GATE_REFUSE)
         refuse(gate, call, WB__ANONYMOUS);
     else
-        wb__plain_handle(gate, call, true);
+        wb__passthrough_handle(gate, call, true);
 }
 
 static void
@@ -47,10 +47,10 @@ handle(void *ctx, struct wb__exchange *call)
     enum wb__found found;
 
     if (!is_guarded(call->head->method)) {
-        wb__plain_handle(gate, call, false);
+        wb__passthrough_handle(gate, call, false);
         return;
     }
-    found = wb__rule_key(call->head->headers, &key);
+    found = wb__rule_read_key(call->head->headers, &key);
     if (found == WB__FOUND_BAD)
         refuse(gate, call, WB__BAD_KEY);
     else if (found == WB__FOUND_ONE)
@@ -58,7 +58,7 @@ handle(void *ctx, struct wb__exchange *call)
     else if (gate->opts.require_key)
         refuse(gate, call, WB__KEY_REQUIRED);
     else
-        wb__plain_handle(gate, call, false);
+        wb__passthrough_handle(gate, call, false);
 }
 
 /* ---- the options ------------------------------------------------------- */
@@ -111,7 +111,7 @@ check_identity(const struct wb__gate *gate, struct wb_err *err)
 {
     struct wb_slice header = gate->opts.identity_header;
 
-    if (wb__rule_identity_may(header))
+    if (wb__rule_identity_header_ok(header))
         return WB_OK;
     return wb__fail(err, WB_INVALID, 0,
         "\"%.*s\" cannot say whose a request is; name a header that a trusted "

@@ -5,7 +5,7 @@
  *     WB__GATE_POLL_MS where the holder is elsewhere; at most
  *     WB__GATE_WAITERS a key. (G-5, C-2)
  *  3. A waiter whose client leaves is dropped; a holder goes on. (G-10) */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 static void ask_store(struct wb__keyed *x);
 
@@ -60,7 +60,7 @@ wait_or_refuse(struct wb__keyed *x)
 }
 
 static void
-refuse(struct wb__keyed *x, enum wb__problem problem, uint64_t *counter)
+refuse(struct wb__keyed *x, enum wb__gate_error problem, uint64_t *counter)
 {
     *counter += 1;
     wb__keyed_refuse(x, problem);
@@ -200,7 +200,7 @@ wb__keyed_handle(struct wb__gate *gate, struct wb__exchange *call,
     struct wb__keyed *x = wb__keyed_new(gate, call);
 
     if (x == NULL) {
-        wb__gate_refuse(call, WB__OUT_OF_MEMORY);
+        wb__gate_respond_error(call, WB__OUT_OF_MEMORY);
         return;
     }
     x->identity = *identity;

@@ -1,5 +1,5 @@
 /* metrics.c - the counters as text. No keys, no bodies. (G-13) */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 static const struct {
     int64_t us;

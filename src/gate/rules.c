@@ -147,7 +147,7 @@ take_bare(struct wb_slice s, struct wb__name *key)
 }
 
 enum wb__found
-wb__rule_key(struct wb_slice headers, struct wb__name *key)
+wb__rule_read_key(struct wb_slice headers, struct wb__name *key)
 {
     struct wb_slice value = {NULL, 0};
     int n = find(headers, key_header, &value);
@@ -196,7 +196,7 @@ make_identity(struct wb_slice value, bool secret, struct wb__name *out)
 }
 
 enum wb__found
-wb__rule_identity(
+wb__rule_read_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
 {
     bool secret = header.len == 0;
@@ -213,7 +213,7 @@ wb__rule_identity(
 }
 
 bool
-wb__rule_identity_may(struct wb_slice header)
+wb__rule_identity_header_ok(struct wb_slice header)
 {
     static const struct wb_slice no[] = {
         {"Host", 4}, {"Expect", 6}, {"Idempotency-Key", 15}};
@@ -241,13 +241,13 @@ wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
 /* ---- answers ----------------------------------------------------------- */
 
 bool
-wb__rule_is_kept(int status)
+wb__rule_is_stored(int status)
 {
     return status != 408 && status != 425 && status != 429 && status < 500;
 }
 
 bool
-wb__rule_is_stream(struct wb_slice headers)
+wb__rule_is_event_stream(struct wb_slice headers)
 {
     struct wb_slice type = {NULL, 0}, first = {NULL, 0};
 
@@ -267,7 +267,7 @@ add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
 }
 
 void
-wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
+wb__rule_copy_fields(struct wb__buf *out, struct wb_slice headers, bool again)
 {
     static const struct wb_slice once[] = {{"Set-Cookie", 10}, {"Date", 4}};
     const struct wb_slice nominated = nominating(headers);
@@ -308,7 +308,7 @@ add_length(struct wb__buf *out, const struct wb__rule_request *r)
 }
 
 void
-wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
+wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
 {
     const struct wb__http_head *head = r->head;
     const struct wb_slice nominated = nominating(head->headers);

@@ -19,16 +19,16 @@ struct wb__name {
 
 /* The key of Idempotency-Key: an RFC 8941 string or bare; both spellings of
  * one key are one. (G-1) */
-enum wb__found wb__rule_key(struct wb_slice headers, struct wb__name *key);
+enum wb__found wb__rule_read_key(struct wb_slice headers, struct wb__name *key);
 
 /* Whose request it is: the value of the named header, or a hash of
  * Authorization where it is empty. BAD: given twice. (G-3) */
-enum wb__found wb__rule_identity(
+enum wb__found wb__rule_read_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity);
 
 /* May this header say whose a request is? Not one that frames the message, or
  * names its way. */
-bool wb__rule_identity_may(struct wb_slice header);
+bool wb__rule_identity_header_ok(struct wb_slice header);
 
 /* (G-4). OK or NOMEM. */
 WB_MUST_USE enum wb_status wb__rule_fingerprint(
@@ -36,8 +36,8 @@ WB_MUST_USE enum wb_status wb__rule_fingerprint(
     struct wb_fingerprint *out);
 
 /* Is a final answer of this status stored? (G-6) */
-bool wb__rule_is_kept(int status);
-bool wb__rule_is_stream(struct wb_slice headers); /* text/event-stream */
+bool wb__rule_is_stored(int status);
+bool wb__rule_is_event_stream(struct wb_slice headers); /* text/event-stream */
 
 /* The head of the request upstream, up to its empty line. length: of its body
  * where one is given; WB__LENGTH_UNKNOWN makes it chunked. (G-11, G-14) */
@@ -48,10 +48,12 @@ struct wb__rule_request {
     bool has_body;
     uint64_t length;
 };
-void wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r);
+void wb__rule_write_request(
+    struct wb__buf *out, const struct wb__rule_request *r);
 
 /* The end-to-end fields of an answer as lines; without Set-Cookie and Date
  * where they are to be given again. (G-7) */
-void wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again);
+void wb__rule_copy_fields(
+    struct wb__buf *out, struct wb_slice headers, bool again);
 
 #endif /* WB_SRC_GATE_RULES_H */

@@ -1,6 +1,6 @@
-/* answer.c - what the gateway says in its own name: problem documents of RFC
- * 9457, whose types tell them from the upstream's. (G-5) */
-#include "gate/inside.h"
+/* error_response.c - what the gateway says in its own name: problem documents
+ * of RFC 9457, whose types tell them from the upstream's. (G-5) */
+#include "gate/gate_internal.h"
 
 #include <stdio.h>
 
@@ -52,7 +52,7 @@ static const struct problem {
 };
 
 void
-wb__gate_refuse(struct wb__exchange *call, enum wb__problem problem)
+wb__gate_respond_error(struct wb__exchange *call, enum wb__gate_error problem)
 {
     const struct problem *p = &problems[problem];
     char body[512], headers[160];

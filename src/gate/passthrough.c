@@ -1,5 +1,5 @@
-/* plain.c - a request without a key: in pieces, both ways. (G-2, G-4) */
-#include "gate/inside.h"
+/* passthrough.c - a request without a key: in pieces, both ways. (G-2, G-4) */
+#include "gate/gate_internal.h"
 
 #include <stdio.h>
 
@@ -89,7 +89,7 @@ on_head(struct wb__upstream_request *ask, const struct wb__http_head *head)
     struct wb__buf fields = {
         .env = p->gate->opts.env, .max = head->headers.len + 64};
 
-    wb__rule_answer(&fields, head->headers, false);
+    wb__rule_copy_fields(&fields, head->headers, false);
     if (p->skipped)
         wb__buf_str(&fields, "Idempotency-Skipped: anonymous\n");
     if (fields.failed != WB_OK) {
@@ -154,9 +154,9 @@ on_fail(struct wb__upstream_request *ask, bool sent, const char *why)
     if (p->begun)
         wb__exchange_drop(p->call);
     else
-        wb__gate_refuse(p->call, !sent           ? WB__UPSTREAM_UNREACHABLE
-                                 : ask->switched ? WB__UPSTREAM_SWITCHED
-                                                 : WB__UPSTREAM_FAILED);
+        wb__gate_respond_error(p->call, !sent ? WB__UPSTREAM_UNREACHABLE
+                                        : ask->switched ? WB__UPSTREAM_SWITCHED
+                                                        : WB__UPSTREAM_FAILED);
     free_plain(p);
 }
 
@@ -183,7 +183,7 @@ begin(struct plain *p)
         .on_end = on_end,
         .on_fail = on_fail,
         .on_drain = on_sent};
-    wb__rule_request(&request, &r);
+    wb__rule_write_request(&request, &r);
     rc = request.failed;
     if (rc == WB_OK)
         rc = wb__upstream_send(p->gate->up, &p->ask, wb__buf_slice(&request));
@@ -192,7 +192,8 @@ begin(struct plain *p)
 }
 
 void
-wb__plain_handle(struct wb__gate *gate, struct wb__exchange *call, bool skipped)
+wb__passthrough_handle(
+    struct wb__gate *gate, struct wb__exchange *call, bool skipped)
 {
     struct plain *p = wb__alloc(gate->opts.env, sizeof(*p));
 
@@ -212,5 +213,5 @@ wb__plain_handle(struct wb__gate *gate, struct wb__exchange *call, bool skipped)
         }
         free_plain(p);
     }
-    wb__gate_refuse(call, WB__OUT_OF_MEMORY);
+    wb__gate_respond_error(call, WB__OUT_OF_MEMORY);
 }

@@ -1,8 +1,8 @@
-/* job.c - the store's calls, off the loop where they may block.
+/* store_queue.c - the store's calls, off the loop where they may block.
  *
  *  1. Those that wait for a thread share its next turn, and so a commit.
  *  2. Every job is done once, on the loop. */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 static void start_batches(struct wb__gate *gate);
 

@@ -1,7 +1,8 @@
-/* inside.h - what the files of the gateway share. From the bottom up: rules,
- * upstream, answer and metrics, job, claim, carry, keyed and plain, gate. */
-#ifndef WB_SRC_GATE_INSIDE_H
-#define WB_SRC_GATE_INSIDE_H
+/* gate_internal.h - what the files of the gateway share. From the bottom up:
+ * rules, upstream, answer and metrics, job, claim, carry, keyed and plain,
+ * gate. */
+#ifndef WB_SRC_GATE_GATE_INTERNAL_H
+#define WB_SRC_GATE_GATE_INTERNAL_H
 
 #include <uv.h>
 
@@ -66,10 +67,10 @@ struct wb__gate {
     bool ticking, stopped, told;
 };
 
-/* ---- answer.c ---------------------------------------------------------- */
+/* ---- error_response.c ------------------------------------------------- */
 
 /* Why the gateway itself answers. (G-5) */
-enum wb__problem {
+enum wb__gate_error {
     WB__BAD_KEY,
     WB__KEY_REQUIRED,
     WB__ANONYMOUS,
@@ -86,13 +87,14 @@ enum wb__problem {
     WB__UPSTREAM_SWITCHED,
     WB__OUT_OF_MEMORY,
 };
-void wb__gate_refuse(struct wb__exchange *call, enum wb__problem problem);
+void wb__gate_respond_error(
+    struct wb__exchange *call, enum wb__gate_error problem);
 
 /* ---- metrics.c --------------------------------------------------------- */
 
 void wb__gate_timed(struct wb__gate *gate, int64_t us);
 
-/* ---- job.c ------------------------------------------------------------- */
+/* ---- store_queue.c ----------------------------------------------------- */
 
 /* A call of the store, in a thread where it may block, together with those
  * that came meanwhile; then done(), with what became of it in call.rc. */
@@ -133,7 +135,7 @@ struct wb__keyed {
     int64_t began_us, deadline_us, renew_us;
     int status;
     uint64_t length; /* as upstream gave it */
-    enum wb__problem problem;
+    enum wb__gate_error problem;
     size_t bytes; /* as counted in gate->bytes */
     bool waited, woken, begun, truncated, lost;
 };
@@ -145,7 +147,7 @@ void wb__keyed_name(struct wb__keyed *x);
 void wb__keyed_account(struct wb__keyed *x);
 /* The call has been answered, or dropped. Wakes who waits for the key. */
 void wb__keyed_over(struct wb__keyed *x);
-void wb__keyed_refuse(struct wb__keyed *x, enum wb__problem problem);
+void wb__keyed_refuse(struct wb__keyed *x, enum wb__gate_error problem);
 size_t wb__keyed_waiters(const struct wb__keyed *x);
 bool wb__keyed_is_held_here(const struct wb__keyed *x);
 int64_t wb__gate_now(const struct wb__gate *gate);
@@ -157,12 +159,12 @@ void wb__gate_tick(struct wb__gate *gate, uint64_t ms);
 void wb__carry(struct wb__keyed *x);
 void wb__carry_renew(struct wb__keyed *x, int64_t now_us);
 
-/* ---- keyed.c, plain.c -------------------------------------------------- */
+/* ---- keyed.c, passthrough.c -------------------------------------------- */
 
 void wb__keyed_handle(struct wb__gate *gate, struct wb__exchange *call,
     const struct wb__name *identity, const struct wb__name *key);
 void wb__keyed_tick(struct wb__gate *gate);
-void wb__plain_handle(
+void wb__passthrough_handle(
     struct wb__gate *gate, struct wb__exchange *call, bool skipped);
 
-#endif /* WB_SRC_GATE_INSIDE_H */
+#endif /* WB_SRC_GATE_GATE_INTERNAL_H */
