@@ -1,6 +1,6 @@
 /* gate_internal.h - what the files of the gateway share. From the bottom up:
- * rules, upstream, answer and metrics, job, claim, carry, keyed and plain,
- * gate. */
+ * rules, upstream, error_response, metrics and store_queue, forward,
+ * keyed_request and passthrough, gate. */
 #ifndef WB_SRC_GATE_GATE_INTERNAL_H
 #define WB_SRC_GATE_GATE_INTERNAL_H
 
@@ -12,159 +12,162 @@
 #include "idem/idem.h"
 
 enum {
-    WB__GATE_QUEUE = 256 << 10, /* past it the other side is held up */
+    WB__GATE_QUEUE = 256 << 10, /* bytes; past it the other side is paused */
     WB__GATE_POLL_MS = 25,
-    WB__GATE_WAITERS = 64,
-    WB__GATE_BUCKETS = 12
+    WB__GATE_WAITERS = 64, /* per key */
+    WB__GATE_BUCKETS = 12,
+    WB__GATE_BATCHES = 2 /* one commits while the next begins to read */
 };
 
-/* name in metrics, help */
-#define WB__GATE_COUNTERS(X)                                        \
-    X(fresh, "Keyed requests that went upstream.")                  \
-    X(replay, "Answers given again.")                               \
-    X(wait, "Requests that waited for another with their key.")     \
-    X(conflict, "Requests refused because another was in flight.")  \
-    X(mismatch, "Keys used again for another request.")             \
-    X(skipped, "Keyed requests passed without an identity.")        \
-    X(released, "Keys freed, since nothing final happened.")        \
-    X(truncated, "Answers stored without their body.")              \
-    X(unknown, "Requests whose outcome is unknown.")                \
-    X(held, "Requests refused because an outcome is unknown.")      \
-    X(lost, "Claims lost while their request was under way.")       \
-    X(store_errors, "Calls of the store that failed.")              \
-    X(refused, "Requests refused for their key, identity or size.") \
-    X(passed, "Requests passed on as they are.")                    \
-    X(upstream_errors, "Requests without a whole answer from upstream.")
+/* field, name in metrics, help */
+#define WB__GATE_COUNTERS(X)                                                   \
+    X(fresh, "fresh", "Keyed requests that went upstream.")                    \
+    X(replay, "replay", "Stored responses sent again.")                        \
+    X(wait, "wait", "Requests that waited for another with their key.")        \
+    X(conflict, "conflict", "Requests refused because another was in flight.") \
+    X(mismatch, "mismatch", "Keys used again for another request.")            \
+    X(unidentified, "skipped", "Keyed requests passed without an identity.")   \
+    X(released, "released", "Keys freed because nothing final happened.")      \
+    X(truncated, "truncated", "Responses stored without their body.")          \
+    X(unknown, "unknown", "Requests whose outcome is unknown.")                \
+    X(held, "held", "Requests refused because an outcome is unknown.")         \
+    X(lost, "lost", "Claims lost while their request was under way.")          \
+    X(store_errors, "store_errors", "Calls of the store that failed.")         \
+    X(refused, "refused", "Requests refused for key, identity or size.")       \
+    X(passed, "passed", "Requests passed on unchanged.")                       \
+    X(upstream_errors, "upstream_errors",                                      \
+        "Requests without a whole response from upstream.")
 
 struct wb__gate_counters {
-#define WB__GATE_FIELD(name, help) uint64_t name;
+#define WB__GATE_FIELD(field, name, help) uint64_t field;
     WB__GATE_COUNTERS(WB__GATE_FIELD)
 #undef WB__GATE_FIELD
     uint64_t bucket[WB__GATE_BUCKETS + 1], seconds_us;
 };
 
-enum {
-    WB__GATE_BATCHES = 2 /* one commits, the next begins to read */
+/* ---- store_queue.c ----------------------------------------------------- */
+
+/* A call of the store. done() runs on the loop; call.rc is the result. */
+struct wb__store_call {
+    struct wb__idem_call call; /* first */
+    void *data;
+    void (*done)(struct wb__store_call *c); /* NULL: not under way */
 };
-struct wb__batch {
-    uv_work_t work; /* first */
-    struct wb__gate *gate;
-    struct wb__idem_call *first; /* NULL: nothing is under way */
+
+struct wb__store_queue {
+    struct wb_idem *store;
+    uv_loop_t *loop;
+    bool blocking;                       /* calls may block: use threads */
+    struct wb__idem_call *first, **last; /* no batch is free for them */
+    struct wb__store_batch {
+        uv_work_t work; /* first */
+        struct wb__store_queue *queue;
+        struct wb__idem_call *first; /* NULL: nothing is under way */
+    } batch[WB__GATE_BATCHES];
 };
+
+/* c->call is filled in and stays until done(). If the store does not block,
+ * done() runs before this returns. */
+void wb__store_queue_add(struct wb__store_queue *q, struct wb__store_call *c,
+    void (*done)(struct wb__store_call *c));
+
+/* ---- gate.c ------------------------------------------------------------ */
 
 struct wb__gate {
     struct wb__gate_opts opts;
-    struct wb__batch batch[WB__GATE_BATCHES];
-    struct wb__idem_call *waiting, **last; /* for a batch to end */
+    struct wb__store_queue queue;
     struct wb__http_server *server;
-    struct wb__upstream *up;
-    uv_timer_t tick;
-    void (*on_tick)(struct wb__gate *gate);
-    struct wb_slice authority;
-    struct wb__keyed *first;
-    size_t bytes; /* of keyed bodies and answers */
+    struct wb__upstream *upstream;
+    struct wb_slice authority; /* of upstream: host[:port] */
+    struct wb__keyed_request *requests;
+    uv_timer_t tick;                        /* see keyed_request.c */
+    void (*on_idle)(struct wb__gate *gate); /* a tick found no requests */
+    size_t bytes; /* of keyed requests and their responses */
     struct wb__gate_counters n;
-    bool ticking, stopped, told;
+    bool ticking, stopped, stopped_notified;
 };
 
-/* ---- error_response.c ------------------------------------------------- */
+/* ---- error_response.c -------------------------------------------------- */
 
-/* Why the gateway itself answers. (G-5) */
+/* Why the gateway itself responds. (G-5) */
 enum wb__gate_error {
-    WB__BAD_KEY,
-    WB__KEY_REQUIRED,
-    WB__ANONYMOUS,
-    WB__IN_FLIGHT,
-    WB__MISMATCH,
-    WB__OUTCOME_UNKNOWN,
-    WB__OUTCOME_NOW_UNKNOWN,
-    WB__OUTCOME_SWITCHED,
-    WB__TOO_LARGE,
-    WB__URI_TOO_LONG,
-    WB__STORE_UNAVAILABLE,
-    WB__UPSTREAM_UNREACHABLE,
-    WB__UPSTREAM_FAILED,
-    WB__UPSTREAM_SWITCHED,
-    WB__OUT_OF_MEMORY,
+    WB__GATE_NO_ERROR,
+    WB__GATE_BAD_KEY,
+    WB__GATE_KEY_REQUIRED,
+    WB__GATE_ANONYMOUS,
+    WB__GATE_IN_FLIGHT,
+    WB__GATE_MISMATCH,
+    WB__GATE_KEY_HELD,        /* an earlier outcome is unknown */
+    WB__GATE_OUTCOME_UNKNOWN, /* the outcome of this one is */
+    WB__GATE_OUTCOME_UNKNOWN_SWITCHED,
+    WB__GATE_TOO_LARGE,
+    WB__GATE_URI_TOO_LONG,
+    WB__GATE_STORE_UNAVAILABLE,
+    WB__GATE_UPSTREAM_UNREACHABLE,
+    WB__GATE_UPSTREAM_FAILED,
+    WB__GATE_UPSTREAM_SWITCHED,
+    WB__GATE_OUT_OF_MEMORY,
 };
 void wb__gate_respond_error(
-    struct wb__exchange *call, enum wb__gate_error problem);
+    struct wb__exchange *exchange, enum wb__gate_error error);
 
 /* ---- metrics.c --------------------------------------------------------- */
 
-void wb__gate_timed(struct wb__gate *gate, int64_t us);
+/* A keyed request took so long. */
+void wb__gate_add_latency(struct wb__gate *gate, int64_t us);
 
-/* ---- store_queue.c ----------------------------------------------------- */
+/* ---- forward.c --------------------------------------------------------- */
 
-/* A call of the store, in a thread where it may block, together with those
- * that came meanwhile; then done(), with what became of it in call.rc. */
-struct wb__job_run {
-    struct wb__idem_call call; /* first */
-    struct wb__keyed *keyed;
-    void (*done)(struct wb__job_run *job);
-    bool busy;
-};
-/* The operation and the token are filled in. */
-void wb__gate_job(struct wb__job_run *job, struct wb__idem_call call,
-    void (*done)(struct wb__job_run *job));
-
-/* ---- claim.c: a keyed request ------------------------------------------ */
-
-enum wb__stage {
-    WB__READING,
-    WB__BEGINNING, /* the store is asked */
-    WB__WAITING,   /* for another's claim to end */
-    WB__HOLDING,   /* the claim; upstream has the request */
-    WB__ENDING,    /* the store is told */
-    WB__OVER
+/* A request on its way upstream, and its response: the first member of what
+ * exchange->data points to. The owner sets exchange and the callbacks
+ * upstream.on_head, on_body, on_end and on_fail. */
+struct wb__forward {
+    struct wb__exchange *exchange;
+    struct wb__upstream_request upstream; /* data: this struct */
 };
 
-struct wb__keyed {
-    struct wb__gate *gate;
-    struct wb__exchange *call; /* NULL: over */
-    struct wb__keyed *prev, *next;
-    enum wb__stage stage;
-    struct wb__name identity, key;
-    struct wb__buf scope, body, fields, kept, answer;
-    struct wb_idem_op op;
-    struct wb_fingerprint fingerprint;
-    struct wb_idem_result result;
-    uint64_t token;
-    struct wb__job_run job, renew;
-    struct wb__upstream_request ask;
-    int64_t began_us, deadline_us, renew_us;
+/* Send the request with this whole body; NULL: the body follows by
+ * wb__upstream_write(). NOMEM: nothing was sent, no callback will run. */
+WB_MUST_USE enum wb_status wb__forward_request(const struct wb__gate *gate,
+    struct wb__forward *f, const struct wb_slice *body);
+
+/* Begin the response to the client; pieces follow. */
+void wb__forward_head(struct wb__forward *f, int status, uint64_t length,
+    const struct wb__buf *headers);
+
+/* A piece of the response. False: the client has gone, and the exchange's
+ * on_gone() has been called. */
+bool wb__forward_piece(struct wb__forward *f, struct wb_slice piece);
+
+/* The response of a keyed request. */
+struct wb__held_response {
+    struct wb__forward *forward;
     int status;
-    uint64_t length; /* as upstream gave it */
-    enum wb__gate_error problem;
-    size_t bytes; /* as counted in gate->bytes */
-    bool waited, woken, begun, truncated, lost;
+    uint64_t length; /* of its body, as upstream gave it */
+    struct wb__buf headers, stored_headers;
+    struct wb__buf body; /* all of it, or while streaming the last byte */
+    bool streaming;      /* to the client; the body is not stored */
 };
+void wb__held_response_init(struct wb__held_response *h,
+    struct wb__forward *forward, const struct wb_env *env);
+void wb__held_response_fini(struct wb__held_response *h);
+/* These two return OK or why it cannot go on. */
+WB_MUST_USE enum wb_status wb__held_response_head(
+    struct wb__held_response *h, const struct wb__http_head *head);
+/* Send what has arrived, except the last byte. */
+WB_MUST_USE enum wb_status wb__held_response_stream(
+    struct wb__held_response *h);
+/* It is whole: send it, or the rest of it. The exchange is over. */
+void wb__held_response_send(struct wb__held_response *h);
 
-struct wb__keyed *wb__keyed_new(
-    struct wb__gate *gate, struct wb__exchange *call);
-/* Its scope is known: fill in op. */
-void wb__keyed_name(struct wb__keyed *x);
-void wb__keyed_account(struct wb__keyed *x);
-/* The call has been answered, or dropped. Wakes who waits for the key. */
-void wb__keyed_over(struct wb__keyed *x);
-void wb__keyed_refuse(struct wb__keyed *x, enum wb__gate_error problem);
-size_t wb__keyed_waiters(const struct wb__keyed *x);
-bool wb__keyed_is_held_here(const struct wb__keyed *x);
-int64_t wb__gate_now(const struct wb__gate *gate);
-/* The tick comes after ms, then each WB__GATE_POLL_MS while anything lives. */
-void wb__gate_tick(struct wb__gate *gate, uint64_t ms);
+/* ---- keyed_request.c, passthrough.c ------------------------------------ */
 
-/* ---- carry.c: from the claim to its end -------------------------------- */
-
-void wb__carry(struct wb__keyed *x);
-void wb__carry_renew(struct wb__keyed *x, int64_t now_us);
-
-/* ---- keyed.c, passthrough.c -------------------------------------------- */
-
-void wb__keyed_handle(struct wb__gate *gate, struct wb__exchange *call,
-    const struct wb__name *identity, const struct wb__name *key);
-void wb__keyed_tick(struct wb__gate *gate);
+/* Both respond to the exchange, now or later. */
+void wb__keyed_request_handle(struct wb__gate *gate,
+    struct wb__exchange *exchange, const struct wb__name *identity,
+    const struct wb__name *key);
+/* unidentified: it has a key, but no identity; the response says so. */
 void wb__passthrough_handle(
-    struct wb__gate *gate, struct wb__exchange *call, bool skipped);
+    struct wb__gate *gate, struct wb__exchange *exchange, bool unidentified);
 
 #endif /* WB_SRC_GATE_GATE_INTERNAL_H */

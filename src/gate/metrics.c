@@ -10,7 +10,7 @@ static const struct {
     {10000000, "10"}, {60000000, "60"}};
 
 void
-wb__gate_timed(struct wb__gate *gate, int64_t us)
+wb__gate_add_latency(struct wb__gate *gate, int64_t us)
 {
     size_t i = 0;
 
@@ -36,8 +36,8 @@ add_latencies(const struct wb__gate_counters *n, struct wb__buf *out)
     uint64_t sum = 0;
 
     wb__buf_fmt(out,
-        "# HELP %s Time to answer keyed requests.\n# TYPE %s histogram\n", name,
-        name);
+        "# HELP %s Time to respond to keyed requests.\n# TYPE %s histogram\n",
+        name, name);
     for (size_t i = 0; i < WB__GATE_BUCKETS; i++) {
         sum += n->bucket[i];
         wb__buf_fmt(out, "%s_bucket{le=\"%s\"} %llu\n", name, bounds[i].le,
@@ -53,12 +53,13 @@ add_latencies(const struct wb__gate_counters *n, struct wb__buf *out)
 void
 wb__gate_metrics(const struct wb__gate *gate, struct wb__buf *out)
 {
-#define ADD(name, help) add_counter(out, #name, help, gate->n.name);
+#define ADD(field, name, help) add_counter(out, name, help, gate->n.field);
     WB__GATE_COUNTERS(ADD)
 #undef ADD
     add_latencies(&gate->n, out);
     wb__buf_fmt(out,
-        "# HELP waybill_gate_bytes Held for keyed requests and answers.\n"
+        "# HELP waybill_gate_bytes Bytes in memory for keyed requests and "
+        "their responses.\n"
         "# TYPE waybill_gate_bytes gauge\nwaybill_gate_bytes %zu\n",
         gate->bytes);
 }

@@ -3,215 +3,179 @@
 
 #include <stdio.h>
 
-struct plain {
+struct passthrough {
+    struct wb__forward forward; /* first */
     struct wb__gate *gate;
-    struct wb__exchange *call;
-    struct wb__upstream_request ask;
-    bool chunked, complete, begun, skipped;
+    bool chunked; /* the request */
+    bool unidentified;
+    bool request_complete; /* then on_gone() leaves freeing to the response */
+    bool response_begun;
 };
 
 static void
-free_plain(struct plain *p)
+free_passthrough(struct passthrough *p)
 {
     wb__free(p->gate->opts.env, p);
 }
 
-/* Neither side gets any more. */
+/* End both sides at once. */
 static void
-drop(struct plain *p)
+drop(struct passthrough *p)
 {
-    wb__upstream_cancel(&p->ask);
-    wb__exchange_drop(p->call);
-    free_plain(p);
+    wb__upstream_cancel(&p->forward.upstream);
+    wb__exchange_drop(p->forward.exchange);
+    free_passthrough(p);
 }
 
-/* ---- there ------------------------------------------------------------- */
+/* ---- the request ------------------------------------------------------- */
 
 static void
-on_gone(struct wb__exchange *call)
+on_gone(struct wb__exchange *exchange)
 {
-    struct plain *p = call->data;
+    struct passthrough *p = exchange->data;
 
-    if (!p->complete)
+    if (!p->request_complete)
         drop(p);
 }
 
 static void
-on_piece(struct wb__exchange *call, struct wb_slice piece)
+on_body(struct wb__exchange *exchange, struct wb_slice piece)
 {
-    struct plain *p = call->data;
+    struct passthrough *p = exchange->data;
     char size[24];
 
     if (p->chunked) {
         (void)snprintf(size, sizeof(size), "%zx\r\n", piece.len);
-        wb__upstream_write(&p->ask, wb_slice(size));
+        wb__upstream_write(&p->forward.upstream, wb_slice(size));
     }
-    wb__upstream_write(&p->ask, piece);
+    wb__upstream_write(&p->forward.upstream, piece);
     if (p->chunked)
-        wb__upstream_write(&p->ask, WB_LIT("\r\n"));
-    if (wb__upstream_queued(&p->ask) > WB__GATE_QUEUE)
-        wb__exchange_pause(call, true);
+        wb__upstream_write(&p->forward.upstream, WB_LIT("\r\n"));
+    if (wb__upstream_queued(&p->forward.upstream) > WB__GATE_QUEUE)
+        wb__exchange_pause(exchange, true);
 }
 
 static void
-on_call_turn(struct wb__exchange *call)
+on_request_drained(struct wb__exchange *exchange)
 {
-    struct plain *p = call->data;
+    struct passthrough *p = exchange->data;
 
-    wb__upstream_flush(&p->ask);
+    wb__upstream_flush(&p->forward.upstream);
 }
 
 static void
-on_sent(struct wb__upstream_request *ask)
+on_upstream_drain(struct wb__upstream_request *upstream)
 {
-    struct plain *p = ask->data;
+    struct passthrough *p = upstream->data;
 
-    wb__exchange_pause(p->call, false);
+    wb__exchange_pause(p->forward.exchange, false);
 }
 
 static void
-on_body_end(struct wb__exchange *call)
+on_body_end(struct wb__exchange *exchange)
 {
-    struct plain *p = call->data;
+    struct passthrough *p = exchange->data;
 
-    p->complete = true;
+    p->request_complete = true;
     if (p->chunked)
-        wb__upstream_write(&p->ask, WB_LIT("0\r\n\r\n"));
-    wb__upstream_end(&p->ask);
+        wb__upstream_write(&p->forward.upstream, WB_LIT("0\r\n\r\n"));
+    wb__upstream_end(&p->forward.upstream);
 }
 
-/* ---- back -------------------------------------------------------------- */
+/* ---- the response ------------------------------------------------------ */
 
 static void
-on_head(struct wb__upstream_request *ask, const struct wb__http_head *head)
+on_head(struct wb__upstream_request *upstream, const struct wb__http_head *head)
 {
-    struct plain *p = ask->data;
-    struct wb__buf fields = {
+    struct passthrough *p = upstream->data;
+    struct wb__buf headers = {
         .env = p->gate->opts.env, .max = head->headers.len + 64};
 
-    wb__rule_copy_fields(&fields, head->headers, false);
-    if (p->skipped)
-        wb__buf_str(&fields, "Idempotency-Skipped: anonymous\n");
-    if (fields.failed != WB_OK) {
+    wb__rule_copy_fields(&headers, head->headers, WB__FORWARD);
+    if (p->unidentified)
+        wb__buf_str(&headers, "Idempotency-Skipped: anonymous\n");
+    if (headers.failed != WB_OK) {
         drop(p);
     } else {
-        p->begun = true;
-        wb__exchange_begin(p->call,
-            &(struct wb__response){.status = head->status,
-                .headers = wb__buf_slice(&fields),
-                .undated = true},
-            head->has_length ? head->length : WB__LENGTH_UNKNOWN);
+        p->response_begun = true;
+        wb__forward_head(&p->forward, head->status,
+            head->has_length ? head->length : WB__LENGTH_UNKNOWN, &headers);
     }
-    wb__buf_fini(&fields);
+    wb__buf_fini(&headers);
 }
 
 static void
-on_body(struct wb__upstream_request *ask, struct wb_slice piece)
+on_response_body(struct wb__upstream_request *upstream, struct wb_slice piece)
 {
-    struct plain *p = ask->data;
-    bool mine = p->complete; /* else on_gone() has dropped it */
+    struct passthrough *p = upstream->data;
+    /* If the client has gone, on_gone() frees p while the request is not
+     * complete, perhaps within this call; after that it is ours to free. */
+    bool ours = p->request_complete;
 
-    if (wb__exchange_write(p->call, piece)) {
-        if (wb__exchange_queued(p->call) > WB__GATE_QUEUE)
-            wb__upstream_pause(&p->ask, true);
-    } else if (mine) {
+    if (!wb__forward_piece(&p->forward, piece) && ours)
         drop(p);
-    }
 }
 
 static void
-on_ask_turn(struct wb__upstream_request *ask)
+on_end(struct wb__upstream_request *upstream)
 {
-    struct plain *p = ask->data;
+    struct passthrough *p = upstream->data;
 
-    wb__exchange_flush(p->call);
+    wb__exchange_end(p->forward.exchange);
+    free_passthrough(p);
 }
 
 static void
-on_drain(struct wb__exchange *call)
+on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
 {
-    struct plain *p = call->data;
-
-    wb__upstream_pause(&p->ask, false);
-}
-
-static void
-on_end(struct wb__upstream_request *ask)
-{
-    struct plain *p = ask->data;
-
-    wb__exchange_end(p->call);
-    free_plain(p);
-}
-
-static void
-on_fail(struct wb__upstream_request *ask, bool sent, const char *why)
-{
-    struct plain *p = ask->data;
+    struct passthrough *p = upstream->data;
 
     (void)why;
     p->gate->n.upstream_errors++;
-    if (p->begun)
-        wb__exchange_drop(p->call);
+    if (p->response_begun)
+        wb__exchange_drop(p->forward.exchange);
     else
-        wb__gate_respond_error(p->call, !sent ? WB__UPSTREAM_UNREACHABLE
-                                        : ask->switched ? WB__UPSTREAM_SWITCHED
-                                                        : WB__UPSTREAM_FAILED);
-    free_plain(p);
+        wb__gate_respond_error(p->forward.exchange,
+            !sent                ? WB__GATE_UPSTREAM_UNREACHABLE
+            : upstream->switched ? WB__GATE_UPSTREAM_SWITCHED
+                                 : WB__GATE_UPSTREAM_FAILED);
+    free_passthrough(p);
 }
 
 /* ---- begin ------------------------------------------------------------- */
 
-static enum wb_status
-begin(struct plain *p)
-{
-    const struct wb__http_head *head = p->call->head;
-    struct wb__rule_request r = {.head = head,
-        .identity_header = p->gate->opts.identity_header,
-        .authority = p->gate->authority,
-        .has_body = head->chunked || head->has_length,
-        .length = head->chunked ? WB__LENGTH_UNKNOWN : head->length};
-    struct wb__buf request = {.env = p->gate->opts.env, .max = 64 << 10};
-    enum wb_status rc;
-
-    p->chunked = head->chunked;
-    p->ask = (struct wb__upstream_request){.data = p,
-        .bodyless = wb__eq(head->method, WB_LIT("HEAD")),
-        .on_head = on_head,
-        .on_body = on_body,
-        .on_input_drained = on_ask_turn,
-        .on_end = on_end,
-        .on_fail = on_fail,
-        .on_drain = on_sent};
-    wb__rule_write_request(&request, &r);
-    rc = request.failed;
-    if (rc == WB_OK)
-        rc = wb__upstream_send(p->gate->up, &p->ask, wb__buf_slice(&request));
-    wb__buf_fini(&request);
-    return rc;
-}
-
 void
 wb__passthrough_handle(
-    struct wb__gate *gate, struct wb__exchange *call, bool skipped)
+    struct wb__gate *gate, struct wb__exchange *exchange, bool unidentified)
 {
-    struct plain *p = wb__alloc(gate->opts.env, sizeof(*p));
+    const struct wb__http_head *head = exchange->head;
+    struct passthrough *p = wb__alloc(gate->opts.env, sizeof(*p));
 
     gate->n.passed++;
-    gate->n.skipped += skipped;
-    if (p != NULL) {
-        *p = (struct plain){.gate = gate, .call = call, .skipped = skipped};
-        if (begin(p) == WB_OK) {
-            call->data = p;
-            call->patient = true;
-            call->on_gone = on_gone;
-            call->on_body = on_piece;
-            call->on_body_end = on_body_end;
-            call->on_input_drained = on_call_turn;
-            call->on_drain = on_drain;
-            return;
-        }
-        free_plain(p);
+    gate->n.unidentified += unidentified;
+    if (p == NULL) {
+        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        return;
     }
-    wb__gate_respond_error(call, WB__OUT_OF_MEMORY);
+    *p = (struct passthrough){.chunked = head->chunked,
+        .unidentified = unidentified,
+        .gate = gate,
+        .forward = {.exchange = exchange,
+            .upstream = {.bodyless = wb__eq(head->method, WB_LIT("HEAD")),
+                .on_head = on_head,
+                .on_body = on_response_body,
+                .on_end = on_end,
+                .on_fail = on_fail,
+                .on_drain = on_upstream_drain}}};
+    if (wb__forward_request(gate, &p->forward, NULL) != WB_OK) {
+        free_passthrough(p);
+        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        return;
+    }
+    exchange->data = p;
+    exchange->patient = true;
+    exchange->on_gone = on_gone;
+    exchange->on_body = on_body;
+    exchange->on_body_end = on_body_end;
+    exchange->on_input_drained = on_request_drained;
 }

@@ -267,7 +267,8 @@ add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
 }
 
 void
-wb__rule_copy_fields(struct wb__buf *out, struct wb_slice headers, bool again)
+wb__rule_copy_fields(
+    struct wb__buf *out, struct wb_slice headers, enum wb__field_use use)
 {
     static const struct wb_slice once[] = {{"Set-Cookie", 10}, {"Date", 4}};
     const struct wb_slice nominated = nominating(headers);
@@ -276,7 +277,7 @@ wb__rule_copy_fields(struct wb__buf *out, struct wb_slice headers, bool again)
     wb__buf_reserve(out, headers.len + 40);
     while (wb__headers_next(&rest, &name, &value))
         if (!is_hop(nominated, name) && !is_marker(name) &&
-            !(again && is_in(name, once, WB_COUNT(once))))
+            !(use == WB__REPLAY && is_in(name, once, WB_COUNT(once))))
             add_line(out, name, value, "\n");
 }
 

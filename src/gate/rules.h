@@ -51,9 +51,14 @@ struct wb__rule_request {
 void wb__rule_write_request(
     struct wb__buf *out, const struct wb__rule_request *r);
 
-/* The end-to-end fields of an answer as lines; without Set-Cookie and Date
- * where they are to be given again. (G-7) */
+/* Append the end-to-end fields of a response as lines. REPLAY: as they are
+ * stored, without Set-Cookie and Date. Space for one more line of ours is
+ * reserved. (G-7) */
+enum wb__field_use {
+    WB__FORWARD,
+    WB__REPLAY
+};
 void wb__rule_copy_fields(
-    struct wb__buf *out, struct wb_slice headers, bool again);
+    struct wb__buf *out, struct wb_slice headers, enum wb__field_use use);
 
 #endif /* WB_SRC_GATE_RULES_H */

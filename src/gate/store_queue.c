@@ -1,37 +1,39 @@
-/* store_queue.c - the store's calls, off the loop where they may block.
+/* store_queue.c - calls of the idempotency store, on worker threads if they may
+ * block.
  *
- *  1. Those that wait for a thread share its next turn, and so a commit.
- *  2. Every job is done once, on the loop. */
+ *  1. Calls that wait for a thread run as one batch, and share commits.
+ *  2. The done() of each call runs once, on the loop. */
 #include "gate/gate_internal.h"
 
-static void start_batches(struct wb__gate *gate);
+static void start_batches(struct wb__store_queue *q);
 
 static void
 finish(struct wb__idem_call *call)
 {
-    struct wb__job_run *job = (struct wb__job_run *)call;
+    struct wb__store_call *c = (struct wb__store_call *)call;
+    void (*done)(struct wb__store_call * c) = c->done;
 
-    job->busy = false;
-    job->done(job);
+    c->done = NULL;
+    done(c);
 }
 
 static void
 run(uv_work_t *work)
 {
-    struct wb__batch *b = (struct wb__batch *)work;
+    struct wb__store_batch *b = (struct wb__store_batch *)work;
 
-    wb__idem_many(b->gate->opts.store, b->first);
+    wb__idem_many(b->queue->store, b->first);
 }
 
 static void
 after(uv_work_t *work, int status)
 {
-    struct wb__batch *b = (struct wb__batch *)work;
+    struct wb__store_batch *b = (struct wb__store_batch *)work;
     struct wb__idem_call *call = b->first, *next;
 
-    (void)status; /* nobody cancels */
+    (void)status; /* work is never cancelled */
     b->first = NULL;
-    start_batches(b->gate);
+    start_batches(b->queue);
     for (; call != NULL; call = next) {
         next = call->next;
         finish(call); /* which may free it */
@@ -39,17 +41,17 @@ after(uv_work_t *work, int status)
 }
 
 static void
-start_batches(struct wb__gate *gate)
+start_batches(struct wb__store_queue *q)
 {
-    for (int i = 0; i < WB__GATE_BATCHES && gate->waiting != NULL; i++) {
-        struct wb__batch *b = &gate->batch[i];
+    for (int i = 0; i < WB__GATE_BATCHES && q->first != NULL; i++) {
+        struct wb__store_batch *b = &q->batch[i];
 
         if (b->first != NULL)
             continue;
-        b->gate = gate;
-        b->first = gate->waiting;
-        gate->waiting = NULL;
-        if (uv_queue_work(gate->opts.loop, &b->work, run, after) != 0) {
+        b->queue = q;
+        b->first = q->first;
+        q->first = NULL;
+        if (uv_queue_work(q->loop, &b->work, run, after) != 0) {
             run(&b->work);
             after(&b->work, 0);
         }
@@ -57,26 +59,17 @@ start_batches(struct wb__gate *gate)
 }
 
 void
-wb__gate_job(struct wb__job_run *job, struct wb__idem_call call,
-    void (*done)(struct wb__job_run *job))
+wb__store_queue_add(struct wb__store_queue *q, struct wb__store_call *c,
+    void (*done)(struct wb__store_call *c))
 {
-    struct wb__keyed *x = job->keyed;
-    struct wb__gate *gate = x->gate;
-
-    WB_ASSERT(!job->busy);
-    call.op = &x->op;
-    call.token = x->token;
-    job->call = call;
-    job->done = done;
-    job->busy = true;
-    if (!gate->opts.blocking) {
-        wb__idem_alone(gate->opts.store, &job->call);
-        finish(&job->call);
+    WB_ASSERT(c->done == NULL); /* under way once at a time */
+    c->done = done;
+    if (!q->blocking) {
+        wb__idem_alone(q->store, &c->call);
+        finish(&c->call);
         return;
     }
-    if (gate->waiting == NULL)
-        gate->last = &gate->waiting;
-    *gate->last = &job->call;
-    gate->last = &job->call.next;
-    start_batches(gate);
+    *(q->first == NULL ? &q->first : q->last) = &c->call;
+    q->last = &c->call.next;
+    start_batches(q);
 }

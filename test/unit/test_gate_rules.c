@@ -149,10 +149,10 @@ TEST(test_gate_rules__answer__end_to_end_fields_alone)
         "X-Hop: 1\nKeep-Alive: 5\nTransfer-Encoding: chunked\nTrailer: T\n"
         "Content-Length: 5\nUpgrade: h2c\nIdempotent-Replayed: true\nA: 2\n";
 
-    wb__rule_copy_fields(&out, wb_slice(lines), false);
+    wb__rule_copy_fields(&out, wb_slice(lines), WB__FORWARD);
     CHECK_TEXT("A: 1\nSet-Cookie: c\nDate: d\nA: 2\n", text_of(&out));
     wb__buf_clear(&out);
-    wb__rule_copy_fields(&out, wb_slice(lines), true);
+    wb__rule_copy_fields(&out, wb_slice(lines), WB__REPLAY);
     CHECK_TEXT("A: 1\nA: 2\n", text_of(&out));
 }
 
