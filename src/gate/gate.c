@@ -162,8 +162,8 @@ fill_defaults(struct wb__gate_opts *o)
         o->wait_ms = INT64_C(1) << 40;
     if (o->body_bytes == 0)
         o->body_bytes = 1 << 20;
-    if (o->answer_bytes == 0)
-        o->answer_bytes = 1 << 20;
+    if (o->response_bytes == 0)
+        o->response_bytes = 1 << 20;
     if (o->max_bytes == 0)
         o->max_bytes = (size_t)64 << 20;
 }

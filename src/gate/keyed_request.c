@@ -342,7 +342,7 @@ on_response_body(struct wb__upstream_request *upstream, struct wb_slice piece)
         abort_upstream(r);
         return;
     }
-    if (!response->streaming && response->body.len <= o->answer_bytes &&
+    if (!response->streaming && response->body.len <= o->response_bytes &&
         r->gate->bytes <= o->max_bytes)
         return;
     if (wb__held_response_stream(response) != WB_OK)
