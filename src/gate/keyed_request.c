@@ -46,7 +46,7 @@ struct wb__keyed_request {
     uint64_t token;
     struct wb__store_call store_call, renewal;
     int64_t began_us, wait_until_us, renew_at_us;
-    bool waited, woken, lost; /* lost: the claim, to another request */
+    bool waited, lost; /* lost: the claim, to another request */
     struct wb__held_response response;
     enum wb__gate_error error; /* once ENDING */
     size_t bytes;              /* of its buffers, as counted in gate->bytes */
@@ -239,7 +239,6 @@ wait_or_refuse(struct wb__keyed_request *r)
     }
     gate->n.wait += !r->waited;
     r->waited = true;
-    r->woken = false;
     move(r, WAITING);
 }
 
@@ -486,17 +485,16 @@ respond(struct wb__keyed_request *r, enum wb__gate_error error)
     end(r);
 }
 
+/* A tick then claims for the requests that waited for this one. */
 static void
 wake_waiting(const struct wb__keyed_request *r)
 {
-    struct wb__keyed_request *o = r->gate->requests;
+    const struct wb__keyed_request *o = r->gate->requests;
 
-    for (; o != NULL; o = o->next) {
-        if (o->state == WAITING && has_same_key(r, o)) {
-            o->woken = true;
-            start_tick(r->gate, 0);
-        }
-    }
+    while (o != NULL && !(o->state == WAITING && has_same_key(r, o)))
+        o = o->next;
+    if (o != NULL)
+        start_tick(r->gate, 0);
 }
 
 static void
@@ -559,7 +557,7 @@ on_tick(uv_timer_t *timer)
         if (is_holder(r))
             renew(r, at_us);
         else if (r->state == WAITING &&
-                 (r->woken || at_us >= r->wait_until_us || !is_held_here(r)))
+                 (at_us >= r->wait_until_us || !is_held_here(r)))
             claim(r);
     }
     if (gate->requests == NULL)

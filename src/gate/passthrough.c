@@ -12,19 +12,13 @@ struct passthrough {
     bool response_begun;
 };
 
-static void
-free_passthrough(struct passthrough *p)
-{
-    wb__free(p->gate->opts.env, p);
-}
-
 /* End both sides at once. */
 static void
 drop(struct passthrough *p)
 {
     wb__upstream_cancel(&p->forward.upstream);
     wb__exchange_drop(p->forward.exchange);
-    free_passthrough(p);
+    wb__free(p->gate->opts.env, p);
 }
 
 /* ---- the request ------------------------------------------------------- */
@@ -122,7 +116,7 @@ on_end(struct wb__upstream_request *upstream)
     struct passthrough *p = upstream->data;
 
     wb__exchange_end(p->forward.exchange);
-    free_passthrough(p);
+    wb__free(p->gate->opts.env, p);
 }
 
 static void
@@ -139,7 +133,7 @@ on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
             !sent                ? WB__GATE_UPSTREAM_UNREACHABLE
             : upstream->switched ? WB__GATE_UPSTREAM_SWITCHED
                                  : WB__GATE_UPSTREAM_FAILED);
-    free_passthrough(p);
+    wb__free(p->gate->opts.env, p);
 }
 
 /* ---- begin ------------------------------------------------------------- */
@@ -168,7 +162,7 @@ wb__passthrough_handle(
                 .on_fail = on_fail,
                 .on_drain = on_upstream_drain}}};
     if (wb__forward_request(gate, &p->forward, NULL) != WB_OK) {
-        free_passthrough(p);
+        wb__free(p->gate->opts.env, p);
         wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
         return;
     }

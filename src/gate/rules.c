@@ -1,8 +1,6 @@
 /* rules.c - the key, the identity and the fingerprint of a request; which
  * responses are stored; which fields go on. */
-#include "gate/rules.h"
-
-#include "http/server.h"
+#include "gate/gate_internal.h"
 
 static const struct wb_slice key_header = {"Idempotency-Key", 15};
 
@@ -304,18 +302,6 @@ is_forwarded(const struct wb__rule_request *r, struct wb_slice connection,
                !is_hop_by_hop(connection, name));
 }
 
-static void
-add_length(struct wb__buf *out, const struct wb__rule_request *r)
-{
-    if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
-        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
-    } else if (r->has_body) {
-        wb__buf_str(out, "Content-Length: ");
-        wb__buf_u64(out, r->length);
-        wb__buf_str(out, "\r\n");
-    }
-}
-
 void
 wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
 {
@@ -339,6 +325,12 @@ wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
     while (wb__headers_next(&rest, &name, &value))
         if (is_forwarded(r, connection, name))
             add_line(out, name, value, "\r\n");
-    add_length(out, r);
+    if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
+        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+    } else if (r->has_body) {
+        wb__buf_str(out, "Content-Length: ");
+        wb__buf_u64(out, r->length);
+        wb__buf_str(out, "\r\n");
+    }
     wb__buf_str(out, "\r\n");
 }

@@ -1,6 +1,5 @@
 /* test_gate_rules.c - what the gateway reads from heads, and writes anew. */
-#include "gate/rules.h"
-#include "http/server.h"
+#include "gate/gate_internal.h"
 #include "support.h"
 
 #define LINES(text) WB_LIT(text)
