@@ -216,10 +216,22 @@ struct cli_drained {
 enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever, struct cli_drained *out);
 
-/* metrics.c: answer GET /metrics and /healthz while the loop goes round. */
+/* monitor.c: a server that answers GET /healthz and /metrics while the loop
+ * runs. The caller closes it. */
 struct wb__http_server;
+struct cli_monitor {
+    struct cli *cli;
+    enum wb_status (*write_metrics)(
+        const void *ctx, struct wb__buf *page, struct wb_err *err);
+    const void *ctx;
+    struct wb__http_server *server; /* NULL: not open */
+};
+/* All but server is filled in, and stays where it is. */
+WB_MUST_USE enum wb_status cli_monitor_open(
+    struct cli_monitor *m, struct wb_slice address, struct wb_err *err);
+/* Open one for the outbox of cli, and print its address. */
 enum cli_exit cli_listen(
-    struct cli *cli, const char *address, struct wb__http_server **server);
+    struct cli *cli, const char *address, struct cli_monitor *m);
 
 /* input.c: the next bytes of stdin, *got 0 at the end; the payload limit; all
  * of stdin, or one block past the limit: the outbox then says what it is. */

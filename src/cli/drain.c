@@ -224,15 +224,15 @@ static enum cli_exit
 run_run(struct cli *cli)
 {
     const char *listen = cli_text(cli, "listen");
-    struct wb__http_server *server = NULL;
+    struct cli_monitor monitor = {0};
     struct wb_relay *relay = NULL;
     enum cli_exit code = cli_open_relay(cli, &relay);
 
     if (code == CLI_DONE && listen != NULL)
-        code = cli_listen(cli, listen, &server);
+        code = cli_listen(cli, listen, &monitor);
     if (code == CLI_DONE)
         code = drain_and_print(cli, relay, true);
-    wb__http_server_close(server);
+    wb__http_server_close(monitor.server);
     wb_relay_free(relay);
     return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
 }

@@ -1,241 +1,179 @@
-/* gate.c - the command around the gateway.
+/* gate.c - `waybill gate`: the command around the gateway.
  *
- * (1) SIGTERM and SIGINT let what has begun come to its end; a second one does
- *     not wait: the store then holds what was under way as unknown. */
+ * (1) The first SIGTERM or SIGINT lets the requests under way finish. The
+ *     second one does not wait: the store then holds them as unknown. */
 #include <signal.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
 #include "gate/gate.h"
 
-#define PAGE_MAX ((size_t)64 * 1024)
-
-struct front {
+struct gateway {
     struct cli *cli;
+    enum wb__gate_anonymous anonymous;
     struct wb_idem *store;
     struct wb__gate *gate;
-    struct wb__http_server *admin;
+    struct cli_monitor monitor; /* --admin */
     uv_signal_t term, intr;
-    bool watching, stopping, hurry;
+    bool signals_open, stopping, aborted;
 };
 
-/* ---- store ------------------------------------------------------------- */
-
 static enum wb_status
-open_file(struct cli *cli, struct wb_idem **store, const char *named,
-    struct wb_err *err)
+open_store(struct gateway *g, bool *blocking, struct wb_err *err)
 {
-    const struct wb_idem_opts opts = {.env = cli->env};
+    const struct wb_idem_opts opts = {.env = g->cli->env};
+    const char *store = cli_text(g->cli, "store");
     enum wb_status rc = WB_OK;
 
-    if (named == NULL) {
-        rc = cli_find_db(cli, err);
-        named = cli->db;
-    }
-    return rc == WB_OK ? wb_idem_open(store, named, &opts, err) : rc;
-}
-
-static enum wb_status
-open_store(struct front *f, bool *blocking, struct wb_err *err)
-{
-    const struct wb_idem_opts opts = {.env = f->cli->env};
-    const char *named = cli_text(f->cli, "store");
-
-    *blocking = named == NULL || strcmp(named, "memory") != 0;
+    *blocking = store == NULL || strcmp(store, "memory") != 0;
     if (!*blocking)
-        return wb_idem_open_memory(&f->store, &opts, err);
-    if (named != NULL && strcmp(named, "sqlite") == 0)
-        named = NULL;
-    return open_file(f->cli, &f->store, named, err);
-}
-
-/* ---- admin ------------------------------------------------------------- */
-
-static void
-answer(struct wb__exchange *call, int status, const char *type,
-    struct wb_slice body)
-{
-    char headers[100];
-
-    (void)snprintf(headers, sizeof(headers),
-        "Content-Type: %s\nCache-Control: no-store\n", type);
-    wb__exchange_respond(call,
-        &(struct wb__response){
-            .status = status, .headers = wb_slice(headers), .body = body});
-}
-
-static void
-handle_admin(void *ctx, struct wb__exchange *call)
-{
-    const struct front *f = ctx;
-    struct wb__buf page = {.env = f->cli->env, .max = PAGE_MAX};
-
-    if (wb__eq(call->head->path, WB_LIT("/healthz"))) {
-        answer(call, 200, "text/plain", WB_LIT("ok\n"));
-    } else if (!wb__eq(call->head->path, WB_LIT("/metrics"))) {
-        answer(call, 404, "text/plain",
-            WB_LIT("there are /healthz and /metrics\n"));
-    } else {
-        wb__gate_metrics(f->gate, &page);
-        answer(call, page.failed == WB_OK ? 200 : 503,
-            "text/plain; version=0.0.4", wb__buf_slice(&page));
+        return wb_idem_open_memory(&g->store, &opts, err);
+    if (store == NULL || strcmp(store, "sqlite") == 0) {
+        rc = cli_find_db(g->cli, err);
+        store = g->cli->db;
     }
-    wb__buf_fini(&page);
+    return rc == WB_OK ? wb_idem_open(&g->store, store, &opts, err) : rc;
 }
 
-static enum wb_status
-open_admin(struct front *f, struct wb_err *err)
-{
-    const struct wb__http_server_opts opts = {.env = f->cli->env,
-        .loop = &f->cli->loop,
-        .listen = cli_slice(f->cli, "admin"),
-        .max_conns = 64,
-        .handle = handle_admin,
-        .ctx = f};
-
-    return opts.listen.len == 0 ? WB_OK
-                                : wb__http_server_open(&f->admin, &opts, err);
-}
-
-/* ---- run --------------------------------------------------------------- */
-
+/* The gateway's stopped(), and where the start failed. */
 static void
-close_all(struct front *f)
+close_all(void *ctx)
 {
-    wb__gate_close(f->gate);
-    wb__http_server_close(f->admin);
-    if (f->watching) {
-        uv_close((uv_handle_t *)&f->term, NULL);
-        uv_close((uv_handle_t *)&f->intr, NULL);
+    struct gateway *g = ctx;
+
+    wb__gate_close(g->gate);
+    wb__http_server_close(g->monitor.server);
+    if (g->signals_open) {
+        uv_close((uv_handle_t *)&g->term, NULL);
+        uv_close((uv_handle_t *)&g->intr, NULL);
     }
-}
-
-static void
-on_stopped(void *ctx)
-{
-    close_all(ctx);
 }
 
 static void
 on_signal(uv_signal_t *handle, int number)
 {
-    struct front *f = handle->data;
+    struct gateway *g = handle->data;
 
     (void)number;
-    if (f->stopping) {
-        f->hurry = true;
-        uv_stop(&f->cli->loop);
+    if (g->stopping) {
+        g->aborted = true;
+        uv_stop(&g->cli->loop);
         return;
     }
-    f->stopping = true;
-    wb__gate_stop(f->gate);
+    g->stopping = true;
+    wb__gate_stop(g->gate);
 }
 
 static void
-watch_signals(struct front *f)
+watch_signals(struct gateway *g)
 {
-    (void)uv_signal_init(&f->cli->loop, &f->term);
-    (void)uv_signal_init(&f->cli->loop, &f->intr);
-    f->term.data = f->intr.data = f;
-    (void)uv_signal_start(&f->term, on_signal, SIGTERM);
-    (void)uv_signal_start(&f->intr, on_signal, SIGINT);
-    f->watching = true;
+    (void)uv_signal_init(&g->cli->loop, &g->term);
+    (void)uv_signal_init(&g->cli->loop, &g->intr);
+    g->term.data = g->intr.data = g;
+    (void)uv_signal_start(&g->term, on_signal, SIGTERM);
+    (void)uv_signal_start(&g->intr, on_signal, SIGINT);
+    g->signals_open = true;
 }
 
 static void
-announce(struct front *f)
+print_addresses(struct gateway *g)
 {
-    const char *at = wb__gate_address(f->gate);
+    const char *at = wb__gate_address(g->gate);
+    bool has_admin = g->monitor.server != NULL;
     const char *admin =
-        f->admin == NULL ? "" : wb__http_server_address(f->admin);
+        has_admin ? wb__http_server_address(g->monitor.server) : "";
 
-    cli_say(f->cli, "listening on %s, upstream %s%s%s", at,
-        cli_text(f->cli, "upstream"), f->admin == NULL ? "" : ", admin ",
-        admin);
-    if (f->cli->json)
-        (void)cli_json(f->cli, json_pack("{s:s, s:o}", "listening", at, "admin",
+    cli_say(g->cli, "listening on %s, upstream %s%s%s", at,
+        cli_text(g->cli, "upstream"), has_admin ? ", admin " : "", admin);
+    if (g->cli->json)
+        (void)cli_json(g->cli, json_pack("{s:s, s:o}", "listening", at, "admin",
                                    cli_str(wb_slice(admin))));
     (void)fflush(stdout);
 }
 
 static enum wb_status
-open_gate(struct front *f, bool blocking, struct wb_err *err)
+write_metrics(const void *ctx, struct wb__buf *page, struct wb_err *err)
 {
-    const struct cli *cli = f->cli;
-    const char *anonymous = cli_text(cli, "anonymous");
+    (void)err;
+    wb__gate_metrics(ctx, page);
+    return WB_OK;
+}
+
+static enum wb_status
+open_all(struct gateway *g, struct wb_err *err)
+{
+    struct cli *cli = g->cli;
     struct wb__gate_opts opts = {.env = cli->env,
-        .loop = &f->cli->loop,
+        .loop = &cli->loop,
         .listen = cli_slice(cli, "listen"),
         .upstream = cli_slice(cli, "upstream"),
-        .store = f->store,
-        .blocking = blocking,
         .ttl_ms = cli_ms(cli, "ttl", WB_IDEM_TTL_MS),
         .lease_ms = cli_ms(cli, "lease", WB_IDEM_LEASE_MS),
         .wait_ms = cli_ms(cli, "wait", 10000),
         .silence_ms = cli_ms(cli, "timeout", 60000),
         .identity_header = cli_slice(cli, "identity-header"),
+        .anonymous = g->anonymous,
         .require_key = cli_has(cli, "require-key"),
-        .stopped = on_stopped,
-        .ctx = f};
+        .stopped = close_all,
+        .ctx = g};
+    struct wb_slice admin = cli_slice(cli, "admin");
+    enum wb_status rc = open_store(g, &opts.blocking, err);
 
-    if (anonymous != NULL && strcmp(anonymous, "refuse") == 0)
-        opts.anonymous = WB__GATE_REFUSE;
-    if (anonymous != NULL && strcmp(anonymous, "share") == 0)
-        opts.anonymous = WB__GATE_SHARE;
-    return wb__gate_open(&f->gate, &opts, err);
-}
-
-static enum wb_status
-serve(struct front *f, struct wb_err *err)
-{
-    bool blocking = true;
-    enum wb_status rc = open_store(f, &blocking, err);
-
+    opts.store = g->store;
     if (rc == WB_OK)
-        rc = open_gate(f, blocking, err);
-    if (rc == WB_OK)
-        rc = open_admin(f, err);
-    if (rc != WB_OK) {
-        close_all(f);
-    } else {
-        watch_signals(f);
-        announce(f);
-    }
-    (void)uv_run(&f->cli->loop, UV_RUN_DEFAULT);
+        rc = wb__gate_open(&g->gate, &opts, err);
+    g->monitor = (struct cli_monitor){
+        .cli = cli, .write_metrics = write_metrics, .ctx = g->gate};
+    if (rc == WB_OK && admin.len > 0)
+        rc = cli_monitor_open(&g->monitor, admin, err);
     return rc;
 }
 
 static bool
-words_ok(struct cli *cli)
+read_anonymous(struct cli *cli, enum wb__gate_anonymous *anonymous)
 {
-    const char *anonymous = cli_text(cli, "anonymous");
+    static const char *const names[] = {[WB__GATE_PASS] = "pass",
+        [WB__GATE_REFUSE] = "refuse",
+        [WB__GATE_SHARE] = "share"};
+    const char *text = cli_text(cli, "anonymous");
 
-    if (anonymous == NULL || strcmp(anonymous, "pass") == 0 ||
-        strcmp(anonymous, "refuse") == 0 || strcmp(anonymous, "share") == 0)
-        return true;
-    (void)cli_usage(
-        cli, "--anonymous '%s': take pass, refuse or share", anonymous);
-    return false;
+    for (size_t i = 0; text != NULL && i < WB_COUNT(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *anonymous = (enum wb__gate_anonymous)i;
+            return true;
+        }
+    }
+    if (text != NULL)
+        (void)cli_usage(
+            cli, "--anonymous '%s': take pass, refuse or share", text);
+    return text == NULL;
 }
 
 static enum cli_exit
 run_gate(struct cli *cli)
 {
-    struct front f = {.cli = cli};
+    struct gateway g = {.cli = cli};
     struct wb_err err = {0};
     enum wb_status rc;
 
-    if (!words_ok(cli))
+    if (!read_anonymous(cli, &g.anonymous))
         return CLI_USAGE;
-    /* More of the store's calls at once share more commits. */
+    /* More calls of the store at once share more commits. */
     if (getenv("UV_THREADPOOL_SIZE") == NULL)
         (void)uv_os_setenv("UV_THREADPOOL_SIZE", "32");
     if (uv_loop_init(&cli->loop) != 0)
         return cli_fail_as(cli, CLI_FAILED, &err);
-    rc = serve(&f, &err);
-    if (f.hurry) /* threads may still be at the store */
+    rc = open_all(&g, &err);
+    if (rc == WB_OK) {
+        watch_signals(&g);
+        print_addresses(&g);
+    } else {
+        close_all(&g);
+    }
+    (void)uv_run(&cli->loop, UV_RUN_DEFAULT);
+    if (g.aborted) /* threads may still use the store */
         exit(CLI_FAILED);
-    wb_idem_close(f.store);
+    wb_idem_close(g.store);
     WB_ASSERT(uv_loop_close(&cli->loop) == 0);
     return rc == WB_OK ? CLI_DONE : cli_fail(cli, &err);
 }

@@ -1,64 +1,57 @@
-/* gate.c - open, stop, close; and which way a request takes. See gate.h. */
+/* gate.c - open, stop and close the gateway, and choose how a request is
+ * handled. See gate.h. */
 #include "gate/gate.h"
 
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
-/* ---- which way --------------------------------------------------------- */
-
-static bool
-is_guarded(struct wb_slice method)
-{
-    return wb__eq(method, WB_LIT("POST")) || wb__eq(method, WB_LIT("PATCH"));
-}
+/* ---- requests ---------------------------------------------------------- */
 
 static void
-refuse(
-    struct wb__gate *gate, struct wb__exchange *call, enum wb__problem problem)
+refuse(struct wb__gate *gate, struct wb__exchange *exchange,
+    enum wb__gate_error error)
 {
     gate->n.refused++;
-    wb__gate_refuse(call, problem);
+    wb__gate_respond_error(exchange, error);
 }
 
-/* There is a key; whose is it? */
 static void
-handle_key(struct wb__gate *gate, struct wb__exchange *call,
+handle_key(struct wb__gate *gate, struct wb__exchange *exchange,
     const struct wb__name *key)
 {
     const struct wb__gate_opts *o = &gate->opts;
     struct wb__name identity;
-    enum wb__found found =
-        wb__rule_identity(call->head->headers, o->identity_header, &identity);
+    enum wb__found found = wb__rule_read_identity(
+        exchange->head->headers, o->identity_header, &identity);
 
     if (found == WB__FOUND_BAD)
-        refuse(gate, call, WB__BAD_KEY);
+        refuse(gate, exchange, WB__GATE_BAD_KEY);
     else if (found == WB__FOUND_ONE || o->anonymous == WB__GATE_SHARE)
-        wb__keyed_handle(gate, call, &identity, key);
+        wb__keyed_request_handle(gate, exchange, &identity, key);
     else if (o->anonymous == WB__GATE_REFUSE)
-        refuse(gate, call, WB__ANONYMOUS);
+        refuse(gate, exchange, WB__GATE_ANONYMOUS);
     else
-        wb__plain_handle(gate, call, true);
+        wb__passthrough_handle(gate, exchange, true);
 }
 
 static void
-handle(void *ctx, struct wb__exchange *call)
+handle(void *ctx, struct wb__exchange *exchange)
 {
     struct wb__gate *gate = ctx;
+    const struct wb__http_head *head = exchange->head;
+    bool may_have_key = wb__eq(head->method, WB_LIT("POST")) ||
+                        wb__eq(head->method, WB_LIT("PATCH"));
     struct wb__name key;
-    enum wb__found found;
+    enum wb__found found =
+        may_have_key ? wb__rule_read_key(head->headers, &key) : WB__FOUND_NONE;
 
-    if (!is_guarded(call->head->method)) {
-        wb__plain_handle(gate, call, false);
-        return;
-    }
-    found = wb__rule_key(call->head->headers, &key);
     if (found == WB__FOUND_BAD)
-        refuse(gate, call, WB__BAD_KEY);
+        refuse(gate, exchange, WB__GATE_BAD_KEY);
     else if (found == WB__FOUND_ONE)
-        handle_key(gate, call, &key);
-    else if (gate->opts.require_key)
-        refuse(gate, call, WB__KEY_REQUIRED);
+        handle_key(gate, exchange, &key);
+    else if (may_have_key && gate->opts.require_key)
+        refuse(gate, exchange, WB__GATE_KEY_REQUIRED);
     else
-        wb__plain_handle(gate, call, false);
+        wb__passthrough_handle(gate, exchange, false);
 }
 
 /* ---- the options ------------------------------------------------------- */
@@ -101,50 +94,31 @@ read_upstream(
             split_authority(gate->authority, &up->host, &up->port))
             return WB_OK;
     }
+    /* The text leaves out the URL: it may hold a password. */
     return wb__fail(err, WB_INVALID, 0,
-        "that is no upstream; write http://host:port, without path or "
-        "password"); /* and it may hold one */
+        "the upstream must be http://host:port, without path or password");
 }
 
-static enum wb_status
-check_identity(const struct wb__gate *gate, struct wb_err *err)
-{
-    struct wb_slice header = gate->opts.identity_header;
+/* ---- the end ----------------------------------------------------------- */
 
-    if (wb__rule_identity_may(header))
-        return WB_OK;
-    return wb__fail(err, WB_INVALID, 0,
-        "\"%.*s\" cannot say whose a request is; name a header that a trusted "
-        "hop sets",
-        WB_SHOW(header));
-}
-
-/* ---- ends -------------------------------------------------------------- */
-
+/* Once the server has stopped and the last keyed request is over. */
 static void
-tell_stopped(struct wb__gate *gate)
+notify_stopped(struct wb__gate *gate)
 {
-    if (!gate->stopped || gate->first != NULL || gate->told)
+    if (!gate->stopped || gate->requests != NULL || gate->stopped_notified)
         return;
-    gate->told = true;
+    gate->stopped_notified = true;
     if (gate->opts.stopped != NULL)
         gate->opts.stopped(gate->opts.ctx);
 }
 
 static void
-on_tick(struct wb__gate *gate)
-{
-    wb__keyed_tick(gate);
-    tell_stopped(gate);
-}
-
-static void
-on_stopped(void *ctx)
+on_server_stopped(void *ctx)
 {
     struct wb__gate *gate = ctx;
 
     gate->stopped = true;
-    tell_stopped(gate);
+    notify_stopped(gate);
 }
 
 void
@@ -166,14 +140,14 @@ wb__gate_close(struct wb__gate *gate)
 {
     if (gate == NULL)
         return;
-    WB_ASSERT(gate->first == NULL);
+    WB_ASSERT(gate->requests == NULL);
     wb__http_server_close(gate->server);
-    if (gate->up != NULL)
-        wb__upstream_close(gate->up);
+    if (gate->upstream != NULL)
+        wb__upstream_close(gate->upstream);
     uv_close((uv_handle_t *)&gate->tick, on_timer_closed);
 }
 
-/* ---- begin ------------------------------------------------------------- */
+/* ---- open -------------------------------------------------------------- */
 
 static void
 fill_defaults(struct wb__gate_opts *o)
@@ -188,8 +162,8 @@ fill_defaults(struct wb__gate_opts *o)
         o->wait_ms = INT64_C(1) << 40;
     if (o->body_bytes == 0)
         o->body_bytes = 1 << 20;
-    if (o->answer_bytes == 0)
-        o->answer_bytes = 1 << 20;
+    if (o->response_bytes == 0)
+        o->response_bytes = 1 << 20;
     if (o->max_bytes == 0)
         o->max_bytes = (size_t)64 << 20;
 }
@@ -202,10 +176,10 @@ open_server(struct wb__gate *gate, struct wb_err *err)
     opts.env = gate->opts.env;
     opts.loop = gate->opts.loop;
     opts.listen = gate->opts.listen;
-    opts.limits.body_bytes = INT64_MAX; /* a keyed one's: see keyed.c */
+    opts.limits.body_bytes = INT64_MAX; /* keyed_request.c limits its own */
     opts.stream = true;
     opts.handle = handle;
-    opts.stopped = on_stopped;
+    opts.stopped = on_server_stopped;
     opts.ctx = gate;
     return wb__http_server_open(&gate->server, &opts, err);
 }
@@ -224,17 +198,24 @@ wb__gate_open(
     if (gate == NULL)
         return wb__nomem(err, "gateway");
     gate->opts = o;
-    gate->on_tick = on_tick;
+    gate->queue.store = o.store;
+    gate->queue.loop = o.loop;
+    gate->queue.blocking = o.blocking;
+    gate->on_idle = notify_stopped;
     (void)uv_timer_init(o.loop, &gate->tick);
     gate->tick.data = gate;
     up.env = o.env;
     up.loop = o.loop;
     up.silence_ms = o.silence_ms;
-    rc = check_identity(gate, err);
-    if (rc == WB_OK)
+    if (wb__rule_identity_header_ok(o.identity_header))
         rc = read_upstream(gate, &up, err);
+    else
+        rc = wb__fail(err, WB_INVALID, 0,
+            "\"%.*s\" cannot identify clients; name a header that a trusted "
+            "proxy sets",
+            WB_SHOW(o.identity_header));
     if (rc == WB_OK)
-        rc = wb__upstream_open(&gate->up, &up, err);
+        rc = wb__upstream_open(&gate->upstream, &up, err);
     if (rc == WB_OK)
         rc = open_server(gate, err);
     if (rc == WB_OK)

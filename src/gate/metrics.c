@@ -1,5 +1,5 @@
 /* metrics.c - the counters as text. No keys, no bodies. (G-13) */
-#include "gate/inside.h"
+#include "gate/gate_internal.h"
 
 static const struct {
     int64_t us;
@@ -10,7 +10,7 @@ static const struct {
     {10000000, "10"}, {60000000, "60"}};
 
 void
-wb__gate_timed(struct wb__gate *gate, int64_t us)
+wb__gate_add_latency(struct wb__gate *gate, int64_t us)
 {
     size_t i = 0;
 
@@ -29,36 +29,31 @@ add_counter(struct wb__buf *out, const char *name, const char *help, uint64_t n)
         name, help, name, name, (unsigned long long)n);
 }
 
-static void
-add_latencies(const struct wb__gate_counters *n, struct wb__buf *out)
-{
-    static const char name[] = "waybill_gate_keyed_seconds";
-    uint64_t sum = 0;
-
-    wb__buf_fmt(out,
-        "# HELP %s Time to answer keyed requests.\n# TYPE %s histogram\n", name,
-        name);
-    for (size_t i = 0; i < WB__GATE_BUCKETS; i++) {
-        sum += n->bucket[i];
-        wb__buf_fmt(out, "%s_bucket{le=\"%s\"} %llu\n", name, bounds[i].le,
-            (unsigned long long)sum);
-    }
-    sum += n->bucket[WB__GATE_BUCKETS];
-    wb__buf_fmt(out,
-        "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.6f\n%s_count %llu\n", name,
-        (unsigned long long)sum, name, (double)n->seconds_us / 1e6, name,
-        (unsigned long long)sum);
-}
-
 void
 wb__gate_metrics(const struct wb__gate *gate, struct wb__buf *out)
 {
-#define ADD(name, help) add_counter(out, #name, help, gate->n.name);
+    static const char latency[] = "waybill_gate_keyed_seconds";
+    const struct wb__gate_counters *n = &gate->n;
+    unsigned long long sum = 0;
+
+#define ADD(field, name, help) add_counter(out, name, help, n->field);
     WB__GATE_COUNTERS(ADD)
 #undef ADD
-    add_latencies(&gate->n, out);
     wb__buf_fmt(out,
-        "# HELP waybill_gate_bytes Held for keyed requests and answers.\n"
+        "# HELP %s Time to respond to keyed requests.\n# TYPE %s histogram\n",
+        latency, latency);
+    for (size_t i = 0; i < WB__GATE_BUCKETS; i++) {
+        sum += n->bucket[i];
+        wb__buf_fmt(
+            out, "%s_bucket{le=\"%s\"} %llu\n", latency, bounds[i].le, sum);
+    }
+    sum += n->bucket[WB__GATE_BUCKETS];
+    wb__buf_fmt(out,
+        "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.6f\n%s_count %llu\n", latency,
+        sum, latency, (double)n->seconds_us / 1e6, latency, sum);
+    wb__buf_fmt(out,
+        "# HELP waybill_gate_bytes Bytes in memory for keyed requests and "
+        "their responses.\n"
         "# TYPE waybill_gate_bytes gauge\nwaybill_gate_bytes %zu\n",
         gate->bytes);
 }

@@ -1,7 +1,6 @@
-/* rules.c - key, identity, fingerprint, and which fields go on. */
-#include "gate/rules.h"
-
-#include "http/server.h"
+/* rules.c - the key, the identity and the fingerprint of a request; which
+ * responses are stored; which fields go on. */
+#include "gate/gate_internal.h"
 
 static const struct wb_slice key_header = {"Idempotency-Key", 15};
 
@@ -9,7 +8,8 @@ static const struct wb_slice key_header = {"Idempotency-Key", 15};
 
 /* How many fields have this name; *value is the first. */
 static int
-find(struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value)
+find_field(
+    struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value)
 {
     struct wb_slice name, v;
     int n = 0;
@@ -21,7 +21,7 @@ find(struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value)
 }
 
 static bool
-is_in(struct wb_slice name, const struct wb_slice *list, size_t n)
+is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (wb__eq_nocase(name, list[i]))
@@ -29,9 +29,9 @@ is_in(struct wb_slice name, const struct wb_slice *list, size_t n)
     return false;
 }
 
-/* A name that some server may take for another: `_` read as `-`. */
+/* Some servers read `_` as `-`, and so take this name for the other. */
 static bool
-is_folded(struct wb_slice name, struct wb_slice other)
+is_look_alike(struct wb_slice name, struct wb_slice other)
 {
     bool folded = false;
 
@@ -55,32 +55,33 @@ is_marker(struct wb_slice name)
         {"Idempotent-Truncated", 20}, {"Idempotency-Skipped", 19}};
 
     for (size_t i = 0; i < WB_COUNT(markers); i++)
-        if (wb__eq_nocase(name, markers[i]) || is_folded(name, markers[i]))
+        if (wb__eq_nocase(name, markers[i]) || is_look_alike(name, markers[i]))
             return true;
     return false;
 }
 
-/* For is_hop(): nothing, where there is no Connection; most have none. */
+/* These headers for is_hop_by_hop(), or nothing if they have no Connection, as
+ * most do: that saves a search per field. */
 static struct wb_slice
-nominating(struct wb_slice headers)
+if_has_connection(struct wb_slice headers)
 {
     struct wb_slice value;
 
-    if (find(headers, WB_LIT("Connection"), &value) == 0)
+    if (find_field(headers, WB_LIT("Connection"), &value) == 0)
         headers.len = 0;
     return headers;
 }
 
-/* Is it one that Connection names? What frames the message or says whose it is
- * cannot be taken away like that. */
+/* Connection names this field. It cannot remove fields that frame the message
+ * or identify its client. */
 static bool
-is_nominated(struct wb_slice headers, struct wb_slice wanted)
+is_connection_option(struct wb_slice headers, struct wb_slice wanted)
 {
     static const struct wb_slice never[] = {{"Host", 4}, {"Content-Type", 12},
         {"Authorization", 13}, {"Idempotency-Key", 15}, {"Set-Cookie", 10}};
     struct wb_slice name, value, option;
 
-    if (headers.len == 0 || is_in(wanted, never, WB_COUNT(never)))
+    if (headers.len == 0 || is_one_of(wanted, never, WB_COUNT(never)))
         return false;
     while (wb__headers_next(&headers, &name, &value)) {
         if (!wb__eq_nocase(name, WB_LIT("Connection")))
@@ -93,19 +94,20 @@ is_nominated(struct wb_slice headers, struct wb_slice wanted)
 }
 
 static bool
-is_hop(struct wb_slice headers, struct wb_slice name)
+is_hop_by_hop(struct wb_slice headers, struct wb_slice name)
 {
     static const struct wb_slice hop[] = {{"Connection", 10},
         {"Keep-Alive", 10}, {"Proxy-Connection", 16}, {"TE", 2}, {"Trailer", 7},
         {"Transfer-Encoding", 17}, {"Upgrade", 7}, {"Content-Length", 14}};
 
-    return is_in(name, hop, WB_COUNT(hop)) || is_nominated(headers, name);
+    return is_one_of(name, hop, WB_COUNT(hop)) ||
+           is_connection_option(headers, name);
 }
 
 /* ---- key --------------------------------------------------------------- */
 
 static bool
-take(struct wb__name *key, char c)
+add_char(struct wb__name *key, char c)
 {
     if (key->len == 255)
         return false;
@@ -113,9 +115,9 @@ take(struct wb__name *key, char c)
     return true;
 }
 
-/* What stands between the quotes, escapes undone. */
+/* An RFC 8941 string, without its quotes and escapes. */
 static bool
-take_string(struct wb_slice s, struct wb__name *key)
+read_string(struct wb_slice s, struct wb__name *key)
 {
     for (size_t i = 1; i < s.len; i++) {
         char c = s.ptr[i];
@@ -127,37 +129,37 @@ take_string(struct wb_slice s, struct wb__name *key)
             if (c != '"' && c != '\\')
                 return false;
         }
-        if (c < 0x20 || c > 0x7e || !take(key, c))
+        if (c < 0x20 || c > 0x7e || !add_char(key, c))
             return false;
     }
     return false;
 }
 
 static bool
-take_bare(struct wb_slice s, struct wb__name *key)
+read_bare(struct wb_slice s, struct wb__name *key)
 {
     for (size_t i = 0; i < s.len; i++) {
         char c = s.ptr[i];
 
         if (c < 0x21 || c > 0x7e || c == '"' || c == ',' || c == ';' ||
-            c == '\\' || !take(key, c))
+            c == '\\' || !add_char(key, c))
             return false;
     }
     return key->len > 0;
 }
 
 enum wb__found
-wb__rule_key(struct wb_slice headers, struct wb__name *key)
+wb__rule_read_key(struct wb_slice headers, struct wb__name *key)
 {
     struct wb_slice value = {NULL, 0};
-    int n = find(headers, key_header, &value);
+    int n = find_field(headers, key_header, &value);
 
     key->len = 0;
     if (n == 0)
         return WB__FOUND_NONE;
     if (n == 1 &&
-        (value.len > 0 && value.ptr[0] == '"' ? take_string(value, key)
-                                              : take_bare(value, key)))
+        (value.len > 0 && value.ptr[0] == '"' ? read_string(value, key)
+                                              : read_bare(value, key)))
         return WB__FOUND_ONE;
     return WB__FOUND_BAD;
 }
@@ -181,7 +183,7 @@ hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
     return true;
 }
 
-/* The prefixes keep what was said apart from what was hashed. */
+/* The prefixes separate plain values from hashes. */
 static bool
 make_identity(struct wb_slice value, bool secret, struct wb__name *out)
 {
@@ -196,12 +198,13 @@ make_identity(struct wb_slice value, bool secret, struct wb__name *out)
 }
 
 enum wb__found
-wb__rule_identity(
+wb__rule_read_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
 {
     bool secret = header.len == 0;
     struct wb_slice value = {NULL, 0};
-    int n = find(headers, secret ? WB_LIT("Authorization") : header, &value);
+    int n =
+        find_field(headers, secret ? WB_LIT("Authorization") : header, &value);
 
     identity->len = 0;
     if (n > 1)
@@ -213,16 +216,17 @@ wb__rule_identity(
 }
 
 bool
-wb__rule_identity_may(struct wb_slice header)
+wb__rule_identity_header_ok(struct wb_slice header)
 {
-    static const struct wb_slice no[] = {
+    static const struct wb_slice refused[] = {
         {"Host", 4}, {"Expect", 6}, {"Idempotency-Key", 15}};
     const struct wb_slice none = {NULL, 0};
 
     for (size_t i = 0; i < header.len; i++)
         if (!wb__is_tchar((unsigned char)header.ptr[i]))
             return false;
-    return !is_in(header, no, WB_COUNT(no)) && !is_hop(none, header);
+    return !is_one_of(header, refused, WB_COUNT(refused)) &&
+           !is_hop_by_hop(none, header);
 }
 
 enum wb_status
@@ -232,26 +236,26 @@ wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
     struct wb_slice type = {NULL, 0};
     struct wb_slice parts[5] = {head->method, head->path, head->query};
 
-    (void)find(head->headers, WB_LIT("Content-Type"), &type);
+    (void)find_field(head->headers, WB_LIT("Content-Type"), &type);
     parts[3] = type;
     parts[4] = body;
     return wb_idem_fingerprint(parts, WB_COUNT(parts), out);
 }
 
-/* ---- answers ----------------------------------------------------------- */
+/* ---- responses --------------------------------------------------------- */
 
 bool
-wb__rule_is_kept(int status)
+wb__rule_is_stored(int status)
 {
     return status != 408 && status != 425 && status != 429 && status < 500;
 }
 
 bool
-wb__rule_is_stream(struct wb_slice headers)
+wb__rule_is_event_stream(struct wb_slice headers)
 {
     struct wb_slice type = {NULL, 0}, first = {NULL, 0};
 
-    (void)find(headers, WB_LIT("Content-Type"), &type);
+    (void)find_field(headers, WB_LIT("Content-Type"), &type);
     return wb__cut(&type, ';', &first) &&
            wb__eq_nocase(wb__trim(first), WB_LIT("text/event-stream"));
 }
@@ -267,51 +271,42 @@ add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
 }
 
 void
-wb__rule_answer(struct wb__buf *out, struct wb_slice headers, bool again)
+wb__rule_copy_fields(
+    struct wb__buf *out, struct wb_slice headers, enum wb__field_use use)
 {
-    static const struct wb_slice once[] = {{"Set-Cookie", 10}, {"Date", 4}};
-    const struct wb_slice nominated = nominating(headers);
+    static const struct wb_slice not_stored[] = {
+        {"Set-Cookie", 10}, {"Date", 4}};
+    const struct wb_slice connection = if_has_connection(headers);
     struct wb_slice rest = headers, name, value;
 
     wb__buf_reserve(out, headers.len + 40);
     while (wb__headers_next(&rest, &name, &value))
-        if (!is_hop(nominated, name) && !is_marker(name) &&
-            !(again && is_in(name, once, WB_COUNT(once))))
+        if (!is_hop_by_hop(connection, name) && !is_marker(name) &&
+            !(use == WB__REPLAY &&
+                is_one_of(name, not_stored, WB_COUNT(not_stored))))
             add_line(out, name, value, "\n");
 }
 
 /* ---- requests ---------------------------------------------------------- */
 
 static bool
-is_sent_on(const struct wb__rule_request *r, struct wb_slice nominated,
+is_forwarded(const struct wb__rule_request *r, struct wb_slice connection,
     struct wb_slice name)
 {
     static const struct wb_slice ours[] = {{"Host", 4}, {"Expect", 6}};
 
-    return !is_in(name, ours, WB_COUNT(ours)) && !is_marker(name) &&
-           !is_folded(name, key_header) &&
-           !is_folded(name, r->identity_header) &&
+    return !is_one_of(name, ours, WB_COUNT(ours)) && !is_marker(name) &&
+           !is_look_alike(name, key_header) &&
+           !is_look_alike(name, r->identity_header) &&
            (wb__eq_nocase(name, r->identity_header) ||
-               !is_hop(nominated, name));
-}
-
-static void
-add_length(struct wb__buf *out, const struct wb__rule_request *r)
-{
-    if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
-        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
-    } else if (r->has_body) {
-        wb__buf_str(out, "Content-Length: ");
-        wb__buf_u64(out, r->length);
-        wb__buf_str(out, "\r\n");
-    }
+               !is_hop_by_hop(connection, name));
 }
 
 void
-wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
+wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
 {
     const struct wb__http_head *head = r->head;
-    const struct wb_slice nominated = nominating(head->headers);
+    const struct wb_slice connection = if_has_connection(head->headers);
     struct wb_slice rest = head->headers, name, value;
 
     wb__buf_reserve(out, head->headers.len + head->target.len + 200);
@@ -328,8 +323,14 @@ wb__rule_request(struct wb__buf *out, const struct wb__rule_request *r)
     add_line(out, WB_LIT("Host"),
         head->host.len > 0 ? head->host : r->authority, "\r\n");
     while (wb__headers_next(&rest, &name, &value))
-        if (is_sent_on(r, nominated, name))
+        if (is_forwarded(r, connection, name))
             add_line(out, name, value, "\r\n");
-    add_length(out, r);
+    if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
+        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+    } else if (r->has_body) {
+        wb__buf_str(out, "Content-Length: ");
+        wb__buf_u64(out, r->length);
+        wb__buf_str(out, "\r\n");
+    }
     wb__buf_str(out, "\r\n");
 }

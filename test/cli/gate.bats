@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# gate: what it is told wrongly; what it does is in test/e2e.
+# gate: wrong options. Its behaviour is tested in test/e2e.
 load helper
 
 HERE="--listen 127.0.0.1:0 --upstream http://127.0.0.1:1"
@@ -13,7 +13,7 @@ refused() {
     has "$err" "waybill gate: "
 }
 
-@test "gate: addresses, upstreams and words that will not do" {
+@test "gate: addresses, upstreams and words that are refused" {
     usage gate
     usage gate --listen 127.0.0.1:0
     usage gate --listen foo --upstream http://127.0.0.1:1
@@ -25,7 +25,7 @@ refused() {
     refused --lease 0s
 }
 
-@test "gate: a header that cannot say whose a request is" {
+@test "gate: a header that cannot identify clients is refused" {
     for name in 'a b' 'X:Y' Host Content-Length transfer-encoding Connection \
         Idempotency-Key; do
         refused --store memory --identity-header "$name"
@@ -33,7 +33,7 @@ refused() {
     done
 }
 
-@test "gate: a store of an unknown kind is refused, its password not told" {
+@test "gate: a store of an unknown kind is refused, its password not shown" {
     refused --store redis://u:geheim@127.0.0.1/1
     has "$err" "redis://"
     same 0 "$(grep -c geheim err.txt)"

@@ -1,7 +1,7 @@
-"""gate_peer.py - what the gateway's tests talk to and with.
+"""gate_peer.py - client and upstream server of the gateway's tests.
 
-A server behind it does what the path tells it to and counts the effects a key
-has had; the tests talk bytes, so that nothing on the way is repaired.
+The upstream server does what the path says and counts the effects a key
+has had. The tests send bytes, so that no HTTP library corrects them.
 """
 import collections
 import os
@@ -23,7 +23,7 @@ with open(COMMAND, 'rb') as _f:  # a sanitizer's memory is not ours
 AUTH = 'Authorization: Bearer a\r\n'
 
 
-# ---- the server behind -------------------------------------------------------
+# ---- the upstream server -----------------------------------------------------
 
 class Upstream:
     """Answers by path. effects[key or path] counts requests that were whole."""

@@ -1,85 +1,85 @@
-/* test_gate_memory.c - the gateway where memory runs out: whichever allocation
- * fails, no answer is another's, none is short but by a cut, and the next
- * request is served. */
+/* test_gate_memory.c - the gateway without memory: whichever allocation fails,
+ * no client gets another one's response, or a short one that does not end with
+ * the connection, and the next request is served. */
 #include "http_client.h"
 #include "http_peer.h"
 
 #include "gate/gate.h"
 
 enum {
-    KEPT = 1000, /* longer answers go through in pieces */
+    STORED = 1000, /* longer responses go through in pieces */
     LONG = 5000
 };
 
-static struct door {
+static struct gateway {
     uv_loop_t loop;
     uv_async_t stop;
     pthread_t thread;
     struct wb_idem *store;
     struct wb__gate *gate;
     char upstream[64];
-} door;
-static struct fixture front; /* for clients: its port */
+} gateway;
+static struct fixture front; /* the port, for clients */
 static struct peer peer;
 
 static void
 on_stopped(void *ctx)
 {
     (void)ctx;
-    wb__gate_close(door.gate);
-    uv_close((uv_handle_t *)&door.stop, NULL);
+    wb__gate_close(gateway.gate);
+    uv_close((uv_handle_t *)&gateway.stop, NULL);
 }
 
 static void
 on_stop(uv_async_t *stop)
 {
     (void)stop;
-    wb__gate_stop(door.gate);
+    wb__gate_stop(gateway.gate);
 }
 
 static void *
 run(void *arg)
 {
     (void)arg;
-    (void)uv_run(&door.loop, UV_RUN_DEFAULT);
+    (void)uv_run(&gateway.loop, UV_RUN_DEFAULT);
     return NULL;
 }
 
 static void
-open_door(void)
+open_gateway(void)
 {
     struct wb_idem_opts idem = {.env = ENV};
     struct wb__gate_opts opts = {.env = ENV,
-        .loop = &door.loop,
+        .loop = &gateway.loop,
         .listen = WB_LIT("127.0.0.1:0"),
-        .answer_bytes = KEPT,
+        .response_bytes = STORED,
         .stopped = on_stopped};
 
-    (void)snprintf(
-        door.upstream, sizeof(door.upstream), "http://127.0.0.1:%d", peer.port);
-    opts.upstream = wb_slice(door.upstream);
-    CHECK_INT(0, uv_loop_init(&door.loop));
-    CHECK_STATUS(OK, wb_idem_open_memory(&door.store, &idem, NULL));
-    opts.store = door.store;
-    CHECK_STATUS(OK, wb__gate_open(&door.gate, &opts, NULL));
-    CHECK_INT(0, uv_async_init(&door.loop, &door.stop, on_stop));
-    front.port = atoi(strrchr(wb__gate_address(door.gate), ':') + 1);
-    CHECK_INT(0, pthread_create(&door.thread, NULL, run, NULL));
+    (void)snprintf(gateway.upstream, sizeof(gateway.upstream),
+        "http://127.0.0.1:%d", peer.port);
+    opts.upstream = wb_slice(gateway.upstream);
+    CHECK_INT(0, uv_loop_init(&gateway.loop));
+    CHECK_STATUS(OK, wb_idem_open_memory(&gateway.store, &idem, NULL));
+    opts.store = gateway.store;
+    CHECK_STATUS(OK, wb__gate_open(&gateway.gate, &opts, NULL));
+    CHECK_INT(0, uv_async_init(&gateway.loop, &gateway.stop, on_stop));
+    front.port = atoi(strrchr(wb__gate_address(gateway.gate), ':') + 1);
+    CHECK_INT(0, pthread_create(&gateway.thread, NULL, run, NULL));
 }
 
 static void
-close_door(void)
+close_gateway(void)
 {
-    (void)uv_async_send(&door.stop);
-    CHECK_INT(0, pthread_join(door.thread, NULL));
-    CHECK_INT(0, uv_loop_close(&door.loop));
-    wb_idem_close(door.store);
+    (void)uv_async_send(&gateway.stop);
+    CHECK_INT(0, pthread_join(gateway.thread, NULL));
+    CHECK_INT(0, uv_loop_close(&gateway.loop));
+    wb_idem_close(gateway.store);
 }
 
-/* Every answer is of its length and of its own bytes; the last one may be cut.
- * How many there are. */
+/* The number of responses. Each has its length and only bytes of its own; the
+ * last one may be cut. */
 static int
-count_answers(const char *got)
+count_responses(const char *got)
 {
     int n = 0;
 
@@ -103,9 +103,9 @@ count_answers(const char *got)
     "Idempotency-Key: " key "\r\nContent-Length: 5\r\n\r\nhello"
 
 static int
-say_all(const char *text)
+send_all(const char *text)
 {
-    return count_answers(client_once(&front, text, strlen(text)));
+    return count_responses(client_once(&front, text, strlen(text)));
 }
 
 static void
@@ -123,16 +123,16 @@ fail_each(int length)
     peer.reply_len = (size_t)(n + length);
     peer_start(&peer);
     for (long i = 0; failed != 0; i++) {
-        open_door();
+        open_gateway();
         world_fail_at(i);
-        (void)say_all(KEYED("k1") KEYED("k2") KEYED("k1"));
-        (void)say_all("POST /in HTTP/1.1\r\nHost: a\r\n"
-                      "Transfer-Encoding: chunked\r\n\r\n"
-                      "5\r\nhello\r\n0\r\n\r\n" KEYED("k3"));
+        (void)send_all(KEYED("k1") KEYED("k2") KEYED("k1"));
+        (void)send_all("POST /in HTTP/1.1\r\nHost: a\r\n"
+                       "Transfer-Encoding: chunked\r\n\r\n"
+                       "5\r\nhello\r\n0\r\n\r\n" KEYED("k3"));
         failed = world.failed;
         world_fail_at(-1);
-        CHECK_INT(2, say_all(KEYED("k4") KEYED("k5")));
-        close_door();
+        CHECK_INT(2, send_all(KEYED("k4") KEYED("k5")));
+        close_gateway();
     }
     peer_stop(&peer);
 }

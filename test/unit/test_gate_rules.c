@@ -1,6 +1,5 @@
 /* test_gate_rules.c - what the gateway reads from heads, and writes anew. */
-#include "gate/rules.h"
-#include "http/server.h"
+#include "gate/gate_internal.h"
 #include "support.h"
 
 #define LINES(text) WB_LIT(text)
@@ -59,7 +58,8 @@ TEST(test_gate_rules__key__table_of_spellings)
     struct wb__name key;
 
     for (size_t i = 0; i < WB_COUNT(cases); i++) {
-        enum wb__found found = wb__rule_key(wb_slice(cases[i].lines), &key);
+        enum wb__found found =
+            wb__rule_read_key(wb_slice(cases[i].lines), &key);
 
         if (cases[i].key == NULL)
             CHECK_INT(WB__FOUND_BAD, found);
@@ -86,7 +86,7 @@ TEST(test_gate_rules__key_of_255_bytes__is_the_longest)
                 wb__buf_str(&out, "k");
             wb__buf_str(&out, quoted ? "\"\n" : "\n");
             CHECK_INT(n == 255 ? WB__FOUND_ONE : WB__FOUND_BAD,
-                wb__rule_key(wb__buf_slice(&out), &key));
+                wb__rule_read_key(wb__buf_slice(&out), &key));
         }
     }
 }
@@ -98,21 +98,22 @@ TEST(test_gate_rules__identity__kinds_are_apart)
     static const struct wb_slice none = {NULL, 0};
     struct wb__name id;
 
-    CHECK_INT(
-        WB__FOUND_ONE, wb__rule_identity(LINES("x-tenant: t\n"), tenant, &id));
+    CHECK_INT(WB__FOUND_ONE,
+        wb__rule_read_identity(LINES("x-tenant: t\n"), tenant, &id));
     CHECK_INT(4, id.len);
     CHECK(memcmp(id.text, "id:t", 4) == 0);
     CHECK_INT(WB__FOUND_ONE,
-        wb__rule_identity(LINES("Authorization: Basic x\n"), none, &id));
+        wb__rule_read_identity(LINES("Authorization: Basic x\n"), none, &id));
     CHECK(memcmp(id.text, "auth:", 5) == 0 && id.len == 69);
     CHECK_INT(WB__FOUND_NONE,
-        wb__rule_identity(LINES("Authorization: Basic x\n"), tenant, &id));
+        wb__rule_read_identity(LINES("Authorization: Basic x\n"), tenant, &id));
+    CHECK_INT(WB__FOUND_NONE,
+        wb__rule_read_identity(LINES("X-Tenant: \n"), tenant, &id));
     CHECK_INT(
-        WB__FOUND_NONE, wb__rule_identity(LINES("X-Tenant: \n"), tenant, &id));
-    CHECK_INT(WB__FOUND_BAD,
-        wb__rule_identity(LINES("X-Tenant: t\nX-Tenant: t\n"), tenant, &id));
+        WB__FOUND_BAD, wb__rule_read_identity(
+                           LINES("X-Tenant: t\nX-Tenant: t\n"), tenant, &id));
     CHECK_INT(WB__FOUND_ONE,
-        wb__rule_identity(LINES("X-Tenant: caf\xff\n"), tenant, &id));
+        wb__rule_read_identity(LINES("X-Tenant: caf\xff\n"), tenant, &id));
     CHECK(memcmp(id.text, "hash:", 5) == 0 && id.len == 69);
 }
 
@@ -123,19 +124,20 @@ TEST(test_gate_rules__statuses__which_are_kept)
     static const int kept[] = {200, 204, 301, 304, 400, 404, 409, 422, 499};
 
     for (size_t i = 0; i < WB_COUNT(freed); i++)
-        CHECK(!wb__rule_is_kept(freed[i]));
+        CHECK(!wb__rule_is_stored(freed[i]));
     for (size_t i = 0; i < WB_COUNT(kept); i++)
-        CHECK(wb__rule_is_kept(kept[i]));
+        CHECK(wb__rule_is_stored(kept[i]));
 }
 
 /* G-8 */
 TEST(test_gate_rules__event_stream__by_its_type_alone)
 {
-    CHECK(wb__rule_is_stream(LINES("content-type: text/event-stream\n")));
-    CHECK(wb__rule_is_stream(
+    CHECK(wb__rule_is_event_stream(LINES("content-type: text/event-stream\n")));
+    CHECK(wb__rule_is_event_stream(
         LINES("Content-Type: Text/Event-Stream ; charset=utf-8\n")));
-    CHECK(!wb__rule_is_stream(LINES("Content-Type: text/event-streams\n")));
-    CHECK(!wb__rule_is_stream(LINES("X: text/event-stream\n")));
+    CHECK(
+        !wb__rule_is_event_stream(LINES("Content-Type: text/event-streams\n")));
+    CHECK(!wb__rule_is_event_stream(LINES("X: text/event-stream\n")));
 }
 
 /* G-7, G-14 */
@@ -146,10 +148,10 @@ TEST(test_gate_rules__answer__end_to_end_fields_alone)
         "X-Hop: 1\nKeep-Alive: 5\nTransfer-Encoding: chunked\nTrailer: T\n"
         "Content-Length: 5\nUpgrade: h2c\nIdempotent-Replayed: true\nA: 2\n";
 
-    wb__rule_answer(&out, wb_slice(lines), false);
+    wb__rule_copy_fields(&out, wb_slice(lines), WB__FORWARD);
     CHECK_TEXT("A: 1\nSet-Cookie: c\nDate: d\nA: 2\n", text_of(&out));
     wb__buf_clear(&out);
-    wb__rule_answer(&out, wb_slice(lines), true);
+    wb__rule_copy_fields(&out, wb_slice(lines), WB__REPLAY);
     CHECK_TEXT("A: 1\nA: 2\n", text_of(&out));
 }
 
@@ -170,7 +172,7 @@ TEST(test_gate_rules__request__written_anew)
         .has_body = true,
         .length = 3};
 
-    wb__rule_request(&out, &r);
+    wb__rule_write_request(&out, &r);
     CHECK_TEXT("POST /p?q=1 HTTP/1.1\r\nHost: h\r\nIdempotency-Key: k\r\n"
                "X-Tenant: t\r\nA: b\r\nContent-Length: 3\r\n\r\n",
         text_of(&out));
@@ -180,7 +182,7 @@ TEST(test_gate_rules__request__written_anew)
     head.headers.len = 0;
     r.authority = WB_LIT("up:1");
     r.length = WB__LENGTH_UNKNOWN;
-    wb__rule_request(&out, &r);
+    wb__rule_write_request(&out, &r);
     CHECK_TEXT("POST /a? HTTP/1.1\r\nHost: up:1\r\n"
                "Transfer-Encoding: chunked\r\n\r\n",
         text_of(&out));

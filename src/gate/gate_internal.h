@@ -1,0 +1,229 @@
+/* gate_internal.h - what the files of the gateway share. From the bottom up:
+ * rules, upstream, error_response, metrics and store_queue, forward,
+ * keyed_request and passthrough, gate. */
+#ifndef WB_SRC_GATE_GATE_INTERNAL_H
+#define WB_SRC_GATE_GATE_INTERNAL_H
+
+#include <uv.h>
+
+#include "gate/gate.h"
+#include "gate/upstream.h"
+#include "idem/idem.h"
+
+enum {
+    WB__GATE_QUEUE = 256 << 10, /* bytes; past it the other side is paused */
+    WB__GATE_POLL_MS = 25,
+    WB__GATE_WAITERS = 64, /* per key */
+    WB__GATE_BUCKETS = 12,
+    WB__GATE_BATCHES = 2 /* one commits while the next begins to read */
+};
+
+/* field, name in metrics, help */
+#define WB__GATE_COUNTERS(X)                                                   \
+    X(fresh, "fresh", "Keyed requests that went upstream.")                    \
+    X(replay, "replay", "Stored responses sent again.")                        \
+    X(wait, "wait", "Requests that waited for another with their key.")        \
+    X(conflict, "conflict", "Requests refused because another was in flight.") \
+    X(mismatch, "mismatch", "Keys used again for another request.")            \
+    X(unidentified, "skipped", "Keyed requests passed without an identity.")   \
+    X(released, "released", "Keys freed because nothing final happened.")      \
+    X(truncated, "truncated", "Responses stored without their body.")          \
+    X(unknown, "unknown", "Requests whose outcome is unknown.")                \
+    X(held, "held", "Requests refused because an outcome is unknown.")         \
+    X(lost, "lost", "Claims lost while their request was under way.")          \
+    X(store_errors, "store_errors", "Calls of the store that failed.")         \
+    X(refused, "refused", "Requests refused for key, identity or size.")       \
+    X(passed, "passed", "Requests passed on unchanged.")                       \
+    X(upstream_errors, "upstream_errors",                                      \
+        "Requests without a whole response from upstream.")
+
+struct wb__gate_counters {
+#define WB__GATE_FIELD(field, name, help) uint64_t field;
+    WB__GATE_COUNTERS(WB__GATE_FIELD)
+#undef WB__GATE_FIELD
+    uint64_t bucket[WB__GATE_BUCKETS + 1], seconds_us;
+};
+
+/* ---- rules.c: pure functions -------------------------------------------- */
+
+enum wb__found {
+    WB__FOUND_NONE,
+    WB__FOUND_ONE,
+    WB__FOUND_BAD
+};
+
+/* A key or an identity: up to 255 bytes. */
+struct wb__name {
+    char text[256];
+    size_t len;
+};
+
+/* The value of Idempotency-Key, an RFC 8941 string or bare: both spellings of a
+ * key are the same key. BAD: malformed, or given twice. (G-1) */
+enum wb__found wb__rule_read_key(struct wb_slice headers, struct wb__name *key);
+
+/* The client's identity: the value of the named header, or, if that name is
+ * empty, a hash of Authorization. BAD: given twice. (G-3) */
+enum wb__found wb__rule_read_identity(
+    struct wb_slice headers, struct wb_slice header, struct wb__name *identity);
+
+/* May this header hold an identity? Not one that frames the message, or that
+ * proxies use. Empty: yes. */
+bool wb__rule_identity_header_ok(struct wb_slice header);
+
+/* Of method, path, query, Content-Type and body. OK or NOMEM. (G-4) */
+WB_MUST_USE enum wb_status wb__rule_fingerprint(
+    const struct wb__http_head *head, struct wb_slice body,
+    struct wb_fingerprint *out);
+
+/* Is a response of this status stored? (G-6) */
+bool wb__rule_is_stored(int status);
+bool wb__rule_is_event_stream(struct wb_slice headers); /* text/event-stream */
+
+/* Append the head of the request upstream, with its empty line. (G-11, G-14) */
+struct wb__rule_request {
+    const struct wb__http_head *head;
+    struct wb_slice identity_header;
+    struct wb_slice authority; /* Host, where the client gave none */
+    bool has_body;
+    uint64_t length; /* of the body; WB__LENGTH_UNKNOWN: chunked */
+};
+void wb__rule_write_request(
+    struct wb__buf *out, const struct wb__rule_request *r);
+
+/* Append the end-to-end fields of a response as lines. REPLAY: as they are
+ * stored, without Set-Cookie and Date. Space for one more line of ours is
+ * reserved. (G-7) */
+enum wb__field_use {
+    WB__FORWARD,
+    WB__REPLAY
+};
+void wb__rule_copy_fields(
+    struct wb__buf *out, struct wb_slice headers, enum wb__field_use use);
+
+/* ---- store_queue.c ----------------------------------------------------- */
+
+/* A call of the store. done() runs on the loop; call.rc is the result. */
+struct wb__store_call {
+    struct wb__idem_call call; /* first */
+    void *data;
+    void (*done)(struct wb__store_call *c); /* NULL: not under way */
+};
+
+struct wb__store_queue {
+    struct wb_idem *store;
+    uv_loop_t *loop;
+    bool blocking;                       /* calls may block: use threads */
+    struct wb__idem_call *first, **last; /* no batch is free for them */
+    struct wb__store_batch {
+        uv_work_t work; /* first */
+        struct wb__store_queue *queue;
+        struct wb__idem_call *first; /* NULL: nothing is under way */
+    } batch[WB__GATE_BATCHES];
+};
+
+/* c->call is filled in and stays until done(). If the store does not block,
+ * done() runs before this returns. */
+void wb__store_queue_add(struct wb__store_queue *q, struct wb__store_call *c,
+    void (*done)(struct wb__store_call *c));
+
+/* ---- gate.c ------------------------------------------------------------ */
+
+struct wb__gate {
+    struct wb__gate_opts opts;
+    struct wb__store_queue queue;
+    struct wb__http_server *server;
+    struct wb__upstream *upstream;
+    struct wb_slice authority; /* of upstream: host[:port] */
+    struct wb__keyed_request *requests;
+    uv_timer_t tick;                        /* see keyed_request.c */
+    void (*on_idle)(struct wb__gate *gate); /* a tick found no requests */
+    size_t bytes; /* of keyed requests and their responses */
+    struct wb__gate_counters n;
+    bool ticking, stopped, stopped_notified;
+};
+
+/* ---- error_response.c -------------------------------------------------- */
+
+/* Why the gateway itself responds. (G-5) */
+enum wb__gate_error {
+    WB__GATE_NO_ERROR,
+    WB__GATE_BAD_KEY,
+    WB__GATE_KEY_REQUIRED,
+    WB__GATE_ANONYMOUS,
+    WB__GATE_IN_FLIGHT,
+    WB__GATE_MISMATCH,
+    WB__GATE_KEY_HELD,        /* an earlier outcome is unknown */
+    WB__GATE_OUTCOME_UNKNOWN, /* the outcome of this one is */
+    WB__GATE_OUTCOME_UNKNOWN_SWITCHED,
+    WB__GATE_TOO_LARGE,
+    WB__GATE_URI_TOO_LONG,
+    WB__GATE_STORE_UNAVAILABLE,
+    WB__GATE_UPSTREAM_UNREACHABLE,
+    WB__GATE_UPSTREAM_FAILED,
+    WB__GATE_UPSTREAM_SWITCHED,
+    WB__GATE_OUT_OF_MEMORY,
+};
+void wb__gate_respond_error(
+    struct wb__exchange *exchange, enum wb__gate_error error);
+
+/* ---- metrics.c --------------------------------------------------------- */
+
+/* A keyed request took so long. */
+void wb__gate_add_latency(struct wb__gate *gate, int64_t us);
+
+/* ---- forward.c --------------------------------------------------------- */
+
+/* A request on its way upstream, and its response: the first member of what
+ * exchange->data points to. The owner sets exchange and the callbacks
+ * upstream.on_head, on_body, on_end and on_fail. */
+struct wb__forward {
+    struct wb__exchange *exchange;
+    struct wb__upstream_request upstream; /* data: this struct */
+};
+
+/* Send the request with this whole body; NULL: the body follows by
+ * wb__upstream_write(). NOMEM: nothing was sent, no callback will run. */
+WB_MUST_USE enum wb_status wb__forward_request(const struct wb__gate *gate,
+    struct wb__forward *f, const struct wb_slice *body);
+
+/* Begin the response to the client; pieces follow. */
+void wb__forward_head(struct wb__forward *f, int status, uint64_t length,
+    const struct wb__buf *headers);
+
+/* A piece of the response. False: the client has gone, and the exchange's
+ * on_gone() has been called. */
+bool wb__forward_piece(struct wb__forward *f, struct wb_slice piece);
+
+/* The response of a keyed request. */
+struct wb__held_response {
+    struct wb__forward *forward;
+    int status;
+    uint64_t length; /* of its body, as upstream gave it */
+    struct wb__buf headers, stored_headers;
+    struct wb__buf body; /* all of it, or while streaming the last byte */
+    bool streaming;      /* to the client; the body is not stored */
+};
+void wb__held_response_init(struct wb__held_response *h,
+    struct wb__forward *forward, const struct wb_env *env);
+void wb__held_response_fini(struct wb__held_response *h);
+/* These two return OK or why it cannot go on. */
+WB_MUST_USE enum wb_status wb__held_response_head(
+    struct wb__held_response *h, const struct wb__http_head *head);
+/* Send what has arrived, except the last byte. */
+WB_MUST_USE enum wb_status wb__held_response_stream(
+    struct wb__held_response *h);
+/* It is whole: send it, or the rest of it. The exchange is over. */
+void wb__held_response_send(struct wb__held_response *h);
+
+/* ---- keyed_request.c, passthrough.c ------------------------------------ */
+
+/* Both respond to the exchange, now or later. */
+void wb__keyed_request_handle(struct wb__gate *gate,
+    struct wb__exchange *exchange, const struct wb__name *identity,
+    const struct wb__name *key);
+/* unidentified: it has a key, but no identity; the response says so. */
+void wb__passthrough_handle(
+    struct wb__gate *gate, struct wb__exchange *exchange, bool unidentified);
+
+#endif /* WB_SRC_GATE_GATE_INTERNAL_H */

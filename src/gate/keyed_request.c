@@ -1,0 +1,577 @@
+/* keyed_request.c - one request with a key, from its head to its response.
+ *
+ *     without a claim           |  holds the claim
+ *
+ *     READING ----> CLAIMING -----> FORWARDING ----> ENDING
+ *        |           |  |  ^    |                       |
+ *        |           |  v  |    |  upstream has         |  the store
+ *        |           | WAITING  |  responded or failed  |  has replied
+ *        v           v  v       |                       v
+ *       OVER <------------------------------------------+
+ *
+ *  1. The store is asked once the whole body has arrived; its claim is marked
+ *     sending before anything goes upstream. (G-4, G-9)
+ *  2. A waiting request sleeps until the request of this gateway that holds the
+ *     claim is over. If another process holds it, the store is asked every
+ *     WB__GATE_POLL_MS. At most WB__GATE_WAITERS wait per key. (G-5, C-2)
+ *  3. A waiting request whose client leaves is dropped; one that holds the
+ *     claim continues. (G-10)
+ *  4. respond() alone sends the last byte of a response, after the store has
+ *     committed the outcome. (G-6)
+ *  5. Every claim ends: completed, released or unknown. If the store cannot be
+ *     reached, the end of the lease makes it unknown.
+ *  6. OVER: the exchange is over. The request is freed once no renewal of its
+ *     lease is under way. */
+#include "gate/gate_internal.h"
+
+enum state {
+    READING,
+    CLAIMING,   /* BEGIN is under way */
+    WAITING,    /* another request holds the claim */
+    FORWARDING, /* upstream has the request */
+    ENDING,     /* COMPLETE, RELEASE or UNKNOWN is under way */
+    OVER
+};
+
+struct wb__keyed_request {
+    struct wb__forward forward; /* first; its exchange is NULL if OVER */
+    struct wb__gate *gate;
+    struct wb__keyed_request *prev, *next;
+    enum state state;
+    struct wb__name identity, key;
+    struct wb__buf scope, body;
+    struct wb_idem_op op; /* of the three above */
+    struct wb_fingerprint fingerprint;
+    struct wb_idem_result result; /* of BEGIN */
+    uint64_t token;
+    struct wb__store_call store_call, renewal;
+    int64_t began_us, wait_until_us, renew_at_us;
+    bool waited, lost; /* lost: the claim, to another request */
+    struct wb__held_response response;
+    enum wb__gate_error error; /* once ENDING */
+    size_t bytes;              /* of its buffers, as counted in gate->bytes */
+};
+
+static void claim(struct wb__keyed_request *r);
+static void forward(struct wb__keyed_request *r);
+static void end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
+    enum wb__gate_error error);
+static void respond(struct wb__keyed_request *r, enum wb__gate_error error);
+static void end(struct wb__keyed_request *r);
+static void start_tick(struct wb__gate *gate, uint64_t ms);
+
+static int64_t
+now_us(const struct wb__gate *gate)
+{
+    return gate->opts.env->mono_us(gate->opts.env->ctx);
+}
+
+static void
+move(struct wb__keyed_request *r, enum state to)
+{
+    static const unsigned allowed[] = {[READING] = 1u << CLAIMING | 1u << OVER,
+        [CLAIMING] = 1u << WAITING | 1u << FORWARDING | 1u << OVER,
+        [WAITING] = 1u << CLAIMING | 1u << OVER,
+        [FORWARDING] = 1u << ENDING,
+        [ENDING] = 1u << ENDING | 1u << OVER, /* not completed: unknown */
+        [OVER] = 0};
+
+    WB_ASSERT((allowed[r->state] & 1u << to) != 0);
+    r->state = to;
+}
+
+static bool
+is_holder(const struct wb__keyed_request *r)
+{
+    return r->state == FORWARDING || r->state == ENDING;
+}
+
+static void
+account(struct wb__keyed_request *r)
+{
+    size_t now = r->body.cap + r->response.headers.cap +
+                 r->response.stored_headers.cap + r->response.body.cap;
+
+    r->gate->bytes = r->gate->bytes - r->bytes + now;
+    r->bytes = now;
+}
+
+static void
+call_store(struct wb__keyed_request *r, struct wb__store_call *c,
+    struct wb__idem_call call, void (*done)(struct wb__store_call *c))
+{
+    call.op = &r->op;
+    call.token = r->token;
+    c->call = call;
+    wb__store_queue_add(&r->gate->queue, c, done);
+}
+
+/* FENCED is not an error of the store: another request holds the claim. */
+static void
+count_store_error(struct wb__keyed_request *r, enum wb_status rc)
+{
+    r->gate->n.store_errors += rc != WB_OK && rc != WB_FENCED;
+}
+
+static void
+refuse(struct wb__keyed_request *r, enum wb__gate_error e, uint64_t *counter)
+{
+    *counter += 1;
+    respond(r, e);
+}
+
+static void
+drop(struct wb__keyed_request *r)
+{
+    wb__exchange_drop(r->forward.exchange);
+    end(r);
+}
+
+/* ---- READING ----------------------------------------------------------- */
+
+static void
+on_gone(struct wb__exchange *exchange)
+{
+    struct wb__keyed_request *r = exchange->data;
+
+    if (r->state == READING || r->state == WAITING)
+        drop(r);
+}
+
+static void
+on_body(struct wb__exchange *exchange, struct wb_slice piece)
+{
+    struct wb__keyed_request *r = exchange->data;
+    struct wb__gate *gate = r->gate;
+
+    wb__buf_add(&r->body, piece);
+    account(r);
+    if (r->body.failed == WB_TOOBIG)
+        refuse(r, WB__GATE_TOO_LARGE, &gate->n.refused);
+    else if (r->body.failed != WB_OK || gate->bytes > gate->opts.max_bytes)
+        refuse(r, WB__GATE_OUT_OF_MEMORY, &gate->n.refused);
+}
+
+static void
+on_body_end(struct wb__exchange *exchange)
+{
+    struct wb__keyed_request *r = exchange->data;
+    const struct wb__gate *gate = r->gate;
+
+    r->op.identity = (struct wb_slice){r->identity.text, r->identity.len};
+    r->op.key = (struct wb_slice){r->key.text, r->key.len};
+    r->op.scope = wb__buf_slice(&r->scope);
+    if (wb__rule_fingerprint(exchange->head, wb__buf_slice(&r->body),
+            &r->fingerprint) != WB_OK) {
+        respond(r, WB__GATE_OUT_OF_MEMORY);
+        return;
+    }
+    r->wait_until_us = wb__sat_add(now_us(gate), gate->opts.wait_ms * 1000);
+    claim(r);
+}
+
+void
+wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
+    const struct wb__name *identity, const struct wb__name *key)
+{
+    const struct wb__http_head *head = exchange->head;
+    const struct wb_env *env = gate->opts.env;
+    struct wb__keyed_request *r = wb__alloc(env, sizeof(*r));
+
+    if (r == NULL) {
+        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        return;
+    }
+    *r = (struct wb__keyed_request){.forward.exchange = exchange,
+        .gate = gate,
+        .next = gate->requests,
+        .identity = *identity,
+        .key = *key,
+        .scope = {.env = env, .max = WB__IDEM_SCOPE_MAX},
+        .body = {.env = env, .max = gate->opts.body_bytes},
+        .store_call.data = r,
+        .renewal.data = r,
+        .began_us = now_us(gate)};
+    wb__held_response_init(&r->response, &r->forward, env);
+    if (r->next != NULL)
+        r->next->prev = r;
+    gate->requests = r;
+    start_tick(gate, WB__GATE_POLL_MS);
+    exchange->data = r;
+    exchange->on_gone = on_gone;
+    exchange->on_body = on_body;
+    exchange->on_body_end = on_body_end;
+    /* The scope is METHOD and path, without the query. (M-3) */
+    wb__buf_add(&r->scope, head->method);
+    wb__buf_str(&r->scope, " ");
+    wb__buf_add(&r->scope, head->path);
+    if (head->length > gate->opts.body_bytes)
+        refuse(r, WB__GATE_TOO_LARGE, &gate->n.refused);
+    else if (r->scope.failed != WB_OK)
+        refuse(r, WB__GATE_URI_TOO_LONG, &gate->n.refused);
+}
+
+/* ---- CLAIMING, WAITING ------------------------------------------------- */
+
+static bool
+has_same_key(
+    const struct wb__keyed_request *a, const struct wb__keyed_request *b)
+{
+    return wb__eq(a->op.key, b->op.key) && wb__eq(a->op.scope, b->op.scope) &&
+           wb__eq(a->op.identity, b->op.identity);
+}
+
+static void
+wait_or_refuse(struct wb__keyed_request *r)
+{
+    struct wb__gate *gate = r->gate;
+    size_t waiting = 0;
+
+    if (r->forward.exchange->gone) {
+        drop(r);
+        return;
+    }
+    for (struct wb__keyed_request *o = gate->requests; o != NULL; o = o->next)
+        waiting += o->state == WAITING && has_same_key(r, o);
+    if (waiting >= WB__GATE_WAITERS || now_us(gate) >= r->wait_until_us) {
+        refuse(r, WB__GATE_IN_FLIGHT, &gate->n.conflict);
+        return;
+    }
+    gate->n.wait += !r->waited;
+    r->waited = true;
+    move(r, WAITING);
+}
+
+static void
+replay(struct wb__keyed_request *r)
+{
+    const struct wb_idem_record *record = &r->result.record;
+    struct wb__buf *headers = &r->response.headers;
+
+    r->gate->n.replay++;
+    wb__buf_add(headers, record->headers);
+    wb__buf_str(headers, "Idempotent-Replayed: true\n");
+    if (headers->failed != WB_OK || record->status < 200 ||
+        record->status > 599) {
+        respond(r, WB__GATE_STORE_UNAVAILABLE);
+        return;
+    }
+    wb__exchange_respond(
+        r->forward.exchange, &(struct wb__response){.status = record->status,
+                                 .headers = wb__buf_slice(headers),
+                                 .body = record->body,
+                                 .undated = true});
+    end(r);
+}
+
+static void
+on_claim_done(struct wb__store_call *c)
+{
+    struct wb__keyed_request *r = c->data;
+    struct wb__gate_counters *n = &r->gate->n;
+
+    if (c->call.rc != WB_OK) {
+        refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
+        return;
+    }
+    switch (r->result.answer) {
+    case WB_IDEM_ACQUIRED:
+        r->token = r->result.token;
+        forward(r);
+        break;
+    case WB_IDEM_REPLAY:
+        replay(r);
+        break;
+    case WB_IDEM_IN_FLIGHT:
+    case WB_IDEM_HELD:
+        wait_or_refuse(r);
+        break;
+    case WB_IDEM_MISMATCH:
+        refuse(r, WB__GATE_MISMATCH, &n->mismatch);
+        break;
+    case WB_IDEM_UNKNOWN:
+        refuse(r, WB__GATE_KEY_HELD, &n->held);
+        break;
+    default: /* a quota of the store is used up */
+        refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
+        break;
+    }
+}
+
+static void
+claim(struct wb__keyed_request *r)
+{
+    move(r, CLAIMING);
+    call_store(r, &r->store_call,
+        (struct wb__idem_call){.verb = WB__IDEM_BEGIN,
+            .fingerprint = &r->fingerprint,
+            .how = {.lease_ms = r->gate->opts.lease_ms, .sending = true},
+            .result = &r->result},
+        on_claim_done);
+}
+
+/* ---- FORWARDING -------------------------------------------------------- */
+
+static void
+abort_upstream(struct wb__keyed_request *r)
+{
+    wb__upstream_cancel(&r->forward.upstream);
+    end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_OUTCOME_UNKNOWN);
+}
+
+static void
+on_head(struct wb__upstream_request *upstream, const struct wb__http_head *head)
+{
+    struct wb__keyed_request *r = upstream->data;
+
+    if (wb__held_response_head(&r->response, head) != WB_OK)
+        abort_upstream(r);
+}
+
+static void
+on_response_body(struct wb__upstream_request *upstream, struct wb_slice piece)
+{
+    struct wb__keyed_request *r = upstream->data;
+    struct wb__held_response *response = &r->response;
+    const struct wb__gate_opts *o = &r->gate->opts;
+
+    wb__buf_add(&response->body, piece);
+    account(r);
+    if (response->body.failed != WB_OK) {
+        abort_upstream(r);
+        return;
+    }
+    if (!response->streaming && response->body.len <= o->response_bytes &&
+        r->gate->bytes <= o->max_bytes)
+        return;
+    if (wb__held_response_stream(response) != WB_OK)
+        abort_upstream(r);
+}
+
+static void
+on_end(struct wb__upstream_request *upstream)
+{
+    struct wb__keyed_request *r = upstream->data;
+
+    end_claim(r,
+        wb__rule_is_stored(r->response.status) ? WB__IDEM_COMPLETE
+                                               : WB__IDEM_RELEASE,
+        WB__GATE_NO_ERROR);
+}
+
+static void
+on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
+{
+    struct wb__keyed_request *r = upstream->data;
+
+    (void)why;
+    r->gate->n.upstream_errors++;
+    if (!sent)
+        end_claim(r, WB__IDEM_RELEASE, WB__GATE_UPSTREAM_UNREACHABLE);
+    else if (upstream->switched)
+        end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_OUTCOME_UNKNOWN_SWITCHED);
+    else
+        end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_OUTCOME_UNKNOWN);
+}
+
+static void
+forward(struct wb__keyed_request *r)
+{
+    struct wb__gate *gate = r->gate;
+    struct wb_slice body = wb__buf_slice(&r->body);
+    enum wb_status rc;
+
+    gate->n.fresh++;
+    move(r, FORWARDING);
+    r->renew_at_us = wb__sat_add(now_us(gate), gate->opts.lease_ms * 1000 / 3);
+    r->forward.upstream = (struct wb__upstream_request){.on_head = on_head,
+        .on_body = on_response_body,
+        .on_end = on_end,
+        .on_fail = on_fail};
+    rc = wb__forward_request(gate, &r->forward, &body);
+    if (rc == WB_OK)
+        wb__upstream_end(&r->forward.upstream);
+    wb__buf_fini(&r->body);
+    account(r);
+    if (rc != WB_OK)
+        end_claim(r, WB__IDEM_RELEASE, WB__GATE_OUT_OF_MEMORY);
+}
+
+/* ---- the lease, while FORWARDING and ENDING ---------------------------- */
+
+static void
+on_renewal_done(struct wb__store_call *c)
+{
+    struct wb__keyed_request *r = c->data;
+
+    if (r->state == OVER) {
+        end(r);
+        return;
+    }
+    if (r->state == FORWARDING && c->call.rc == WB_FENCED && !r->lost) {
+        r->lost = true;
+        r->gate->n.lost++;
+    }
+    count_store_error(r, c->call.rc);
+}
+
+static void
+renew(struct wb__keyed_request *r, int64_t at_us)
+{
+    if (r->renewal.done != NULL || at_us < r->renew_at_us)
+        return;
+    r->renew_at_us = wb__sat_add(at_us, r->gate->opts.lease_ms * 1000 / 3);
+    call_store(r, &r->renewal,
+        (struct wb__idem_call){
+            .verb = WB__IDEM_EXTEND, .how.lease_ms = r->gate->opts.lease_ms},
+        on_renewal_done);
+}
+
+/* ---- ENDING ------------------------------------------------------------ */
+
+static void
+on_claim_ended(struct wb__store_call *c)
+{
+    struct wb__keyed_request *r = c->data;
+    struct wb__gate_counters *n = &r->gate->n;
+    bool ok = c->call.rc == WB_OK;
+
+    count_store_error(r, c->call.rc);
+    n->released += ok && c->call.verb == WB__IDEM_RELEASE;
+    if (c->call.verb == WB__IDEM_COMPLETE) {
+        n->truncated += ok && r->response.streaming;
+        n->lost += c->call.rc == WB_FENCED && !r->lost;
+    }
+    if (c->call.verb == WB__IDEM_COMPLETE && !ok)
+        end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_STORE_UNAVAILABLE);
+    else
+        respond(r, r->error);
+}
+
+/* COMPLETE stores the response. RELEASE: nothing was sent, or the response is
+ * not a final one. UNKNOWN: the request may have taken effect. */
+static void
+end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
+    enum wb__gate_error error)
+{
+    struct wb__idem_call call = {.verb = verb};
+    const struct wb__held_response *response = &r->response;
+
+    if (verb == WB__IDEM_COMPLETE) {
+        call.record.status = response->status;
+        call.record.headers = wb__buf_slice(&response->stored_headers);
+        call.record.ttl_ms = r->gate->opts.ttl_ms;
+        if (!response->streaming)
+            call.record.body = wb__buf_slice(&response->body);
+    }
+    r->gate->n.unknown += verb == WB__IDEM_UNKNOWN;
+    r->error = error;
+    move(r, ENDING);
+    call_store(r, &r->store_call, call, on_claim_ended);
+}
+
+/* ---- OVER -------------------------------------------------------------- */
+
+/* The error, or the response, or the rest of it. */
+static void
+respond(struct wb__keyed_request *r, enum wb__gate_error error)
+{
+    if (error == WB__GATE_NO_ERROR)
+        wb__held_response_send(&r->response);
+    else if (r->response.streaming)
+        wb__exchange_drop(r->forward.exchange);
+    else
+        wb__gate_respond_error(r->forward.exchange, error);
+    end(r);
+}
+
+/* A tick then claims for the requests that waited for this one. */
+static void
+wake_waiting(const struct wb__keyed_request *r)
+{
+    const struct wb__keyed_request *o = r->gate->requests;
+
+    while (o != NULL && !(o->state == WAITING && has_same_key(r, o)))
+        o = o->next;
+    if (o != NULL)
+        start_tick(r->gate, 0);
+}
+
+static void
+free_request(struct wb__keyed_request *r)
+{
+    struct wb__gate *gate = r->gate;
+
+    *(r->prev == NULL ? &gate->requests : &r->prev->next) = r->next;
+    if (r->next != NULL)
+        r->next->prev = r->prev;
+    wb_idem_result_free(&r->result);
+    wb__buf_fini(&r->scope);
+    wb__buf_fini(&r->body);
+    wb__held_response_fini(&r->response);
+    account(r);
+    wb__free(gate->opts.env, r);
+    if (gate->stopped)
+        start_tick(gate, 0); /* calls on_idle() if it was the last one */
+}
+
+/* The exchange is over; or it was, and the last renewal is now done. */
+static void
+end(struct wb__keyed_request *r)
+{
+    WB_ASSERT(r->store_call.done == NULL);
+    if (r->state != OVER) {
+        if (r->state == ENDING)
+            wake_waiting(r);
+        wb__gate_add_latency(r->gate, now_us(r->gate) - r->began_us);
+        move(r, OVER);
+        r->forward.exchange = NULL;
+    }
+    if (r->renewal.done == NULL)
+        free_request(r);
+}
+
+/* ---- the timer --------------------------------------------------------- */
+
+static bool
+is_held_here(const struct wb__keyed_request *r)
+{
+    const struct wb__keyed_request *o = r->gate->requests;
+
+    for (; o != NULL; o = o->next)
+        if (is_holder(o) && has_same_key(r, o))
+            return true;
+    return false;
+}
+
+static void
+on_tick(uv_timer_t *timer)
+{
+    struct wb__gate *gate = timer->data;
+    int64_t at_us = now_us(gate);
+    struct wb__keyed_request *next;
+
+    gate->ticking = false;
+    for (struct wb__keyed_request *r = gate->requests; r != NULL; r = next) {
+        next = r->next;
+        if (is_holder(r))
+            renew(r, at_us);
+        else if (r->state == WAITING &&
+                 (at_us >= r->wait_until_us || !is_held_here(r)))
+            claim(r);
+    }
+    if (gate->requests == NULL)
+        gate->on_idle(gate);
+    else
+        start_tick(gate, WB__GATE_POLL_MS);
+}
+
+/* At once, or in ms unless a tick is due already. */
+static void
+start_tick(struct wb__gate *gate, uint64_t ms)
+{
+    if (gate->ticking && ms > 0)
+        return;
+    gate->ticking = true;
+    (void)uv_timer_start(&gate->tick, on_tick, ms, 0);
+}
