@@ -64,7 +64,7 @@ wb__lanes_add(struct wb__lanes *l, struct wb_slice name)
 }
 
 void
-wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id)
+wb__lanes_add_id(struct wb__lanes *l, const struct wb_id *id)
 {
     add(l, &l->ids, wb_slice(id->text));
 }

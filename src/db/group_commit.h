@@ -16,7 +16,7 @@ struct wb__lanes {
     size_t n;
 };
 void wb__lanes_add(struct wb__lanes *l, struct wb_slice name);
-void wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id);
+void wb__lanes_add_id(struct wb__lanes *l, const struct wb_id *id);
 
 /*
  * One job. run() is called inside a transaction, by the thread that leads; it

@@ -7,10 +7,10 @@
  *     handles together stay within 1 % of it, whenever each of them counted. */
 #include <stdio.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
-    TURNS_MAX = 3,
+    RETRIES_MAX = 3,
     NAME_MAX_BYTES = 255,
     HEADERS_MAX_BYTES = 16384
 };
@@ -302,7 +302,7 @@ accept_checked(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
 {
     enum wb_status rc = WB_EMPTY;
 
-    for (int turn = 0; turn < TURNS_MAX && rc == WB_EMPTY; turn++)
+    for (int turn = 0; turn < RETRIES_MAX && rc == WB_EMPTY; turn++)
         rc = c->keep ? accept_known(box, c, now_ms, accepted, err)
                      : accept_new(box, c, now_ms, accepted, err);
     if (rc == WB_EMPTY)
@@ -328,7 +328,7 @@ accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     if (m->id.len == 0 || !wb__uuid_parse(m->id, &c.id)) {
         uint8_t random[10];
 
-        wb__box_roll(box, now_ms, random, sizeof(random));
+        wb__random_take(box, now_ms, random, sizeof(random));
         c.id = wb__uuid7(now_ms, random);
     }
     if (c.keep && !wb__content_hash(
@@ -351,7 +351,7 @@ static enum wb_status
 accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct accept_op *a = (struct accept_op *)op;
-    int64_t now_ms = wb__box_now(box);
+    int64_t now_ms = wb__outbox_now(box);
     enum wb_status rc = WB_OK;
 
     a->own = (struct wb_err){0}; /* of a run that was rolled back */
@@ -383,7 +383,7 @@ wb_outbox_enqueue_many(struct wb_outbox *box, const struct wb_message *messages,
         .messages = messages,
         .n = n,
         .accepted = accepted};
-    enum wb_status rc = wb__box_run(box, &a.op, err);
+    enum wb_status rc = wb__outbox_run(box, &a.op, err);
 
     if (rc == WB_OK && a.own.status != WB_OK && err != NULL)
         *err = a.own;

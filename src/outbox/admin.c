@@ -5,7 +5,7 @@
  * (2) A redriven message of a lane rejoins at its tail. */
 #include <stdlib.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     PAGE = 128
@@ -60,7 +60,7 @@ redrive_row(struct wb_outbox *box, const struct wb__head *h, struct wb_err *err)
     if (h->state == WB_STATE_HELD)
         return WB_OK; /* it goes when its lane does */
     rc = wb__db_run(box->db, WB__SQL_REDRIVE,
-        WB__ARGS(wb__int(h->seq), wb__int(wb__box_now(box))), NULL, err);
+        WB__ARGS(wb__int(h->seq), wb__int(wb__outbox_now(box))), NULL, err);
     if (rc == WB_OK && h->state == WB_STATE_ABANDONED && lane.len > 0)
         rc = wb__db_run(box->db, WB__SQL_REJOIN,
             WB__ARGS(wb__int(h->seq), wb__text(lane)), NULL, err);
@@ -119,7 +119,7 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
 {
     const enum wb__sql sql = WB__SQL_ABANDONED;
     int64_t before_ms = s->older_ms > 0
-                            ? wb__sat_add(wb__box_now(box), -s->older_ms)
+                            ? wb__sat_add(wb__outbox_now(box), -s->older_ms)
                             : INT64_MAX;
     enum wb_status rc = wb__db_start(box->db, sql,
         WB__ARGS(wb__int(*due_ms), wb__int(*seq), wb__text_or_null(s->kind),
@@ -191,7 +191,7 @@ select_do(struct wb_outbox *box, struct select_op *o,
     o->op = (struct wb__op){.run = select_run,
         .tx = o->select->dry_run ? WB__TX_READ : WB__TX_FULL};
     o->arena.env = box->env;
-    rc = wb__box_run(box, &o->op, err);
+    rc = wb__outbox_run(box, &o->op, err);
     if (rc == WB_OK)
         *selected = o->selected;
     if (o->n_kinds > 1)
@@ -248,7 +248,7 @@ wb_outbox_pause(struct wb_outbox *box, struct wb_slice kind, bool paused,
     if (!wb__kind_valid(kind))
         return wb__fail(err, WB_INVALID, 0,
             "kind \"%.*s\": give 1 to 64 of a-z 0-9 _ . -", WB_SHOW(kind));
-    return wb__box_run(box, &o.op, err);
+    return wb__outbox_run(box, &o.op, err);
 }
 
 /* ---- breakers ---------------------------------------------------------- */
@@ -279,7 +279,7 @@ breakers_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
             continue;
         rc = wb__db_run(box->db, WB__SQL_BREAKER_DELETE,
             WB__ARGS(wb__text(scope)), NULL, err);
-        o->n += wb__breaker_state(b, wb__box_now(box)) != WB_CLOSED;
+        o->n += wb__breaker_state(b, wb__outbox_now(box)) != WB_CLOSED;
     }
     return rc;
 }
@@ -288,7 +288,7 @@ static enum wb_status
 show_breaker(struct wb_outbox *box, const struct wb__breaker *b,
     wb_breaker_fn *fn, void *ctx)
 {
-    int64_t now_ms = wb__box_now(box);
+    int64_t now_ms = wb__outbox_now(box);
     struct wb_breaker shown = {.scope = wb_slice(b->scope),
         .state = wb__breaker_state(b, now_ms),
         .failures = b->failures};
@@ -306,7 +306,7 @@ wb_outbox_breakers(struct wb_outbox *box, struct wb_slice scope,
         .arena = {.env = box->env},
         .scope = scope};
     const struct wb_breaker healthy = {.scope = scope};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
+    enum wb_status rc = wb__outbox_run(box, &o.op, err);
     bool found = scope.len == 0;
 
     for (size_t i = 0; i < o.all.n && rc == WB_OK; i++) {
@@ -329,7 +329,7 @@ wb_outbox_breaker_reset(struct wb_outbox *box, struct wb_slice scope,
         .arena = {.env = box->env},
         .scope = scope,
         .reset = true};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
+    enum wb_status rc = wb__outbox_run(box, &o.op, err);
 
     if (rc == WB_OK)
         *n = o.n;

@@ -11,7 +11,7 @@
  *     clock that was wrong, and counts as ended. */
 #include <stdio.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 static const char *const state_names[] = {"closed", "open", "half-open"};
 
@@ -184,7 +184,7 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
         b.failures++;
     if (probe || (b.open_until_ms == 0 && b.failures >= policy->failures)) {
         b.open_ms = policy->open_ms > 0 ? policy->open_ms : standard.open_ms;
-        b.open_until_ms = wb__sat_add(wb__box_now(box), b.open_ms);
+        b.open_until_ms = wb__sat_add(wb__outbox_now(box), b.open_ms);
         b.probe_token = 0;
     }
     return wb__breaker_put(box, &b, err);

@@ -12,7 +12,7 @@
  *     the claim.
  * (4) What a claim ends on its way (expired, lease ran out) and the bytes it
  *     copies are bounded: the next claim goes on. */
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     ENDED_MAX = 1000,
@@ -271,7 +271,7 @@ rows_copy(struct claiming *c, struct wb_row *rows, size_t want, size_t *n,
         rc = wb__row_read(c->box, sql, true, &rows[*n], err);
         if (rc != WB_OK)
             return rc;
-        if (!wb__row_keep(c->arena, &rows[*n]))
+        if (!wb__row_copy(c->arena, &rows[*n]))
             return wb__nomem(err, "claim");
         c->bytes += sizeof(rows[*n]) + rows[*n].payload.len;
         (*n)++;
@@ -301,7 +301,7 @@ new_token(struct claiming *c)
     uint64_t token;
 
     do
-        wb__box_roll(c->box, c->now_ms, &token, sizeof(token));
+        wb__random_take(c->box, c->now_ms, &token, sizeof(token));
     while (token == 0);
     return token;
 }
@@ -490,7 +490,7 @@ claiming_of(
 {
     struct claiming c = {.box = box, .claim = claim, .batch = batch};
 
-    c.now_ms = wb__box_now(box);
+    c.now_ms = wb__outbox_now(box);
     c.due_by_ms = claim->due_by_ms > 0 && claim->due_by_ms < c.now_ms
                       ? claim->due_by_ms
                       : c.now_ms;
@@ -545,7 +545,7 @@ wb__claim_run(struct wb_outbox *box, const struct wb_claim *claim,
 
     if (rc == WB_OK)
         rc = take_rows(&c, err);
-    atomic_store(&box->dry, batch->len == 0);
+    atomic_store(&box->last_claim_empty, batch->len == 0);
     set_reason(batch);
     return rc;
 }

@@ -8,7 +8,7 @@
  *     stays as a tombstone for FORGET_MS, gone for everybody else.
  * (3) Every batch of finishes purges a bounded number of rows whose time is
  *     over; single ones do so once in a while. */
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     FORGET_MS = 3600000,
@@ -141,7 +141,7 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .number = head->attempts,
         .now_ms = now_ms,
         .retry_after_ms = f->retry_after_ms,
-        .random = wb__box_random(box)};
+        .random = wb__outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
     enum wb_status rc;
 
@@ -261,10 +261,10 @@ finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     struct finish_op *o = (struct finish_op *)op;
     enum wb_status rc = o->n == 0 ? WB_OK : is_healthy(box, &o->healthy, err);
 
-    o->now_ms = wb__box_now(box);
+    o->now_ms = wb__outbox_now(box);
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
         rc = finish_next(box, o, &o->finishes[i], err);
-    if (rc == WB_OK && o->n > 0 && wb__box_random(box) % 64 < o->n)
+    if (rc == WB_OK && o->n > 0 && wb__outbox_random(box) % 64 < o->n)
         rc = purge(box, o->now_ms, err);
     if (rc != WB_OK || o->claim == NULL)
         return rc;
@@ -280,7 +280,7 @@ finish_lanes(const struct wb__db_job *job, struct wb__lanes *lanes)
     const struct finish_op *o = (const struct finish_op *)job;
 
     for (size_t i = 0; i < o->n; i++)
-        wb__lanes_add_of(lanes, &o->finishes[i].id);
+        wb__lanes_add_id(lanes, &o->finishes[i].id);
 }
 
 static enum wb_status
@@ -300,7 +300,7 @@ check_claim(const struct wb_claim *claim, struct wb_err *err)
 static enum wb_status
 run_finish(struct wb_outbox *box, struct finish_op *o, struct wb_err *err)
 {
-    enum wb_status rc = wb__box_run(box, &o->op, err);
+    enum wb_status rc = wb__outbox_run(box, &o->op, err);
 
     if (rc != WB_OK && o->claim != NULL)
         wb__claim_undo(o->claim, o->batch);
@@ -350,7 +350,7 @@ wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
     enum wb_status rc = check_claim(claim, err);
 
     wb_batch_free(batch);
-    look.claimed = !atomic_load(&box->dry);
+    look.claimed = !atomic_load(&box->last_claim_empty);
     if (rc == WB_OK && !look.claimed)
         rc = run_finish(box, &look, err);
     if (rc == WB_OK && look.claimed)
@@ -434,7 +434,7 @@ extend_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
         rc = extend_one(
-            box, &o->finishes[i], wb__box_now(box), o->lease_ms, err);
+            box, &o->finishes[i], wb__outbox_now(box), o->lease_ms, err);
     return rc;
 }
 
@@ -449,7 +449,7 @@ wb_outbox_extend(struct wb_outbox *box, struct wb_finish *claims, size_t n,
 
     if (lease_ms <= 0)
         return wb__fail(err, WB_INVALID, 0, "extend: a lease must be above 0");
-    return wb__box_run(box, &o.op, err);
+    return wb__outbox_run(box, &o.op, err);
 }
 
 struct reset_op {
@@ -461,7 +461,7 @@ static enum wb_status
 reset_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     struct reset_op *o = (struct reset_op *)op;
-    int64_t now_ms = wb__box_now(box);
+    int64_t now_ms = wb__outbox_now(box);
     int64_t before_ms =
         o->older_ms < 0 ? INT64_MIN : wb__sat_add(now_ms, -o->older_ms);
 
@@ -480,7 +480,7 @@ wb_outbox_reset_stale(
 {
     struct reset_op o = {
         .op = {.run = reset_run, .tx = WB__TX_FULL}, .older_ms = older_ms};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
+    enum wb_status rc = wb__outbox_run(box, &o.op, err);
 
     if (rc == WB_OK)
         *n = (uint64_t)o.n;

@@ -2,7 +2,7 @@
  * operation shares. */
 #include <stdio.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 #define TO(id) (1U << WB_STATE_##id)
 static const struct {
@@ -143,7 +143,7 @@ wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
 }
 
 bool
-wb__row_keep(struct wb__arena *a, struct wb_row *row)
+wb__row_copy(struct wb__arena *a, struct wb_row *row)
 {
     struct wb_slice *all[] = {&row->kind, &row->scope, &row->key, &row->lane,
         &row->reason, &row->last_error, &row->content_type, &row->headers,
@@ -210,7 +210,7 @@ wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
     const char *reason, struct wb_slice error, struct wb_err *err)
 {
     int64_t until_ms =
-        wb__sat_add(wb__box_now(box), box->opts.keep_abandoned_ms);
+        wb__sat_add(wb__outbox_now(box), box->opts.keep_abandoned_ms);
     enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
         WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
             wb__text_or_null(error)),

@@ -5,7 +5,7 @@
 
 #include "db/db.h"
 #include "os/os.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -129,7 +129,7 @@ note_write(struct wb_relay *relay, struct wb_slice text)
     char note[4096];
 
     if (path == NULL)
-        return wb__box_run(relay->box, &o.op, NULL);
+        return wb__outbox_run(relay->box, &o.op, NULL);
     note_path(note, path);
     return wb__file_replace(note, text, NULL);
 }
@@ -140,7 +140,7 @@ wb__report_note(struct wb_relay *relay)
 {
     struct wb__buf b = {.env = relay->env, .max = 4096};
 
-    report_json(&b, &relay->report, wb__box_now(relay->box));
+    report_json(&b, &relay->report, wb__outbox_now(relay->box));
     if (b.failed == WB_OK)
         (void)(note_write(relay, wb__buf_slice(&b)) == WB_OK);
     wb__buf_fini(&b);

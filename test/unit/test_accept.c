@@ -2,7 +2,7 @@
  * does with a bad one (O-1), kinds and headers (O-6, O-19). */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 #define ID_A "0190a000-0000-7000-8000-00000000000a"
 #define ID_B "0190a000-0000-7000-8000-00000000000b"

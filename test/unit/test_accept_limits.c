@@ -2,7 +2,7 @@
  * more than it. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static char many[20000];
 

@@ -1,7 +1,7 @@
 /* test_admin.c - O-14, O-20: redrive, its sibling discard, and pause. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_id
 put_abandoned(struct wb_outbox *box, const char *kind)

@@ -2,7 +2,7 @@
  * scopes against a dumb model. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_retry_policy again = {0, 0, 0, 1, UINT32_MAX, true};
 

@@ -2,7 +2,7 @@
  * nobody is. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

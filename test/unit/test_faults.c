@@ -2,7 +2,7 @@
  * reopened (db.h (4), I11, I17), and a full disk, which is not (I14). */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 static struct wb_outbox *

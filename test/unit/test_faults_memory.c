@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 /* ---- SQLite's allocator, over its own ---------------------------------- */
 

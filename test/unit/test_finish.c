@@ -1,7 +1,7 @@
 /* test_finish.c - O-9 to O-13: tokens, confirm, fail, release. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_outbox *
 box_with_claim(struct taken *t)

@@ -2,7 +2,7 @@
  * the head lets the next one go, whatever the end is. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static const char *
 states(void)

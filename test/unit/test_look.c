@@ -2,7 +2,7 @@
  * is always somewhere to be seen. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static char text[8192];
 

@@ -1,13 +1,14 @@
 /* test_threads.c - many threads on one handle: shared commits (O-2), and what
- * one operation may do to those it shares a transaction with (box.c (3)). */
+ * one operation may do to those it shares a transaction with (group_commit.c
+ * (3)). */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "db/engine.h"
-#include "outbox/box.h"
-#include "outbox_ground.h"
+#include "outbox/outbox_internal.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 enum {

@@ -1,7 +1,7 @@
-/* box.h - the outbox inside: one connection, many threads. Every call is an
- * operation that runs inside a transaction. */
-#ifndef WB_SRC_OUTBOX_BOX_H
-#define WB_SRC_OUTBOX_BOX_H
+/* outbox_internal.h - the outbox inside: one connection, many threads. Every
+ * call is an operation that runs inside a transaction. */
+#ifndef WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
+#define WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
 
 #include <stdatomic.h>
 
@@ -13,7 +13,7 @@
  * What is left over is good for the millisecond it was fetched in. An id has
  * its time beside them, so that a copy of the whole machine, which brings them
  * forth once more, brings forth another id from the next millisecond on. */
-struct wb__dice {
+struct wb__random_pool {
     int64_t ms;
     size_t left;
     uint8_t bytes[640];
@@ -24,9 +24,9 @@ struct wb_outbox {
     struct wb_outbox_opts opts; /* defaults filled in */
     struct wb__db *db;
     struct wb__commit_group group; /* in which threads share commits */
-    int64_t rows_left;    /* may be accepted before rows are counted again */
-    struct wb__dice dice; /* of whoever runs a job */
-    atomic_bool dry;      /* the last claim found nothing */
+    int64_t rows_left; /* may be accepted before rows are counted again */
+    struct wb__random_pool pool; /* for the job that runs */
+    atomic_bool last_claim_empty;
 };
 
 /* One operation: a job of db/group_commit.h, whose rules run() keeps. */
@@ -38,14 +38,15 @@ struct wb__op {
     void (*lanes)(const struct wb__db_job *op, struct wb__lanes *lanes);
     enum wb__tx tx; /* both as in wb__db_job */
 };
-WB_MUST_USE enum wb_status wb__box_run(
+WB_MUST_USE enum wb_status wb__outbox_run(
     struct wb_outbox *box, struct wb__op *op, struct wb_err *err);
 
-int64_t wb__box_now(const struct wb_outbox *box);
-uint64_t wb__box_random(const struct wb_outbox *box);
+int64_t wb__outbox_now(const struct wb_outbox *box);
+uint64_t wb__outbox_random(const struct wb_outbox *box);
 
 /* For the rows of an operation that runs. */
-void wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
+void wb__random_take(
+    struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
 
 /* ---- rows -------------------------------------------------------------- */
 
@@ -74,7 +75,7 @@ WB_MUST_USE enum wb_status wb__head_read(struct wb_outbox *box,
 WB_MUST_USE enum wb_status wb__row_read(struct wb_outbox *box, enum wb__sql sql,
     bool payload, struct wb_row *row, struct wb_err *err);
 /* Copy all slices of *row into the arena. */
-WB_MUST_USE bool wb__row_keep(struct wb__arena *a, struct wb_row *row);
+WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 
 /* 1..64 of a-z 0-9 _ . - */
 WB_MUST_USE bool wb__kind_valid(struct wb_slice kind);
@@ -155,4 +156,4 @@ WB_MUST_USE enum wb_status wb__claim_peek(struct wb_outbox *box,
 /* The transaction did not commit: slots are given back, the batch emptied. */
 void wb__claim_undo(const struct wb_claim *claim, struct wb_batch *batch);
 
-#endif /* WB_SRC_OUTBOX_BOX_H */
+#endif /* WB_SRC_OUTBOX_OUTBOX_INTERNAL_H */

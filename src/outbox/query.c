@@ -1,10 +1,10 @@
-/* look.c - read the outbox, and what little of it is administration.
+/* query.c - read the outbox, and what little of it is administration.
  *
  * (1) Rows are handed out between transactions, a page at a time, so that a
  *     reader that is slow to take them pins no snapshot and stops no writer. */
 #include <stdlib.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     PAGE = 256
@@ -42,7 +42,7 @@ collect(struct wb_outbox *box, struct look_op *o, enum wb__sql sql,
     while (rc == WB_OK && o->n < o->limit &&
            (rc = wb__db_next(box->db, sql, err)) == WB_OK) {
         rc = wb__row_read(box, sql, payload, &o->row[o->n], err);
-        if (rc == WB_OK && !wb__row_keep(&o->arena, &o->row[o->n]))
+        if (rc == WB_OK && !wb__row_copy(&o->arena, &o->row[o->n]))
             rc = wb__nomem(err, "list");
         o->n += rc == WB_OK;
     }
@@ -99,7 +99,7 @@ wb_outbox_list(struct wb_outbox *box, const struct wb_filter *filter,
     do {
         o.op = (struct wb__op){.run = list_run, .tx = WB__TX_READ};
         o.limit = left < PAGE ? (size_t)left : PAGE;
-        rc = wb__box_run(box, &o.op, err);
+        rc = wb__outbox_run(box, &o.op, err);
         if (rc == WB_OK)
             rc = hand_out(&o, fn, ctx);
         if (o.n > 0)
@@ -159,7 +159,7 @@ wb_outbox_show(struct wb_outbox *box, struct wb_slice prefix, wb_row_fn *fn,
             WB_SHOW(prefix));
     o.low = wb_slice(low);
     o.high = wb_slice(high);
-    rc = wb__box_run(box, &o.op, err);
+    rc = wb__outbox_run(box, &o.op, err);
     if (rc == WB_OK && o.n == 0)
         rc = wb__fail(err, WB_NOTFOUND, 0, "%s: no such message", low);
     if (rc == WB_OK && o.n > 1)
@@ -294,7 +294,7 @@ count(struct wb_outbox *box, bool names_only, wb_kind_fn *fn, void *ctx,
     struct count_op o = {.op = {.run = count_run, .tx = WB__TX_READ},
         .arena = {.env = box->env},
         .names_only = names_only};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
+    enum wb_status rc = wb__outbox_run(box, &o.op, err);
 
     for (size_t i = 0; i < o.n && rc == WB_OK; i++)
         rc = fn(ctx, &o.kind[i]);
@@ -329,7 +329,7 @@ health_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
     struct health_op *o = (struct health_op *)op;
     int64_t stuck = 0;
     enum wb_status rc = wb__db_one_int(box->db, WB__SQL_STUCK,
-        WB__ARGS(wb__int(wb__box_now(box))), &stuck, err);
+        WB__ARGS(wb__int(wb__outbox_now(box))), &stuck, err);
 
     o->health->stuck = (uint64_t)stuck;
     return rc == WB_OK ? wb__db_health(box->db, o->health, err) : rc;
@@ -343,7 +343,7 @@ wb_outbox_health(
         .op = {.run = health_run, .tx = WB__TX_READ}, .health = health};
 
     *health = (struct wb_health){0};
-    return wb__box_run(box, &o.op, err);
+    return wb__outbox_run(box, &o.op, err);
 }
 
 struct backup_op {
@@ -363,5 +363,5 @@ wb_outbox_backup(struct wb_outbox *box, const char *path, struct wb_err *err)
     struct backup_op o = {
         .op = {.run = backup_run, .tx = WB__TX_NONE}, .path = path};
 
-    return wb__box_run(box, &o.op, err);
+    return wb__outbox_run(box, &o.op, err);
 }

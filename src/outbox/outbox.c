@@ -1,14 +1,14 @@
-/* box.c - open, close, and how an operation gets its transaction. */
-#include "outbox/box.h"
+/* outbox.c - open, close, and how an operation gets its transaction. */
+#include "outbox/outbox_internal.h"
 
 int64_t
-wb__box_now(const struct wb_outbox *box)
+wb__outbox_now(const struct wb_outbox *box)
 {
     return box->env->wall_ms(box->env->ctx);
 }
 
 uint64_t
-wb__box_random(const struct wb_outbox *box)
+wb__outbox_random(const struct wb_outbox *box)
 {
     uint64_t r;
 
@@ -18,9 +18,9 @@ wb__box_random(const struct wb_outbox *box)
 
 /* The first of a millisecond may be its only one. */
 void
-wb__box_roll(struct wb_outbox *box, int64_t now_ms, void *out, size_t len)
+wb__random_take(struct wb_outbox *box, int64_t now_ms, void *out, size_t len)
 {
-    struct wb__dice *d = &box->dice;
+    struct wb__random_pool *d = &box->pool;
     bool again = d->ms == now_ms;
 
     if (!again || d->left < len) {
@@ -42,7 +42,7 @@ run_job(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 }
 
 enum wb_status
-wb__box_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+wb__outbox_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
 {
     op->box = box;
     op->job =
@@ -73,7 +73,7 @@ box_new(const struct wb_outbox_opts *opts)
         return NULL;
     box->env = env;
     box->opts = *opts;
-    atomic_init(&box->dry, true);
+    atomic_init(&box->last_claim_empty, true);
     box->opts.busy_ms = or_default(opts->busy_ms, 5000);
     box->opts.max_payload_bytes = or_default(opts->max_payload_bytes, 1 << 20);
     box->opts.keep_delivered_ms =

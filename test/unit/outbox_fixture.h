@@ -1,7 +1,7 @@
-/* outbox_ground.h - what the outbox's tests share: a box to try things on, and
+/* outbox_fixture.h - what the outbox's tests share: a box to try things on, and
  * a second look at its file through plain SQL. */
-#ifndef WB_TEST_OUTBOX_GROUND_H
-#define WB_TEST_OUTBOX_GROUND_H
+#ifndef WB_TEST_OUTBOX_FIXTURE_H
+#define WB_TEST_OUTBOX_FIXTURE_H
 
 #include <sqlite3.h>
 
@@ -62,4 +62,4 @@ void box_unlock(void *lock);
 enum wb_status row_count(void *n, const struct wb_row *row);
 enum wb_status kind_ignore(void *ctx, const struct wb_kind_counts *counts);
 
-#endif /* WB_TEST_OUTBOX_GROUND_H */
+#endif /* WB_TEST_OUTBOX_FIXTURE_H */
