@@ -167,7 +167,7 @@ find_duplicate(struct wb_outbox *box, const struct candidate *c,
     struct wb__head first;
     enum wb_status rc = find_first(box, c, &first, err);
 
-    /* A tombstone whose time is over, and that was not purged yet. */
+    /* A tombstone that is kept no longer, but was not purged yet. */
     while (rc == WB_OK && first.state == WB_STATE_DELIVERED &&
            first.due_ms <= c->now_ms) {
         rc = wb__row_delete(box, first.seq, err);

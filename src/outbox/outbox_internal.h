@@ -2,10 +2,10 @@
  * by many threads, on which every operation is a job that runs inside a
  * transaction (db/group_commit.h).
  *
- * An operation is a struct whose first member is the job and whose second one
- * is the outbox. It is run with wb__commit_group_run(&box->group, &op.job,
- * err). The functions below are for operations that run, if nothing else is
- * said. */
+ * An operation is a struct whose first member is the job; it also holds the
+ * outbox, if its run() needs more than the connection. The public call runs it
+ * with wb__commit_group_run(&box->group, &op.job, err). Unless the comment says
+ * otherwise, a function below is called by a running operation only. */
 #ifndef WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
 #define WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
 
