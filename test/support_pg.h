@@ -1,4 +1,4 @@
-/* support_pg.h - for support.c and outbox_ground.c: see support.h. */
+/* support_pg.h - for support.c and outbox_fixture.c: see support.h. */
 #ifndef WB_TEST_SUPPORT_PG_H
 #define WB_TEST_SUPPORT_PG_H
 

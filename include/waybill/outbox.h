@@ -1,15 +1,15 @@
 /* waybill/outbox.h - messages kept until they are delivered.
  *
- * A message is accepted into a table of a SQLite file, leased by workers with
- * a fencing token, and confirmed, retried or abandoned. One handle serves any
- * number of threads of one process; any number of processes may have the same
- * file open. See doc/STATES.md for the states and doc/FORMATS.md for the
- * tables.
+ * A message is accepted into a table of a SQLite file or a PostgreSQL database,
+ * leased by workers with a fencing token, and confirmed, retried or abandoned.
+ * One handle serves any number of threads of one process; any number of
+ * processes may have the same file open. See doc/STATES.md for the states and
+ * doc/FORMATS.md for the tables.
  *
- * What a call returns is said at each; where nothing is, and besides, any may
- * return BUSY, NOMEM, IO, CORRUPT, FULL (no room on the disk) and, on
- * PostgreSQL, UNAVAILABLE and REFUSED. All of them are for any thread, unless
- * the handle stands on a connection of the caller's. */
+ * Each call lists what it returns. In addition every call may return BUSY,
+ * NOMEM, IO, CORRUPT, FULL (the disk is full) and, on PostgreSQL, UNAVAILABLE
+ * and REFUSED. Every call may be made from any thread, unless the handle uses a
+ * connection of the caller's. */
 #ifndef WB_OUTBOX_H
 #define WB_OUTBOX_H
 
@@ -34,19 +34,19 @@ struct wb_outbox_opts {
     int64_t keep_delivered_ms; /* ids and keys remembered [7 d] */
     int64_t keep_abandoned_ms; /* [30 d] */
     bool existing;             /* never create: NOTFOUND instead */
-    bool allow_network_fs;     /* open it all the same; unsafe */
+    bool allow_network_fs;     /* open a file on one; unsafe */
 };
 
 /*
  * Open the outbox at url, the path of a SQLite file or postgres://...; create
  * or migrate it.
  *
- * Guarantees  A file we create is 0600, folders 0700. The connection is WAL
- *             and synchronous=FULL, both read back. Tables are waybill_*;
- *             nothing else in the file is touched.
+ * Guarantees  A new file has mode 0600, new folders 0700. The connection is
+ *             WAL and synchronous=FULL, both read back. Tables are waybill_*;
+ *             nothing else in the file is changed.
  * Gives       *out: freed with wb_outbox_close(). Untouched unless OK.
  * Returns     OK, BUSY, INVALID (another kind of url), NOTFOUND, NOMEM, IO,
- *             CORRUPT (no database, or tables of that name which are not ours),
+ *             CORRUPT (not a database, or it has other tables of these names),
  *             NEWER, REFUSED (no right to write, network file system, a folder,
  *             not WAL), UNAVAILABLE (no server, or built without PostgreSQL).
  * Threads     any; Blocks: up to busy_ms. Since 0.1
@@ -54,7 +54,7 @@ struct wb_outbox_opts {
 WB_MUST_USE enum wb_status wb_outbox_open(struct wb_outbox **out,
     const char *url, const struct wb_outbox_opts *opts, struct wb_err *err);
 
-/* NULL is fine. No other call may be under way. */
+/* NULL is fine. No other call on the handle may be running. */
 void wb_outbox_close(struct wb_outbox *box);
 
 /* ---- accept ------------------------------------------------------------ */
@@ -63,7 +63,7 @@ void wb_outbox_close(struct wb_outbox *box);
 struct wb_message {
     struct wb_slice kind;         /* 1..64 of a-z 0-9 _ . - */
     struct wb_slice payload;      /* opaque bytes, may be empty */
-    struct wb_slice id;           /* a UUID of the caller's [a new UUIDv7] */
+    struct wb_slice id;           /* a UUID [a new UUIDv7] */
     struct wb_slice key;          /* 1..255 printable [none] */
     struct wb_slice lane;         /* 1..255 printable [none] */
     struct wb_slice content_type; /* [application/json] */
@@ -74,7 +74,7 @@ struct wb_message {
 
 struct wb_accepted {
     enum wb_status status; /* of this message */
-    struct wb_id id;       /* of the first one, if duplicate */
+    struct wb_id id;       /* if duplicate, of the message accepted before */
     int64_t seq;           /* its row; 0 unless OK */
     bool duplicate;        /* id or key was accepted before: nothing new */
 };
@@ -83,7 +83,7 @@ struct wb_accepted {
  * Accept one message.
  *
  * Guarantees  OK: it survives a power cut. Anything else: it was not accepted,
- *             but for IO out of COMMIT, which says "unknown"; repeating it
+ *             except after IO from COMMIT, where it is unknown; repeating it
  *             with the same id or key is safe. Threads that call at once share
  *             one commit.
  * Gives       *accepted: filled when OK (also for a duplicate) or MISMATCH
@@ -96,37 +96,37 @@ WB_MUST_USE enum wb_status wb_outbox_enqueue(struct wb_outbox *box,
     const struct wb_message *message, struct wb_accepted *accepted,
     struct wb_err *err);
 
-/* The same for n messages in one commit. Each accepted[i].status tells of its
- * own (OK, MISMATCH, INVALID, TOOBIG, FULL); one bad message leaves the others
- * accepted. Anything but OK from the call itself: none was accepted (or
- * unknown, as above). err tells of the last bad one. */
+/* The same for n messages in one commit. accepted[i].status is the status of
+ * message i (OK, MISMATCH, INVALID, TOOBIG, FULL); a bad message does not keep
+ * the others from being accepted, and *err describes the last bad one. If the
+ * call itself does not return OK, none was accepted (or unknown, as above). */
 WB_MUST_USE enum wb_status wb_outbox_enqueue_many(struct wb_outbox *box,
     const struct wb_message *messages, size_t n, struct wb_accepted *accepted,
     struct wb_err *err);
 
 /*
- * Put an outbox on a connection of the caller's, to accept messages inside
+ * Open an outbox on a connection of the caller's, to accept messages inside
  * the caller's own transactions.
  *
- * wb_outbox_adopt() makes the connection fit: WAL, synchronous=FULL,
+ * wb_outbox_adopt() sets the connection up: WAL, synchronous=FULL,
  * wal_autocheckpoint=0 and the schema; it replaces the connection's WAL hook,
  * with which the library runs its guarded checkpoint after a commit, and its
- * commit and rollback hooks, with which it sees a COMMIT of the caller's fail.
- * It is refused inside a transaction.
+ * commit and rollback hooks, with which it notices that a COMMIT of the
+ * caller's failed. It is refused inside a transaction.
  * wb_outbox_attach() changes nothing: REFUSED unless the connection already is
  * WAL and FULL, NOTFOUND without the schema. Both are refused on a network file
  * system.
  *
  * Guarantees  wb_outbox_enqueue() on the new handle runs in the caller's
- *             transaction: commit and rollback stay the caller's, and the
- *             message is durable when that commit is. Outside a transaction
- *             it commits by itself. The connection stays the caller's, who
- *             closes it after the handle; the other calls work as well.
- *             After a COMMIT that failed the handle may give IO, with all
- *             others on the connection (there may be several, also those of
- *             wb_idem_adopt()): close them and adopt anew. An attached one
- *             cannot know: after an I/O error the caller closes it, and the
- *             connection.
+ *             transaction: the caller commits or rolls back, and the message
+ *             is durable when that commit is. Outside a transaction it commits
+ *             by itself. All other calls work as well. The caller owns the
+ *             connection and closes it after the handle.
+ *             After a COMMIT that failed every adopted handle on the
+ *             connection (there may be several, also those of
+ *             wb_idem_adopt()) may return IO: close them and adopt again. An
+ *             attached handle does not notice: after an I/O error the caller
+ *             closes it, and the connection.
  * Threads     those of the connection, one at a time. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_adopt(struct wb_outbox **out,
@@ -135,14 +135,15 @@ WB_MUST_USE enum wb_status wb_outbox_attach(struct wb_outbox **out,
     struct sqlite3 *db, const struct wb_outbox_opts *opts, struct wb_err *err);
 
 /*
- * The same on a connection to PostgreSQL, a PGconn of libpq. Nothing of its
- * session is changed but for prepared statements, dropped at close. The tables
- * are made by wb_outbox_open() with the database's URL: NOTFOUND without them.
+ * The same on a connection to PostgreSQL, a PGconn of libpq. Its session is not
+ * changed, except that statements are prepared, and dropped at close. The
+ * tables are made by wb_outbox_open() with the database's URL: NOTFOUND without
+ * them.
  *
  * Guarantees  as above; inside the caller's transaction each call is a
- *             savepoint of its name. A message with a lane needs READ
- *             COMMITTED, and is REFUSED elsewhere; senders of one lane wait for
- *             each other's transactions.
+ *             savepoint with a name of its own. A message with a lane needs
+ *             READ COMMITTED, and is REFUSED at any other level; senders of one
+ *             lane wait for each other's transactions.
  * Returns     also UNAVAILABLE (not connected, or built without PostgreSQL).
  * Threads     those of the connection, one at a time. Since 0.1
  */
@@ -152,13 +153,13 @@ WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
 
 /* ---- claim ------------------------------------------------------------- */
 
-/* Where a claim may take from: one kind, and whose breaker decides. */
+/* A kind that a claim may lease from, and the breaker that decides. */
 struct wb_source {
     struct wb_slice kind;
     struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
     uint32_t max_attempts; /* [8] */
-    uint32_t *slots;       /* how many more may be taken; counted down. Sources
-                              may share one. NULL: as many as there are */
+    uint32_t *slots;       /* how many more may be leased; counted down. Sources
+                              may share one. NULL: no limit */
 };
 
 struct wb_claim {
@@ -166,7 +167,7 @@ struct wb_claim {
     size_t n_sources;
     uint32_t max;      /* messages [1]; at most WB_CLAIM_MAX */
     int64_t lease_ms;  /* [60 s] */
-    int64_t due_by_ms; /* take what is due by then [now]; never later */
+    int64_t due_by_ms; /* lease what is due by then [now]; never later */
 };
 #define WB_CLAIM_MAX 1024
 
@@ -189,27 +190,28 @@ enum wb_none {
 struct wb_batch {
     struct wb_claimed *row; /* in order (due, seq) */
     size_t len;
-    size_t ended;            /* abandoned on the way: expired, lease ran out */
-    enum wb_none reason;     /* when EMPTY */
-    int64_t next_due_ms;     /* earliest time at which asking again may help,
-                                breakers counted in; 0: nothing is waiting */
-    struct wb_slice *scopes; /* breakers that held something back */
+    size_t ended;        /* abandoned by the claim: expired, lease ran out */
+    enum wb_none reason; /* when EMPTY */
+    int64_t next_due_ms; /* earliest time at which another claim may find
+                            something, breakers considered; 0: none waits */
+    struct wb_slice *scopes; /* whose open breakers hold due messages back */
     size_t n_scopes;
-    struct wb_slice *paused; /* kinds that have something due and are paused */
+    struct wb_slice *paused; /* paused kinds that have due messages */
     size_t n_paused;
     void *memory;
 };
 void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
 
 /*
- * Lease the oldest messages that are due, over all sources whose breaker lets
- * them.
+ * Lease the oldest messages that are due, over all sources whose breaker is
+ * not open.
  *
  * Guarantees  A message is leased to one worker at a time. Not OK: nothing was
- *             leased. Ended leases are taken again; at max_attempts they are
- *             abandoned, as are expired messages: counted in ended. Behind a
- *             half-open breaker exactly one goes out. Not durable by itself: a
- *             power cut may undo it, which costs a repeat.
+ *             leased. A message whose lease ran out is leased again; at
+ *             max_attempts it is abandoned, as is an expired message, and
+ *             counted in ended. Through a half-open breaker exactly one
+ *             message goes out. Not durable by itself: a power cut may undo
+ *             it, which costs a repeated delivery.
  * Returns     OK, EMPTY (batch->reason says why), BUSY, INVALID, NOMEM, IO.
  * Threads     any; Blocks: up to busy_ms. See doc/INVARIANTS.md. Since 0.1
  */
@@ -248,9 +250,9 @@ struct wb_finish {
     int64_t seq;             /* from the claim, saves a look-up [0: by id] */
     bool forget;             /* CONFIRM: will not be repeated, keep no trace */
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
-    struct wb_slice error;   /* FAIL: one line is made of it */
+    struct wb_slice error;   /* FAIL: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
-    int64_t not_before_ms;   /* FAIL: floor of the next due time */
+    int64_t not_before_ms;   /* FAIL: the next due time is not before it */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
     /* out */
@@ -261,15 +263,16 @@ struct wb_finish {
 };
 
 /*
- * End n claims in one commit, and take the next ones in the same commit.
+ * End n claims, and lease the next messages, in one commit.
  *
- * Guarantees  Each finish with a token that does not fit is FENCED and changes
- *             nothing; the same token confirms twice with the same answer. A
- *             message that is gone is NOTFOUND, no error and no count. Durable
- *             when OK. Not OK: none was finished, but for IO (unknown).
+ * Guarantees  A finish whose token does not match is FENCED and changes
+ *             nothing; a confirm may be repeated with the same token and
+ *             result. A message that no longer exists is NOTFOUND, which is
+ *             not an error of the call. Durable when OK. Not OK: none was
+ *             finished, except after IO, where it is unknown.
  * Takes       claim: NULL, or what to lease next; then batch must be given.
- * Returns     OK (also where the batch came out empty), BUSY, INVALID (the
- *             claim), NOMEM, IO.
+ * Returns     OK (also if the batch is empty), BUSY, INVALID (the claim),
+ *             NOMEM, IO.
  * Threads     any; Blocks: until durable. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_finish(struct wb_outbox *box,
@@ -284,17 +287,19 @@ WB_MUST_USE enum wb_status wb_outbox_release(struct wb_outbox *box,
 WB_MUST_USE enum wb_status wb_outbox_fail(
     struct wb_outbox *box, struct wb_finish *finish, struct wb_err *err);
 
-/* Keep claims for lease_ms from now; each finish's id, seq and token are read,
- * its status and due_ms (the new end) written. */
+/* Extend claims: their leases end lease_ms from now. Of each finish id, seq and
+ * token are read; status, state, attempts and due_ms (the new end of the lease)
+ * are written. */
 WB_MUST_USE enum wb_status wb_outbox_extend(struct wb_outbox *box,
     struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
 
-/* Put claims back to pending: with older_ms < 0 those whose lease ended, else
- * those claimed or extended longer than older_ms ago. *n: how many. */
+/* Make leased messages pending again: with older_ms < 0 those whose lease has
+ * ended, else those claimed or extended more than older_ms ago. *n: how many.
+ */
 WB_MUST_USE enum wb_status wb_outbox_reset_stale(
     struct wb_outbox *box, int64_t older_ms, uint64_t *n, struct wb_err *err);
 
-/* ---- look -------------------------------------------------------------- */
+/* ---- query ------------------------------------------------------------- */
 
 struct wb_row {
     struct wb_id id;
@@ -307,8 +312,8 @@ struct wb_row {
     struct wb_slice kind, key, lane, scope, reason, last_error, content_type,
         headers, payload;
 };
-/* Borrowed for the call; a status but OK ends the walk and is returned. Must
- * not call the outbox. */
+/* Called for each row, which is borrowed for the call. Any status except OK
+ * ends the list and is returned. The function must not call the outbox. */
 typedef enum wb_status wb_row_fn(void *ctx, const struct wb_row *row);
 
 struct wb_filter {
@@ -321,8 +326,8 @@ WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
     const struct wb_filter *filter, wb_row_fn *fn, void *ctx,
     struct wb_err *err);
 /* One message with its payload, by its id or a unique prefix of 8 or more
- * characters. NOTFOUND; INVALID where the prefix is too short or fits more
- * than one. */
+ * characters. Also NOTFOUND, and INVALID if the prefix is too short or more
+ * than one id begins with it. */
 WB_MUST_USE enum wb_status wb_outbox_show(struct wb_outbox *box,
     struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx, struct wb_err *err);
 
@@ -338,17 +343,17 @@ typedef enum wb_status wb_kind_fn(
 /* Kinds with messages, and paused ones. Reads the whole table. */
 WB_MUST_USE enum wb_status wb_outbox_count(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
-/* Kinds that have something pending or processing, and nothing else of it:
- * counts are 0. Cheap: one look-up a kind. */
+/* The names of the kinds that have pending or processing messages; all counts
+ * are 0. Cheap: one index look-up per kind. */
 WB_MUST_USE enum wb_status wb_outbox_kinds(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
 /* ---- administration ---------------------------------------------------- */
 
-/* What redrive and discard act on: ids, or every abandoned message of a kind
- * and age. */
+/* Which messages redrive and discard change: the given ids, or every abandoned
+ * message of a kind and age. */
 struct wb_select {
-    const struct wb_id *ids; /* if given, the rest is ignored but dry_run */
+    const struct wb_id *ids; /* if given, only n_ids and dry_run count, too */
     size_t n_ids;
     struct wb_slice kind; /* [all] */
     int64_t older_ms;     /* since the last claim, else since creation */
@@ -360,10 +365,11 @@ struct wb_selected {
     uint64_t skipped; /* ids: being processed, left alone */
     uint64_t missing; /* ids: no such message */
 };
-/* One transaction. fn (may be NULL) is told total per kind, in order of kind,
- * in counts->n[WB_STATE_PENDING]. Redrive: attempts 0, error cleared, breaker
- * of the scope closed, a lane joined at its tail. Discard: deleted for good;
- * with ids also what waits. */
+/* One transaction. fn (may be NULL) is called once per kind, in order of kind,
+ * with the kind's share of total in counts->n[WB_STATE_PENDING]. Redrive makes
+ * messages pending: attempts 0, error cleared, breaker of the scope closed, at
+ * the tail of its lane. Discard deletes for good; with ids also messages that
+ * wait. */
 WB_MUST_USE enum wb_status wb_outbox_redrive(struct wb_outbox *box,
     const struct wb_select *select, struct wb_selected *selected,
     wb_kind_fn *fn, void *ctx, struct wb_err *err);
@@ -371,7 +377,8 @@ WB_MUST_USE enum wb_status wb_outbox_discard(struct wb_outbox *box,
     const struct wb_select *select, struct wb_selected *selected,
     wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
-/* Accepted and kept, but not claimed, until resumed. Idempotent. */
+/* Messages of a paused kind are accepted and kept, but not leased, until it is
+ * resumed (paused false). Idempotent. */
 WB_MUST_USE enum wb_status wb_outbox_pause(struct wb_outbox *box,
     struct wb_slice kind, bool paused, struct wb_err *err);
 
@@ -389,16 +396,17 @@ struct wb_breaker {
 };
 typedef enum wb_status wb_breaker_fn(
     void *ctx, const struct wb_breaker *breaker);
-/* Breakers that have something to say, in order of scope; a healthy one has no
- * row. With a scope, that one alone, closed where there is no row. */
+/* The breakers that are not closed or have counted failures, in order of scope.
+ * With a scope: the breaker of that scope, whatever its state. */
 WB_MUST_USE enum wb_status wb_outbox_breakers(struct wb_outbox *box,
     struct wb_slice scope, wb_breaker_fn *fn, void *ctx, struct wb_err *err);
-/* Close one breaker; with an empty scope, all. *n: how many were not closed. */
+/* Close one breaker; with an empty scope, all. *n: how many were not closed
+ * before. */
 WB_MUST_USE enum wb_status wb_outbox_breaker_reset(struct wb_outbox *box,
     struct wb_slice scope, uint64_t *n, struct wb_err *err);
 
-/* Online copy to a file that must not exist; opens as an outbox, under a new
- * incarnation: ids stay, tokens do not. */
+/* Copy the outbox, online, to a file that must not exist. The copy opens as an
+ * outbox with a new incarnation: ids stay valid, tokens do not. */
 WB_MUST_USE enum wb_status wb_outbox_backup(
     struct wb_outbox *box, const char *path, struct wb_err *err);
 
@@ -406,14 +414,14 @@ struct wb_health {
     char engine[64];       /* "SQLite 3.40.1" */
     char journal_mode[16]; /* "wal" */
     bool full_sync;        /* synchronous is FULL */
-    bool wal_reset_bug;    /* this SQLite has it; the guarded checkpoint is
-                              in force either way */
+    bool wal_reset_bug;    /* this SQLite has it; the checkpoint is guarded
+                              with any version */
     int64_t file_bytes, wal_bytes, schema_version;
     uint32_t file_mode, folder_mode; /* permission bits */
     bool network_fs;
-    uint64_t stuck;      /* claims whose lease ended a lease ago or more, or
-                            that were made in the future */
-    char integrity[128]; /* "ok", or the first complaint */
+    uint64_t stuck;      /* claims whose lease ended at least one lease time
+                            ago, or that were made in the future */
+    char integrity[128]; /* "ok", or the first error found */
 };
 WB_MUST_USE enum wb_status wb_outbox_health(
     struct wb_outbox *box, struct wb_health *health, struct wb_err *err);

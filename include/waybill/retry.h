@@ -8,18 +8,18 @@
 extern "C" {
 #endif
 
-/* What one attempt came to. */
+/* The outcome of one attempt. */
 enum wb_outcome {
-    WB_DELIVERED, /* the receiver took it */
-    WB_RETRY,     /* not taken, may be later: refused, 408, 425, 429, 5xx */
-    WB_REJECTED,  /* will never be taken as it is: other 4xx */
-    WB_UNKNOWN,   /* sent, no full answer: it may have taken effect */
+    WB_DELIVERED, /* the receiver accepted it */
+    WB_RETRY,     /* not accepted, may be later: refused, 408, 425, 429, 5xx */
+    WB_REJECTED,  /* never accepted as it is: other 4xx */
+    WB_UNKNOWN,   /* sent, no full response: it may have taken effect */
 };
 
 enum wb_verdict {
     WB_VERDICT_DONE,  /* remove from the outbox */
     WB_VERDICT_RETRY, /* try again at at_ms */
-    WB_VERDICT_DEAD,  /* keep for people; why says which limit was hit */
+    WB_VERDICT_DEAD,  /* abandon; why says which limit was reached */
 };
 
 /* A policy that is not given (NULL) is WB_RETRY_POLICY_DEFAULT. Values out of
@@ -29,8 +29,8 @@ struct wb_retry_policy {
     int64_t cap_ms;         /* the delay never grows past this; >= base_ms */
     int64_t retry_after_ms; /* longest wait a receiver may ask for */
     uint32_t factor;        /* growth per attempt; >= 1 */
-    uint32_t max_attempts;  /* give up after this many; >= 1 */
-    bool retry_rejected;    /* also try again what was rejected */
+    uint32_t max_attempts;  /* abandon after this many; >= 1 */
+    bool retry_rejected;    /* retry what was rejected, too */
 };
 
 /* 10 s, 40 s, ... 6 h: eight attempts span about ten hours. */
@@ -38,7 +38,7 @@ struct wb_retry_policy {
     {                                          \
         10000, 21600000, 86400000, 4, 8, false \
     }
-/* The classic: the next drain tries again, eight times in all. */
+/* No delay: the next drain tries again, eight times in all. */
 #define WB_RETRY_POLICY_IMMEDIATE   \
     {                               \
         0, 0, 86400000, 1, 8, false \
@@ -54,7 +54,7 @@ struct wb_attempt {
 
 struct wb_decision {
     enum wb_verdict verdict;
-    int64_t at_ms;   /* meaningful for RETRY only, else 0 */
+    int64_t at_ms;   /* RETRY: when; else 0 */
     const char *why; /* static: "delivered", "retry", "attempts", "rejected" */
 };
 
@@ -64,9 +64,9 @@ struct wb_decision {
  * Guarantees  Pure: reads no clock, draws no randomness, allocates nothing,
  *             cannot fail. A retry lies in [now + window/2, now + window],
  *             window = base * factor^(number-1) limited to cap; Retry-After,
- *             limited by the policy, is a floor. Whatever the arguments, a
- *             retry is never before now and never further away than the
- *             larger of the two limits.
+ *             limited by the policy, is a lower bound. Whatever the arguments,
+ *             a retry is never before now and never later than the larger of
+ *             the two limits from now.
  * Source      exponential backoff with jitter over the upper half; see
  *             "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
  * Threads     any. Since 0.1
@@ -74,9 +74,10 @@ struct wb_decision {
 WB_MUST_USE struct wb_decision wb_retry_decide(
     const struct wb_retry_policy *policy, const struct wb_attempt *attempt);
 
-/* The longest time between the first attempt and the last that the policy
- * allows, every wait at its longest (Retry-After included if with_retry_after).
- * Saturates. Keys must be kept for longer than this. */
+/* The longest time that the policy allows between the first attempt and the
+ * last, if every wait is as long as it can be (with_retry_after: as long as
+ * Retry-After can make it). Saturates. Keys must be kept for longer than this.
+ */
 WB_MUST_USE int64_t wb_retry_horizon_ms(
     const struct wb_retry_policy *policy, bool with_retry_after);
 

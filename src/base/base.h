@@ -88,6 +88,22 @@ WB_MUST_USE bool wb__arena_dup(
     struct wb__arena *a, struct wb_slice s, struct wb_slice *out);
 void wb__arena_clear(struct wb__arena *a);
 
+/* ---- arrays that grow -----------------------------------------------------
+ * Make place for element n of an array of *cap elements of size bytes; nothing
+ * to do while n < *cap. array is the address of the pointer to the elements;
+ * NULL there and *cap 0 are an empty array. New elements are not zeroed.
+ * False when out of memory: then nothing has changed.
+ *
+ *     if (!wb__array_grow(env, &x->row, x->n, &x->cap, sizeof(*x->row)))
+ *         return WB_NOMEM;
+ *     x->row[x->n++] = row;
+ */
+WB_MUST_USE bool wb__array_grow(
+    const struct wb_env *env, void *array, size_t n, size_t *cap, size_t size);
+/* The same in an arena, which keeps the old elements until it is cleared. */
+WB_MUST_USE bool wb__arena_grow(
+    struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size);
+
 /* ---- text -------------------------------------------------------------- */
 
 bool wb__utf8_valid(struct wb_slice s);

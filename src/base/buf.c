@@ -1,4 +1,4 @@
-/* buf.c - bounded buffer and arena. */
+/* buf.c - bounded buffer, arena, arrays that grow. */
 #include <stdio.h>
 
 #include "base/base.h"
@@ -202,4 +202,64 @@ wb__arena_clear(struct wb__arena *a)
         wb__free(a->env, c);
     }
     a->head = NULL;
+}
+
+/* ---- arrays that grow -------------------------------------------------- */
+
+enum {
+    ARRAY_FIRST = 16
+};
+
+/* Twice the capacity in *cap; false if that many bytes cannot be counted. */
+static bool
+cap_double(size_t *cap, size_t size)
+{
+    if (*cap > SIZE_MAX / 2 / size)
+        return false;
+    *cap = *cap == 0 ? ARRAY_FIRST : 2 * *cap;
+    return true;
+}
+
+bool
+wb__array_grow(
+    const struct wb_env *env, void *array, size_t n, size_t *cap, size_t size)
+{
+    size_t bigger = *cap;
+    void *p;
+
+    WB_ASSERT(n <= *cap);
+    if (n < *cap)
+        return true;
+    if (!cap_double(&bigger, size))
+        return false;
+    memcpy(&p, array, sizeof(p)); /* a pointer of any type */
+    p = env->resize(env->ctx, p, bigger * size);
+    if (p == NULL)
+        return false;
+    memcpy(array, &p, sizeof(p));
+    *cap = bigger;
+    return true;
+}
+
+bool
+wb__arena_grow(
+    struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size)
+{
+    size_t bigger = *cap;
+    void *old, *p;
+
+    WB_ASSERT(n <= *cap);
+    if (n < *cap)
+        return true;
+    if (!cap_double(&bigger, size))
+        return false;
+    p = wb__arena_alloc(a, bigger * size);
+    if (p == NULL)
+        return false;
+    memcpy(&old, array, sizeof(old));
+    if (n > 0)
+        memcpy(p, old, n * size);
+    memcpy(array, &p, sizeof(p));
+    *cap = bigger;
+    return true;
 }

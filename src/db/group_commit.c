@@ -1,18 +1,19 @@
 /* group_commit.c - the queue in which threads share commits.
  *
- * (1) A job is answered after the transaction it ran in has ended: OK only if
- *     that committed.
- * (2) One leader at a time, who runs what is queued; N threads never cost N
- *     commits. Those just answered are likely to come back: the next one to
- *     lead is who completes as many as there were, or the first of the queue
- *     once its patience is over. Else every commit would carry half of them
- *     while the other half is being woken. A single thread never waits.
- * (3) A job that fails takes nobody with it: the others are run again, each
+ * (1) A job is completed after the transaction it ran in has ended: OK only if
+ *     that transaction committed.
+ * (2) There is one leader at a time, which runs what is queued; N threads never
+ *     cost N commits. Threads whose jobs were just completed are likely to
+ *     return: the next to lead is the thread that makes the queue as long as
+ *     last time, or the first of the queue after PATIENCE_US. Otherwise every
+ *     commit would carry half of the threads while the other half is being
+ *     woken. A single thread never waits.
+ * (3) A job that fails does not fail the others: they are run again, each
  *     alone. Once the store is FAILED nothing is run again.
  * (4) Where transactions run side by side, one that locks several lanes locks
- *     them first, sorted, and jobs of one row each run in the order of these:
- *     two transactions wait for each other in one direction only. What clashes
- *     for another reason is rolled back and run again. */
+ *     them first, sorted, and jobs of one row each run in the order of their
+ *     rows: two transactions then wait for each other in one direction only.
+ *     What clashes for another reason is rolled back and run again. */
 #include "db/group_commit.h"
 
 #include "db/engine.h"
@@ -20,15 +21,14 @@
 enum {
     CLASHES_MAX = 8,
     LANES_MAX_BYTES = 1 << 26,
-    BUSY_MAX = 2,     /* of those that had to wait together, and then alone */
+    BUSY_MAX = 2,     /* jobs that waited for the lock in vain, each alone */
     PATIENCE_US = 200 /* about one sync of a good disk */
 };
 
-/* Of a job. */
-enum {
-    WAIT, /* queued */
-    LOOK, /* the same, and nobody leads: see whether to */
-    TAKEN,
+enum job_state {
+    QUEUED,
+    NUDGED, /* queued, and there is no leader: see whether to lead */
+    RUNNING,
     DONE
 };
 
@@ -47,30 +47,26 @@ wb__commit_group_fini(struct wb__commit_group *g)
     wb__mutex_fini(&g->lock);
 }
 
-/* ---- lanes ------------------------------------------------------------- */
-
-static void
-add(struct wb__lanes *l, struct wb__buf *to, struct wb_slice s)
-{
-    wb__buf_add(to, s);
-    wb__buf_str(to, "\n");
-    l->n++;
-}
+/* ---- lanes ---------------------------------------------------------------- */
 
 void
 wb__lanes_add(struct wb__lanes *l, struct wb_slice name)
 {
-    add(l, &l->names, name);
+    wb__buf_add(&l->names, name);
+    wb__buf_str(&l->names, "\n");
+    l->n++;
 }
 
 void
-wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id)
+wb__lanes_add_id(struct wb__lanes *l, const struct wb_id *id)
 {
-    add(l, &l->ids, wb_slice(id->text));
+    wb__buf_str(&l->ids, id->text);
+    wb__buf_str(&l->ids, "\n");
+    l->n++;
 }
 
-/* One lane needs no order. Without the memory to say them all there is none
- * either: then a clash is run again, as any other. */
+/* A single lane needs no order. Without the memory to list them all none is
+ * locked here: a clash is then run again, as any other. */
 static enum wb_status
 lock_lanes(struct wb__commit_group *g, const struct wb__db_job *first,
     const struct wb__db_job *end, struct wb_err *err)
@@ -94,87 +90,92 @@ lock_lanes(struct wb__commit_group *g, const struct wb__db_job *first,
     return rc;
 }
 
-/* ---- transactions ------------------------------------------------------ */
+/* ---- transactions --------------------------------------------------------- */
 
-/* Run the jobs from first up to end in one transaction; one that wants none
- * comes alone. */
+/* Run the jobs from first up to end in one transaction; a job that wants none
+ * comes alone. Of two transactions that clashed one was rolled back: it starts
+ * anew. Sets *began once a transaction has begun. */
 static enum wb_status
-run_together(struct wb__commit_group *g, struct wb__db_job *first,
+run_with_retry(struct wb__commit_group *g, struct wb__db_job *first,
     struct wb__db_job *end, bool *began, struct wb_err *err)
 {
     enum wb__tx tx = WB__TX_NONE;
     enum wb_status rc;
+    int clashes = 0;
 
     for (const struct wb__db_job *job = first; job != end; job = job->next)
         if (job->tx > tx)
             tx = job->tx;
     if (tx == WB__TX_NONE)
         return first->run(g->db, first, err);
-    rc = wb__db_begin(g->db, tx, err);
-    if (rc != WB_OK)
-        return rc;
-    *began = true;
-    rc = lock_lanes(g, first, end, err);
-    for (struct wb__db_job *job = first; job != end && rc == WB_OK;
-         job = job->next)
-        rc = job->run(g->db, job, err);
-    if (rc == WB_OK)
-        return wb__db_commit(g->db, err);
-    wb__db_rollback(g->db);
-    return rc;
-}
-
-/* Two transactions that clashed: one of them was rolled back, and starts anew.
- */
-static enum wb_status
-run_through(struct wb__commit_group *g, struct wb__db_job *first,
-    struct wb__db_job *end, bool *began, struct wb_err *err)
-{
-    enum wb_status rc;
-    int turns = CLASHES_MAX;
-
-    do
-        rc = run_together(g, first, end, began, err);
-    while (rc == WB_BUSY && wb__db_clashed(g->db) && --turns > 0);
+    do {
+        rc = wb__db_begin(g->db, tx, err);
+        if (rc != WB_OK)
+            continue;
+        *began = true;
+        rc = lock_lanes(g, first, end, err);
+        for (struct wb__db_job *job = first; job != end && rc == WB_OK;
+             job = job->next)
+            rc = job->run(g->db, job, err);
+        if (rc == WB_OK)
+            rc = wb__db_commit(g->db, err);
+        else
+            wb__db_rollback(g->db);
+    } while (rc == WB_BUSY && wb__db_clashed(g->db) && ++clashes < CLASHES_MAX);
     return rc;
 }
 
 static void
-run_some(struct wb__commit_group *g, struct wb__db_job *first,
+run_jobs(struct wb__commit_group *g, struct wb__db_job *first,
     struct wb__db_job *end)
 {
     struct wb_err err = {0};
     bool began = false, alone;
     int busy = 0;
-    enum wb_status rc = run_through(g, first, end, &began, &err);
+    enum wb_status verdict = run_with_retry(g, first, end, &began, &err);
 
-    /* Who did not get the lock together would wait as long for it alone; out of
-     * IO it is unknown what happened, and must not happen twice. */
-    alone = rc != WB_OK && rc != WB_IO && began && first->next != end &&
-            !wb__db_failed(g->db);
+    /* Jobs that did not get the lock together would wait as long for it alone.
+     * After IO it is unknown what happened, and it must not happen twice. */
+    alone = verdict != WB_OK && verdict != WB_IO && began &&
+            first->next != end && !wb__db_failed(g->db);
     for (struct wb__db_job *job = first; job != end; job = job->next) {
-        job->err = err;
-        job->status = rc;
-        if (!alone || busy == BUSY_MAX)
-            continue;
-        job->status = run_through(g, job, job->next, &began, &job->err);
-        if (job->status == WB_BUSY) {
-            busy++;
-            rc = WB_BUSY; /* what those behind are told, and not another's */
-            err = job->err;
+        if (alone && busy < BUSY_MAX) {
+            job->err = (struct wb_err){0};
+            job->status = run_with_retry(g, job, job->next, &began, &job->err);
+            if (job->status == WB_BUSY && ++busy == BUSY_MAX) {
+                verdict = WB_BUSY; /* of the rest, which is not tried */
+                err = job->err;
+            }
+        } else {
+            job->status = verdict;
+            job->err = err;
         }
     }
 }
 
-/* Take those off the queue that may share a transaction; gives who is next. */
+/* ---- queue ---------------------------------------------------------------- */
+
+static void
+append(struct wb__commit_group *g, struct wb__db_job *job)
+{
+    WB_ASSERT(job->run != NULL);
+    job->next = NULL;
+    atomic_init(&job->state, QUEUED);
+    *g->last = job;
+    g->last = &job->next;
+    g->queued++;
+}
+
+/* Take the jobs off the queue that may share a transaction. Returns the first
+ * job behind them. */
 static struct wb__db_job *
-take_some(struct wb__commit_group *g)
+take_jobs(struct wb__commit_group *g)
 {
     struct wb__db_job *end = g->first;
     bool together = end->tx != WB__TX_NONE;
 
     do {
-        atomic_store(&end->state, TAKEN);
+        atomic_store(&end->state, RUNNING);
         g->queued--;
         end = end->next;
     } while (end != NULL && together && end->tx != WB__TX_NONE);
@@ -184,24 +185,9 @@ take_some(struct wb__commit_group *g)
     return end;
 }
 
-/* Their memory is gone as soon as they know. */
-static void
-tell(struct wb__db_job *job, const struct wb__db_job *end,
-    const struct wb__db_job *own)
-{
-    while (job != end) {
-        struct wb__db_job *next = job->next;
-
-        atomic_store(&job->state, DONE);
-        if (job != own)
-            wb__futex_wake(&job->state);
-        job = next;
-    }
-}
-
-/* Those of the same order stay in that of their arrival. */
+/* Sort by order; jobs of the same order stay as they came. */
 static struct wb__db_job *
-sort(struct wb__db_job *first, struct wb__db_job *end)
+sort_jobs(struct wb__db_job *first, struct wb__db_job *end)
 {
     struct wb__db_job *sorted = end;
 
@@ -217,89 +203,84 @@ sort(struct wb__db_job *first, struct wb__db_job *end)
     return sorted;
 }
 
-/* Called with the lock held, and returns without. */
+/* A job's memory may be gone as soon as its state is DONE. */
+static void
+complete_jobs(struct wb__db_job *job, const struct wb__db_job *end,
+    const struct wb__db_job *own)
+{
+    while (job != end) {
+        struct wb__db_job *next = job->next;
+
+        atomic_store(&job->state, DONE);
+        if (job != own)
+            wb__futex_wake(&job->state);
+        job = next;
+    }
+}
+
+/* Run the front of the queue. Called with the lock held, returns without. */
 static void
 lead(struct wb__commit_group *g, const struct wb__db_job *own)
 {
     struct wb__db_job *first = g->first, *next;
-    size_t before = g->queued;
-    struct wb__db_job *end = take_some(g);
+    size_t taken = g->queued;
+    struct wb__db_job *end;
 
-    before -= g->queued;
+    WB_ASSERT(!g->leading && first != NULL);
+    end = take_jobs(g);
+    taken -= g->queued;
     g->leading = true;
     wb__mutex_unlock(&g->lock);
     if (g->db->engine->side_by_side)
-        first = sort(first, end);
-    run_some(g, first, end);
+        first = sort_jobs(first, end);
+    run_jobs(g, first, end);
     wb__mutex_lock(&g->lock);
     g->leading = false;
-    g->expected = before + g->queued;
+    g->expected = taken + g->queued;
     next = g->first;
     if (next != NULL)
-        atomic_store(&next->state, LOOK);
+        atomic_store(&next->state, NUDGED);
     wb__mutex_unlock(&g->lock);
     if (next != NULL)
         wb__futex_wake(&next->state);
-    tell(first, end, own);
-}
-
-static void
-enqueue(struct wb__commit_group *g, struct wb__db_job *job)
-{
-    job->next = NULL;
-    atomic_init(&job->state, WAIT);
-    *g->last = job;
-    g->last = &job->next;
-    g->queued++;
-}
-
-/* Lead those who wait, or sleep until something has changed. */
-static void
-lead_or_sleep(struct wb__commit_group *g, struct wb__db_job *job, bool *patient)
-{
-    uint32_t state = atomic_load(&job->state);
-    bool next = !g->leading && g->first == job;
-
-    if (state == LOOK)
-        atomic_store(&job->state, state = WAIT);
-    if (state == WAIT && !g->leading &&
-        (g->queued >= g->expected || !*patient)) {
-        lead(g, job);
-        return;
-    }
-    wb__mutex_unlock(&g->lock);
-    if (state != DONE)
-        *patient = wb__futex_wait(&job->state, state, next ? PATIENCE_US : 0);
+    complete_jobs(first, end, own);
 }
 
 static enum wb_status
-answer(const struct wb__db_job *job, struct wb_err *err)
+result_of(const struct wb__db_job *job, struct wb_err *err)
 {
     if (job->status != WB_OK && err != NULL)
         *err = job->err;
     return job->status;
 }
 
-/* Called with the lock held, and returns without. */
-static enum wb_status
-see_through(struct wb__commit_group *g, struct wb__db_job *job, bool patient,
-    struct wb_err *err)
-{
-    enqueue(g, job);
-    lead_or_sleep(g, job, &patient);
-    while (atomic_load(&job->state) != DONE) {
-        wb__mutex_lock(&g->lock);
-        lead_or_sleep(g, job, &patient);
-    }
-    return answer(job, err);
-}
-
 enum wb_status
 wb__commit_group_run(
     struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err)
 {
+    bool patient = true;
+
     wb__mutex_lock(&g->lock);
-    return see_through(g, job, true, err);
+    append(g, job);
+    for (;;) { /* with the lock held */
+        uint32_t state = atomic_load(&job->state);
+        bool next = !g->leading && g->first == job;
+
+        if (state == NUDGED)
+            atomic_store(&job->state, state = QUEUED);
+        if (state == QUEUED && !g->leading &&
+            (g->queued >= g->expected || !patient)) {
+            lead(g, job);
+        } else {
+            wb__mutex_unlock(&g->lock);
+            if (state != DONE)
+                patient =
+                    wb__futex_wait(&job->state, state, next ? PATIENCE_US : 0);
+        }
+        if (atomic_load(&job->state) == DONE)
+            return result_of(job, err);
+        wb__mutex_lock(&g->lock);
+    }
 }
 
 bool
@@ -311,6 +292,8 @@ wb__commit_group_try(
         wb__mutex_unlock(&g->lock);
         return false;
     }
-    (void)see_through(g, job, false, err);
+    append(g, job);
+    lead(g, job);
+    (void)result_of(job, err);
     return true;
 }

@@ -1,7 +1,7 @@
 /* group_commit.h - many threads, one connection, shared commits.
  *
- * Every call is a job that runs inside a transaction. Threads queue their
- * jobs; the first becomes the leader and runs all that wait in one
+ * Every operation is a job that runs inside a transaction. Threads queue their
+ * jobs; one of them becomes the leader and runs all that are queued in one
  * transaction, so that they share one commit. */
 #ifndef WB_SRC_DB_GROUP_COMMIT_H
 #define WB_SRC_DB_GROUP_COMMIT_H
@@ -9,30 +9,31 @@
 #include "db/db.h"
 #include "os/os.h"
 
-/* Lanes, by name or by the id of a message in them, each followed by a line
- * feed, which neither can hold. */
+/* The lanes that jobs are going to lock: by name, or by the id of a message in
+ * the lane. Each is followed by a line feed, which neither can contain. */
 struct wb__lanes {
     struct wb__buf names, ids;
     size_t n;
 };
 void wb__lanes_add(struct wb__lanes *l, struct wb_slice name);
-void wb__lanes_add_of(struct wb__lanes *l, const struct wb_id *id);
+void wb__lanes_add_id(struct wb__lanes *l, const struct wb_id *id);
 
 /*
- * One job. run() is called inside a transaction, by the thread that leads; it
- * must leave everything as it was unless it returns OK, keep what it finds in
- * its own fields, and bear being run again after a rollback.
+ * One job, the first member of an operation's own struct. The leader's thread
+ * calls run() inside a transaction, with err never NULL. run() must change
+ * nothing unless it returns OK, keep its results in its own struct, and be
+ * ready to run again after a rollback.
  */
 struct wb__db_job {
     enum wb_status (*run)(
         struct wb__db *db, struct wb__db_job *job, struct wb_err *err);
-    /* Adds the lanes run() will lock; NULL: none. */
+    /* Adds the lanes that run() will lock; NULL: none. */
     void (*lanes)(const struct wb__db_job *job, struct wb__lanes *lanes);
-    enum wb__tx tx; /* the least it needs; NONE: to be run by itself */
-    uint64_t order; /* of the one row it changes, if that is all; see (4) */
-    enum wb_status status;
+    enum wb__tx tx;        /* the least it needs; NONE: runs by itself */
+    uint64_t order;        /* of the one row it changes, if only one; see (4) */
+    enum wb_status status; /* the outcome */
     struct wb_err err;
-    wb__futex state; /* see group_commit.c */
+    wb__futex state; /* this and next: private to group_commit.c */
     struct wb__db_job *next;
 };
 
@@ -47,10 +48,11 @@ void wb__commit_group_init(struct wb__commit_group *g, struct wb__db *db);
 void wb__commit_group_fini(
     struct wb__commit_group *g); /* the connection stays open */
 
-/* Run a job; back when the transaction it ran in has ended. */
+/* Run a job; returns when the transaction it ran in has ended. */
 WB_MUST_USE enum wb_status wb__commit_group_run(
     struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err);
-/* The same, but only if nobody else is at it. False: not run. */
+/* Run a job if no other is queued or running; false: not run. True: job->status
+ * is the outcome. */
 WB_MUST_USE bool wb__commit_group_try(
     struct wb__commit_group *g, struct wb__db_job *job, struct wb_err *err);
 

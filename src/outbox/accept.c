@@ -1,32 +1,30 @@
-/* accept.c - take messages in.
+/* accept.c - accept messages: check, find duplicates, insert.
  *
- * (1) A message is checked before anything is touched.
- * (2) The unique indexes of id and key decide what is a duplicate; only after
- *     one of them has spoken are contents compared.
+ * (1) A message is checked before its transaction begins.
+ * (2) The unique indexes of id and key decide what is a duplicate; contents are
+ *     compared only after an index has found one.
  * (3) Rows are counted again after every 1/1600 of max_rows, so that up to 16
  *     handles together stay within 1 % of it, whenever each of them counted. */
-#include <stdio.h>
-
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
-    TURNS_MAX = 3,
+    ATTEMPTS_MAX = 3,
     NAME_MAX_BYTES = 255,
     HEADERS_MAX_BYTES = 16384
 };
 
-bool
-wb__kind_valid(struct wb_slice kind)
-{
-    for (size_t i = 0; i < kind.len; i++) {
-        char c = kind.ptr[i];
+struct accept_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    const struct wb_message *messages;
+    size_t n;
+    struct wb_accepted *accepted; /* status set: the message was refused */
+    struct wb_err refused;        /* of the last one that was refused ... */
+    size_t last_refused;
+    struct wb_err bad; /* of the last one that is not OK, refused or not */
+};
 
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-                c == '.' || c == '-'))
-            return false;
-    }
-    return kind.len >= 1 && kind.len <= 64;
-}
+/* ---- check ---------------------------------------------------------------- */
 
 static bool
 name_valid(struct wb_slice s)
@@ -35,27 +33,16 @@ name_valid(struct wb_slice s)
 }
 
 static enum wb_status
-check_sizes(
-    const struct wb_outbox *box, const struct wb_message *m, struct wb_err *err)
-{
-    if (m->payload.len > (size_t)box->opts.max_payload_bytes)
-        return wb__fail(err, WB_TOOBIG, 0,
-            "the payload has %zu bytes, the limit is %lld; send a reference "
-            "instead, or raise max_payload",
-            m->payload.len, (long long)box->opts.max_payload_bytes);
-    if (m->headers.len > HEADERS_MAX_BYTES)
-        return wb__fail(err, WB_TOOBIG, 0,
-            "the headers have %zu bytes, the limit is %d", m->headers.len,
-            HEADERS_MAX_BYTES);
-    return WB_OK;
-}
-
-static enum wb_status
 check_headers(struct wb_slice lines, struct wb_err *err)
 {
-    enum wb_status rc = wb__request_headers_check(lines, err);
+    enum wb_status rc;
     struct wb_slice name, value;
 
+    if (lines.len > HEADERS_MAX_BYTES)
+        return wb__fail(err, WB_TOOBIG, 0,
+            "the headers have %zu bytes, the limit is %d", lines.len,
+            HEADERS_MAX_BYTES);
+    rc = wb__request_headers_check(lines, err);
     while (rc == WB_OK && wb__headers_next(&lines, &name, &value))
         if (wb__eq_nocase(name, WB_LIT("Content-Type")))
             rc = wb__fail(err, WB_INVALID, 0,
@@ -69,9 +56,8 @@ check_message(
 {
     struct wb_id id;
 
-    if (!wb__kind_valid(m->kind))
-        return wb__fail(err, WB_INVALID, 0,
-            "kind \"%.*s\": give 1 to 64 of a-z 0-9 _ . -", WB_SHOW(m->kind));
+    if (wb__kind_check(m->kind, err) != WB_OK)
+        return WB_INVALID;
     if (!name_valid(m->key))
         return wb__fail(
             err, WB_INVALID, 0, "key: give 1 to 255 bytes of printable UTF-8");
@@ -80,26 +66,30 @@ check_message(
             err, WB_INVALID, 0, "lane: give 1 to 255 bytes of printable UTF-8");
     if (m->id.len > 0 && !wb__uuid_parse(m->id, &id))
         return wb__fail(
-            err, WB_INVALID, 0, "id \"%.*s\" is no UUID", WB_SHOW(m->id));
+            err, WB_INVALID, 0, "id \"%.*s\" is not a UUID", WB_SHOW(m->id));
     if (!name_valid(m->content_type))
         return wb__fail(
             err, WB_INVALID, 0, "content type: give up to 255 printable bytes");
     if (m->due_ms < 0 || m->expires_ms < 0)
-        return wb__fail(err, WB_INVALID, 0, "a time before 1970");
+        return wb__fail(err, WB_INVALID, 0,
+            "due and expires: give a time after the start of 1970");
     if (m->expires_ms != 0 && m->expires_ms <= m->due_ms)
         return wb__fail(
             err, WB_INVALID, 0, "the message expires before it is due");
-    if (check_sizes(box, m, err) != WB_OK)
-        return WB_TOOBIG;
+    if (m->payload.len > (size_t)box->opts.max_payload_bytes)
+        return wb__fail(err, WB_TOOBIG, 0,
+            "the payload has %zu bytes, the limit is %lld; send a reference "
+            "instead, or raise max_payload",
+            m->payload.len, (long long)box->opts.max_payload_bytes);
     return check_headers(m->headers, err);
 }
 
-/* ---- limits ------------------------------------------------------------ */
+/* ---- limits --------------------------------------------------------------- */
 
 static enum wb_status
 check_rows(struct wb_outbox *box, struct wb_err *err)
 {
-    int64_t rows = 0, room, most = box->opts.max_rows;
+    int64_t rows = 0, left, most = box->opts.max_rows;
     enum wb_status rc;
 
     if (most <= 0 || box->rows_left > 0)
@@ -107,20 +97,20 @@ check_rows(struct wb_outbox *box, struct wb_err *err)
     rc = wb__db_one_int(box->db, WB__SQL_ROWS, WB__NO_ARGS, &rows, err);
     if (rc != WB_OK)
         return rc;
-    room = most - rows;
-    if (room <= 0)
+    left = most - rows;
+    if (left <= 0)
         return wb__fail(err, WB_FULL, 0,
             "the outbox holds %lld messages, its limit; drain it, or raise "
             "max_rows",
             (long long)rows);
     box->rows_left = most / 1600 > 1 ? most / 1600 : 1;
-    if (room < box->rows_left)
-        box->rows_left = room;
+    if (left < box->rows_left)
+        box->rows_left = left;
     return WB_OK;
 }
 
 static enum wb_status
-check_room(struct wb_outbox *box, struct wb_err *err)
+check_limits(struct wb_outbox *box, struct wb_err *err)
 {
     int64_t bytes = 0, most = box->opts.max_file_bytes;
     enum wb_status rc = check_rows(box, err);
@@ -136,132 +126,97 @@ check_room(struct wb_outbox *box, struct wb_err *err)
     return rc;
 }
 
-/* ---- duplicates -------------------------------------------------------- */
-
-/* Who has the id or the key. EMPTY if nobody; two different rows: MISMATCH,
- * with the one that has the key. */
-static enum wb_status
-find_first(struct wb_outbox *box, const struct wb_message *m, struct wb_id id,
-    struct wb__head *first, struct wb_err *err)
-{
-    struct wb__head by_key;
-    enum wb_status rc = wb__head_find(
-        box, WB__SQL_HEAD_BY_ID, wb__text(wb_slice(id.text)), first, err);
-    enum wb_status key_rc = WB_EMPTY;
-
-    if (rc != WB_OK && rc != WB_EMPTY)
-        return rc;
-    if (m->key.len > 0)
-        key_rc = wb__head_find(
-            box, WB__SQL_HEAD_BY_KEY, wb__text(m->key), &by_key, err);
-    if (key_rc == WB_EMPTY)
-        return rc;
-    if (key_rc == WB_OK) {
-        bool two = rc == WB_OK && first->seq != by_key.seq;
-
-        *first = by_key;
-        return two ? WB_MISMATCH : WB_OK;
-    }
-    return key_rc;
-}
-
-static enum wb_status
-same_content(struct wb_outbox *box, const struct wb_message *m,
-    const uint8_t hash[32], struct wb__head *first, bool *same,
-    struct wb_err *err)
-{
-    enum wb_status rc = wb__head_hash(box, first, err);
-
-    *same = rc == WB_OK && wb__eq(wb_slice(first->kind), m->kind) &&
-            (!first->has_hash || memcmp(first->hash, hash, 32) == 0);
-    return rc;
-}
-
-static enum wb_status
-mismatch(struct wb_err *err, const struct wb_message *m,
-    const struct wb__head *first, struct wb_accepted *accepted)
-{
-    accepted->id = first->id;
-    accepted->seq = first->seq;
-    accepted->status = WB_MISMATCH;
-    return wb__fail(err, WB_MISMATCH, 0,
-        "the %s is taken by message %s with other content; use another",
-        m->key.len > 0 ? "key" : "id", first->id.text);
-}
-
-/* ---- one message ------------------------------------------------------- */
+/* ---- one message ---------------------------------------------------------- */
 
 struct candidate {
     const struct wb_message *m;
+    int64_t now_ms;
     struct wb_id id;
-    bool keep;
-    uint8_t hash[32];
+    bool keep;        /* id or key are the caller's: it may be sent again */
+    uint8_t hash[32]; /* if keep */
 };
 
+/* Find the message that has the id or the key. EMPTY: there is none. MISMATCH:
+ * they are those of two messages; *first is the one that has the key. */
 static enum wb_status
-insert(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
-    bool *inserted, struct wb_err *err)
+find_first(struct wb_outbox *box, const struct candidate *c,
+    struct wb__head *first, struct wb_err *err)
+{
+    struct wb__head by_key;
+    enum wb_status key_rc, rc = wb__head_find(box, WB__SQL_HEAD_BY_ID,
+                               wb__text(wb_slice(c->id.text)), first, err);
+
+    if (c->m->key.len == 0 || (rc != WB_OK && rc != WB_EMPTY))
+        return rc;
+    key_rc = wb__head_find(
+        box, WB__SQL_HEAD_BY_KEY, wb__text(c->m->key), &by_key, err);
+    if (key_rc == WB_EMPTY)
+        return rc;
+    if (key_rc == WB_OK && rc == WB_OK && first->seq != by_key.seq)
+        key_rc = WB_MISMATCH;
+    *first = by_key;
+    return key_rc;
+}
+
+/* Answer a message whose id or key was accepted before, with the same content
+ * or with another. EMPTY: it was not. */
+static enum wb_status
+find_duplicate(struct wb_outbox *box, const struct candidate *c,
+    struct wb_accepted *accepted, struct wb_err *err)
+{
+    struct wb__head first;
+    enum wb_status rc = find_first(box, c, &first, err);
+
+    /* A tombstone that is kept no longer, but was not purged yet. */
+    while (rc == WB_OK && first.state == WB_STATE_DELIVERED &&
+           first.due_ms <= c->now_ms) {
+        rc = wb__row_delete(box, first.seq, err);
+        if (rc == WB_OK)
+            rc = find_first(box, c, &first, err);
+    }
+    if (rc == WB_OK)
+        rc = wb__head_hash(box, &first, err);
+    if (rc != WB_OK && rc != WB_MISMATCH)
+        return rc;
+    *accepted = (struct wb_accepted){.id = first.id, .seq = first.seq};
+    if (rc == WB_OK && wb__eq(wb_slice(first.kind), c->m->kind) &&
+        (!first.has_hash || memcmp(first.hash, c->hash, 32) == 0))
+        accepted->duplicate = true;
+    else
+        accepted->status = wb__fail(err, WB_MISMATCH, 0,
+            "the %s is taken by message %s with other content; use another",
+            c->m->key.len > 0 ? "key" : "id", first.id.text);
+    return WB_OK;
+}
+
+/* EMPTY: nothing was inserted. */
+static enum wb_status
+insert(struct wb_outbox *box, const struct candidate *c,
+    struct wb_accepted *accepted, struct wb_err *err)
 {
     const struct wb_message *m = c->m;
     struct wb_slice hash = {(const char *)c->hash, sizeof(c->hash)};
     struct wb__val none = {.type = WB__NULL};
     int64_t changed = 0;
-    enum wb_status rc = wb__db_run(box->db, WB__SQL_INSERT,
-        WB__ARGS(wb__text(wb_slice(c->id.text)), wb__text(m->kind),
-            wb__int(m->due_ms > 0 ? m->due_ms : now_ms), wb__int(now_ms),
-            wb__int_or_null(m->expires_ms), wb__text_or_null(m->key),
-            wb__text_or_null(m->lane), wb__int(c->keep),
-            c->keep ? wb__blob(hash) : none, wb__text_or_null(m->content_type),
-            wb__text_or_null(m->headers), wb__blob(m->payload)),
-        &changed, err);
-
-    *inserted = changed == 1;
-    return rc;
-}
-
-/* The id or the key is known: say by whom, and whether it is the same. */
-static enum wb_status
-answer_duplicate(struct wb_outbox *box, const struct candidate *c,
-    struct wb__head *first, struct wb_accepted *accepted, struct wb_err *err)
-{
-    bool same;
-    enum wb_status rc = same_content(box, c->m, c->hash, first, &same, err);
-
-    if (rc != WB_OK)
-        return rc;
-    if (!same) {
-        (void)mismatch(err, c->m, first, accepted);
-        return WB_OK;
-    }
-    *accepted = (struct wb_accepted){
-        .id = first->id, .seq = first->seq, .duplicate = true};
-    return WB_OK;
-}
-
-/* A tombstone whose time is over, and that no purge has met yet. */
-static bool
-is_over(const struct wb__head *h, int64_t now_ms)
-{
-    return h->state == WB_STATE_DELIVERED && h->due_ms <= now_ms;
-}
-
-/* EMPTY: nothing was inserted. */
-static enum wb_status
-accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
-    struct wb_accepted *accepted, struct wb_err *err)
-{
-    bool inserted = false;
-    enum wb_status rc = check_room(box, err);
+    enum wb_status rc = check_limits(box, err);
 
     if (rc == WB_FULL) {
         accepted->status = WB_FULL;
         return WB_OK;
     }
-    if (rc == WB_OK)
-        rc = insert(box, c, now_ms, &inserted, err);
     if (rc != WB_OK)
         return rc;
-    if (!inserted)
+    rc = wb__db_run(box->db, WB__SQL_INSERT,
+        WB__ARGS(wb__text(wb_slice(c->id.text)), wb__text(m->kind),
+            wb__int(m->due_ms > 0 ? m->due_ms : c->now_ms), wb__int(c->now_ms),
+            wb__int_or_null(m->expires_ms), wb__text_or_null(m->key),
+            wb__text_or_null(m->lane), wb__int(c->keep),
+            c->keep ? wb__blob(hash) : none, wb__text_or_null(m->content_type),
+            wb__text_or_null(m->headers), wb__blob(m->payload)),
+        &changed, err);
+    if (rc != WB_OK)
+        return rc;
+    if (changed != 1)
         return WB_EMPTY;
     box->rows_left--;
     wb__db_wake(box->db);
@@ -270,123 +225,76 @@ accept_new(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
     return WB_OK;
 }
 
-/* With an id or key of the caller's: somebody may have it. */
-static enum wb_status
-accept_known(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
-    struct wb_accepted *accepted, struct wb_err *err)
-{
-    struct wb__head first;
-    enum wb_status rc = find_first(box, c->m, c->id, &first, err);
-
-    while (rc == WB_OK && is_over(&first, now_ms)) {
-        rc = wb__db_run(
-            box->db, WB__SQL_DELETE, WB__ARGS(wb__int(first.seq)), NULL, err);
-        if (rc == WB_OK)
-            rc = find_first(box, c->m, c->id, &first, err);
-    }
-    if (rc == WB_EMPTY)
-        return accept_new(box, c, now_ms, accepted, err);
-    if (rc == WB_OK)
-        return answer_duplicate(box, c, &first, accepted, err);
-    if (rc != WB_MISMATCH)
-        return rc;
-    (void)mismatch(err, c->m, &first, accepted);
-    return WB_OK;
-}
-
-/* Where nothing was inserted, another transaction has committed the same id or
- * key since we looked: it is there now. */
-static enum wb_status
-accept_checked(struct wb_outbox *box, const struct candidate *c, int64_t now_ms,
-    struct wb_accepted *accepted, struct wb_err *err)
-{
-    enum wb_status rc = WB_EMPTY;
-
-    for (int turn = 0; turn < TURNS_MAX && rc == WB_EMPTY; turn++)
-        rc = c->keep ? accept_known(box, c, now_ms, accepted, err)
-                     : accept_new(box, c, now_ms, accepted, err);
-    if (rc == WB_EMPTY)
-        return wb__fail(err, WB_CORRUPT, 0,
-            "message %s was not taken in: a trigger of another program stands "
-            "on waybill_outbox; drop it",
-            c->id.text);
-    return rc;
-}
-
-/* Only trouble with the store is returned; the message's own is in
+/* Returns failures of the store only; the message's own status goes to
  * accepted->status. */
 static enum wb_status
 accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,
     struct wb_accepted *accepted, struct wb_err *err)
 {
-    struct candidate c = {.m = m, .keep = m->id.len > 0 || m->key.len > 0};
+    struct candidate c = {
+        .m = m, .now_ms = now_ms, .keep = m->id.len > 0 || m->key.len > 0};
+    enum wb_status rc;
 
     *accepted = (struct wb_accepted){0};
-    accepted->status = check_message(box, m, err);
-    if (accepted->status != WB_OK)
-        return WB_OK;
     if (m->id.len == 0 || !wb__uuid_parse(m->id, &c.id)) {
         uint8_t random[10];
 
-        wb__box_roll(box, now_ms, random, sizeof(random));
+        wb__random_take(box, now_ms, random, sizeof(random));
         c.id = wb__uuid7(now_ms, random);
     }
     if (c.keep && !wb__content_hash(
                       m->kind, m->content_type, m->lane, m->payload, c.hash))
         return wb__nomem(err, "content hash");
-    return accept_checked(box, &c, now_ms, accepted, err);
-}
-
-/* ---- the operation ----------------------------------------------------- */
-
-struct accept_op {
-    struct wb__op op;
-    const struct wb_message *messages;
-    size_t n;
-    struct wb_accepted *accepted;
-    struct wb_err own; /* of the last bad message */
-};
-
-static enum wb_status
-accept_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
-{
-    struct accept_op *a = (struct accept_op *)op;
-    int64_t now_ms = wb__box_now(box);
-    enum wb_status rc = WB_OK;
-
-    a->own = (struct wb_err){0}; /* of a run that was rolled back */
-    for (size_t i = 0; i < a->n && rc == WB_OK; i++) {
-        rc = accept_one(box, &a->messages[i], now_ms, &a->accepted[i], err);
-        if (rc == WB_OK && a->accepted[i].status != WB_OK)
-            a->own = *err;
+    /* If nothing was inserted, another transaction has committed the same id or
+     * key after the query: now the query finds it. */
+    for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+        rc = c.keep ? find_duplicate(box, &c, accepted, err) : WB_EMPTY;
+        if (rc == WB_EMPTY)
+            rc = insert(box, &c, accepted, err);
+        if (rc != WB_EMPTY)
+            return rc;
     }
-    return rc;
+    return wb__fail(err, WB_CORRUPT, 0,
+        "message %s was not inserted: another program has put a trigger on "
+        "waybill_outbox; drop it",
+        c.id.text);
 }
 
-/* A name that is refused could hold what separates them. */
+/* ---- the operation -------------------------------------------------------- */
+
+static bool
+is_refused(const struct wb_accepted *a)
+{
+    return a->status == WB_INVALID || a->status == WB_TOOBIG;
+}
+
 static void
 accept_lanes(const struct wb__db_job *job, struct wb__lanes *lanes)
 {
-    const struct accept_op *a = (const struct accept_op *)job;
+    const struct accept_op *o = (const struct accept_op *)job;
 
-    for (size_t i = 0; i < a->n; i++)
-        if (a->messages[i].lane.len > 0 && name_valid(a->messages[i].lane))
-            wb__lanes_add(lanes, a->messages[i].lane);
+    for (size_t i = 0; i < o->n; i++)
+        if (o->messages[i].lane.len > 0 && !is_refused(&o->accepted[i]))
+            wb__lanes_add(lanes, o->messages[i].lane);
 }
 
-enum wb_status
-wb_outbox_enqueue_many(struct wb_outbox *box, const struct wb_message *messages,
-    size_t n, struct wb_accepted *accepted, struct wb_err *err)
+static enum wb_status
+accept_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct accept_op a = {
-        .op = {.run = accept_run, .lanes = accept_lanes, .tx = WB__TX_FULL},
-        .messages = messages,
-        .n = n,
-        .accepted = accepted};
-    enum wb_status rc = wb__box_run(box, &a.op, err);
+    struct accept_op *o = (struct accept_op *)job;
+    int64_t now_ms = wb__outbox_now(o->box);
+    enum wb_status rc = WB_OK;
 
-    if (rc == WB_OK && a.own.status != WB_OK && err != NULL)
-        *err = a.own;
+    (void)db;
+    o->bad = o->refused;
+    for (size_t i = 0; i < o->n && rc == WB_OK; i++) {
+        if (is_refused(&o->accepted[i]))
+            continue;
+        rc = accept_one(o->box, &o->messages[i], now_ms, &o->accepted[i], err);
+        if (rc == WB_OK && o->accepted[i].status != WB_OK &&
+            i >= o->last_refused)
+            o->bad = *err;
+    }
     return rc;
 }
 
@@ -395,16 +303,45 @@ wb_outbox_enqueue(struct wb_outbox *box, const struct wb_message *message,
     struct wb_accepted *accepted, struct wb_err *err)
 {
     struct wb_accepted a = {0};
-    enum wb_status rc;
+    struct accept_op o = {
+        .job = {.run = accept_run, .lanes = accept_lanes, .tx = WB__TX_FULL},
+        .box = box,
+        .messages = message,
+        .n = 1,
+        .accepted = &a};
+    enum wb_status rc = check_message(box, message, err);
 
-    /* What is refused for itself alone costs no transaction. */
-    rc = check_message(box, message, err);
+    if (rc == WB_OK)
+        rc = wb__commit_group_run(&box->group, &o.job, err);
     if (rc != WB_OK)
         return rc;
-    rc = wb_outbox_enqueue_many(box, message, 1, &a, err);
-    if (rc == WB_OK)
-        rc = a.status;
-    if (accepted != NULL && (rc == WB_OK || rc == WB_MISMATCH))
+    if (a.status != WB_OK && err != NULL)
+        *err = o.bad;
+    if (accepted != NULL && (a.status == WB_OK || a.status == WB_MISMATCH))
         *accepted = a;
+    return a.status;
+}
+
+enum wb_status
+wb_outbox_enqueue_many(struct wb_outbox *box, const struct wb_message *messages,
+    size_t n, struct wb_accepted *accepted, struct wb_err *err)
+{
+    struct accept_op o = {
+        .job = {.run = accept_run, .lanes = accept_lanes, .tx = WB__TX_FULL},
+        .box = box,
+        .messages = messages,
+        .n = n,
+        .accepted = accepted};
+    enum wb_status rc;
+
+    for (size_t i = 0; i < n; i++) {
+        accepted[i] = (struct wb_accepted){0};
+        accepted[i].status = check_message(box, &messages[i], &o.refused);
+        if (accepted[i].status != WB_OK)
+            o.last_refused = i;
+    }
+    rc = wb__commit_group_run(&box->group, &o.job, err);
+    if (rc == WB_OK && o.bad.status != WB_OK && err != NULL)
+        *err = o.bad;
     return rc;
 }

@@ -1,104 +1,72 @@
-/* admin.c - what people do to the outbox: redrive, discard, pause, breakers.
+/* admin.c - what people do to the outbox: redrive, discard, pause, backup,
+ * health.
  *
- * (1) A selection is acted on in one transaction, whatever its size, and read
- *     a page at a time.
- * (2) A redriven message of a lane rejoins at its tail. */
-#include <stdlib.h>
-
-#include "outbox/box.h"
+ * (1) A selection is changed in one transaction, whatever its size, and read a
+ *     page at a time.
+ * (2) A redriven message of a lane rejoins the lane at its tail. */
+#include "outbox/outbox_internal.h"
 
 enum {
     PAGE = 128
 };
 
-/* ---- redrive, discard -------------------------------------------------- */
+/* ---- redrive, discard ----------------------------------------------------- */
 
 struct select_op {
-    struct wb__op op;
+    struct wb__db_job job;
+    struct wb_outbox *box;
     const struct wb_select *select;
     struct wb_selected selected;
-    struct wb__arena arena;
-    struct wb_kind_counts *kind;
-    size_t n_kinds, cap;
-    bool discard;
+    struct wb__kinds kinds; /* selected by kind, counted as pending */
+    enum wb_status (*change)(
+        struct wb_outbox *box, const struct wb__head *h, struct wb_err *err);
 };
-
-static enum wb_status
-count_kind(struct select_op *o, const char *kind, struct wb_err *err)
-{
-    struct wb_slice name = wb_slice(kind);
-    size_t i = 0;
-
-    while (i < o->n_kinds && !wb__eq(o->kind[i].kind, name))
-        i++;
-    if (i == o->cap) {
-        size_t cap = o->cap == 0 ? 16 : 2 * o->cap;
-        struct wb_kind_counts *grown =
-            wb__arena_alloc(&o->arena, cap * sizeof(*grown));
-
-        if (grown == NULL)
-            return wb__nomem(err, "select");
-        if (o->n_kinds > 0)
-            memcpy(grown, o->kind, o->n_kinds * sizeof(*grown));
-        o->kind = grown;
-        o->cap = cap;
-    }
-    if (i == o->n_kinds &&
-        !wb__arena_dup(&o->arena, name, &o->kind[o->n_kinds++].kind))
-        return wb__nomem(err, "select");
-    o->kind[i].n[WB_STATE_PENDING]++;
-    o->selected.total++;
-    return WB_OK;
-}
 
 static enum wb_status
 redrive_row(struct wb_outbox *box, const struct wb__head *h, struct wb_err *err)
 {
     struct wb_slice lane = wb_slice(h->lane);
-    enum wb_status rc = WB_OK;
+    enum wb_status rc;
 
     if (h->state == WB_STATE_HELD)
-        return WB_OK; /* it goes when its lane does */
+        return WB_OK; /* it waits for its lane, and then goes by itself */
     rc = wb__db_run(box->db, WB__SQL_REDRIVE,
-        WB__ARGS(wb__int(h->seq), wb__int(wb__box_now(box))), NULL, err);
+        WB__ARGS(wb__int(h->seq), wb__int(wb__outbox_now(box))), NULL, err);
     if (rc == WB_OK && h->state == WB_STATE_ABANDONED && lane.len > 0)
         rc = wb__db_run(box->db, WB__SQL_REJOIN,
             WB__ARGS(wb__int(h->seq), wb__text(lane)), NULL, err);
-    if (rc == WB_OK)
-        rc = wb__db_run(box->db, WB__SQL_BREAKER_DELETE,
-            WB__ARGS(wb__text(wb_slice(h->scope))), NULL, err);
-    return rc;
+    return rc != WB_OK ? rc : wb__breaker_delete(box, wb_slice(h->scope), err);
 }
 
 static enum wb_status
 discard_row(struct wb_outbox *box, const struct wb__head *h, struct wb_err *err)
 {
-    enum wb_status rc = wb__db_run(
-        box->db, WB__SQL_DELETE, WB__ARGS(wb__int(h->seq)), NULL, err);
+    enum wb_status rc = wb__row_delete(box, h->seq, err);
 
     return rc != WB_OK ? rc : wb__lane_promote(box, wb_slice(h->lane), err);
 }
 
 static enum wb_status
-act(struct wb_outbox *box, struct select_op *o, const struct wb__head *h,
-    struct wb_err *err)
+change_row(struct select_op *o, const struct wb__head *h, struct wb_err *err)
 {
-    enum wb_status rc = count_kind(o, h->kind, err);
+    struct wb_kind_counts *k = wb__kinds_get(&o->kinds, wb_slice(h->kind));
 
-    if (rc != WB_OK || o->select->dry_run)
-        return rc;
-    return o->discard ? discard_row(box, h, err) : redrive_row(box, h, err);
+    if (k == NULL)
+        return wb__nomem(err, "select");
+    k->n[WB_STATE_PENDING]++;
+    o->selected.total++;
+    return o->select->dry_run ? WB_OK : o->change(o->box, h, err);
 }
 
 static enum wb_status
-act_on_ids(struct wb_outbox *box, struct select_op *o, struct wb_err *err)
+change_ids(struct select_op *o, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
 
     for (size_t i = 0; i < o->select->n_ids && rc == WB_OK; i++) {
         struct wb__head h;
 
-        rc = wb__head_find(box, WB__SQL_HEAD_BY_ID,
+        rc = wb__head_find(o->box, WB__SQL_HEAD_BY_ID,
             wb__text(wb_slice(o->select->ids[i].text)), &h, err);
         if (rc == WB_EMPTY || (rc == WB_OK && h.state == WB_STATE_DELIVERED)) {
             o->selected.missing++;
@@ -106,20 +74,21 @@ act_on_ids(struct wb_outbox *box, struct select_op *o, struct wb_err *err)
         } else if (rc == WB_OK && h.state == WB_STATE_PROCESSING) {
             o->selected.skipped++;
         } else if (rc == WB_OK) {
-            rc = act(box, o, &h, err);
+            rc = change_row(o, &h, err);
         }
     }
     return rc;
 }
 
-/* The next page of abandoned rows after (*due_ms, *seq), which move on. */
+/* Read the next page of abandoned rows behind (*due_ms, *seq), which become
+ * those of its last row. */
 static enum wb_status
 read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
     int64_t *seq, struct wb__head page[PAGE], size_t *n, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_ABANDONED;
     int64_t before_ms = s->older_ms > 0
-                            ? wb__sat_add(wb__box_now(box), -s->older_ms)
+                            ? wb__sat_add(wb__outbox_now(box), -s->older_ms)
                             : INT64_MAX;
     enum wb_status rc = wb__db_start(box->db, sql,
         WB__ARGS(wb__int(*due_ms), wb__int(*seq), wb__text_or_null(s->kind),
@@ -142,9 +111,10 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
 }
 
 static enum wb_status
-act_on_abandoned(struct wb_outbox *box, struct select_op *o, struct wb_err *err)
+change_abandoned(struct select_op *o, struct wb_err *err)
 {
-    struct wb__head *page = wb__arena_alloc(&o->arena, PAGE * sizeof(*page));
+    struct wb__head *page =
+        wb__arena_alloc(&o->kinds.arena, PAGE * sizeof(*page));
     uint64_t most = o->select->limit > 0 ? o->select->limit : UINT64_MAX;
     int64_t due_ms = INT64_MIN, seq = INT64_MIN;
     enum wb_status rc = WB_OK;
@@ -153,52 +123,41 @@ act_on_abandoned(struct wb_outbox *box, struct select_op *o, struct wb_err *err)
     if (page == NULL)
         return wb__nomem(err, "select");
     while (rc == WB_OK && n == PAGE && o->selected.total < most) {
-        rc = read_page(box, o->select, &due_ms, &seq, page, &n, err);
+        rc = read_page(o->box, o->select, &due_ms, &seq, page, &n, err);
         for (size_t i = 0; i < n && rc == WB_OK && o->selected.total < most;
              i++)
-            rc = act(box, o, &page[i], err);
+            rc = change_row(o, &page[i], err);
     }
     return rc;
 }
 
 static enum wb_status
-select_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+select_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct select_op *o = (struct select_op *)op;
+    struct select_op *o = (struct select_op *)job;
 
-    wb__arena_clear(&o->arena);
-    o->n_kinds = o->cap = 0;
+    (void)db;
+    wb__kinds_clear(&o->kinds);
     o->selected = (struct wb_selected){0};
-    if (o->select->ids != NULL)
-        return act_on_ids(box, o, err);
-    return act_on_abandoned(box, o, err);
-}
-
-static int
-by_kind(const void *a, const void *b)
-{
-    const struct wb_kind_counts *x = a, *y = b;
-
-    return wb__cmp(x->kind, y->kind);
+    return o->select->ids != NULL ? change_ids(o, err)
+                                  : change_abandoned(o, err);
 }
 
 static enum wb_status
-select_do(struct wb_outbox *box, struct select_op *o,
-    struct wb_selected *selected, wb_kind_fn *fn, void *ctx, struct wb_err *err)
+run_select(struct select_op *o, struct wb_selected *selected, wb_kind_fn *fn,
+    void *ctx, struct wb_err *err)
 {
     enum wb_status rc;
 
-    o->op = (struct wb__op){.run = select_run,
-        .tx = o->select->dry_run ? WB__TX_READ : WB__TX_FULL};
-    o->arena.env = box->env;
-    rc = wb__box_run(box, &o->op, err);
-    if (rc == WB_OK)
+    o->job.run = select_run;
+    o->job.tx = o->select->dry_run ? WB__TX_READ : WB__TX_FULL;
+    o->kinds.arena.env = o->box->env;
+    rc = wb__commit_group_run(&o->box->group, &o->job, err);
+    if (rc == WB_OK) {
         *selected = o->selected;
-    if (o->n_kinds > 1)
-        qsort(o->kind, o->n_kinds, sizeof(*o->kind), by_kind);
-    for (size_t i = 0; i < o->n_kinds && rc == WB_OK && fn != NULL; i++)
-        rc = fn(ctx, &o->kind[i]);
-    wb__arena_clear(&o->arena);
+        rc = wb__kinds_report(&o->kinds, fn, ctx);
+    }
+    wb__kinds_clear(&o->kinds);
     return rc;
 }
 
@@ -206,34 +165,34 @@ enum wb_status
 wb_outbox_redrive(struct wb_outbox *box, const struct wb_select *select,
     struct wb_selected *selected, wb_kind_fn *fn, void *ctx, struct wb_err *err)
 {
-    struct select_op o = {.select = select};
+    struct select_op o = {.box = box, .select = select, .change = redrive_row};
 
-    return select_do(box, &o, selected, fn, ctx, err);
+    return run_select(&o, selected, fn, ctx, err);
 }
 
 enum wb_status
 wb_outbox_discard(struct wb_outbox *box, const struct wb_select *select,
     struct wb_selected *selected, wb_kind_fn *fn, void *ctx, struct wb_err *err)
 {
-    struct select_op o = {.select = select, .discard = true};
+    struct select_op o = {.box = box, .select = select, .change = discard_row};
 
-    return select_do(box, &o, selected, fn, ctx, err);
+    return run_select(&o, selected, fn, ctx, err);
 }
 
-/* ---- pause ------------------------------------------------------------- */
+/* ---- pause ---------------------------------------------------------------- */
 
 struct pause_op {
-    struct wb__op op;
+    struct wb__db_job job;
     struct wb_slice kind;
     bool paused;
 };
 
 static enum wb_status
-pause_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+pause_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct pause_op *o = (struct pause_op *)op;
+    struct pause_op *o = (struct pause_op *)job;
 
-    return wb__db_run(box->db, o->paused ? WB__SQL_PAUSE : WB__SQL_RESUME,
+    return wb__db_run(db, o->paused ? WB__SQL_PAUSE : WB__SQL_RESUME,
         WB__ARGS(wb__text(o->kind)), NULL, err);
 }
 
@@ -241,98 +200,64 @@ enum wb_status
 wb_outbox_pause(struct wb_outbox *box, struct wb_slice kind, bool paused,
     struct wb_err *err)
 {
-    struct pause_op o = {.op = {.run = pause_run, .tx = WB__TX_FULL},
+    struct pause_op o = {.job = {.run = pause_run, .tx = WB__TX_FULL},
         .kind = kind,
         .paused = paused};
+    enum wb_status rc = wb__kind_check(kind, err);
 
-    if (!wb__kind_valid(kind))
-        return wb__fail(err, WB_INVALID, 0,
-            "kind \"%.*s\": give 1 to 64 of a-z 0-9 _ . -", WB_SHOW(kind));
-    return wb__box_run(box, &o.op, err);
+    return rc != WB_OK ? rc : wb__commit_group_run(&box->group, &o.job, err);
 }
 
-/* ---- breakers ---------------------------------------------------------- */
+/* ---- backup --------------------------------------------------------------- */
 
-struct breakers_op {
-    struct wb__op op;
-    struct wb__arena arena;
-    struct wb__breakers all;
-    struct wb_slice scope;
-    bool reset;
-    uint64_t n;
+struct backup_op {
+    struct wb__db_job job;
+    const char *path;
 };
 
 static enum wb_status
-breakers_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+backup_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct breakers_op *o = (struct breakers_op *)op;
-    enum wb_status rc;
-
-    wb__arena_clear(&o->arena);
-    o->n = 0;
-    rc = wb__breakers_load(box, &o->arena, &o->all, err);
-    for (size_t i = 0; i < o->all.n && rc == WB_OK && o->reset; i++) {
-        const struct wb__breaker *b = &o->all.row[i];
-        struct wb_slice scope = wb_slice(b->scope);
-
-        if (o->scope.len > 0 && !wb__eq(o->scope, scope))
-            continue;
-        rc = wb__db_run(box->db, WB__SQL_BREAKER_DELETE,
-            WB__ARGS(wb__text(scope)), NULL, err);
-        o->n += wb__breaker_state(b, wb__box_now(box)) != WB_CLOSED;
-    }
-    return rc;
+    return wb__db_backup(db, ((struct backup_op *)job)->path, err);
 }
+
+enum wb_status
+wb_outbox_backup(struct wb_outbox *box, const char *path, struct wb_err *err)
+{
+    struct backup_op o = {
+        .job = {.run = backup_run, .tx = WB__TX_NONE}, .path = path};
+
+    return wb__commit_group_run(&box->group, &o.job, err);
+}
+
+/* ---- health --------------------------------------------------------------- */
+
+struct health_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    struct wb_health *health;
+};
 
 static enum wb_status
-show_breaker(struct wb_outbox *box, const struct wb__breaker *b,
-    wb_breaker_fn *fn, void *ctx)
+health_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    int64_t now_ms = wb__box_now(box);
-    struct wb_breaker shown = {.scope = wb_slice(b->scope),
-        .state = wb__breaker_state(b, now_ms),
-        .failures = b->failures};
+    struct health_op *o = (struct health_op *)job;
+    int64_t stuck = 0;
+    enum wb_status rc = wb__db_one_int(db, WB__SQL_STUCK,
+        WB__ARGS(wb__int(wb__outbox_now(o->box))), &stuck, err);
 
-    if (shown.state == WB_OPEN)
-        shown.open_until_ms = b->open_until_ms;
-    return fn(ctx, &shown);
+    o->health->stuck = (uint64_t)stuck;
+    return rc == WB_OK ? wb__db_health(db, o->health, err) : rc;
 }
 
 enum wb_status
-wb_outbox_breakers(struct wb_outbox *box, struct wb_slice scope,
-    wb_breaker_fn *fn, void *ctx, struct wb_err *err)
+wb_outbox_health(
+    struct wb_outbox *box, struct wb_health *health, struct wb_err *err)
 {
-    struct breakers_op o = {.op = {.run = breakers_run, .tx = WB__TX_READ},
-        .arena = {.env = box->env},
-        .scope = scope};
-    const struct wb_breaker healthy = {.scope = scope};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
-    bool found = scope.len == 0;
+    struct health_op o = {.job = {.run = health_run, .tx = WB__TX_READ},
+        .box = box,
+        .health = health};
 
-    for (size_t i = 0; i < o.all.n && rc == WB_OK; i++) {
-        if (scope.len > 0 && !wb__eq(scope, wb_slice(o.all.row[i].scope)))
-            continue;
-        found = true;
-        rc = show_breaker(box, &o.all.row[i], fn, ctx);
-    }
-    if (rc == WB_OK && !found)
-        rc = fn(ctx, &healthy);
-    wb__arena_clear(&o.arena);
-    return rc;
-}
-
-enum wb_status
-wb_outbox_breaker_reset(struct wb_outbox *box, struct wb_slice scope,
-    uint64_t *n, struct wb_err *err)
-{
-    struct breakers_op o = {.op = {.run = breakers_run, .tx = WB__TX_FULL},
-        .arena = {.env = box->env},
-        .scope = scope,
-        .reset = true};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
-
-    if (rc == WB_OK)
-        *n = o.n;
-    wb__arena_clear(&o.arena);
-    return rc;
+    *health = (struct wb_health){0};
+    return wb__commit_group_run(&box->group, &o.job, err);
 }

@@ -1,17 +1,18 @@
-/* breaker.c - the breaker of each destination, on disk, shared by processes.
+/* breaker.c - the breaker of each scope, kept in a table that processes share.
  *
  *     closed --failures--> open --open time--> half-open --success--> closed
  *                            ^---------failure----'
  *
  * (1) A scope without a row is closed and has not failed: the healthy path
  *     writes nothing.
- * (2) Half-open lets exactly one claim out, whose token and lease end are kept
- *     in the row. When that lease ends, the turn passes.
- * (3) An end that is further ahead than the open time itself was written by a
- *     clock that was wrong, and counts as ended. */
+ * (2) Through a half-open breaker exactly one message goes out, the probe. The
+ *     row keeps its token and the end of its lease; when that lease has ended,
+ *     another claim may be the probe.
+ * (3) An open_until_ms further ahead than the open time itself was written by a
+ *     clock that was wrong, and counts as past. */
 #include <stdio.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 static const char *const state_names[] = {"closed", "open", "half-open"};
 
@@ -33,7 +34,7 @@ wb__breaker_state(const struct wb__breaker *b, int64_t now_ms)
 }
 
 int64_t
-wb__breaker_lets_ms(const struct wb__breaker *b, int64_t now_ms)
+wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms)
 {
     switch (wb__breaker_state(b, now_ms)) {
     case WB_OPEN:
@@ -63,43 +64,26 @@ read_row(struct wb_outbox *box, enum wb__sql sql, struct wb__breaker *b)
         scope.len > 0 ? scope.ptr : "");
 }
 
-static enum wb_status
-load_rows(struct wb_outbox *box, struct wb__arena *a, struct wb__breakers *all,
-    struct wb_err *err)
-{
-    size_t cap = 0;
-    enum wb_status rc;
-
-    while ((rc = wb__db_next(box->db, WB__SQL_BREAKERS, err)) == WB_OK) {
-        if (all->n == cap) {
-            struct wb__breaker *row;
-
-            cap = cap == 0 ? 8 : 2 * cap;
-            row = wb__arena_alloc(a, cap * sizeof(*row));
-            if (row == NULL)
-                return wb__nomem(err, "breakers");
-            if (all->n > 0)
-                memcpy(row, all->row, all->n * sizeof(*row));
-            all->row = row;
-        }
-        read_row(box, WB__SQL_BREAKERS, &all->row[all->n++]);
-    }
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
-
 enum wb_status
 wb__breakers_load(struct wb_outbox *box, struct wb__arena *a,
     struct wb__breakers *all, struct wb_err *err)
 {
-    enum wb_status rc =
-        wb__db_start(box->db, WB__SQL_BREAKERS, WB__NO_ARGS, err);
+    const enum wb__sql sql = WB__SQL_BREAKERS;
+    enum wb_status rc = wb__db_start(box->db, sql, WB__NO_ARGS, err);
 
     *all = (struct wb__breakers){0};
     if (rc != WB_OK)
         return rc;
-    rc = load_rows(box, a, all, err);
-    wb__db_end(box->db, WB__SQL_BREAKERS);
-    return rc;
+    while ((rc = wb__db_next(box->db, sql, err)) == WB_OK) {
+        if (!wb__arena_grow(
+                a, &all->row, all->n, &all->cap, sizeof(*all->row))) {
+            rc = wb__nomem(err, "breakers");
+            break;
+        }
+        read_row(box, sql, &all->row[all->n++]);
+    }
+    wb__db_end(box->db, sql);
+    return rc == WB_EMPTY ? WB_OK : rc;
 }
 
 struct wb__breaker *
@@ -109,6 +93,14 @@ wb__breakers_find(const struct wb__breakers *all, struct wb_slice scope)
         if (wb__eq(wb_slice(all->row[i].scope), scope))
             return &all->row[i];
     return NULL;
+}
+
+enum wb_status
+wb__breaker_delete(
+    struct wb_outbox *box, struct wb_slice scope, struct wb_err *err)
+{
+    return wb__db_run(
+        box->db, WB__SQL_BREAKER_DELETE, WB__ARGS(wb__text(scope)), NULL, err);
 }
 
 enum wb_status
@@ -154,9 +146,8 @@ wb__breaker_success(struct wb_outbox *box, struct wb_slice scope,
     if (rc != WB_OK)
         return rc;
     if (b.open_until_ms == 0 || b.probe_token == token)
-        return wb__db_run(box->db, WB__SQL_BREAKER_DELETE,
-            WB__ARGS(wb__text(scope)), NULL, err);
-    /* Sent before it opened: the count is reset, the time stays. */
+        return wb__breaker_delete(box, scope, err);
+    /* Sent before it opened: the count is reset, open_until_ms stays. */
     if (b.failures == 0)
         return WB_OK;
     b.failures = 0;
@@ -184,17 +175,10 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
         b.failures++;
     if (probe || (b.open_until_ms == 0 && b.failures >= policy->failures)) {
         b.open_ms = policy->open_ms > 0 ? policy->open_ms : standard.open_ms;
-        b.open_until_ms = wb__sat_add(wb__box_now(box), b.open_ms);
+        b.open_until_ms = wb__sat_add(wb__outbox_now(box), b.open_ms);
         b.probe_token = 0;
     }
     return wb__breaker_put(box, &b, err);
-}
-
-enum wb_status
-wb__breaker_pass(struct wb_outbox *box, struct wb_slice scope, uint64_t token,
-    struct wb_err *err)
-{
-    return wb__breaker_extend(box, scope, token, 0, err);
 }
 
 enum wb_status
@@ -212,4 +196,92 @@ wb__breaker_extend(struct wb_outbox *box, struct wb_slice scope, uint64_t token,
     if (until_ms == 0)
         b.probe_token = 0;
     return wb__breaker_put(box, &b, err);
+}
+
+/* ---- list, reset ---------------------------------------------------------- */
+
+struct breakers_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    struct wb_slice scope; /* empty: all */
+    struct wb__arena arena;
+    struct wb__breakers all;
+    bool reset;
+    uint64_t n; /* reset, and not closed before */
+};
+
+static bool
+is_selected(struct wb_slice scope, const struct wb__breaker *b)
+{
+    return scope.len == 0 || wb__eq(scope, wb_slice(b->scope));
+}
+
+static enum wb_status
+breakers_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    struct breakers_op *o = (struct breakers_op *)job;
+    enum wb_status rc;
+
+    (void)db;
+    wb__arena_clear(&o->arena);
+    o->n = 0;
+    rc = wb__breakers_load(o->box, &o->arena, &o->all, err);
+    for (size_t i = 0; i < o->all.n && rc == WB_OK && o->reset; i++) {
+        const struct wb__breaker *b = &o->all.row[i];
+
+        if (!is_selected(o->scope, b))
+            continue;
+        rc = wb__breaker_delete(o->box, wb_slice(b->scope), err);
+        o->n += wb__breaker_state(b, wb__outbox_now(o->box)) != WB_CLOSED;
+    }
+    return rc;
+}
+
+enum wb_status
+wb_outbox_breakers(struct wb_outbox *box, struct wb_slice scope,
+    wb_breaker_fn *fn, void *ctx, struct wb_err *err)
+{
+    struct breakers_op o = {.job = {.run = breakers_run, .tx = WB__TX_READ},
+        .box = box,
+        .scope = scope,
+        .arena = {.env = box->env}};
+    const struct wb_breaker closed = {.scope = scope};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+    int64_t now_ms = wb__outbox_now(box);
+    bool found = scope.len == 0;
+
+    for (size_t i = 0; i < o.all.n && rc == WB_OK; i++) {
+        const struct wb__breaker *b = &o.all.row[i];
+        struct wb_breaker shown = {.scope = wb_slice(b->scope),
+            .state = wb__breaker_state(b, now_ms),
+            .failures = b->failures};
+
+        if (!is_selected(scope, b))
+            continue;
+        found = true;
+        if (shown.state == WB_OPEN)
+            shown.open_until_ms = b->open_until_ms;
+        rc = fn(ctx, &shown);
+    }
+    if (rc == WB_OK && !found)
+        rc = fn(ctx, &closed);
+    wb__arena_clear(&o.arena);
+    return rc;
+}
+
+enum wb_status
+wb_outbox_breaker_reset(struct wb_outbox *box, struct wb_slice scope,
+    uint64_t *n, struct wb_err *err)
+{
+    struct breakers_op o = {.job = {.run = breakers_run, .tx = WB__TX_FULL},
+        .box = box,
+        .scope = scope,
+        .arena = {.env = box->env},
+        .reset = true};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+
+    if (rc == WB_OK)
+        *n = o.n;
+    wb__arena_clear(&o.arena);
+    return rc;
 }

@@ -1,99 +1,96 @@
 /* claim.c - lease the oldest due messages over several kinds.
  *
- * Each kind has its oldest row at the front of one index. A claim looks at the
- * front of every kind it may take from, and takes rows from the oldest kind up
- * to where the next oldest begins: a merge, whose cost depends on the kinds and
- * on the rows taken, and not on what waits.
+ * Each kind has its oldest row at the front of one index. A claim reads the
+ * front of every kind it may take from, then takes rows of the kind with the
+ * oldest front up to where the second oldest begins, and so on: a merge, whose
+ * cost depends on the number of kinds and of rows taken, not on how many
+ * messages wait.
  *
  * (1) Rows are copied before they are changed, and changed in the same
  *     transaction: a claim that fails has leased nothing.
  * (2) The batch is in the order (due, seq).
- * (3) A scope that is half-open gives one row and is then closed to the rest of
- *     the claim.
- * (4) What a claim ends on its way (expired, lease ran out) and the bytes it
- *     copies are bounded: the next claim goes on. */
-#include "outbox/box.h"
+ * (3) A half-open scope gives one row and is then closed to the rest of the
+ *     claim.
+ * (4) The number of messages that a claim abandons (expired, lease ran out) and
+ *     the bytes it copies are bounded: the next claim goes on. */
+#include "outbox/outbox_internal.h"
 
 enum {
     ENDED_MAX = 1000,
     BYTES_MAX = 16 << 20,
-    HELD_MS = 50
+    LOCKED_MS =
+        50 /* until rows locked by another transaction are tried again */
 };
 
-/* A source that may give: where its front is. */
+/* A position in the order (due, seq). */
+struct bound {
+    int64_t due_ms, seq;
+};
+
+/* A source that is not paused, and its oldest row. */
 struct front {
-    const struct wb_source *source;
+    const struct wb_source *source; /* NULL: any kind */
     size_t index;
     struct wb_slice kind, scope;
-    struct wb__breaker *breaker; /* NULL: healthy */
-    int64_t due_ms, seq;
-    bool has;    /* due_ms and seq are those of a due row */
-    bool passed; /* its rows are held by other transactions */
+    struct wb__breaker *breaker; /* NULL: it has no row, it is closed */
+    struct bound at;
+    bool ready;  /* the row at that position may be taken */
+    bool locked; /* other transactions have locked its rows */
 };
 
 struct claiming {
     struct wb_outbox *box;
     const struct wb_claim *claim;
     struct wb_batch *batch;
-    struct wb__arena *arena;
+    struct wb__arena *arena; /* owned by the batch */
     struct wb__breakers breakers;
+    struct wb_slice *paused;
     struct front *front;
-    size_t n, max, bytes;
+    struct wb_row *row; /* copied, not leased yet */
+    size_t n_paused, n_fronts, n_rows, max, bytes;
     int64_t now_ms, due_by_ms, lease_ms;
 };
 
-/* ---- sources ----------------------------------------------------------- */
+/* ---- sources -------------------------------------------------------------- */
 
 /* Read a column of kinds into the arena: KINDS or PAUSED. */
 static enum wb_status
 read_kinds(struct claiming *c, enum wb__sql sql, struct wb_slice **kinds,
     size_t *n, struct wb_err *err)
 {
+    struct wb__db *db = c->box->db;
     size_t cap = 0;
-    enum wb_status rc = wb__db_start(c->box->db, sql, WB__NO_ARGS, err);
+    enum wb_status rc = wb__db_start(db, sql, WB__NO_ARGS, err);
 
     *n = 0;
     *kinds = NULL;
     if (rc != WB_OK)
         return rc;
-    while ((rc = wb__db_next(c->box->db, sql, err)) == WB_OK) {
-        if (*n == cap) {
-            struct wb_slice *grown;
-
-            cap = cap == 0 ? 64 : 2 * cap;
-            grown = wb__arena_alloc(c->arena, cap * sizeof(*grown));
-            if (grown != NULL && *n > 0)
-                memcpy(grown, *kinds, *n * sizeof(*grown));
-            *kinds = grown;
-        }
-        if (*kinds == NULL ||
-            !wb__arena_dup(
-                c->arena, wb__db_slice(c->box->db, sql, 0), &(*kinds)[*n])) {
+    while ((rc = wb__db_next(db, sql, err)) == WB_OK) {
+        if (!wb__arena_grow(c->arena, kinds, *n, &cap, sizeof(**kinds)) ||
+            !wb__arena_dup(c->arena, wb__db_slice(db, sql, 0), &(*kinds)[*n])) {
             rc = wb__nomem(err, "claim");
             break;
         }
         (*n)++;
     }
-    wb__db_end(c->box->db, sql);
+    wb__db_end(db, sql);
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-static bool
-front_add(struct claiming *c, const struct wb_source *source, size_t index,
-    struct wb_slice kind)
+static const struct wb_slice *
+find_slice(const struct wb_slice *list, size_t n, struct wb_slice s)
 {
-    struct front *f = &c->front[c->n++];
-    bool scoped = source != NULL && source->scope.len > 0;
-
-    *f = (struct front){.source = source, .index = index, .kind = kind};
-    f->breaker = wb__breakers_find(&c->breakers, scoped ? source->scope : kind);
-    return wb__arena_dup(c->arena, scoped ? source->scope : kind, &f->scope);
+    for (size_t i = 0; i < n; i++)
+        if (wb__eq(list[i], s))
+            return &list[i];
+    return NULL;
 }
 
-/* Where the first row of a kind is. EMPTY: there is none. */
+/* The position of the first row of a kind. EMPTY: there is none. */
 static enum wb_status
-first_due(struct claiming *c, struct wb_slice kind, int64_t *due_ms,
-    int64_t *seq, struct wb_err *err)
+first_due(struct claiming *c, struct wb_slice kind, struct bound *first,
+    struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_FIRST_DUE;
     struct wb__db *db = c->box->db;
@@ -102,64 +99,78 @@ first_due(struct claiming *c, struct wb_slice kind, int64_t *due_ms,
     if (rc != WB_OK)
         return rc;
     rc = wb__db_next(db, sql, err);
-    if (rc == WB_OK) {
-        *due_ms = wb__db_int(db, sql, 0);
-        *seq = wb__db_int(db, sql, 1);
-    }
+    if (rc == WB_OK)
+        *first = (struct bound){wb__db_int(db, sql, 0), wb__db_int(db, sql, 1)};
     wb__db_end(db, sql);
     return rc;
 }
 
-/* A paused kind is not taken from. One that holds something back goes to the
- * front of the list. */
+/* Put a paused kind into the batch's list if one of its messages is due. */
 static enum wb_status
-note_paused(struct claiming *c, size_t at, struct wb_err *err)
+mark_paused(struct claiming *c, struct wb_slice kind, struct wb_err *err)
 {
     struct wb_batch *batch = c->batch;
-    struct wb_slice kind = batch->paused[at];
-    int64_t due_ms = 0, seq;
-    enum wb_status rc = first_due(c, kind, &due_ms, &seq, err);
+    struct bound first = {0};
+    enum wb_status rc;
 
-    if (rc == WB_OK && due_ms <= c->due_by_ms && at >= batch->n_paused) {
-        batch->paused[at] = batch->paused[batch->n_paused];
+    if (find_slice(batch->paused, batch->n_paused, kind) != NULL)
+        return WB_OK;
+    rc = first_due(c, kind, &first, err);
+    if (rc == WB_OK && first.due_ms <= c->due_by_ms)
         batch->paused[batch->n_paused++] = kind;
-    }
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-static enum wb_status
-fronts_set(struct claiming *c, struct wb_err *err)
+static bool
+front_add(struct claiming *c, const struct wb_source *source, size_t index,
+    struct wb_slice kind)
 {
-    const struct wb_claim *claim = c->claim;
-    struct wb_slice *kinds = NULL, **paused = &c->batch->paused;
-    size_t n = claim->n_sources, n_paused;
-    enum wb_status rc = read_kinds(c, WB__SQL_PAUSED, paused, &n_paused, err);
+    struct front *f = &c->front[c->n_fronts++];
+    struct wb_slice scope =
+        source != NULL && source->scope.len > 0 ? source->scope : kind;
 
-    if (rc == WB_OK && claim->sources == NULL)
+    *f = (struct front){.source = source, .index = index, .kind = kind};
+    f->breaker = wb__breakers_find(&c->breakers, scope);
+    return wb__arena_dup(c->arena, scope, &f->scope);
+}
+
+/* Make a front of each source, or of each kind that has messages, but for those
+ * that are paused. */
+static enum wb_status
+resolve_sources(struct claiming *c, struct wb_err *err)
+{
+    const struct wb_source *sources = c->claim->sources;
+    struct wb_slice *kinds = NULL;
+    size_t n = c->claim->n_sources;
+    enum wb_status rc =
+        read_kinds(c, WB__SQL_PAUSED, &c->paused, &c->n_paused, err);
+
+    if (rc == WB_OK && sources == NULL)
         rc = read_kinds(c, WB__SQL_KINDS, &kinds, &n, err);
     if (rc != WB_OK || n == 0)
         return rc;
     c->front = wb__arena_alloc(c->arena, n * sizeof(*c->front));
-    if (c->front == NULL)
+    c->batch->paused = wb__arena_alloc(
+        c->arena, (c->n_paused + 1) * sizeof(*c->batch->paused));
+    if (c->front == NULL || c->batch->paused == NULL)
         return wb__nomem(err, "claim");
     for (size_t i = 0; i < n && rc == WB_OK; i++) {
-        const struct wb_source *source =
-            claim->sources == NULL ? NULL : &claim->sources[i];
+        const struct wb_source *source = sources == NULL ? NULL : &sources[i];
         struct wb_slice kind = source == NULL ? kinds[i] : source->kind;
-        size_t p = 0;
+        const struct wb_slice *paused =
+            find_slice(c->paused, c->n_paused, kind);
 
-        while (p < n_paused && !wb__eq(kind, (*paused)[p]))
-            p++;
-        if (p < n_paused)
-            rc = note_paused(c, p, err);
+        if (paused != NULL)
+            rc = mark_paused(c, *paused, err);
         else if (!front_add(c, source, i, kind))
             rc = wb__nomem(err, "claim");
     }
     return rc;
 }
 
-/* ---- fronts ------------------------------------------------------------ */
+/* ---- fronts --------------------------------------------------------------- */
 
+/* A front without free slots is not taken from. */
 static bool
 front_full(const struct front *f)
 {
@@ -174,142 +185,127 @@ note_next(struct wb_batch *batch, int64_t ms)
         batch->next_due_ms = ms;
 }
 
+/* Put a scope whose breaker holds a message back into the batch's list. */
 static enum wb_status
 note_blocked(struct claiming *c, struct wb_slice scope, struct wb_err *err)
 {
     struct wb_batch *batch = c->batch;
 
-    for (size_t i = 0; i < batch->n_scopes; i++)
-        if (wb__eq(batch->scopes[i], scope))
-            return WB_OK;
+    if (find_slice(batch->scopes, batch->n_scopes, scope) != NULL)
+        return WB_OK;
     if (batch->scopes == NULL)
-        batch->scopes =
-            wb__arena_alloc(c->arena, (c->n + 1) * sizeof(*batch->scopes));
+        batch->scopes = wb__arena_alloc(
+            c->arena, (c->n_fronts + 1) * sizeof(*batch->scopes));
     if (batch->scopes == NULL ||
         !wb__arena_dup(c->arena, scope, &batch->scopes[batch->n_scopes]))
         return wb__nomem(err, "claim");
     batch->n_scopes++;
+    batch->reason = WB_NONE_BREAKER_OPEN;
     return WB_OK;
 }
 
-/* Look at the first row of a kind, and whether it may go now. */
+/* Read the first row's position, and decide whether it may be taken now. */
 static enum wb_status
-front_look(struct claiming *c, struct front *f, struct wb_err *err)
+front_refresh(struct claiming *c, struct front *f, struct wb_err *err)
 {
-    int64_t lets_ms = c->now_ms;
-    enum wb_status rc = first_due(c, f->kind, &f->due_ms, &f->seq, err);
+    int64_t free_ms = f->breaker == NULL
+                          ? c->now_ms
+                          : wb__breaker_free_ms(f->breaker, c->now_ms);
+    bool due, blocked = free_ms > c->now_ms;
+    enum wb_status rc = first_due(c, f->kind, &f->at, err);
 
-    f->has = false;
-    if (rc != WB_OK || f->passed)
+    f->ready = false;
+    if (rc != WB_OK || f->locked)
         return rc == WB_EMPTY ? WB_OK : rc;
-    if (f->breaker != NULL)
-        lets_ms = wb__breaker_lets_ms(f->breaker, c->now_ms);
-    f->has =
-        f->due_ms <= c->due_by_ms && lets_ms <= c->now_ms && !front_full(f);
-    if (!front_full(f) && !f->has)
-        note_next(c->batch, f->due_ms > lets_ms ? f->due_ms : lets_ms);
-    if (f->due_ms <= c->due_by_ms && lets_ms > c->now_ms)
-        return note_blocked(c, f->scope, err);
-    return WB_OK;
+    due = f->at.due_ms <= c->due_by_ms;
+    f->ready = due && !blocked && !front_full(f);
+    if (!f->ready && !front_full(f))
+        note_next(c->batch, f->at.due_ms > free_ms ? f->at.due_ms : free_ms);
+    return due && blocked ? note_blocked(c, f->scope, err) : WB_OK;
 }
 
 static bool
-front_before(const struct front *a, const struct front *b)
+is_before(struct bound a, struct bound b)
 {
-    return a->due_ms < b->due_ms || (a->due_ms == b->due_ms && a->seq < b->seq);
+    return a.due_ms < b.due_ms || (a.due_ms == b.due_ms && a.seq < b.seq);
 }
 
-/* The oldest front, and how far its rows may go before another's turn. */
+/* The ready front with the oldest row, and how far its rows may be taken before
+ * those of the second oldest. NULL: none is ready. */
 static struct front *
-front_oldest(struct claiming *c, int64_t *due_ms, int64_t *seq)
+front_oldest(struct claiming *c, struct bound *limit)
 {
     struct front *first = NULL, *second = NULL;
 
-    for (size_t i = 0; i < c->n; i++) {
+    for (size_t i = 0; i < c->n_fronts; i++) {
         struct front *f = &c->front[i];
 
-        if (!f->has)
+        if (!f->ready)
             continue;
-        if (first == NULL || front_before(f, first)) {
+        if (first == NULL || is_before(f->at, first->at)) {
             second = first;
             first = f;
-        } else if (second == NULL || front_before(f, second)) {
+        } else if (second == NULL || is_before(f->at, second->at)) {
             second = f;
         }
     }
-    *due_ms = second == NULL ? c->due_by_ms : second->due_ms;
-    *seq = second == NULL ? INT64_MAX : second->seq;
+    *limit =
+        second == NULL ? (struct bound){c->due_by_ms, INT64_MAX} : second->at;
     return first;
 }
 
-/* ---- rows -------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------- */
 
-static size_t
-front_want(const struct claiming *c, const struct front *f)
+static bool
+is_half_open(const struct front *f)
 {
+    return f->breaker != NULL && f->breaker->open_until_ms != 0;
+}
+
+/* Copy the due rows of a front up to limit into c->row: a slice of a statement
+ * is valid until its next step only, and rows must not change while a statement
+ * walks over them. */
+static enum wb_status
+copy_rows(struct claiming *c, const struct front *f, struct bound limit,
+    struct wb_err *err)
+{
+    const enum wb__sql sql = WB__SQL_DUE;
     size_t want = c->max - c->batch->len;
+    enum wb_status rc;
 
     if (f->source != NULL && f->source->slots != NULL &&
         *f->source->slots < want)
         want = *f->source->slots;
-    if (f->breaker != NULL && f->breaker->open_until_ms != 0)
-        want = 1; /* half-open: the probe */
-    return want;
-}
-
-/* Copy up to want rows out of the statement: its memory is gone at the next
- * step, and rows must not change under an open walk. */
-static enum wb_status
-rows_copy(struct claiming *c, struct wb_row *rows, size_t want, size_t *n,
-    struct wb_err *err)
-{
-    const enum wb__sql sql = WB__SQL_DUE;
-    enum wb_status rc = WB_OK;
-
-    while (*n < want && c->bytes < BYTES_MAX &&
-           (rc = wb__db_next(c->box->db, sql, err)) == WB_OK) {
-        rc = wb__row_read(c->box, sql, true, &rows[*n], err);
-        if (rc != WB_OK)
-            return rc;
-        if (!wb__row_keep(c->arena, &rows[*n]))
-            return wb__nomem(err, "claim");
-        c->bytes += sizeof(rows[*n]) + rows[*n].payload.len;
-        (*n)++;
-    }
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
-
-static enum wb_status
-rows_due(struct claiming *c, const struct front *f, int64_t due_ms, int64_t seq,
-    struct wb_row *rows, size_t want, size_t *n, struct wb_err *err)
-{
-    enum wb_status rc = wb__db_start(c->box->db, WB__SQL_DUE,
-        WB__ARGS(wb__text(f->kind), wb__int(due_ms), wb__int(seq),
+    if (is_half_open(f))
+        want = 1; /* the probe */
+    c->n_rows = 0;
+    rc = wb__db_start(c->box->db, sql,
+        WB__ARGS(wb__text(f->kind), wb__int(limit.due_ms), wb__int(limit.seq),
             wb__int((int64_t)want)),
         err);
-
     if (rc != WB_OK)
         return rc;
-    rc = rows_copy(c, rows, want, n, err);
-    wb__db_end(c->box->db, WB__SQL_DUE);
-    return rc;
-}
+    while (c->n_rows < want && c->bytes < BYTES_MAX &&
+           (rc = wb__db_next(c->box->db, sql, err)) == WB_OK) {
+        struct wb_row *r = &c->row[c->n_rows];
 
-static uint64_t
-new_token(struct claiming *c)
-{
-    uint64_t token;
-
-    do
-        wb__box_roll(c->box, c->now_ms, &token, sizeof(token));
-    while (token == 0);
-    return token;
+        rc = wb__row_read(c->box, sql, true, r, err);
+        if (rc == WB_OK && !wb__row_copy(c->arena, r))
+            rc = wb__nomem(err, "claim");
+        if (rc != WB_OK)
+            break;
+        c->bytes += sizeof(*r) + r->payload.len;
+        c->n_rows++;
+    }
+    wb__db_end(c->box->db, sql);
+    return rc == WB_EMPTY ? WB_OK : rc;
 }
 
 static void
 batch_push(struct claiming *c, const struct front *f, const struct wb_row *r,
     uint64_t token, int64_t end_ms)
 {
+    WB_ASSERT(token != 0 && c->batch->len < c->max && !front_full(f));
     c->batch->row[c->batch->len++] = (struct wb_claimed){.id = r->id,
         .seq = r->seq,
         .token = token,
@@ -334,15 +330,20 @@ row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
     struct wb_err *err)
 {
     int64_t end_ms = wb__sat_add(c->now_ms, c->lease_ms);
-    uint64_t token = new_token(c);
     bool scoped = !wb__eq(f->scope, r->kind);
-    enum wb_status rc = wb__db_run(c->box->db, WB__SQL_LEASE,
+    uint64_t token;
+    enum wb_status rc;
+
+    WB_ASSERT(wb__state_may(r->state, WB_STATE_PROCESSING));
+    do
+        wb__random_take(c->box, c->now_ms, &token, sizeof(token));
+    while (token == 0);
+    rc = wb__db_run(c->box->db, WB__SQL_LEASE,
         WB__ARGS(wb__int(r->seq), wb__int((int64_t)token), wb__int(end_ms),
             wb__int(c->now_ms),
             wb__text_or_null(scoped ? f->scope : (struct wb_slice){0})),
         NULL, err);
-
-    if (rc == WB_OK && f->breaker != NULL && f->breaker->open_until_ms != 0) {
+    if (rc == WB_OK && is_half_open(f)) {
         f->breaker->probe_token = token;
         f->breaker->probe_until_ms = end_ms;
         rc = wb__breaker_put(c->box, f->breaker, err);
@@ -352,7 +353,7 @@ row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
     return rc;
 }
 
-/* Lease a row, or end it where it may not go out any more. */
+/* Lease a row, or abandon it if it must not be delivered any more. */
 static enum wb_status
 row_take(struct claiming *c, struct front *f, const struct wb_row *r,
     struct wb_err *err)
@@ -374,54 +375,47 @@ row_take(struct claiming *c, struct front *f, const struct wb_row *r,
         c->box, r->seq, r->lane, reason, (struct wb_slice){0}, err);
 }
 
-/* The probe of a half-open breaker goes to whom its row says: others may have
- * taken it since the breakers were read. */
 static enum wb_status
-front_lock(struct claiming *c, struct front *f, struct wb_err *err)
-{
-    struct wb__breaker *b = f->breaker;
-    enum wb_status rc;
-
-    if (b == NULL || b->open_until_ms == 0)
-        return WB_OK;
-    rc = wb__breaker_find(c->box, f->scope, b, err);
-    f->has = wb__breaker_lets_ms(b, c->now_ms) <= c->now_ms;
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
-
-static enum wb_status
-front_take(struct claiming *c, struct front *f, int64_t due_ms, int64_t seq,
-    struct wb_row *rows, struct wb_err *err)
-{
-    size_t n = 0, want = front_want(c, f);
-    enum wb_status rc = front_lock(c, f, err);
-
-    if (rc != WB_OK || !f->has)
-        return rc;
-    rc = rows_due(c, f, due_ms, seq, rows, want, &n, err);
-    if (rc == WB_OK && n == 0) { /* others are at its rows: in a moment */
-        f->passed = true;
-        note_next(c->batch, wb__sat_add(c->now_ms, HELD_MS));
-    }
-    for (size_t i = 0; i < n && rc == WB_OK; i++)
-        rc = row_take(c, f, &rows[i], err);
-    return rc;
-}
-
-/* Fronts that a row just taken may have changed: its own, its scope's, and,
- * where a lane went on, any. */
-static enum wb_status
-fronts_look(
-    struct claiming *c, const struct front *took, bool all, struct wb_err *err)
+front_take(
+    struct claiming *c, struct front *f, struct bound limit, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
 
-    for (size_t i = 0; i < c->n && rc == WB_OK; i++) {
+    if (is_half_open(f)) {
+        /* Another claim may have become the probe since the breakers were
+         * read: lock the row and read it again. */
+        rc = wb__breaker_find(c->box, f->scope, f->breaker, err);
+        if (rc != WB_OK && rc != WB_EMPTY)
+            return rc;
+        f->ready = wb__breaker_free_ms(f->breaker, c->now_ms) <= c->now_ms;
+        if (!f->ready)
+            return WB_OK;
+    }
+    rc = copy_rows(c, f, limit, err);
+    if (rc == WB_OK && c->n_rows == 0) {
+        f->locked = true;
+        note_next(c->batch, wb__sat_add(c->now_ms, LOCKED_MS));
+    }
+    for (size_t i = 0; i < c->n_rows && rc == WB_OK; i++)
+        rc = row_take(c, f, &c->row[i], err);
+    return rc;
+}
+
+/* Refresh the fronts that may have changed when rows of one were taken: that
+ * front, those of its breaker, those whose slots are used up. When a message
+ * was abandoned its lane went on, in a front that may be any. */
+static enum wb_status
+fronts_refresh(
+    struct claiming *c, const struct front *taken, bool all, struct wb_err *err)
+{
+    enum wb_status rc = WB_OK;
+
+    for (size_t i = 0; i < c->n_fronts && rc == WB_OK; i++) {
         struct front *f = &c->front[i];
 
-        if (f == took || all || (f->has && front_full(f)) ||
-            (f->breaker != NULL && f->breaker == took->breaker))
-            rc = front_look(c, f, err);
+        if (f == taken || all || (f->ready && front_full(f)) ||
+            (f->breaker != NULL && f->breaker == taken->breaker))
+            rc = front_refresh(c, f, err);
     }
     return rc;
 }
@@ -429,45 +423,33 @@ fronts_look(
 static enum wb_status
 take_rows(struct claiming *c, struct wb_err *err)
 {
-    struct wb_row *rows = wb__arena_alloc(c->arena, c->max * sizeof(*rows));
+    struct wb_batch *batch = c->batch;
     enum wb_status rc = WB_OK;
-    int64_t due_ms, seq;
+    struct bound limit;
 
-    c->batch->row = wb__arena_alloc(c->arena, c->max * sizeof(*c->batch->row));
-    if (rows == NULL || c->batch->row == NULL)
+    c->row = wb__arena_alloc(c->arena, c->max * sizeof(*c->row));
+    batch->row = wb__arena_alloc(c->arena, c->max * sizeof(*batch->row));
+    if (c->row == NULL || batch->row == NULL)
         return wb__nomem(err, "claim");
-    while (rc == WB_OK && c->batch->len < c->max && c->bytes < BYTES_MAX &&
-           c->batch->ended < ENDED_MAX) {
-        struct front *f = front_oldest(c, &due_ms, &seq);
-        size_t ended = c->batch->ended;
+    while (rc == WB_OK && batch->len < c->max && c->bytes < BYTES_MAX &&
+           batch->ended < ENDED_MAX) {
+        struct front *f = front_oldest(c, &limit);
+        size_t ended = batch->ended;
 
         if (f == NULL)
             break;
-        rc = front_take(c, f, due_ms, seq, rows, err);
+        rc = front_take(c, f, limit, err);
         if (rc == WB_OK)
-            rc = fronts_look(c, f, c->batch->ended > ended, err);
+            rc = fronts_refresh(c, f, batch->ended > ended, err);
     }
-    /* There is more; or a lane may have gone on in a kind not looked at. */
-    if (front_oldest(c, &due_ms, &seq) != NULL ||
-        (c->batch->ended > 0 && c->claim->sources == NULL))
-        c->batch->next_due_ms = c->now_ms;
+    /* There is more; or a lane may have gone on in a kind without a front. */
+    if (front_oldest(c, &limit) != NULL ||
+        (batch->ended > 0 && c->claim->sources == NULL))
+        batch->next_due_ms = c->now_ms;
     return rc;
 }
 
-/* ---- the whole --------------------------------------------------------- */
-
-static struct wb__arena *
-batch_arena(struct wb_outbox *box, struct wb_batch *batch)
-{
-    struct wb__arena *a;
-
-    wb_batch_free(batch);
-    a = wb__alloc(box->env, sizeof(*a));
-    if (a != NULL)
-        a->env = box->env;
-    batch->memory = a;
-    return a;
-}
+/* ---- batch ---------------------------------------------------------------- */
 
 void
 wb_batch_free(struct wb_batch *batch)
@@ -484,40 +466,6 @@ wb_batch_free(struct wb_batch *batch)
     *batch = (struct wb_batch){0};
 }
 
-static struct claiming
-claiming_of(
-    struct wb_outbox *box, const struct wb_claim *claim, struct wb_batch *batch)
-{
-    struct claiming c = {.box = box, .claim = claim, .batch = batch};
-
-    c.now_ms = wb__box_now(box);
-    c.due_by_ms = claim->due_by_ms > 0 && claim->due_by_ms < c.now_ms
-                      ? claim->due_by_ms
-                      : c.now_ms;
-    c.lease_ms = claim->lease_ms > 0 ? claim->lease_ms : 60000;
-    c.max = claim->max > 0 ? claim->max : 1;
-    if (c.max > WB_CLAIM_MAX)
-        c.max = WB_CLAIM_MAX;
-    c.arena = batch_arena(box, batch);
-    return c;
-}
-
-/* See what could be taken: everything but the taking. */
-static enum wb_status
-survey(struct claiming *c, struct wb_err *err)
-{
-    enum wb_status rc;
-
-    if (c->arena == NULL)
-        return wb__nomem(err, "claim");
-    rc = wb__breakers_load(c->box, c->arena, &c->breakers, err);
-    if (rc == WB_OK)
-        rc = fronts_set(c, err);
-    for (size_t i = 0; i < c->n && rc == WB_OK; i++)
-        rc = front_look(c, &c->front[i], err);
-    return rc;
-}
-
 void
 wb__claim_undo(const struct wb_claim *claim, struct wb_batch *batch)
 {
@@ -530,36 +478,117 @@ wb__claim_undo(const struct wb_claim *claim, struct wb_batch *batch)
     wb_batch_free(batch);
 }
 
-static void
-set_reason(struct wb_batch *batch)
+/* ---- the operations ------------------------------------------------------- */
+
+enum wb_status
+wb__claim_check(const struct wb_claim *claim, struct wb_err *err)
 {
-    batch->reason = batch->n_scopes > 0 ? WB_NONE_BREAKER_OPEN : WB_NONE_EMPTY;
+    if (claim->lease_ms < 0)
+        return wb__fail(
+            err, WB_INVALID, 0, "claim: the lease is below 0; give 0 or more");
+    for (size_t i = 0; i < claim->n_sources; i++)
+        if (claim->sources[i].scope.len >=
+            sizeof(((struct wb__head *)0)->scope))
+            return wb__fail(err, WB_INVALID, 0,
+                "claim: the scope \"%.*s\" is longer than 255 bytes",
+                WB_SHOW(claim->sources[i].scope));
+    return WB_OK;
+}
+
+/* Empty the batch and read everything that decides what can be taken. */
+static enum wb_status
+survey(struct claiming *c, struct wb_outbox *box, const struct wb_claim *claim,
+    struct wb_batch *batch, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    wb__claim_undo(claim, batch); /* of a run that was rolled back */
+    *c = (struct claiming){.box = box, .claim = claim, .batch = batch};
+    c->now_ms = wb__outbox_now(box);
+    c->due_by_ms = claim->due_by_ms > 0 && claim->due_by_ms < c->now_ms
+                       ? claim->due_by_ms
+                       : c->now_ms;
+    c->lease_ms = claim->lease_ms > 0 ? claim->lease_ms : 60000;
+    c->max = claim->max > 0 ? claim->max : 1;
+    if (c->max > WB_CLAIM_MAX)
+        c->max = WB_CLAIM_MAX;
+    c->arena = batch->memory = wb__alloc(box->env, sizeof(*c->arena));
+    if (c->arena == NULL)
+        return wb__nomem(err, "claim");
+    c->arena->env = box->env;
+    rc = wb__breakers_load(box, c->arena, &c->breakers, err);
+    if (rc == WB_OK)
+        rc = resolve_sources(c, err);
+    for (size_t i = 0; i < c->n_fronts && rc == WB_OK; i++)
+        rc = front_refresh(c, &c->front[i], err);
+    return rc;
 }
 
 enum wb_status
 wb__claim_run(struct wb_outbox *box, const struct wb_claim *claim,
     struct wb_batch *batch, struct wb_err *err)
 {
-    struct claiming c = claiming_of(box, claim, batch);
-    enum wb_status rc = survey(&c, err);
+    struct claiming c;
+    enum wb_status rc = survey(&c, box, claim, batch, err);
 
     if (rc == WB_OK)
         rc = take_rows(&c, err);
-    atomic_store(&box->dry, batch->len == 0);
-    set_reason(batch);
+    atomic_store(&box->last_claim_empty, batch->len == 0);
     return rc;
 }
 
+struct claim_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    const struct wb_claim *claim;
+    struct wb_batch *batch;
+    bool pending; /* there may be something to lease */
+};
+
+static enum wb_status
+query_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    struct claim_op *o = (struct claim_op *)job;
+    struct claiming c;
+    struct bound limit;
+    enum wb_status rc = survey(&c, o->box, o->claim, o->batch, err);
+
+    (void)db;
+    o->pending = rc == WB_OK && front_oldest(&c, &limit) != NULL;
+    return rc;
+}
+
+static enum wb_status
+claim_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    struct claim_op *o = (struct claim_op *)job;
+
+    (void)db;
+    return wb__claim_run(o->box, o->claim, o->batch, err);
+}
+
+/* An idle worker takes no write lock: unless the last claim found something, a
+ * read transaction finds out first whether there is anything to lease. */
 enum wb_status
-wb__claim_peek(struct wb_outbox *box, const struct wb_claim *claim,
+wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
     struct wb_batch *batch, struct wb_err *err)
 {
-    struct claiming c = claiming_of(box, claim, batch);
-    enum wb_status rc = survey(&c, err);
-    int64_t due_ms, seq;
+    struct claim_op o = {.box = box,
+        .claim = claim,
+        .batch = batch,
+        .pending = !atomic_load(&box->last_claim_empty)};
+    enum wb_status rc = wb__claim_check(claim, err);
 
-    set_reason(batch);
-    if (rc == WB_OK && front_oldest(&c, &due_ms, &seq) == NULL)
-        return WB_EMPTY;
-    return rc;
+    wb_batch_free(batch);
+    if (rc == WB_OK && !o.pending) {
+        o.job = (struct wb__db_job){.run = query_run, .tx = WB__TX_READ};
+        rc = wb__commit_group_run(&box->group, &o.job, err);
+    }
+    if (rc == WB_OK && o.pending) {
+        o.job = (struct wb__db_job){.run = claim_run, .tx = WB__TX_RELAXED};
+        rc = wb__commit_group_run(&box->group, &o.job, err);
+    }
+    if (rc != WB_OK)
+        wb__claim_undo(claim, batch);
+    return rc == WB_OK && batch->len == 0 ? WB_EMPTY : rc;
 }

@@ -1,14 +1,15 @@
-/* finish.c - end claims, and take the next ones in the same commit.
+/* finish.c - end claims, and take the next ones in the same commit; extend
+ * leases; put stale claims back.
  *
  * (1) A finish is compare-and-set on (state, token) under the write lock: one
  *     that does not fit is FENCED and changes nothing.
- * (2) A confirmed message that nobody may ask for again is deleted. One with an
- *     id or key of the caller's becomes a tombstone in place: payload gone,
- *     content hash and last token kept. One whose confirm may be repeated
- *     stays as a tombstone for FORGET_MS, gone for everybody else.
+ * (2) A confirmed message that cannot be asked for again is deleted. One with
+ *     an id or key of the caller's becomes a tombstone: its row stays without
+ *     the payload, with content hash and last token. One whose confirm may be
+ *     repeated stays as a tombstone for FORGET_MS, which only that sees.
  * (3) Every batch of finishes purges a bounded number of rows whose time is
- *     over; single ones do so once in a while. */
-#include "outbox/box.h"
+ *     over; small batches do so at random, in proportion to their size. */
+#include "outbox/outbox_internal.h"
 
 enum {
     FORGET_MS = 3600000,
@@ -16,22 +17,11 @@ enum {
     ERROR_CHARS = 2048
 };
 
-struct finish_op {
-    struct wb__op op;
-    struct wb_finish *finishes;
-    size_t n;
-    const struct wb_claim *claim;
-    struct wb_batch *batch;
-    int64_t now_ms, lease_ms; /* lease_ms: extend */
-    bool claimed;             /* *batch is of an earlier run of this one */
-    bool healthy;             /* no scope has failed since it succeeded */
-};
-
-/* ---- one message ------------------------------------------------------- */
+/* ---- find the claim ------------------------------------------------------- */
 
 static enum wb_status
-find(struct wb_outbox *box, const struct wb_finish *f, struct wb__head *head,
-    struct wb_err *err)
+find_message(struct wb_outbox *box, const struct wb_finish *f,
+    struct wb__head *head, struct wb_err *err)
 {
     enum wb_status rc = WB_EMPTY;
 
@@ -46,12 +36,13 @@ find(struct wb_outbox *box, const struct wb_finish *f, struct wb__head *head,
     return rc;
 }
 
-/* Does the claim still stand? Sets f->status if it does not. */
+/* f->status: OK if the message is leased with this token; else NOTFOUND or
+ * FENCED. */
 static enum wb_status
 find_claimed(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     struct wb_err *err)
 {
-    enum wb_status rc = find(box, f, head, err);
+    enum wb_status rc = find_message(box, f, head, err);
 
     f->status = WB_OK;
     if (rc == WB_EMPTY)
@@ -62,8 +53,18 @@ find_claimed(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
+/* ---- confirm -------------------------------------------------------------- */
+
+static void
+set_delivered(struct wb_finish *f)
+{
+    f->status = WB_OK;
+    f->state = WB_STATE_DELIVERED;
+    f->due_ms = 0;
+}
+
 static enum wb_status
-tombstone(struct wb_outbox *box, struct wb__head *head, int64_t now_ms,
+make_tombstone(struct wb_outbox *box, struct wb__head *head, int64_t now_ms,
     struct wb_err *err)
 {
     int64_t keep_ms = head->keep ? box->opts.keep_delivered_ms : FORGET_MS;
@@ -83,88 +84,22 @@ static enum wb_status
 confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     int64_t now_ms, struct wb_err *err)
 {
-    struct wb_slice scope = wb_slice(head->scope);
-    enum wb_status rc;
+    enum wb_status rc = head->keep || !f->forget
+                            ? make_tombstone(box, head, now_ms, err)
+                            : wb__row_delete(box, head->seq, err);
 
-    if (head->keep || !f->forget)
-        rc = tombstone(box, head, now_ms, err);
-    else
-        rc = wb__db_run(
-            box->db, WB__SQL_DELETE, WB__ARGS(wb__int(head->seq)), NULL, err);
     if (rc == WB_OK)
         rc = wb__lane_promote(box, wb_slice(head->lane), err);
     if (rc == WB_OK)
-        rc = wb__breaker_success(box, scope, f->token, err);
-    f->state = WB_STATE_DELIVERED;
-    f->due_ms = 0;
+        rc = wb__breaker_success(box, wb_slice(head->scope), f->token, err);
+    set_delivered(f);
     return rc;
 }
 
-static enum wb_status
-release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
-    int64_t now_ms, struct wb_err *err)
-{
-    struct wb__val none = {.type = WB__NULL};
-    /* A clock that was ahead then must not make it wait now. */
-    int64_t due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
-    enum wb_status rc = wb__db_run(box->db, WB__SQL_PENDING,
-        WB__ARGS(wb__int(head->seq), wb__int(due_ms), wb__int(1), none), NULL,
-        err);
-
-    f->state = WB_STATE_PENDING;
-    f->due_ms = due_ms;
-    f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
-    if (rc != WB_OK)
-        return rc;
-    return wb__breaker_pass(box, wb_slice(head->scope), f->token, err);
-}
-
-static enum wb_status
-count_failure(struct wb_outbox *box, const struct wb_finish *f,
-    const struct wb__head *head, struct wb_err *err)
-{
-    struct wb_slice scope = wb_slice(head->scope);
-
-    if (f->outcome == WB_REJECTED)
-        return wb__breaker_pass(box, scope, f->token, err);
-    return wb__breaker_failure(box, scope, f->token, f->breaker, err);
-}
-
-static enum wb_status
-fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
-    int64_t now_ms, struct wb_err *err)
-{
-    char text[4 * ERROR_CHARS + 1];
-    struct wb_slice error = {text, wb__one_line(f->error, ERROR_CHARS, text)};
-    struct wb_attempt attempt = {
-        .outcome = f->outcome == WB_DELIVERED ? WB_RETRY : f->outcome,
-        .number = head->attempts,
-        .now_ms = now_ms,
-        .retry_after_ms = f->retry_after_ms,
-        .random = wb__box_random(box)};
-    struct wb_decision d = wb_retry_decide(f->retry, &attempt);
-    enum wb_status rc;
-
-    if (d.verdict == WB_VERDICT_DEAD) {
-        f->state = WB_STATE_ABANDONED;
-        f->due_ms = 0;
-        rc = wb__abandon(
-            box, head->seq, wb_slice(head->lane), d.why, error, err);
-    } else {
-        f->state = WB_STATE_PENDING;
-        f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;
-        rc = wb__db_run(box->db, WB__SQL_PENDING,
-            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(0),
-                wb__text_or_null(error)),
-            NULL, err);
-    }
-    return rc != WB_OK ? rc : count_failure(box, f, head, err);
-}
-
-/* The usual end in one statement: a confirm that leaves nothing behind, with
- * nobody waiting for it. EMPTY: it is not that, or the claim does not stand.
- * The attempts are the caller's: SQLite makes a table for what a statement
- * returns, which costs as much as the deleting. */
+/* The usual confirm in one statement: no trace is kept, the message has no lane
+ * and no breaker has a row. EMPTY: it is another one, or the claim does not
+ * hold. The attempts must be known: to return them from the statement SQLite
+ * builds a temporary table, which costs as much as the deletion. */
 static enum wb_status
 confirm_plain(struct wb_outbox *box, struct wb_finish *f, struct wb_err *err)
 {
@@ -179,11 +114,80 @@ confirm_plain(struct wb_outbox *box, struct wb_finish *f, struct wb_err *err)
         &changed, err);
     if (rc != WB_OK || changed == 0)
         return rc == WB_OK ? WB_EMPTY : rc;
-    f->status = WB_OK;
-    f->state = WB_STATE_DELIVERED;
-    f->due_ms = 0;
+    set_delivered(f);
     return WB_OK;
 }
+
+/* ---- retry, abandon, release ---------------------------------------------- */
+
+/* A delivery failed: the retry policy decides between retry and abandon. */
+static enum wb_status
+fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
+    int64_t now_ms, struct wb_err *err)
+{
+    char text[4 * ERROR_CHARS + 1];
+    struct wb_slice error = {text, wb__one_line(f->error, ERROR_CHARS, text)};
+    struct wb_slice scope = wb_slice(head->scope);
+    struct wb_attempt attempt = {
+        .outcome = f->outcome == WB_DELIVERED ? WB_RETRY : f->outcome,
+        .number = head->attempts,
+        .now_ms = now_ms,
+        .retry_after_ms = f->retry_after_ms,
+        .random = wb__outbox_random(box)};
+    struct wb_decision d = wb_retry_decide(f->retry, &attempt);
+    enum wb_status rc;
+
+    if (d.verdict == WB_VERDICT_RETRY) {
+        f->state = WB_STATE_PENDING;
+        f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;
+        rc = wb__db_run(box->db, WB__SQL_PENDING,
+            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(0),
+                wb__text_or_null(error)),
+            NULL, err);
+    } else {
+        WB_ASSERT(d.verdict == WB_VERDICT_DEAD);
+        f->state = WB_STATE_ABANDONED;
+        f->due_ms = 0;
+        rc = wb__abandon(
+            box, head->seq, wb_slice(head->lane), d.why, error, err);
+    }
+    if (rc != WB_OK)
+        return rc;
+    /* A rejected message says nothing about its destination. */
+    return f->outcome == WB_REJECTED
+               ? wb__breaker_extend(box, scope, f->token, 0, err)
+               : wb__breaker_failure(box, scope, f->token, f->breaker, err);
+}
+
+static enum wb_status
+release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
+    int64_t now_ms, struct wb_err *err)
+{
+    struct wb__val none = {.type = WB__NULL};
+    enum wb_status rc;
+
+    f->state = WB_STATE_PENDING;
+    /* If the clock was ahead when it was claimed, it is due now. */
+    f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
+    f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
+    rc = wb__db_run(box->db, WB__SQL_PENDING,
+        WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(1), none),
+        NULL, err);
+    if (rc != WB_OK)
+        return rc;
+    return wb__breaker_extend(box, wb_slice(head->scope), f->token, 0, err);
+}
+
+/* ---- finish --------------------------------------------------------------- */
+
+struct finish_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    struct wb_finish *finishes;
+    size_t n;
+    const struct wb_claim *claim; /* NULL: none */
+    struct wb_batch *batch;
+};
 
 static enum wb_status
 finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
@@ -195,27 +199,26 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     if (rc != WB_OK || f->status == WB_NOTFOUND)
         return rc;
     f->attempts = head.attempts;
-    if (f->status == WB_FENCED && f->end == WB_CONFIRM &&
-        head.state == WB_STATE_DELIVERED && head.token == f->token) {
-        f->status = WB_OK; /* confirmed before, by the same claim */
-        f->state = WB_STATE_DELIVERED;
-        f->due_ms = 0;
+    if (f->status == WB_FENCED) {
+        if (f->end == WB_CONFIRM && head.state == WB_STATE_DELIVERED &&
+            head.token == f->token)
+            set_delivered(f); /* confirmed before, by the same claim */
         return WB_OK;
     }
-    if (f->status == WB_FENCED)
-        return WB_OK;
     switch (f->end) {
     case WB_CONFIRM:
-        return confirm(box, f, &head, now_ms, err);
-    case WB_RELEASE:
-        return release(box, f, &head, now_ms, err);
+        rc = confirm(box, f, &head, now_ms, err);
+        break;
     case WB_FAIL:
+        rc = fail(box, f, &head, now_ms, err);
+        break;
+    case WB_RELEASE:
+        rc = release(box, f, &head, now_ms, err);
         break;
     }
-    return fail(box, f, &head, now_ms, err);
+    WB_ASSERT(rc != WB_OK || wb__state_may(head.state, f->state));
+    return rc;
 }
-
-/* ---- the operations ---------------------------------------------------- */
 
 static enum wb_status
 purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
@@ -233,45 +236,33 @@ purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
 }
 
 static enum wb_status
-is_healthy(struct wb_outbox *box, bool *healthy, struct wb_err *err)
+finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    int64_t one;
-    enum wb_status rc =
-        wb__db_one_int(box->db, WB__SQL_BREAKER_ANY, WB__NO_ARGS, &one, err);
+    struct finish_op *o = (struct finish_op *)job;
+    struct wb_outbox *box = o->box;
+    int64_t one, now_ms = wb__outbox_now(box);
+    bool healthy = false; /* no breaker has a row */
+    enum wb_status rc = WB_OK;
 
-    *healthy = rc == WB_EMPTY;
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
+    if (o->n > 0) {
+        rc = wb__db_one_int(db, WB__SQL_BREAKER_ANY, WB__NO_ARGS, &one, err);
+        healthy = rc == WB_EMPTY;
+        rc = healthy ? WB_OK : rc;
+    }
+    for (size_t i = 0; i < o->n && rc == WB_OK; i++) {
+        struct wb_finish *f = &o->finishes[i];
 
-static enum wb_status
-finish_next(struct wb_outbox *box, struct finish_op *o, struct wb_finish *f,
-    struct wb_err *err)
-{
-    enum wb_status rc = o->healthy ? confirm_plain(box, f, err) : WB_EMPTY;
-
-    if (rc != WB_EMPTY)
-        return rc;
-    o->healthy = o->healthy && f->end == WB_CONFIRM;
-    return finish_one(box, f, o->now_ms, err);
-}
-
-static enum wb_status
-finish_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
-{
-    struct finish_op *o = (struct finish_op *)op;
-    enum wb_status rc = o->n == 0 ? WB_OK : is_healthy(box, &o->healthy, err);
-
-    o->now_ms = wb__box_now(box);
-    for (size_t i = 0; i < o->n && rc == WB_OK; i++)
-        rc = finish_next(box, o, &o->finishes[i], err);
-    if (rc == WB_OK && o->n > 0 && wb__box_random(box) % 64 < o->n)
-        rc = purge(box, o->now_ms, err);
-    if (rc != WB_OK || o->claim == NULL)
-        return rc;
-    if (o->claimed)
-        wb__claim_undo(o->claim, o->batch);
-    o->claimed = true;
-    return wb__claim_run(box, o->claim, o->batch, err);
+        rc = healthy ? confirm_plain(box, f, err) : WB_EMPTY;
+        if (rc == WB_EMPTY) {
+            healthy = healthy && f->end == WB_CONFIRM;
+            rc = finish_one(box, f, now_ms, err);
+        }
+    }
+    if (rc == WB_OK && o->n > 0 && wb__outbox_random(box) % 64 < o->n)
+        rc = purge(box, now_ms, err);
+    if (rc == WB_OK && o->claim != NULL)
+        rc = wb__claim_run(box, o->claim, o->batch, err);
+    return rc;
 }
 
 static void
@@ -280,31 +271,7 @@ finish_lanes(const struct wb__db_job *job, struct wb__lanes *lanes)
     const struct finish_op *o = (const struct finish_op *)job;
 
     for (size_t i = 0; i < o->n; i++)
-        wb__lanes_add_of(lanes, &o->finishes[i].id);
-}
-
-static enum wb_status
-check_claim(const struct wb_claim *claim, struct wb_err *err)
-{
-    if (claim != NULL && claim->lease_ms < 0)
-        return wb__fail(err, WB_INVALID, 0, "claim: a lease below zero");
-    for (size_t i = 0; claim != NULL && i < claim->n_sources; i++)
-        if (claim->sources[i].scope.len >=
-            sizeof(((struct wb__head *)0)->scope))
-            return wb__fail(err, WB_INVALID, 0,
-                "claim: the scope \"%.*s\" is longer than 255 bytes",
-                WB_SHOW(claim->sources[i].scope));
-    return WB_OK;
-}
-
-static enum wb_status
-run_finish(struct wb_outbox *box, struct finish_op *o, struct wb_err *err)
-{
-    enum wb_status rc = wb__box_run(box, &o->op, err);
-
-    if (rc != WB_OK && o->claim != NULL)
-        wb__claim_undo(o->claim, o->batch);
-    return rc;
+        wb__lanes_add_id(lanes, &o->finishes[i].id);
 }
 
 enum wb_status
@@ -312,54 +279,26 @@ wb_outbox_finish(struct wb_outbox *box, struct wb_finish *finishes, size_t n,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err)
 {
     struct finish_op o = {
-        .op = {.run = finish_run, .lanes = finish_lanes, .tx = WB__TX_FULL},
+        .job = {.run = finish_run, .lanes = finish_lanes, .tx = WB__TX_FULL},
+        .box = box,
         .finishes = finishes,
         .n = n,
         .claim = claim,
         .batch = batch};
-    enum wb_status rc = check_claim(claim, err);
+    enum wb_status rc = claim == NULL ? WB_OK : wb__claim_check(claim, err);
 
     WB_ASSERT(claim == NULL || batch != NULL);
     if (batch != NULL)
         wb_batch_free(batch);
-    return rc != WB_OK ? rc : run_finish(box, &o, err);
+    if (rc == WB_OK)
+        rc = wb__commit_group_run(&box->group, &o.job, err);
+    if (rc != WB_OK && claim != NULL)
+        wb__claim_undo(claim, batch);
+    return rc;
 }
 
 static enum wb_status
-peek_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
-{
-    struct finish_op *o = (struct finish_op *)op;
-    enum wb_status rc = wb__claim_peek(box, o->claim, o->batch, err);
-
-    o->claimed = rc == WB_OK;
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
-
-/* An idle worker takes no write lock: it looks first, unless there was more
- * the last time. */
-enum wb_status
-wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
-    struct wb_batch *batch, struct wb_err *err)
-{
-    struct finish_op look = {.op = {.run = peek_run, .tx = WB__TX_READ},
-        .claim = claim,
-        .batch = batch};
-    struct finish_op take = {.op = {.run = finish_run, .tx = WB__TX_RELAXED},
-        .claim = claim,
-        .batch = batch};
-    enum wb_status rc = check_claim(claim, err);
-
-    wb_batch_free(batch);
-    look.claimed = !atomic_load(&box->dry);
-    if (rc == WB_OK && !look.claimed)
-        rc = run_finish(box, &look, err);
-    if (rc == WB_OK && look.claimed)
-        rc = run_finish(box, &take, err);
-    return rc == WB_OK && batch->len == 0 ? WB_EMPTY : rc;
-}
-
-static enum wb_status
-finish_alone(struct wb_outbox *box, struct wb_finish *f, const char *what,
+finish_single(struct wb_outbox *box, struct wb_finish *f, const char *what,
     struct wb_err *err)
 {
     enum wb_status rc = wb_outbox_finish(box, f, 1, NULL, NULL, err);
@@ -383,7 +322,15 @@ wb_outbox_confirm(struct wb_outbox *box, const struct wb_id *id, uint64_t token,
 {
     struct wb_finish f = {.id = *id, .token = token, .end = WB_CONFIRM};
 
-    return finish_alone(box, &f, "confirm", err);
+    return finish_single(box, &f, "confirm", err);
+}
+
+enum wb_status
+wb_outbox_fail(
+    struct wb_outbox *box, struct wb_finish *finish, struct wb_err *err)
+{
+    finish->end = WB_FAIL;
+    return finish_single(box, finish, "fail", err);
 }
 
 enum wb_status
@@ -392,23 +339,24 @@ wb_outbox_release(struct wb_outbox *box, const struct wb_id *id, uint64_t token,
 {
     struct wb_finish f = {.id = *id, .token = token, .end = WB_RELEASE};
 
-    return finish_alone(box, &f, "release", err);
+    return finish_single(box, &f, "release", err);
 }
 
-enum wb_status
-wb_outbox_fail(
-    struct wb_outbox *box, struct wb_finish *finish, struct wb_err *err)
-{
-    finish->end = WB_FAIL;
-    return finish_alone(box, finish, "fail", err);
-}
+/* ---- extend --------------------------------------------------------------- */
 
-/* ---- extend, reset ----------------------------------------------------- */
+struct extend_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    struct wb_finish *claims;
+    size_t n;
+    int64_t lease_ms;
+};
 
 static enum wb_status
-extend_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
-    int64_t lease_ms, struct wb_err *err)
+extend_one(struct wb_outbox *box, struct wb_finish *f, int64_t lease_ms,
+    struct wb_err *err)
 {
+    int64_t now_ms = wb__outbox_now(box);
     int64_t end_ms = wb__sat_add(now_ms, lease_ms);
     struct wb__head head;
     enum wb_status rc = find_claimed(box, f, &head, err);
@@ -427,14 +375,14 @@ extend_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
 }
 
 static enum wb_status
-extend_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+extend_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct finish_op *o = (struct finish_op *)op;
+    struct extend_op *o = (struct extend_op *)job;
     enum wb_status rc = WB_OK;
 
+    (void)db;
     for (size_t i = 0; i < o->n && rc == WB_OK; i++)
-        rc = extend_one(
-            box, &o->finishes[i], wb__box_now(box), o->lease_ms, err);
+        rc = extend_one(o->box, &o->claims[i], o->lease_ms, err);
     return rc;
 }
 
@@ -442,45 +390,48 @@ enum wb_status
 wb_outbox_extend(struct wb_outbox *box, struct wb_finish *claims, size_t n,
     int64_t lease_ms, struct wb_err *err)
 {
-    struct finish_op o = {.op = {.run = extend_run, .tx = WB__TX_RELAXED},
-        .finishes = claims,
+    struct extend_op o = {.job = {.run = extend_run, .tx = WB__TX_RELAXED},
+        .box = box,
+        .claims = claims,
         .n = n,
         .lease_ms = lease_ms};
 
     if (lease_ms <= 0)
         return wb__fail(err, WB_INVALID, 0, "extend: a lease must be above 0");
-    return wb__box_run(box, &o.op, err);
+    return wb__commit_group_run(&box->group, &o.job, err);
 }
 
+/* ---- reset_stale ---------------------------------------------------------- */
+
 struct reset_op {
-    struct wb__op op;
+    struct wb__db_job job;
+    struct wb_outbox *box;
     int64_t older_ms, n;
 };
 
 static enum wb_status
-reset_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+reset_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct reset_op *o = (struct reset_op *)op;
-    int64_t now_ms = wb__box_now(box);
+    struct reset_op *o = (struct reset_op *)job;
+    int64_t now_ms = wb__outbox_now(o->box);
     int64_t before_ms =
         o->older_ms < 0 ? INT64_MIN : wb__sat_add(now_ms, -o->older_ms);
-
     const struct wb__args args = WB__ARGS(wb__int(now_ms), wb__int(before_ms));
-    enum wb_status rc =
-        wb__db_run(box->db, WB__SQL_RESET_PROBES, args, NULL, err);
+    enum wb_status rc = wb__db_run(db, WB__SQL_RESET_PROBES, args, NULL, err);
 
-    return rc != WB_OK
-               ? rc
-               : wb__db_run(box->db, WB__SQL_RESET_STALE, args, &o->n, err);
+    if (rc == WB_OK)
+        rc = wb__db_run(db, WB__SQL_RESET_STALE, args, &o->n, err);
+    return rc;
 }
 
 enum wb_status
 wb_outbox_reset_stale(
     struct wb_outbox *box, int64_t older_ms, uint64_t *n, struct wb_err *err)
 {
-    struct reset_op o = {
-        .op = {.run = reset_run, .tx = WB__TX_FULL}, .older_ms = older_ms};
-    enum wb_status rc = wb__box_run(box, &o.op, err);
+    struct reset_op o = {.job = {.run = reset_run, .tx = WB__TX_FULL},
+        .box = box,
+        .older_ms = older_ms};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
 
     if (rc == WB_OK)
         *n = (uint64_t)o.n;

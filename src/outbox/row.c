@@ -1,8 +1,25 @@
-/* row.c - rows of the outbox table: reading them, and the moves that every
- * operation shares. */
-#include <stdio.h>
+/* row.c - rows of the outbox table: the syntax of kinds and states, reading
+ * rows, and the changes that several operations make. */
+#include "outbox/outbox_internal.h"
 
-#include "outbox/box.h"
+/* ---- kinds and states ----------------------------------------------------- */
+
+enum wb_status
+wb__kind_check(struct wb_slice kind, struct wb_err *err)
+{
+    bool valid = kind.len >= 1 && kind.len <= 64;
+
+    for (size_t i = 0; i < kind.len && valid; i++) {
+        char c = kind.ptr[i];
+
+        valid = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+                c == '.' || c == '-';
+    }
+    if (valid)
+        return WB_OK;
+    return wb__fail(err, WB_INVALID, 0,
+        "kind \"%.*s\": give 1 to 64 of a-z 0-9 _ . -", WB_SHOW(kind));
+}
 
 #define TO(id) (1U << WB_STATE_##id)
 static const struct {
@@ -40,22 +57,24 @@ wb__state_parse(struct wb_slice name, enum wb_state *state)
     return false;
 }
 
+/* ---- reading -------------------------------------------------------------- */
+
 static enum wb_status
 malformed(struct wb_err *err, int64_t seq, const char *column)
 {
     return wb__fail(err, WB_CORRUPT, 0,
-        "row %lld of waybill_outbox has a malformed %s; mend or delete it",
+        "row %lld of waybill_outbox has a malformed %s; correct or delete it",
         (long long)seq, column);
 }
 
-/* The table's constraint keeps it in range; a hostile file may have none. */
+/* The table's constraint keeps it in range, but the file may have lost it. */
 static uint32_t
 attempts_of(int64_t n)
 {
     return n < 0 ? 0 : n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
 }
 
-/* A text that must fit: the table's constraints say it does. */
+/* False: it does not fit, though the table's constraints say it does. */
 static bool
 copy_text(char *out, size_t size, struct wb_slice s)
 {
@@ -143,7 +162,7 @@ wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
 }
 
 bool
-wb__row_keep(struct wb__arena *a, struct wb_row *row)
+wb__row_copy(struct wb__arena *a, struct wb_row *row)
 {
     struct wb_slice *all[] = {&row->kind, &row->scope, &row->key, &row->lane,
         &row->reason, &row->last_error, &row->content_type, &row->headers,
@@ -155,13 +174,13 @@ wb__row_keep(struct wb__arena *a, struct wb_row *row)
     return true;
 }
 
-/* ---- content ----------------------------------------------------------- */
+/* ---- content hash --------------------------------------------------------- */
 
 bool
 wb__content_hash(struct wb_slice kind, struct wb_slice content_type,
     struct wb_slice lane, struct wb_slice payload, uint8_t out[32])
 {
-    /* Left out or written out, the default is the same content. */
+    /* The default is the same content whether it is given or left out. */
     struct wb_slice type = wb__eq(content_type, WB_LIT("application/json"))
                                ? (struct wb_slice){0}
                                : content_type;
@@ -170,7 +189,6 @@ wb__content_hash(struct wb_slice kind, struct wb_slice content_type,
     return wb__sha256(parts, WB_COUNT(parts), out);
 }
 
-/* Rows inserted by SQL come without a hash; a tombstone has no content left. */
 enum wb_status
 wb__head_hash(struct wb_outbox *box, struct wb__head *head, struct wb_err *err)
 {
@@ -178,7 +196,7 @@ wb__head_hash(struct wb_outbox *box, struct wb__head *head, struct wb_err *err)
     enum wb_status rc;
 
     if (head->has_hash || head->state == WB_STATE_DELIVERED)
-        return WB_OK;
+        return WB_OK; /* a tombstone has no content left */
     rc = wb__db_start(box->db, sql, WB__ARGS(wb__int(head->seq)), err);
     if (rc != WB_OK)
         return rc;
@@ -193,7 +211,14 @@ wb__head_hash(struct wb_outbox *box, struct wb__head *head, struct wb_err *err)
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-/* ---- moves ------------------------------------------------------------- */
+/* ---- changes -------------------------------------------------------------- */
+
+enum wb_status
+wb__row_delete(struct wb_outbox *box, int64_t seq, struct wb_err *err)
+{
+    return wb__db_run(
+        box->db, WB__SQL_DELETE, WB__ARGS(wb__int(seq)), NULL, err);
+}
 
 enum wb_status
 wb__lane_promote(
@@ -210,11 +235,57 @@ wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
     const char *reason, struct wb_slice error, struct wb_err *err)
 {
     int64_t until_ms =
-        wb__sat_add(wb__box_now(box), box->opts.keep_abandoned_ms);
+        wb__sat_add(wb__outbox_now(box), box->opts.keep_abandoned_ms);
     enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
         WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
             wb__text_or_null(error)),
         NULL, err);
 
     return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
+}
+
+/* ---- counts by kind ------------------------------------------------------- */
+
+struct wb_kind_counts *
+wb__kinds_get(struct wb__kinds *kinds, struct wb_slice kind)
+{
+    size_t at = 0, end = kinds->n;
+    struct wb_slice name;
+
+    while (at < end) {
+        size_t middle = at + (end - at) / 2;
+        int order = wb__cmp(kinds->row[middle].kind, kind);
+
+        if (order == 0)
+            return &kinds->row[middle];
+        if (order < 0)
+            at = middle + 1;
+        else
+            end = middle;
+    }
+    if (!wb__arena_grow(&kinds->arena, &kinds->row, kinds->n, &kinds->cap,
+            sizeof(*kinds->row)) ||
+        !wb__arena_dup(&kinds->arena, kind, &name))
+        return NULL;
+    memmove(&kinds->row[at + 1], &kinds->row[at],
+        (kinds->n++ - at) * sizeof(*kinds->row));
+    kinds->row[at] = (struct wb_kind_counts){.kind = name};
+    return &kinds->row[at];
+}
+
+void
+wb__kinds_clear(struct wb__kinds *kinds)
+{
+    wb__arena_clear(&kinds->arena);
+    *kinds = (struct wb__kinds){.arena = kinds->arena};
+}
+
+enum wb_status
+wb__kinds_report(const struct wb__kinds *kinds, wb_kind_fn *fn, void *ctx)
+{
+    enum wb_status rc = WB_OK;
+
+    for (size_t i = 0; i < kinds->n && rc == WB_OK && fn != NULL; i++)
+        rc = fn(ctx, &kinds->row[i]);
+    return rc;
 }

@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -278,7 +278,7 @@ static void
 pass_begin(struct pass *p)
 {
     struct wb_relay *relay = p->relay;
-    int64_t now_ms = wb__box_now(relay->box);
+    int64_t now_ms = wb__outbox_now(relay->box);
 
     relay->due_by_ms = p->worker ? 0 : now_ms;
     relay->not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
@@ -316,7 +316,7 @@ pass_look(struct pass *p)
     }
     pass_again(relay, now_us);
     if (relay->next_due_ms != 0 &&
-        wb__box_now(relay->box) >= relay->next_due_ms)
+        wb__outbox_now(relay->box) >= relay->next_due_ms)
         relay->look = true;
     relay->stopping = is_stopped(relay) || !p->ready ||
                       (p->end_us != 0 && now_us >= p->end_us);
@@ -361,7 +361,7 @@ sleep_ms(const struct pass *p, int64_t wait_us)
         sooner(&ms, p->ready_us, now_us);
     if (p->worker && !relay->stopping)
         sooner(&ms, relay->driver->again_us, now_us);
-    until_ms = relay->next_due_ms - wb__box_now(relay->box);
+    until_ms = relay->next_due_ms - wb__outbox_now(relay->box);
     if (p->worker && relay->next_due_ms != 0 && !relay->stopping &&
         until_ms < ms)
         ms = until_ms;

@@ -5,7 +5,7 @@
  *     half their lease: what it holds never outlives its lease.
  * (2) In a pass only what was due at its start is claimed, and what is retried
  *     is due after its start: each message is attempted at most once. */
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -165,7 +165,7 @@ sources_ready(struct wb_relay *relay, struct wb_slice only, struct wb_err *err)
     enum wb_status rc = WB_OK;
 
     if (relay->woken)
-        atomic_store(&relay->box->dry, false);
+        atomic_store(&relay->box->last_claim_empty, false);
     if (relay->woken && relay->n_known > 0)
         relay->n_sources = relay->n_known;
     else if (relay->kinds_stale)

@@ -5,7 +5,7 @@
 
 #include "db/db.h"
 #include "os/os.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -105,18 +105,18 @@ note_path(char out[4096], const char *db)
 }
 
 struct note_op {
-    struct wb__op op;
+    struct wb__db_job job;
     struct wb_slice text;
 };
 
 #define NOTE_NAME WB_LIT("last_drain")
 
 static enum wb_status
-note_run(struct wb_outbox *box, struct wb__op *op, struct wb_err *err)
+note_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct wb_slice text = ((struct note_op *)op)->text;
+    struct wb_slice text = ((struct note_op *)job)->text;
 
-    return wb__db_run(box->db, WB__SQL_META_SET,
+    return wb__db_run(db, WB__SQL_META_SET,
         WB__ARGS(wb__text(NOTE_NAME), wb__text(text)), NULL, err);
 }
 
@@ -125,11 +125,11 @@ note_write(struct wb_relay *relay, struct wb_slice text)
 {
     const char *path = wb__db_path(relay->box->db);
     struct note_op o = {
-        .op = {.run = note_run, .tx = WB__TX_RELAXED}, .text = text};
+        .job = {.run = note_run, .tx = WB__TX_RELAXED}, .text = text};
     char note[4096];
 
     if (path == NULL)
-        return wb__box_run(relay->box, &o.op, NULL);
+        return wb__commit_group_run(&relay->box->group, &o.job, NULL);
     note_path(note, path);
     return wb__file_replace(note, text, NULL);
 }
@@ -140,7 +140,7 @@ wb__report_note(struct wb_relay *relay)
 {
     struct wb__buf b = {.env = relay->env, .max = 4096};
 
-    report_json(&b, &relay->report, wb__box_now(relay->box));
+    report_json(&b, &relay->report, wb__outbox_now(relay->box));
     if (b.failed == WB_OK)
         (void)(note_write(relay, wb__buf_slice(&b)) == WB_OK);
     wb__buf_fini(&b);

@@ -4,7 +4,7 @@
  * (2) A kind without a route is never claimed. */
 #include "relay/relay.h"
 
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     CONCURRENCY = 8,

@@ -9,7 +9,7 @@
 #include "campaign.h"
 #include "db/sqlite.h"
 #include "memory.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 /* THINNED: of so many operations one fails; sanitized builds are slow. */
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #include "db/sqlite.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 enum {
     BATCH = 40,

@@ -6,7 +6,7 @@
 
 #include "db/sqlite.h"
 #include "memory.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "workload.h"
 
 const char *const sabotage_name[SABOTAGES] = {

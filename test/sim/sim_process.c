@@ -1,7 +1,7 @@
 /* sim_process.c - processes that have the file open, one of them on a
  * connection of its own, and how they die. */
 #include "db/sqlite.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "sim.h"
 
 enum {

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "db/sqlite.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "sim.h"
 
 enum {

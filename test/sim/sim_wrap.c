@@ -1,7 +1,7 @@
 /* sim_wrap.c - between the relay and the outbox: the linker sends the relay's
  * calls here (--wrap). They are told to the model, and saboteurs spoil them. */
 #include "db/sqlite.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "sim.h"
 
 enum wb_status __real_wb_outbox_claim(struct wb_outbox *box,

@@ -2,7 +2,7 @@
 #ifndef WB_TEST_ADOPT_GROUND_H
 #define WB_TEST_ADOPT_GROUND_H
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static inline const struct wb_outbox_opts *
 opts(void)

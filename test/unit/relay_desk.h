@@ -7,7 +7,7 @@
 #include <uv.h>
 
 #include "base/base.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 #include "support.h"
 

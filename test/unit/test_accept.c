@@ -1,8 +1,8 @@
-/* test_accept.c - what is one message and what is another (O-4), what a batch
- * does with a bad one (O-1), kinds and headers (O-6, O-19). */
+/* test_accept.c - what is the same message and what is not (O-4), a bad
+ * message in a batch (O-1), kinds and headers (O-6, O-19). */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 #define ID_A "0190a000-0000-7000-8000-00000000000a"
 #define ID_B "0190a000-0000-7000-8000-00000000000b"
@@ -49,7 +49,7 @@ TEST(test_accept__O4_same_key_twice__duplicate_with_first_id)
     again = box_send(box, message(NULL, "k"));
     CHECK(again.duplicate);
     CHECK_TEXT(first.id.text, again.id.text);
-    again = box_send(box, message(ID_A, "k")); /* an id nobody has */
+    again = box_send(box, message(ID_A, "k")); /* an unused id */
     CHECK(again.duplicate);
     CHECK_TEXT(first.id.text, again.id.text);
     wb_outbox_close(box);
@@ -97,7 +97,7 @@ TEST(test_accept__O4_same_key_other_times_and_headers__duplicate)
     wb_outbox_close(box);
 }
 
-/* Leaving the type out and naming the default are the same content. */
+/* The default content type is the same content, given or left out. */
 TEST(test_accept__O4_default_content_type_written_out__duplicate)
 {
     struct wb_outbox *box = box_open();
@@ -109,7 +109,7 @@ TEST(test_accept__O4_default_content_type_written_out__duplicate)
     wb_outbox_close(box);
 }
 
-/* Content is framed: what moves from one field to the next is other content. */
+/* Bytes that move from one field to the next make other content. */
 TEST(test_accept__O4_bytes_move_between_fields__mismatch)
 {
     struct wb_outbox *box = box_open();
@@ -185,8 +185,8 @@ TEST(test_accept__O4_abandoned__still_one_message)
     wb_outbox_close(box);
 }
 
-/* Rows of other languages have no hash: their content is compared itself, and
- * hashed when it goes. Their payload may be text. */
+/* Rows inserted by other languages have no hash: their content is hashed when
+ * it is compared or confirmed. Their payload may be text. */
 TEST(test_accept__O4_row_inserted_by_sql__compared_like_any)
 {
     struct wb_outbox *box = box_open();
@@ -267,40 +267,40 @@ TEST(test_accept__O1_new_message__due_and_created_now_with_v7_id)
 static struct {
     void (*random)(void *ctx, void *out, size_t len);
     size_t calls, bytes;
-} chance;
+} counted;
 
 static void
-count_chance(void *ctx, void *out, size_t len)
+count_random(void *ctx, void *out, size_t len)
 {
-    chance.calls++;
-    chance.bytes += len;
-    chance.random(ctx, out, len);
+    counted.calls++;
+    counted.bytes += len;
+    counted.random(ctx, out, len);
 }
 
-/* Random bytes are fetched by the block, and left over bytes do not outlive the
- * millisecond: what copies the process or the machine would copy them. */
-TEST(test_accept__O1_many_in_a_millisecond__chance_by_the_block)
+/* Random bytes are fetched in blocks, and what is left of a block is not used
+ * after the millisecond: a copy of the process or the machine has it, too. */
+TEST(test_accept__O1_many_in_a_millisecond__random_bytes_by_the_block)
 {
     struct wb_outbox *box = box_open();
 
-    chance.random = world.env.random;
-    chance.calls = chance.bytes = 0;
-    world.env.random = count_chance;
+    counted.random = world.env.random;
+    counted.calls = counted.bytes = 0;
+    world.env.random = count_random;
     for (int i = 0; i < 65; i++)
         (void)box_put(box, "a");
-    CHECK_INT(2, chance.calls);
-    CHECK_INT(10 + 640, chance.bytes);
+    CHECK_INT(2, counted.calls);
+    CHECK_INT(10 + 640, counted.bytes);
     (void)box_put(box, "a");
-    CHECK_INT(3, chance.calls);
+    CHECK_INT(3, counted.calls);
     world_pass_ms(1);
     (void)box_put(box, "a");
-    CHECK_INT(4, chance.calls);
-    CHECK_INT(10 + 640 + 640 + 10, chance.bytes);
+    CHECK_INT(4, counted.calls);
+    CHECK_INT(10 + 640 + 640 + 10, counted.bytes);
     CHECK_INT(67, sql_int("SELECT count(DISTINCT id) FROM waybill_outbox"));
     wb_outbox_close(box);
 }
 
-/* The file is everybody's: what others put on our table is not our bug. */
+/* Other programs use the file: a trigger on our table is not our bug. */
 TEST(test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash)
 {
     struct wb_outbox *box = box_open();
@@ -331,7 +331,7 @@ TEST(test_accept__O1_due_later__not_claimed_before)
 
 /* ---- O-6, O-19 --------------------------------------------------------- */
 
-TEST(test_accept__O6_kind_nobody_knows__kept_and_counted)
+TEST(test_accept__O6_kind_without_a_route__kept_and_counted)
 {
     struct wb_outbox *box = box_open();
     struct wb_source other = {.kind = S("routed")};
@@ -400,10 +400,10 @@ main(void)
         RUN(test_accept__O4_twice_in_one_batch__second_is_duplicate),
         RUN(test_accept__O1_one_bad_message_in_a_batch__others_accepted),
         RUN(test_accept__O1_new_message__due_and_created_now_with_v7_id),
-        RUN(test_accept__O1_many_in_a_millisecond__chance_by_the_block),
+        RUN(test_accept__O1_many_in_a_millisecond__random_bytes_by_the_block),
         RUN(test_accept__O1_trigger_of_others_ignores_it__corrupt_not_a_crash),
         RUN(test_accept__O1_due_later__not_claimed_before),
-        RUN(test_accept__O6_kind_nobody_knows__kept_and_counted),
+        RUN(test_accept__O6_kind_without_a_route__kept_and_counted),
         RUN(test_accept__O19_headers__given_back_by_claim),
         RUN(test_accept__O19_headers_that_inject__invalid),
     };

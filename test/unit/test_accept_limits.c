@@ -1,8 +1,8 @@
-/* test_accept_limits.c - O-5: every limit, its status, and one less and one
- * more than it. */
+/* test_accept_limits.c - O-5: every limit: its status, and what is one below or
+ * above it. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static char many[20000];
 
@@ -69,7 +69,7 @@ TEST(test_accept__O5_key_lane_type__up_to_255_printable_bytes)
     wb_outbox_close(box);
 }
 
-/* What is as long as it may be can also be finished. */
+/* A message whose texts have the longest length allowed can be finished. */
 TEST(test_accept__O5_longest_names__claimed_and_confirmed)
 {
     struct wb_outbox *box = box_open();
@@ -220,7 +220,7 @@ TEST(test_accept__O5_rows_in_turns_of_several_handles__within_1_percent)
         wb_outbox_close(box[i]);
 }
 
-/* A handle that counted when there was room, and then slept. */
+/* A handle that counted before the outbox was full, and was idle since. */
 TEST(test_accept__O5_rows_counted_long_ago__within_1_percent)
 {
     const struct wb_outbox_opts opts = {.max_rows = 2000};
@@ -254,14 +254,14 @@ TEST(test_accept__O5_rows__what_counts)
     (void)box_put(box, "b");
     t = box_claim(box, "b"); /* processing */
     CHECK_STATUS(FULL, box_try(box, message()));
-    CHECK(box_send(box, keyed).duplicate); /* needs no room */
+    CHECK(box_send(box, keyed).duplicate); /* inserts nothing */
     box_confirm(box, &t);
     (void)box_send(box, message());
     CHECK_STATUS(FULL, box_try(box, message()));
     wb_outbox_close(box);
 }
 
-TEST(test_accept__O5_full_in_a_batch__the_rest_is_told)
+TEST(test_accept__O5_full_in_a_batch__the_rest_is_reported)
 {
     struct wb_outbox *box =
         box_open_with((struct wb_outbox_opts){.max_rows = 2});
@@ -277,7 +277,7 @@ TEST(test_accept__O5_full_in_a_batch__the_rest_is_told)
     wb_outbox_close(box);
 }
 
-TEST(test_accept__O5_bytes__full_and_after_a_drain_again_room)
+TEST(test_accept__O5_bytes__full_and_after_a_drain_accepted_again)
 {
     const int64_t most = 200000;
     struct wb_outbox *box =
@@ -322,8 +322,8 @@ main(void)
         RUN(test_accept__O5_rows_in_turns_of_several_handles__within_1_percent),
         RUN(test_accept__O5_rows_counted_long_ago__within_1_percent),
         RUN(test_accept__O5_rows__what_counts),
-        RUN(test_accept__O5_full_in_a_batch__the_rest_is_told),
-        RUN(test_accept__O5_bytes__full_and_after_a_drain_again_room),
+        RUN(test_accept__O5_full_in_a_batch__the_rest_is_reported),
+        RUN(test_accept__O5_bytes__full_and_after_a_drain_accepted_again),
     };
     return RUN_ALL(tests);
 }

@@ -1,7 +1,7 @@
-/* test_admin.c - O-14, O-20: redrive, its sibling discard, and pause. */
+/* test_admin.c - O-14, O-20: redrive, discard, and pause. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_id
 put_abandoned(struct wb_outbox *box, const char *kind)
@@ -14,17 +14,18 @@ put_abandoned(struct wb_outbox *box, const char *kind)
     return id;
 }
 
-/* "a=2 b=1" of what a selection was told per kind. */
-static char told[256];
+/* What a selection reported per kind: "a=2 b=1". */
+static char reported[256];
 
 static enum wb_status
 tell(void *ctx, const struct wb_kind_counts *k)
 {
-    size_t n = strlen(told);
+    size_t n = strlen(reported);
 
     (void)ctx;
-    (void)snprintf(told + n, sizeof(told) - n, "%s%.*s=%d", n > 0 ? " " : "",
-        (int)k->kind.len, k->kind.ptr, (int)k->n[WB_STATE_PENDING]);
+    (void)snprintf(reported + n, sizeof(reported) - n, "%s%.*s=%d",
+        n > 0 ? " " : "", (int)k->kind.len, k->kind.ptr,
+        (int)k->n[WB_STATE_PENDING]);
     return WB_OK;
 }
 
@@ -34,7 +35,7 @@ redrive(struct wb_outbox *box, struct wb_select s)
     struct wb_selected did = {0};
     struct wb_err err = {0};
 
-    told[0] = '\0';
+    reported[0] = '\0';
     CHECK_OK(wb_outbox_redrive(box, &s, &did, tell, NULL, &err), err);
     return did;
 }
@@ -45,7 +46,7 @@ discard(struct wb_outbox *box, struct wb_select s)
     struct wb_selected did = {0};
     struct wb_err err = {0};
 
-    told[0] = '\0';
+    reported[0] = '\0';
     CHECK_OK(wb_outbox_discard(box, &s, &did, tell, NULL, &err), err);
     return did;
 }
@@ -66,7 +67,7 @@ TEST(test_admin__O14_redrive__as_new_and_breaker_closed)
     box_abandon(box, &t);
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_breaker"));
     CHECK_INT(1, redrive(box, (struct wb_select){0}).total);
-    CHECK_TEXT("a=1", told);
+    CHECK_TEXT("a=1", reported);
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_breaker"));
     CHECK_TEXT("pending", status_of(&t.id));
     (void)snprintf(sql, sizeof(sql),
@@ -88,16 +89,16 @@ TEST(test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order)
     (void)put_abandoned(box, "a");
     (void)box_put(box, "a");
     CHECK_INT(5, redrive(box, (struct wb_select){.dry_run = true}).total);
-    CHECK_TEXT("a=1 b=3 c=1", told);
+    CHECK_TEXT("a=1 b=3 c=1", reported);
     CHECK_INT(5, sql_int("SELECT count(*) FROM waybill_outbox WHERE"
                          " status = 'abandoned'"));
     CHECK_INT(
         2, redrive(box, (struct wb_select){.kind = S("b"), .limit = 2}).total);
-    CHECK_TEXT("b=2", told);
+    CHECK_TEXT("b=2", reported);
     CHECK_INT(0, redrive(box, (struct wb_select){.kind = S("none")}).total);
-    CHECK_TEXT("", told);
+    CHECK_TEXT("", reported);
     CHECK_INT(3, redrive(box, (struct wb_select){0}).total);
-    CHECK_TEXT("a=1 b=1 c=1", told);
+    CHECK_TEXT("a=1 b=1 c=1", reported);
     wb_outbox_close(box);
 }
 
@@ -173,7 +174,7 @@ TEST(test_admin__O14_ids__processing_skipped_unknown_missing)
         CHECK_INT(2, did.total);
         CHECK_INT(1, did.skipped);
         CHECK_INT(2, did.missing);
-        CHECK_TEXT("a=1 c=1", told);
+        CHECK_TEXT("a=1 c=1", reported);
         CHECK_TEXT(dry ? "abandoned" : "pending", status_of(&id[0]));
     }
     CHECK_TEXT("processing", status_of(&id[1]));
@@ -209,7 +210,7 @@ TEST(test_admin__discard__gone_for_good)
     CHECK_INT(2, discard(box, (struct wb_select){.dry_run = true}).total);
     CHECK_INT(1, discard(box, (struct wb_select){.kind = S("a")}).total);
     CHECK_INT(1, discard(box, (struct wb_select){0}).total);
-    CHECK_TEXT("b=1", told);
+    CHECK_TEXT("b=1", reported);
     CHECK_INT(1, discard(box, (struct wb_select){.ids = id, .n_ids = 2}).total);
     CHECK_TEXT("NULL", status_of(&id[0]));
     CHECK_TEXT("processing", status_of(&id[1]));
@@ -217,7 +218,7 @@ TEST(test_admin__discard__gone_for_good)
     wb_outbox_close(box);
 }
 
-/* A list of ids that came out empty selects nothing, and not everything. */
+/* An empty list of ids selects nothing, and not everything. */
 TEST(test_admin__no_ids_in_the_list__nothing_selected)
 {
     struct wb_outbox *box = box_open();
@@ -230,8 +231,8 @@ TEST(test_admin__no_ids_in_the_list__nothing_selected)
     wb_outbox_close(box);
 }
 
-/* The status of the one who is told ends the telling, and is returned; what
- * was done is done. */
+/* A status of the callback ends the report and is returned; the changes
+ * stay. */
 static enum wb_status
 refuse(void *ctx, const struct wb_kind_counts *k)
 {
@@ -294,7 +295,7 @@ check_paused(struct wb_outbox *box, const char *kind, size_t n)
     wb_batch_free(&batch);
 }
 
-TEST(test_admin__O20_paused__told_where_something_is_due)
+TEST(test_admin__O20_paused__reported_where_something_is_due)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
@@ -329,7 +330,7 @@ main(void)
         RUN(test_admin__no_ids_in_the_list__nothing_selected),
         RUN(test_admin__teller_refuses__its_status_and_the_act_stands),
         RUN(test_admin__O20_paused__kept_and_not_claimed_until_resumed),
-        RUN(test_admin__O20_paused__told_where_something_is_due),
+        RUN(test_admin__O20_paused__reported_where_something_is_due),
     };
     return RUN_ALL(tests);
 }

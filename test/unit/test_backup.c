@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 static struct wb_outbox *

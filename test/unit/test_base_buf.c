@@ -1,12 +1,12 @@
-/* test_base_buf.c - bounded buffer and arena: against a dumb copy, at their
- * limits, and out of memory. */
+/* test_base_buf.c - bounded buffer, arena and growing arrays: against a simple
+ * copy, at their limits, and out of memory. */
 #include "base/base.h"
 
 #include <stdio.h>
 
 #include "support.h"
 
-TEST(test_buf__appends__as_a_dumb_copy)
+TEST(test_buf__appends__as_a_simple_copy)
 {
     struct wb__buf b = {.env = ENV, .max = 100000};
     char *copy = calloc(1, 200000);
@@ -145,17 +145,67 @@ TEST(test_buf__u64__decimal)
     wb__buf_fini(&b);
 }
 
+TEST(test_array__grow__keeps_elements_and_doubles)
+{
+    struct wb__arena a = {.env = ENV};
+    uint32_t *in_memory = NULL, *in_arena = NULL;
+    size_t cap = 0, arena_cap = 0;
+    long allocs;
+
+    for (uint32_t n = 0; n < 1000; n++) {
+        CHECK(wb__array_grow(ENV, &in_memory, n, &cap, sizeof(*in_memory)));
+        CHECK(wb__arena_grow(&a, &in_arena, n, &arena_cap, sizeof(*in_arena)));
+        CHECK(cap > n && arena_cap > n);
+        in_memory[n] = in_arena[n] = n;
+    }
+    for (uint32_t n = 0; n < 1000; n++)
+        CHECK(in_memory[n] == n && in_arena[n] == n);
+    CHECK_INT(1024, cap);
+    CHECK_INT(1024, arena_cap);
+    allocs = world.allocs;
+    CHECK(wb__array_grow(ENV, &in_memory, 1000, &cap, sizeof(*in_memory)));
+    CHECK_INT(allocs, world.allocs); /* there is place */
+    wb__free(ENV, in_memory);
+    wb__arena_clear(&a);
+}
+
+TEST(test_array__out_of_memory__nothing_changed)
+{
+    struct wb__arena a = {.env = ENV};
+    char *row = NULL, *before;
+    size_t cap = 0, huge = SIZE_MAX / 4;
+
+    world_fail_at(0);
+    CHECK(!wb__array_grow(ENV, &row, 0, &cap, 8));
+    CHECK(row == NULL && cap == 0);
+    CHECK(wb__array_grow(ENV, &row, 0, &cap, 8));
+    before = row;
+    world_fail_at(0);
+    CHECK(!wb__array_grow(ENV, &row, cap, &cap, 8));
+    CHECK(row == before && cap == 16);
+    CHECK(!wb__array_grow(ENV, &row, huge, &huge, 8)); /* cannot be counted */
+    CHECK(!wb__arena_grow(&a, &row, huge, &huge, 8));
+    world_fail_at(0);
+    CHECK(!wb__arena_grow(&a, &row, cap, &cap, 1000));
+    CHECK(row == before && cap == 16);
+    wb__free(ENV, row);
+    wb__arena_clear(&a);
+    CHECK_PANICS(CHECK(wb__array_grow(ENV, &row, 17, &cap, 8)));
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_buf__u64__decimal),
-        RUN(test_buf__appends__as_a_dumb_copy),
+        RUN(test_buf__appends__as_a_simple_copy),
         RUN(test_buf__max__exact_and_marked_past_it),
         RUN(test_buf__out_of_memory__marked_and_unchanged),
         RUN(test_arena__pieces__aligned_zeroed_apart),
         RUN(test_arena__dup__ends_with_nul_and_empty_stays_empty),
         RUN(test_alloc__zeroed__and_free_of_nothing),
+        RUN(test_array__grow__keeps_elements_and_doubles),
+        RUN(test_array__out_of_memory__nothing_changed),
     };
     return RUN_ALL(tests);
 }

@@ -2,7 +2,7 @@
  * scopes against a dumb model. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_retry_policy again = {0, 0, 0, 1, UINT32_MAX, true};
 
@@ -196,7 +196,7 @@ TEST(test_breaker__B2_prober_died__turn_passes_at_its_lease_end)
     wb_outbox_close(box);
 }
 
-/* A worker that was slow comes back with a claim of before. */
+/* A slow worker ends a claim that was made before the breaker opened. */
 TEST(test_breaker__B2_late_failure_of_no_probe__changes_no_time)
 {
     struct wb_outbox *box = box_with(9);
@@ -386,7 +386,7 @@ model_lets(const struct model *m, int64_t now)
            (now >= m->until && (m->probe == 0 || now >= m->probe_end));
 }
 
-/* One claim against what the model says, then perhaps ends of old claims. */
+/* One claim, compared with the model, then perhaps ends of old claims. */
 static void
 walk(struct wb_outbox *box, struct model *m, struct wb_finish *held, size_t *n)
 {

@@ -1,8 +1,8 @@
-/* test_claim.c - O-8, O-10, O-17: who is leased, in which order, and why
- * nobody is. */
+/* test_claim.c - O-8, O-10, O-17: what is leased, in which order, and why
+ * nothing is. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -102,8 +102,8 @@ TEST(test_claim__O8_source_index_and_scope__come_with_the_row)
     wb_outbox_close(box);
 }
 
-/* A scope that could be stored but not read again would hold its message for
- * ever. */
+/* A scope that can be stored but not read again would keep its message from
+ * being finished for ever. */
 TEST(test_claim__O8_scope_too_long_or_lease_negative__invalid)
 {
     static char scope[300];
@@ -184,7 +184,7 @@ TEST(test_claim__O8_max_out_of_range__at_most_claim_max)
     wb_outbox_close(box);
 }
 
-/* What a batch copies is bounded, whatever the payloads. */
+/* The bytes that a batch copies are bounded, whatever the payloads. */
 TEST(test_claim__I14_large_payloads__batch_is_bounded)
 {
     struct wb_outbox *box = box_open();
@@ -288,8 +288,8 @@ TEST(test_claim__O10_extended__not_taken_before_the_new_end)
     wb_outbox_close(box);
 }
 
-/* A worker that puts stale claims back when it starts, and dies of a message,
- * must not see it for ever. */
+/* A worker that resets stale claims when it starts, and is killed by a message,
+ * must not receive that message for ever. */
 TEST(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned)
 {
     struct wb_outbox *box = box_open();
@@ -312,7 +312,8 @@ TEST(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned)
     wb_outbox_close(box);
 }
 
-/* Its policy allows more than the claim does: what failed goes on. */
+/* The retry policy allows more attempts than the claim: a failed message is
+ * claimed on. */
 TEST(test_claim__O10_failed_max_attempts_times__goes_on)
 {
     const struct wb_retry_policy patient = {.max_attempts = 20};
@@ -442,8 +443,9 @@ TEST(test_claim__O17_just_before__sent_with_its_end)
     wb_outbox_close(box);
 }
 
-/* Thousands of expired ones before a live one: each claim ends a bounded
- * number, says that there is more, and the live one is reached. */
+/* Thousands of expired messages before a live one: each claim abandons a
+ * bounded number and reports that there is more, until the live one is leased.
+ */
 TEST(test_claim__O17_many_expired__bounded_a_claim)
 {
     struct wb_outbox *box = box_open();

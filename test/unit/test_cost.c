@@ -2,7 +2,7 @@
  * waits, counted in steps of SQLite's virtual machine. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 enum {
     FEW = 100,

@@ -5,8 +5,8 @@
 #include <stdio.h>
 
 #include "db/sqlite.h"
-#include "outbox/box.h"
-#include "outbox_ground.h"
+#include "outbox/outbox_internal.h"
+#include "outbox_fixture.h"
 
 static const struct {
     const char *name, *sql;

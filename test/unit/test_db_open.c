@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 /* What file.c asks, so that a test can say that a folder is on a server. */
 static long network_type;

@@ -2,7 +2,7 @@
  * accept, finish and administration sync the log, once; a claim does not. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 static struct wb_outbox *

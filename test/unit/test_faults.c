@@ -1,8 +1,8 @@
-/* test_faults.c - writes and syncs that fail, one after the other: FAILED until
+/* test_faults.c - each write and sync fails once: FAILED until
  * reopened (db.h (4), I11, I17), and a full disk, which is not (I14). */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 static struct wb_outbox *
@@ -24,7 +24,7 @@ keyed(void)
         .kind = S("a"), .payload = S("{}"), .key = S("k")};
 }
 
-/* Nothing is promised any more, and nothing is written any more. */
+/* A FAILED store promises nothing and writes nothing. */
 static void
 check_failed(struct wb_outbox *box)
 {
@@ -102,7 +102,7 @@ TEST(test_faults__I4_finish_fails_anywhere__repeated_or_done_never_both)
         if (fired) {
             check_failed(box);
             box = box_open();
-            box_confirm(box, &t); /* the token still fits, or fitted */
+            box_confirm(box, &t); /* the token matches, or did before */
         }
         shim_heal();
         CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
@@ -165,7 +165,7 @@ TEST(test_faults__I17_checkpoint_sync_fails__accepted_then_failed)
 
 /* ---- a full disk ------------------------------------------------------- */
 
-TEST(test_faults__I14_disk_full__full_and_after_room_came_ok)
+TEST(test_faults__I14_disk_full__full_and_ok_after_space_is_freed)
 {
     struct wb_outbox *box = shim_box();
     struct wb_claim claim = {0};
@@ -193,7 +193,7 @@ TEST(test_faults__I14_disk_full__full_and_after_room_came_ok)
 }
 
 /* The shared memory cannot grow for the same reason. */
-TEST(test_faults__I14_no_room_for_shared_memory__full_not_failed)
+TEST(test_faults__I14_no_space_for_shared_memory__full_not_failed)
 {
     struct wb_outbox *box;
     struct wb_outbox_opts opts = {.env = ENV};
@@ -268,8 +268,8 @@ main(void)
         RUN(test_faults__I4_finish_fails_anywhere__repeated_or_done_never_both),
         RUN(test_faults__claim_fails__nothing_leased_slots_given_back),
         RUN(test_faults__I17_checkpoint_sync_fails__accepted_then_failed),
-        RUN(test_faults__I14_disk_full__full_and_after_room_came_ok),
-        RUN(test_faults__I14_no_room_for_shared_memory__full_not_failed),
+        RUN(test_faults__I14_disk_full__full_and_ok_after_space_is_freed),
+        RUN(test_faults__I14_no_space_for_shared_memory__full_not_failed),
         RUN(test_faults__read_fails__io_and_text_says_what_to_do),
         RUN(test_faults__open_fails_anywhere__status_and_then_opens),
     };

@@ -1,9 +1,9 @@
-/* test_faults_memory.c - every allocation fails in turn, ours and SQLite's:
+/* test_faults_memory.c - each allocation fails once, ours and SQLite's:
  * NOMEM, nothing changed, nothing lost, and the next call works. */
 #include <stdio.h>
 #include <unistd.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 /* ---- SQLite's allocator, over its own ---------------------------------- */
 
@@ -188,10 +188,10 @@ static const struct {
     {"health", call_health},
 };
 
-/* ---- the world they meet ----------------------------------------------- */
+/* ---- the state before each call ---------------------------------------- */
 
-/* Two waiting, one claimed, one abandoned, one behind an open breaker: made
- * once, then written again over the same file, whose tokens so stay good. */
+/* Two messages waiting, one claimed, one abandoned, one behind an open breaker:
+ * made once, then restored into the same file, so that tokens stay valid. */
 static char *made;
 static size_t made_len;
 
@@ -329,8 +329,7 @@ TEST(test_memory__open__each_of_sqlites_fails)
         CHECK(n < 5000);
 }
 
-/* Inside the caller's transaction: it stays the caller's, with nothing of the
- * message in it. */
+/* Inside the caller's transaction: it stays open, without the message. */
 TEST(test_memory__O3_in_a_transaction__each_of_sqlites_fails)
 {
     struct wb_outbox_opts opts = {.env = ENV};
@@ -376,7 +375,7 @@ main(void)
         RUN(test_memory__O3_in_a_transaction__each_of_sqlites_fails),
     };
 
-    /* thousands of files, none of which has to last */
+    /* thousands of files, none of which must survive a power cut */
     if (access("/dev/shm", W_OK) == 0)
         (void)setenv("TMPDIR", "/dev/shm", 1);
     lite_install();

@@ -1,7 +1,7 @@
 /* test_finish.c - O-9 to O-13: tokens, confirm, fail, release. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static struct wb_outbox *
 box_with_claim(struct taken *t)
@@ -13,7 +13,7 @@ box_with_claim(struct taken *t)
     return box;
 }
 
-/* Everything a token can be presented to. */
+/* Every call that takes a token. */
 static void
 check_fenced(struct wb_outbox *box, const struct wb_id *id, uint64_t token)
 {
@@ -54,7 +54,7 @@ TEST(test_finish__O9_wrong_tokens__fenced_and_unchanged)
     wb_outbox_close(box);
 }
 
-TEST(test_finish__O9_nobody_claimed__zero_does_not_fit)
+TEST(test_finish__O9_not_claimed__zero_does_not_fit)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
@@ -70,7 +70,7 @@ TEST(test_finish__O9_taken_over_reset_released_failed__old_token_fenced)
     uint64_t n;
 
     world_pass_ms(60000);
-    u = box_claim(box, NULL); /* taken over */
+    u = box_claim(box, NULL); /* claimed by another worker */
     check_fenced(box, &t.id, t.token);
     box_release(box, &u);
     check_fenced(box, &u.id, u.token);
@@ -87,7 +87,7 @@ TEST(test_finish__O9_taken_over_reset_released_failed__old_token_fenced)
     wb_outbox_close(box);
 }
 
-/* The lease ended, nobody took it over: the worker was only slow. */
+/* The lease ended without another claim: the worker was only slow. */
 TEST(test_finish__O9_lease_ended_not_taken_over__still_fits)
 {
     struct taken t;
@@ -121,7 +121,7 @@ TEST(test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other)
     CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
     CHECK_STATUS(NOTFOUND, f.status);
     CHECK_STATUS(NOTFOUND, wb_outbox_confirm(box, &t.id, u.token, NULL));
-    f.id = u.id; /* and a token of the past for the new one */
+    f.id = u.id; /* and an old token for the new message */
     CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
     CHECK_STATUS(FENCED, f.status);
     CHECK_TEXT("processing", status_of(&u.id));
@@ -174,7 +174,7 @@ TEST(test_finish__O11_confirmed_twice__ok_both_times)
     wb_outbox_close(box);
 }
 
-/* I4: what was confirmed never comes back, whatever people do. */
+/* I4: a confirmed message never comes back, whatever is called. */
 TEST(test_finish__I4_confirmed__never_claimed_again)
 {
     struct taken t;
@@ -298,8 +298,8 @@ TEST(test_finish__O12_rejected__abandoned_at_once_with_its_error)
     wb_outbox_close(box);
 }
 
-/* Zero is DELIVERED: a caller who fails without an outcome means retry, and
- * neither an endless nor an immediate one. */
+/* Zero is DELIVERED: a fail without an outcome means retry, bounded and not
+ * immediate. */
 TEST(test_finish__O12_fail_without_outcome__counts_as_retry)
 {
     struct wb_outbox *box = box_open();
@@ -417,7 +417,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_finish__O9_wrong_tokens__fenced_and_unchanged),
-        RUN(test_finish__O9_nobody_claimed__zero_does_not_fit),
+        RUN(test_finish__O9_not_claimed__zero_does_not_fit),
         RUN(test_finish__O9_taken_over_reset_released_failed__old_token_fenced),
         RUN(test_finish__O9_lease_ended_not_taken_over__still_fits),
         RUN(test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other),

@@ -1,8 +1,8 @@
-/* test_lanes.c - O-16, I6: one of a lane at a time, in order of seq; the end of
- * the head lets the next one go, whatever the end is. */
+/* test_lanes.c - O-16, I6: one message of a lane at a time, in order of seq;
+ * when the head ends, in whatever way, the next one becomes pending. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static const char *
 states(void)
@@ -114,9 +114,9 @@ TEST(test_lanes__O16_heads_expired__followers_go_in_the_same_claim)
     wb_outbox_close(box);
 }
 
-/* The next of the lane is of a kind that had nothing to give when the claim
- * began: the claim says at least that asking again helps. */
-TEST(test_lanes__O16_next_is_of_another_kind__told_or_given)
+/* The next message of the lane is of a kind that had nothing due when the claim
+ * began: the claim at least reports that another claim may find something. */
+TEST(test_lanes__O16_next_is_of_another_kind__reported_or_leased)
 {
     struct wb_outbox *box = box_open();
     int64_t next = 0;
@@ -209,7 +209,7 @@ TEST(test_lanes__O16_redriven__rejoins_at_the_tail)
     wb_outbox_close(box);
 }
 
-/* Both of a lane, in one go: the first rejoins, the second behind it. */
+/* Both of a lane in one call: the first rejoins, the second behind it. */
 TEST(test_lanes__O16_all_redriven_together__one_goes)
 {
     struct wb_id id[3];
@@ -235,7 +235,7 @@ TEST(test_lanes__O16_all_redriven_together__one_goes)
     wb_outbox_close(box);
 }
 
-/* A held one that is told to be redriven goes when its lane does. */
+/* A redriven message that is held still waits for its lane. */
 TEST(test_lanes__O16_held_redriven__still_held)
 {
     struct wb_id id[2];
@@ -270,7 +270,7 @@ TEST(test_lanes__O16_inserted_by_sql__held_by_the_trigger)
     wb_outbox_close(box);
 }
 
-/* A lane whose messages are kept as tombstones is as free as an empty one. */
+/* A lane that has tombstones only is as free as an empty one. */
 TEST(test_lanes__O16_only_ended_ones_left__new_one_goes)
 {
     struct wb_id id[2];
@@ -295,7 +295,7 @@ some_random(void)
     return r;
 }
 
-/* Lanes against a model: a random walk over every call that can move one. */
+/* Lanes against a model: a random walk over every call that changes a state. */
 TEST(test_lanes__I6_random_walk__always_oldest_first_one_in_flight)
 {
     struct wb_outbox *box = box_open();
@@ -332,7 +332,7 @@ TEST(test_lanes__I6_random_walk__always_oldest_first_one_in_flight)
         }
         wb_batch_free(&batch);
     }
-    /* each lane's live ones: the oldest may go, all others are held */
+    /* of the live messages of a lane all but the oldest are held */
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_outbox o WHERE status IN"
                          " ('pending', 'held') AND (status = 'held') ="
                          " (seq = (SELECT min(seq) FROM waybill_outbox i WHERE"
@@ -350,7 +350,7 @@ main(void)
         RUN(test_lanes__I6_head_is_retried__followers_wait),
         RUN(test_lanes__O16_head_abandoned__next_goes),
         RUN(test_lanes__O16_heads_expired__followers_go_in_the_same_claim),
-        RUN(test_lanes__O16_next_is_of_another_kind__told_or_given),
+        RUN(test_lanes__O16_next_is_of_another_kind__reported_or_leased),
         RUN(test_lanes__O16_head_lease_ran_out_too_often__next_goes),
         RUN(test_lanes__O16_head_or_follower_discarded__order_kept),
         RUN(test_lanes__O16_redriven__rejoins_at_the_tail),

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "db/postgres.h"
-#include "outbox/box.h"
-#include "outbox_ground.h"
+#include "outbox/outbox_internal.h"
+#include "outbox_fixture.h"
 #include "support_pg.h"
 
 static struct wb_outbox *

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "db/db.h"
-#include "outbox/box.h"
-#include "outbox_ground.h"
+#include "outbox/outbox_internal.h"
+#include "outbox_fixture.h"
 
 TEST(test_postgres__D2_drain__one_at_a_time_and_freed_by_close)
 {

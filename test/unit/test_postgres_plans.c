@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "db/sql.h"
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static const struct {
     const char *name, *sqlite, *postgres;

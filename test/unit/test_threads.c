@@ -1,13 +1,14 @@
-/* test_threads.c - many threads on one handle: shared commits (O-2), and what
- * one operation may do to those it shares a transaction with (box.c (3)). */
+/* test_threads.c - many threads on one handle: shared commits (O-2), and
+ * how an operation affects those that share its transaction (group_commit.c
+ * (3)). */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "db/engine.h"
-#include "outbox/box.h"
-#include "outbox_ground.h"
+#include "outbox/outbox_internal.h"
+#include "outbox_fixture.h"
 #include "shim_vfs.h"
 
 enum {
@@ -103,7 +104,7 @@ wait_queued(struct wb_outbox *box, int n)
         (void)usleep(1000);
 }
 
-/* The first to wait, then these in order; then the lock is let go. */
+/* Queue the first, then these in order; then release the lock. */
 static void
 run_group(struct wb_outbox *box, struct worker *w, void *(*const run[])(void *),
     int n)
@@ -229,8 +230,8 @@ enqueue_big(void *ctx)
     return NULL;
 }
 
-/* The file may not grow: the big one is FULL out of its commit, and takes
- * nobody with it. */
+/* The file may not grow: the commit of the big one is FULL, and the others are
+ * accepted. */
 TEST(test_threads__one_too_much_for_the_disk__others_accepted)
 {
     void *(*const run[])(void *) = {
@@ -254,7 +255,7 @@ TEST(test_threads__one_too_much_for_the_disk__others_accepted)
     (void)sqlite3_close(handle);
 }
 
-/* "Blocks: up to busy_ms": not once for everybody who waits. */
+/* "Blocks: up to busy_ms": once, and not once per waiting thread. */
 TEST(test_threads__lock_not_had_in_time__busy_for_all_at_once)
 {
     struct worker w[10] = {0};
@@ -277,7 +278,7 @@ TEST(test_threads__lock_not_had_in_time__busy_for_all_at_once)
     wb_outbox_close(box);
 }
 
-/* ---- a group over an engine that does as it is told -------------------- */
+/* ---- a group over a fake engine -------------------- */
 
 enum {
     JOBS = 5
@@ -286,36 +287,36 @@ enum {
 static struct {
     struct wb__commit_group group;
     atomic_int begins;
-} told;
+} fake;
 
 static int
-told_queued(void)
+fake_queued(void)
 {
     int n = 0;
 
-    wb__mutex_lock(&told.group.lock);
-    for (struct wb__db_job *job = told.group.first; job != NULL;
+    wb__mutex_lock(&fake.group.lock);
+    for (struct wb__db_job *job = fake.group.first; job != NULL;
          job = job->next)
         n++;
-    wb__mutex_unlock(&told.group.lock);
+    wb__mutex_unlock(&fake.group.lock);
     return n;
 }
 
-/* The first waits until all others have queued behind it; from the fourth on
- * the lock is not to be had. */
+/* The first begin waits until all others have queued behind it; from the fourth
+ * on the lock is busy. */
 static enum wb_status
-told_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
+fake_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
     (void)db;
     (void)tx;
-    if (told.begins++ == 0)
-        while (told_queued() < JOBS - 1)
+    if (fake.begins++ == 0)
+        while (fake_queued() < JOBS - 1)
             (void)usleep(1000);
-    return told.begins < 4 ? WB_OK : wb__fail(err, WB_BUSY, 0, "locked");
+    return fake.begins < 4 ? WB_OK : wb__fail(err, WB_BUSY, 0, "locked");
 }
 
 static enum wb_status
-told_commit(struct wb__db *db, struct wb_err *err)
+fake_commit(struct wb__db *db, struct wb_err *err)
 {
     (void)db;
     (void)err;
@@ -323,7 +324,7 @@ told_commit(struct wb__db *db, struct wb_err *err)
 }
 
 static void
-told_rollback(struct wb__db *db)
+fake_rollback(struct wb__db *db)
 {
     (void)db;
 }
@@ -352,27 +353,26 @@ run_job(void *ctx)
     struct wb__db_job job = {
         .run = w->number == 1 ? run_bad : run_good, .tx = WB__TX_FULL};
 
-    w->status = wb__commit_group_run(&told.group, &job, &w->err);
+    w->status = wb__commit_group_run(&fake.group, &job, &w->err);
     return NULL;
 }
 
-/* Who is not tried any more, because two before him were BUSY, is BUSY, and has
- * not what ails another. */
+/* A job that is not tried any more, because two before it were BUSY, is BUSY,
+ * and does not get the error of another job. */
 static void
-test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble(
-    void **state)
+test_threads__one_fails_others_busy__each_has_its_own_error(void **state)
 {
     static const struct wb__engine engine = {
-        .begin = told_begin, .commit = told_commit, .rollback = told_rollback};
+        .begin = fake_begin, .commit = fake_commit, .rollback = fake_rollback};
     struct wb__db db = {.engine = &engine};
     struct worker w[JOBS] = {0};
 
     (void)state;
-    wb__commit_group_init(&told.group, &db);
+    wb__commit_group_init(&fake.group, &db);
     for (int i = 0; i < JOBS; i++) {
         w[i].number = i;
         start(&w[i], run_job);
-        while (i < JOBS - 1 && (told_queued() < i || told.begins == 0))
+        while (i < JOBS - 1 && (fake_queued() < i || fake.begins == 0))
             (void)usleep(1000);
     }
     for (int i = 0; i < JOBS; i++)
@@ -383,7 +383,7 @@ test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble(
         CHECK_STATUS(BUSY, w[i].status);
         CHECK_TEXT("locked", w[i].err.msg);
     }
-    wb__commit_group_fini(&told.group);
+    wb__commit_group_fini(&fake.group);
 }
 
 /* ---- everything at once ------------------------------------------------ */
@@ -446,7 +446,7 @@ main(void)
         RUN(test_threads__health_among_enqueues__all_ok),
         RUN(test_threads__one_too_much_for_the_disk__others_accepted),
         RUN(test_threads__lock_not_had_in_time__busy_for_all_at_once),
-        RUN(test_threads__one_fails_others_busy__nobody_is_told_anothers_trouble),
+        RUN(test_threads__one_fails_others_busy__each_has_its_own_error),
         RUN(test_threads__all_kinds_of_calls_at_once__nothing_lost),
     };
     return RUN_ALL(tests);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "db/sqlite.h"
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static int64_t
 real_us(void)

@@ -1,8 +1,8 @@
-/* test_look.c - O-15: counts, list, show, kinds, health; I1: what was accepted
- * is always somewhere to be seen. */
+/* test_query.c - O-15: counts, list, show, kinds, health; I1: an accepted
+ * message can be seen in some state until it is confirmed. */
 #include <stdio.h>
 
-#include "outbox_ground.h"
+#include "outbox_fixture.h"
 
 static char text[8192];
 
@@ -88,7 +88,7 @@ box_with_all(void)
     return box;
 }
 
-TEST(test_look__O15_counts__by_kind_and_state_with_oldest_pending)
+TEST(test_query__O15_counts__by_kind_and_state_with_oldest_pending)
 {
     struct wb_outbox *box = box_with_all();
     struct wb_err err = {0};
@@ -102,7 +102,7 @@ TEST(test_look__O15_counts__by_kind_and_state_with_oldest_pending)
     wb_outbox_close(box);
 }
 
-TEST(test_look__O15_empty__nothing_is_told)
+TEST(test_query__O15_empty__nothing_is_reported)
 {
     struct wb_outbox *box = box_open();
 
@@ -113,7 +113,7 @@ TEST(test_look__O15_empty__nothing_is_told)
 }
 
 /* Found by fuzz_row: a kind that no constraint has seen. */
-TEST(test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same)
+TEST(test_query__O15_kinds_of_nothing__counted_and_redriven_all_the_same)
 {
     struct wb_outbox *box = box_open();
     struct wb_select all = {0};
@@ -136,7 +136,7 @@ TEST(test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same)
     wb_outbox_close(box);
 }
 
-TEST(test_look__list__by_state_kind_limit_in_order)
+TEST(test_query__list__by_state_kind_limit_in_order)
 {
     struct wb_outbox *box = box_with_all();
 
@@ -153,7 +153,7 @@ TEST(test_look__list__by_state_kind_limit_in_order)
     wb_outbox_close(box);
 }
 
-TEST(test_look__list_of_several_pages__each_row_once)
+TEST(test_query__list_of_several_pages__each_row_once)
 {
     static const uint64_t limits[] = {0, 1, 255, 256, 257, 512, 513, 1000};
     struct wb_outbox *box = box_open();
@@ -177,7 +177,7 @@ stop_at_two(void *ctx, const struct wb_row *row)
     return ++*(int *)ctx == 2 ? WB_UNAVAILABLE : WB_OK;
 }
 
-TEST(test_look__row_function_stops__its_status_is_returned)
+TEST(test_query__row_function_stops__its_status_is_returned)
 {
     struct wb_outbox *box = box_with_all();
     struct wb_filter f = {.state = -1};
@@ -202,7 +202,7 @@ print_all(void *ctx, const struct wb_row *r)
     return WB_OK;
 }
 
-TEST(test_look__show__by_id_or_unique_prefix)
+TEST(test_query__show__by_id_or_unique_prefix)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
@@ -240,9 +240,9 @@ TEST(test_look__show__by_id_or_unique_prefix)
     wb_outbox_close(box);
 }
 
-/* A message without id or key is gone once delivered; its tombstone, for the
- * worker who asks twice, is nobody's business. */
-TEST(test_look__show_of_a_delivered_one__only_if_it_is_kept)
+/* A message without id or key is gone once delivered; its tombstone, kept for a
+ * worker that confirms twice, is not shown. */
+TEST(test_query__show_of_a_delivered_one__only_if_it_is_kept)
 {
     struct wb_outbox *box = box_open();
     struct wb_id id = box_put(box, "a");
@@ -260,7 +260,7 @@ TEST(test_look__show_of_a_delivered_one__only_if_it_is_kept)
     wb_outbox_close(box);
 }
 
-TEST(test_look__I13_health__says_what_is_in_force)
+TEST(test_query__I13_health__says_what_is_in_force)
 {
     struct wb_outbox *box = box_open();
     struct wb_health h;
@@ -297,7 +297,7 @@ add_all(void *ctx, const struct wb_kind_counts *k)
     return WB_OK;
 }
 
-TEST(test_look__I1_random_calls__every_accepted_one_is_somewhere)
+TEST(test_query__I1_random_calls__every_accepted_one_is_somewhere)
 {
     struct wb_outbox *box = box_open();
     int64_t accepted = 0, confirmed = 0; /* those without a key are gone */
@@ -326,7 +326,7 @@ TEST(test_look__I1_random_calls__every_accepted_one_is_somewhere)
             }
         }
         wb_batch_free(&batch);
-        world_pass_ms(r % 1000); /* less than any retention in all */
+        world_pass_ms(r % 1000); /* in total less than any retention */
         CHECK_STATUS(OK, wb_outbox_count(box, add_all, &seen, NULL));
         CHECK_INT(accepted, seen + confirmed);
     }
@@ -337,16 +337,16 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_look__O15_counts__by_kind_and_state_with_oldest_pending),
-        RUN(test_look__O15_empty__nothing_is_told),
-        RUN(test_look__O15_kinds_of_nothing__counted_and_redriven_all_the_same),
-        RUN(test_look__list__by_state_kind_limit_in_order),
-        RUN(test_look__list_of_several_pages__each_row_once),
-        RUN(test_look__row_function_stops__its_status_is_returned),
-        RUN(test_look__show__by_id_or_unique_prefix),
-        RUN(test_look__show_of_a_delivered_one__only_if_it_is_kept),
-        RUN(test_look__I13_health__says_what_is_in_force),
-        RUN(test_look__I1_random_calls__every_accepted_one_is_somewhere),
+        RUN(test_query__O15_counts__by_kind_and_state_with_oldest_pending),
+        RUN(test_query__O15_empty__nothing_is_reported),
+        RUN(test_query__O15_kinds_of_nothing__counted_and_redriven_all_the_same),
+        RUN(test_query__list__by_state_kind_limit_in_order),
+        RUN(test_query__list_of_several_pages__each_row_once),
+        RUN(test_query__row_function_stops__its_status_is_returned),
+        RUN(test_query__show__by_id_or_unique_prefix),
+        RUN(test_query__show_of_a_delivered_one__only_if_it_is_kept),
+        RUN(test_query__I13_health__says_what_is_in_force),
+        RUN(test_query__I1_random_calls__every_accepted_one_is_somewhere),
     };
     return RUN_ALL(tests);
 }

@@ -1,5 +1,5 @@
-/* outbox_ground.c - see outbox_ground.h. */
-#include "outbox_ground.h"
+/* outbox_fixture.c - see outbox_fixture.h. */
+#include "outbox_fixture.h"
 
 #include <stdio.h>
 

@@ -1,0 +1,174 @@
+/* outbox_internal.h - what the files of the outbox share: one connection, used
+ * by many threads, on which every operation is a job that runs inside a
+ * transaction (db/group_commit.h).
+ *
+ * An operation is a struct whose first member is the job; it also holds the
+ * outbox, if its run() needs more than the connection. The public call runs it
+ * with wb__commit_group_run(&box->group, &op.job, err). Unless the comment says
+ * otherwise, a function below is called by a running operation only. */
+#ifndef WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
+#define WB_SRC_OUTBOX_OUTBOX_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "db/group_commit.h"
+#include "waybill/outbox.h"
+
+/* Random bytes, fetched in blocks: one by one they cost a system call each. A
+ * block is used in the millisecond it was fetched in only. A UUIDv7 holds its
+ * time beside the random bytes, so two copies of one running machine, which
+ * have the same block, make different ids from the next millisecond on. */
+struct wb__random_pool {
+    int64_t ms;
+    size_t left;
+    uint8_t bytes[640];
+};
+
+struct wb_outbox {
+    const struct wb_env *env;
+    struct wb_outbox_opts opts; /* defaults filled in */
+    struct wb__db *db;
+    struct wb__commit_group group;
+    int64_t rows_left; /* may be accepted before rows are counted again */
+    struct wb__random_pool pool;
+    atomic_bool last_claim_empty; /* the next claim queries before it locks */
+};
+
+/* For any thread. */
+int64_t wb__outbox_now(const struct wb_outbox *box);
+uint64_t wb__outbox_random(const struct wb_outbox *box);
+/* Take len bytes, at most the size of a block, from the pool. */
+void wb__random_take(
+    struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
+
+/* ---- rows (row.c) --------------------------------------------------------- */
+
+/* The columns of a row that an operation on one message needs. */
+struct wb__head {
+    int64_t seq, due_ms, claimed_ms;
+    struct wb_id id;
+    enum wb_state state;
+    uint32_t attempts;
+    uint64_t token; /* 0: none */
+    bool keep, has_hash;
+    uint8_t hash[32];
+    char kind[65];
+    char scope[256]; /* the kind, where none was given */
+    char lane[1021]; /* "" if none; 255 characters of up to 4 bytes */
+};
+/* By one of HEAD_BY_SEQ, HEAD_BY_ID, HEAD_BY_KEY. EMPTY: there is none. */
+WB_MUST_USE enum wb_status wb__head_find(struct wb_outbox *box,
+    enum wb__sql sql, struct wb__val by, struct wb__head *head,
+    struct wb_err *err);
+/* From the current row of a statement that selects WB__HEAD. */
+WB_MUST_USE enum wb_status wb__head_read(struct wb_outbox *box,
+    enum wb__sql sql, struct wb__head *head, struct wb_err *err);
+/* Fill in the content hash if the row, inserted by SQL, came without one. */
+WB_MUST_USE enum wb_status wb__head_hash(
+    struct wb_outbox *box, struct wb__head *head, struct wb_err *err);
+
+/* From the current row of a statement that selects WB__FULL and, with payload,
+ * the payload as its last column. Slices are borrowed from the statement. */
+WB_MUST_USE enum wb_status wb__row_read(struct wb_outbox *box, enum wb__sql sql,
+    bool payload, struct wb_row *row, struct wb_err *err);
+/* Copy all slices of *row into the arena. False: out of memory. */
+WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
+
+/* 1..64 of a-z 0-9 _ . - */
+WB_MUST_USE enum wb_status wb__kind_check(
+    struct wb_slice kind, struct wb_err *err);
+WB_MUST_USE bool wb__state_parse(struct wb_slice name, enum wb_state *state);
+/* May a message move from one state to the other? */
+bool wb__state_may(enum wb_state from, enum wb_state to);
+
+/* The hash by which O-4 compares kind, content type, lane and payload. */
+WB_MUST_USE bool wb__content_hash(struct wb_slice kind,
+    struct wb_slice content_type, struct wb_slice lane, struct wb_slice payload,
+    uint8_t out[32]);
+
+/* Delete a row. */
+WB_MUST_USE enum wb_status wb__row_delete(
+    struct wb_outbox *box, int64_t seq, struct wb_err *err);
+/* Abandon a message and promote the next of its lane. reason is static. */
+WB_MUST_USE enum wb_status wb__abandon(struct wb_outbox *box, int64_t seq,
+    struct wb_slice lane, const char *reason, struct wb_slice error,
+    struct wb_err *err);
+/* The head of a lane has ended: its next message becomes pending. */
+WB_MUST_USE enum wb_status wb__lane_promote(
+    struct wb_outbox *box, struct wb_slice lane, struct wb_err *err);
+
+/* Counts by kind, sorted by kind, in an arena. */
+struct wb__kinds {
+    struct wb__arena arena;
+    struct wb_kind_counts *row;
+    size_t n, cap;
+};
+/* The counts of a kind, zero if it was not there. NULL: out of memory. */
+WB_MUST_USE struct wb_kind_counts *wb__kinds_get(
+    struct wb__kinds *kinds, struct wb_slice kind);
+void wb__kinds_clear(struct wb__kinds *kinds);
+/* For any thread: call fn (may be NULL) for each, up to the first not OK. */
+WB_MUST_USE enum wb_status wb__kinds_report(
+    const struct wb__kinds *kinds, wb_kind_fn *fn, void *ctx);
+
+/* ---- breakers (breaker.c) ------------------------------------------------- */
+
+struct wb__breaker {
+    char scope[256];
+    uint32_t failures;
+    int64_t open_until_ms; /* 0: closed */
+    int64_t open_ms, probe_until_ms;
+    uint64_t probe_token; /* 0: there is no probe */
+};
+struct wb__breakers {
+    struct wb__breaker *row;
+    size_t n, cap;
+};
+/* All breakers that have a row, into the arena. */
+WB_MUST_USE enum wb_status wb__breakers_load(struct wb_outbox *box,
+    struct wb__arena *a, struct wb__breakers *all, struct wb_err *err);
+/* NULL: the scope has no row, its breaker is closed. */
+struct wb__breaker *wb__breakers_find(
+    const struct wb__breakers *all, struct wb_slice scope);
+
+/* One breaker, locked to the end of the transaction. EMPTY: it has no row, and
+ * *b is a closed one. */
+WB_MUST_USE enum wb_status wb__breaker_find(struct wb_outbox *box,
+    struct wb_slice scope, struct wb__breaker *b, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__breaker_put(
+    struct wb_outbox *box, const struct wb__breaker *b, struct wb_err *err);
+/* Close it. */
+WB_MUST_USE enum wb_status wb__breaker_delete(
+    struct wb_outbox *box, struct wb_slice scope, struct wb_err *err);
+
+enum wb_breaker_state wb__breaker_state(
+    const struct wb__breaker *b, int64_t now_ms);
+/* When a message may go out through it; not after now_ms: now. */
+int64_t wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms);
+
+/* The outcome of a claim in this scope. */
+WB_MUST_USE enum wb_status wb__breaker_success(struct wb_outbox *box,
+    struct wb_slice scope, uint64_t token, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__breaker_failure(struct wb_outbox *box,
+    struct wb_slice scope, uint64_t token,
+    const struct wb_breaker_policy *policy, struct wb_err *err);
+/* If the claim with this token is the probe, it lasts until until_ms; with 0
+ * it is the probe no longer, and another claim may be. */
+WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
+    struct wb_slice scope, uint64_t token, int64_t until_ms,
+    struct wb_err *err);
+
+/* ---- claim (claim.c) ------------------------------------------------------ */
+
+/* For any thread: the checks of a claim before its transaction. */
+WB_MUST_USE enum wb_status wb__claim_check(
+    const struct wb_claim *claim, struct wb_err *err);
+/* Lease into *batch; with len 0, batch->reason says why. */
+WB_MUST_USE enum wb_status wb__claim_run(struct wb_outbox *box,
+    const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
+/* For any thread: the transaction did not commit. Give the slots back and empty
+ * the batch. */
+void wb__claim_undo(const struct wb_claim *claim, struct wb_batch *batch);
+
+#endif /* WB_SRC_OUTBOX_OUTBOX_INTERNAL_H */
