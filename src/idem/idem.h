@@ -18,59 +18,56 @@ enum {
     WB__IDEM_MANY = 64
 };
 
-/* A call as a value, so that many can be made at once. */
+/*
+ * One call of the store: what a caller asks for, how a backend makes it and
+ * what came out.
+ */
 struct wb__idem_call {
     enum wb__idem_verb {
-        WB__IDEM_BEGIN, /* never waits */
+        WB__IDEM_BEGIN,
         WB__IDEM_COMPLETE,
         WB__IDEM_RELEASE,
         WB__IDEM_EXTEND,
-        WB__IDEM_UNKNOWN
+        WB__IDEM_SENDING,
+        WB__IDEM_UNKNOWN,
+        WB__IDEM_SETTLE,      /* done, with the record */
+        WB__IDEM_SETTLE_FREE, /* not applied: the key is free */
+        WB__IDEM_LOOKUP,
+        WB__IDEM_STORE,
+        WB__IDEM_PEEK,
+        WB__IDEM_FORGET
     } verb;
     const struct wb_idem_op *op;
-    uint64_t token;
+    uint64_t token;                           /* COMPLETE to UNKNOWN */
     const struct wb_fingerprint *fingerprint; /* BEGIN */
-    struct wb_idem_begin how;                 /* BEGIN; EXTEND: its lease */
-    struct wb_idem_record record;             /* COMPLETE */
-    struct wb_idem_result *result;            /* BEGIN */
-    enum wb_status rc;
-    struct wb__idem_call *next;
+    struct wb_idem_begin how;                 /* BEGIN; EXTEND: lease_ms */
+    struct wb_idem_record record;             /* COMPLETE, SETTLE, STORE */
+    struct wb_idem_result *result;            /* BEGIN, LOOKUP */
+    struct wb_idem_item *item;                /* PEEK, FORGET */
+    enum wb_status rc;                        /* the outcome */
+    struct wb__idem_call *next;               /* see wb__idem_many() */
+    /* The backend's, while it makes the call: */
+    struct wb_idem *store;
+    int64_t now_ms;
+    bool decided; /* rc and what it goes with are final */
 };
 
+/* Every call that a backend gets has been checked; defaults are filled in. */
 struct wb__idem_backend {
     void (*close)(struct wb_idem *store);
-    enum wb_status (*begin)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_fingerprint *fingerprint,
-        const struct wb_idem_begin *begin, struct wb_idem_result *result,
-        struct wb_err *err);
-    enum wb_status (*complete)(struct wb_idem *store,
-        const struct wb_idem_op *op, uint64_t token,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*release)(struct wb_idem *store,
-        const struct wb_idem_op *op, uint64_t token, struct wb_err *err);
-    enum wb_status (*extend)(struct wb_idem *store, const struct wb_idem_op *op,
-        uint64_t token, int64_t lease_ms, struct wb_err *err);
-    /* A claim becomes SENDING or DOUBTFUL. */
-    enum wb_status (*mark)(struct wb_idem *store, const struct wb_idem_op *op,
-        uint64_t token, enum wb_idem_state state, struct wb_err *err);
-    enum wb_status (*settle)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*lookup)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_result *result, struct wb_err *err);
-    enum wb_status (*store)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*peek)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_item *item, struct wb_err *err);
-    enum wb_status (*forget)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_item *item, struct wb_err *err);
+    /* Make one call and return its outcome. A BEGIN may wait. The text of
+     * FENCED and NOTFOUND is written by idem.c. */
+    enum wb_status (*call)(
+        struct wb_idem *store, struct wb__idem_call *call, struct wb_err *err);
+    /* Make at most WB__IDEM_MANY calls and set rc of each. No BEGIN waits.
+     * NULL: one at a time is as cheap. */
+    void (*many)(
+        struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
     enum wb_status (*list)(struct wb_idem *store,
         enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item),
         void *ctx, struct wb_err *err);
     enum wb_status (*reap)(
         struct wb_idem *store, uint64_t *n, struct wb_err *err);
-    /* At most WB__IDEM_MANY; NULL: one is as cheap as many. */
-    void (*many)(
-        struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
 };
 
 /* keeper.c: the thread that renews the leases of running dispatchers. */
@@ -97,8 +94,8 @@ struct wb_idem {
 void wb__idem_init(struct wb_idem *store,
     const struct wb__idem_backend *backend, const struct wb_idem_opts *opts);
 void wb__idem_fini(struct wb_idem *store);
-/* Make these calls, each as if alone, but sharing commits; its rc says what
- * became of it. */
+/* Make the calls of a chain, each as if alone, but with shared commits, and set
+ * rc of each. */
 void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
 void wb__idem_alone(struct wb_idem *store, struct wb__idem_call *call);
 uint64_t wb__idem_token(const struct wb_idem *store);
@@ -106,12 +103,9 @@ uint64_t wb__idem_token(const struct wb_idem *store);
 WB_MUST_USE enum wb_status wb__idem_op_check(
     const struct wb_idem_op *op, struct wb_err *err);
 /* Copy a record into the result. False, and nothing changed, without memory. */
-WB_MUST_USE bool wb__idem_give(struct wb_idem_result *result,
+WB_MUST_USE bool wb__idem_copy_record(struct wb_idem_result *result,
     const struct wb_env *env, const struct wb_idem_record *record);
-enum wb_status wb__idem_fenced(const struct wb_idem_op *op, struct wb_err *err);
 enum wb_status wb__idem_taken(const struct wb_idem_op *op, struct wb_err *err);
-enum wb_status wb__idem_not_unknown(
-    const struct wb_idem_op *op, struct wb_err *err);
 bool wb__fingerprint_eq(
     const struct wb_fingerprint *a, const struct wb_fingerprint *b);
 

@@ -47,12 +47,15 @@ static void
 renew(struct wb_idem *store, struct wb__lease *lease)
 {
     struct wb__keeper *keeper = &store->keeper;
+    struct wb__idem_call extend = {.verb = WB__IDEM_EXTEND,
+        .op = lease->op,
+        .token = lease->token,
+        .how.lease_ms = lease->lease_ms};
 
     lease->next_us += lease->lease_ms * 1000 / 3;
     keeper->busy = lease;
     wb__mutex_unlock(&keeper->lock);
-    (void)store->backend->extend(
-        store, lease->op, lease->token, lease->lease_ms, NULL);
+    (void)store->backend->call(store, &extend, NULL);
     wb__mutex_lock(&keeper->lock);
     keeper->busy = NULL;
     wb__cond_signal(&keeper->idle);

@@ -132,7 +132,7 @@ replay(struct wb__visit *v, const struct wb__kept *kept,
 {
     struct wb_idem_record record = wb__kept_record(v->m, kept);
 
-    if (!wb__idem_give(result, v->m->face.env, &record))
+    if (!wb__idem_copy_record(result, v->m->face.env, &record))
         return wb__nomem(err, "a record");
     wb__record_used(v->m, v->s, v->at);
     return WB_OK;
@@ -229,7 +229,7 @@ complete_visited(struct wb__visit *v, uint64_t token,
         if (v->at != WB__NONE && !wb__is_claim(&v->s->table.slab[v->at]) &&
             is_repeat(v, token, record))
             return WB_OK;
-        return wb__idem_fenced(v->op, err);
+        return WB_FENCED;
     }
     rc = wb__kept_new(v, record, token, &claim->fingerprint, &kept, err);
     if (rc == WB_OK)
@@ -251,8 +251,8 @@ memory_complete(struct wb_idem *store, const struct wb_idem_op *op,
 }
 
 static enum wb_status
-memory_release(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
+memory_release(
+    struct wb_idem *store, const struct wb_idem_op *op, uint64_t token)
 {
     struct wb__visit v;
     struct wb__claim *claim;
@@ -263,14 +263,14 @@ memory_release(struct wb_idem *store, const struct wb_idem_op *op,
     if (claim != NULL)
         wb__claim_end(v.m, v.s, claim, NULL);
     else if (v.at != WB__NONE)
-        rc = wb__idem_fenced(op, err);
+        rc = WB_FENCED;
     wb__visit_end(&v);
     return rc;
 }
 
 static enum wb_status
 memory_extend(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, int64_t lease_ms, struct wb_err *err)
+    uint64_t token, int64_t lease_ms)
 {
     struct wb__visit v;
     struct wb__claim *claim;
@@ -281,12 +281,12 @@ memory_extend(struct wb_idem *store, const struct wb_idem_op *op,
         wb__heap_move(
             &v.s->table.claims, &claim->ends, wb__sat_add(v.now_ms, lease_ms));
     wb__visit_end(&v);
-    return claim != NULL ? WB_OK : wb__idem_fenced(op, err);
+    return claim != NULL ? WB_OK : WB_FENCED;
 }
 
 static enum wb_status
 memory_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
-    enum wb_idem_state state, struct wb_err *err)
+    enum wb_idem_state state)
 {
     struct wb__visit v;
     struct wb__claim *claim;
@@ -296,7 +296,7 @@ memory_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
     if (claim != NULL)
         wb__claim_mark(v.m, v.s, claim, state, v.now_ms);
     wb__visit_end(&v);
-    return claim != NULL ? WB_OK : wb__idem_fenced(op, err);
+    return claim != NULL ? WB_OK : WB_FENCED;
 }
 
 /* ---- open and close ---------------------------------------------------- */
@@ -324,18 +324,43 @@ memory_close(struct wb_idem *store)
     wb__free(store->env, m->block);
 }
 
+static enum wb_status
+memory_call(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
+{
+    switch (c->verb) {
+    case WB__IDEM_BEGIN:
+        return memory_begin(
+            store, c->op, c->fingerprint, &c->how, c->result, err);
+    case WB__IDEM_COMPLETE:
+        return memory_complete(store, c->op, c->token, &c->record, err);
+    case WB__IDEM_RELEASE:
+        return memory_release(store, c->op, c->token);
+    case WB__IDEM_EXTEND:
+        return memory_extend(store, c->op, c->token, c->how.lease_ms);
+    case WB__IDEM_SENDING:
+        return memory_mark(store, c->op, c->token, WB_IDEM_SENDING);
+    case WB__IDEM_UNKNOWN:
+        return memory_mark(store, c->op, c->token, WB_IDEM_DOUBTFUL);
+    case WB__IDEM_SETTLE:
+        return wb__memory_settle(store, c->op, &c->record, err);
+    case WB__IDEM_SETTLE_FREE:
+        return wb__memory_settle(store, c->op, NULL, err);
+    case WB__IDEM_LOOKUP:
+        return wb__memory_lookup(store, c->op, c->result, err);
+    case WB__IDEM_STORE:
+        return wb__memory_store(store, c->op, &c->record, err);
+    case WB__IDEM_PEEK:
+        return wb__memory_peek(store, c->op, c->item, err);
+    case WB__IDEM_FORGET:
+        return wb__memory_forget(store, c->op, c->item, err);
+    }
+    WB_ASSERT(!"a verb");
+    return WB_INVALID;
+}
+
 static const struct wb__idem_backend memory_backend = {
     .close = memory_close,
-    .begin = memory_begin,
-    .complete = memory_complete,
-    .release = memory_release,
-    .extend = memory_extend,
-    .mark = memory_mark,
-    .settle = wb__memory_settle,
-    .lookup = wb__memory_lookup,
-    .store = wb__memory_store,
-    .peek = wb__memory_peek,
-    .forget = wb__memory_forget,
+    .call = memory_call,
     .list = wb__memory_list,
     .reap = wb__memory_reap,
 };

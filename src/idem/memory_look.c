@@ -68,7 +68,7 @@ wb__memory_settle(struct wb_idem *store, const struct wb_idem_op *op,
     wb__visit_begin(&v, store, op);
     claim = wb__visit_standing(&v, &is_claim);
     if (claim == NULL || !is_claim || claim->state != WB_IDEM_DOUBTFUL)
-        rc = wb__idem_not_unknown(op, err);
+        rc = WB_NOTFOUND;
     else if (record != NULL)
         rc = wb__kept_new(
             &v, record, claim->token, &claim->fingerprint, &kept, err);
@@ -92,7 +92,7 @@ wb__memory_lookup(struct wb_idem *store, const struct wb_idem_op *op,
     what = wb__visit_standing(&v, &is_claim);
     if (what != NULL && !is_claim) {
         record = wb__kept_record(v.m, what);
-        rc = wb__idem_give(result, store->env, &record)
+        rc = wb__idem_copy_record(result, store->env, &record)
                  ? WB_OK
                  : wb__nomem(err, "a record");
     }

@@ -12,6 +12,8 @@ static enum wb_status
 finish(struct wb_idem *store, const struct wb_idem_call *call,
     enum wb_idem_end end, struct wb_err *err)
 {
+    struct wb__idem_call unknown = {
+        .verb = WB__IDEM_UNKNOWN, .op = call->op, .token = call->token};
     enum wb_status rc;
 
     if (end == WB_IDEM_NOT_APPLIED)
@@ -20,8 +22,7 @@ finish(struct wb_idem *store, const struct wb_idem_call *call,
         return wb_idem_unknown(store, call->op, call->token, err);
     rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
     if (rc != WB_OK)
-        (void)store->backend->mark(
-            store, call->op, call->token, WB_IDEM_DOUBTFUL, NULL);
+        wb__idem_alone(store, &unknown);
     return rc;
 }
 
@@ -31,13 +32,15 @@ run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
 {
     struct wb__lease lease = {
         .op = call->op, .token = call->token, .lease_ms = lease_ms};
+    struct wb__idem_call release = {
+        .verb = WB__IDEM_RELEASE, .op = call->op, .token = call->token};
     enum wb_idem_end end;
     enum wb_status rc = WB_OK;
 
     if (!store->borrowed)
         rc = wb__keeper_hold(store, &lease, err);
     if (rc != WB_OK) {
-        (void)store->backend->release(store, call->op, call->token, NULL);
+        wb__idem_alone(store, &release);
         return rc;
     }
     end = fn(ctx, call);
