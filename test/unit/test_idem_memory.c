@@ -1,7 +1,7 @@
 /* test_idem_memory.c - the memory store alone: recency, caps, what is left
  * behind, the clock. */
 #include "idem/memory.h"
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 static const char *
 key_no(int i)
