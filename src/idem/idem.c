@@ -1,7 +1,7 @@
-/* idem.c - the face of the idempotency store: checks, defaults, names.
+/* idem.c - the public calls of the idempotency store: checks and defaults.
  *
- * (1) A backend is called with valid arguments only.
- * (2) A zero token is fenced here, before anything is looked at. */
+ * (1) A backend gets calls with valid arguments only.
+ * (2) A zero token is fenced here, whatever the store holds. */
 #include "idem/idem.h"
 
 /* ---- names ------------------------------------------------------------- */
@@ -43,7 +43,7 @@ wb__fingerprint_eq(
     return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
-/* ---- what backends share ----------------------------------------------- */
+/* ---- for backends ----------------------------------------------- */
 
 static int64_t
 or_default(int64_t value, int64_t standard)
@@ -69,13 +69,13 @@ wb__idem_init(struct wb_idem *store, const struct wb__idem_backend *backend,
     store->opts.identity_claims = or_default(opts->identity_claims, 0);
     store->opts.identity_bytes = or_default(opts->identity_bytes, 0);
     store->opts.busy_ms = or_default(opts->busy_ms, 5000);
-    wb__keeper_init(&store->keeper);
+    wb__lease_renewer_init(&store->renewer);
 }
 
 void
 wb__idem_fini(struct wb_idem *store)
 {
-    wb__keeper_fini(&store->keeper);
+    wb__lease_renewer_fini(&store->renewer);
 }
 
 uint64_t
@@ -118,23 +118,23 @@ wb_idem_result_free(struct wb_idem_result *result)
 }
 
 static bool
-make_room(struct wb_idem_result *result, const struct wb_env *env, size_t len)
+reserve(struct wb_idem_result *result, const struct wb_env *env, size_t len)
 {
-    size_t room = result->room < 256 ? 256 : result->room;
+    size_t size = result->room < 256 ? 256 : result->room;
     void *copy;
 
     if (len <= result->room && result->env == env)
         return true;
-    while (room < len)
-        room += room;
-    copy = env->resize(env->ctx, NULL, room);
+    while (size < len)
+        size += size;
+    copy = env->resize(env->ctx, NULL, size);
     if (copy == NULL)
         return false;
     if (result->copy != NULL)
         wb__free(result->env, result->copy);
     result->env = env;
     result->copy = copy;
-    result->room = room;
+    result->room = size;
     return true;
 }
 
@@ -150,7 +150,7 @@ bool
 wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
     const struct wb_idem_record *record)
 {
-    if (!make_room(result, env, record->headers.len + record->body.len))
+    if (!reserve(result, env, record->headers.len + record->body.len))
         return false;
     result->answer = WB_IDEM_REPLAY;
     result->record = *record;
