@@ -6,7 +6,8 @@
  * (3) A claim that has expired counts as none, whether or not it was removed
  *     yet; only its late holder can tell the difference.
  * (4) A record keeps half of its claim's token, to recognise a completion that
- *     is repeated. Guessing it, and the record, changes nothing. */
+ *     is repeated. A caller that guessed it, and the record, changes nothing.
+ */
 #include "idem/memory.h"
 #include "base/siphash.h"
 
@@ -137,7 +138,7 @@ acquire(struct lookup *l, struct wb_err *err)
         return rc;
     wb__memory_clean(l->m, l->now_ms, WRITE_EFFORT);
     rc = wb__quota_claim(quota, op->identity);
-    if (rc == WB_FULL) { /* of what has expired, perhaps */
+    if (rc == WB_FULL) { /* expired entries may count, too */
         wb__memory_clean(l->m, l->now_ms, LIMIT_EFFORT);
         rc = wb__quota_claim(quota, op->identity);
     }
@@ -154,7 +155,7 @@ acquire(struct lookup *l, struct wb_err *err)
     return WB_OK;
 }
 
-/* A clock that is moved by hand wakes nobody: poll. */
+/* A test's clock does not signal the condition: with one, poll. */
 static void
 sleep_us(struct lookup *l, struct wb__waiter *w, int64_t us)
 {
@@ -169,10 +170,11 @@ sleep_us(struct lookup *l, struct wb__waiter *w, int64_t us)
     wb__mutex_lock(&l->m->lock);
 }
 
-/* Sleep until the claim changes or ends, until_ms, or for no reason; then look
- * the operation up again. False, without sleep: it is until_ms, or too many
- * wait. The waiter stays in the claim's list only while the claim exists:
- * whatever frees the claim wakes its waiters and forgets them first. */
+/* Sleep until the claim ends, its outcome is unknown, or until_ms; then find
+ * the entry again. May return early. False, without sleep: it is until_ms, or
+ * too many wait. The waiter is on this stack, but in the list of the claim only
+ * while the claim exists: its waiters are woken and unlinked before it is
+ * freed. */
 static bool
 wait_for(struct lookup *l, struct wb__memory_claim *claim, int64_t until_ms)
 {
@@ -256,7 +258,7 @@ complete_claim(
     return WB_OK;
 }
 
-/* Was the entry completed by this very call before? */
+/* Has this token completed the entry with the same record before? */
 static bool
 is_repeat(const struct lookup *l)
 {
@@ -421,7 +423,9 @@ forget(struct lookup *l)
     return rc;
 }
 
-/* Remove what has expired, *n entries; the others to fn, which may be NULL. */
+/* Remove expired entries and count them in *n; call fn (may be NULL) for every
+ * other one. Holds the lock all the time: an entry moves when the table grows
+ * or shrinks. */
 static enum wb_status
 walk(struct wb__memory *m,
     enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,

@@ -124,7 +124,7 @@ struct wb__table {
     uint32_t newest, oldest;
 };
 void wb__table_init(struct wb__table *t, const struct wb_env *env);
-void wb__table_fini(struct wb__table *t); /* claims and records are left */
+void wb__table_fini(struct wb__table *t); /* frees no claim or record */
 /* The entry of the key, or NULL. */
 struct wb__entry *wb__table_find(
     const struct wb__table *t, uint32_t hash, const struct wb__key *key);
@@ -205,18 +205,20 @@ void wb__record_drop(struct wb__memory *m, struct wb__entry *e);
 /* Drop the least recently used records until the limits are kept. */
 void wb__memory_evict(struct wb__memory *m);
 
-/* Wake its waiters; replace it by the record, or remove it if NULL. */
+/* End the claim: wake its waiters, replace it by the record, or remove its
+ * entry if that is NULL. Takes the record. */
 void wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
     struct wb__memory_record *record);
-/* Its outcome is unknown: wake its waiters, hold the key from then on. */
+/* The claim's outcome is unknown: wake its waiters, hold the key for hold_ms
+ * from from_ms on. */
 void wb__claim_hold(
     struct wb__memory *m, struct wb__memory_claim *claim, int64_t from_ms);
 
 /* True: the entry had expired and is removed. */
 bool wb__expire_if_due(
     struct wb__memory *m, struct wb__entry *e, int64_t now_ms);
-/* Remove some expired entries, and memory that is not needed for the others.
- * The effort is the number of live entries to check. Moves entries. */
+/* Remove some expired entries and shrink the table if few are left. The effort
+ * is the number of live entries to check. Moves entries. */
 void wb__memory_clean(struct wb__memory *m, int64_t now_ms, int effort);
 
 #endif /* WB_SRC_IDEM_MEMORY_H */
