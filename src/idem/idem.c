@@ -1,7 +1,7 @@
-/* idem.c - the face of the idempotency store: checks, defaults, names.
+/* idem.c - the public calls of the idempotency store: checks and defaults.
  *
- * (1) A backend is called with valid arguments only.
- * (2) A zero token is fenced here, before anything is looked at. */
+ * (1) A backend gets calls with valid arguments only.
+ * (2) A zero token is fenced here, whatever the store holds. */
 #include "idem/idem.h"
 
 /* ---- names ------------------------------------------------------------- */
@@ -43,7 +43,7 @@ wb__fingerprint_eq(
     return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
-/* ---- what backends share ----------------------------------------------- */
+/* ---- for backends ----------------------------------------------- */
 
 static int64_t
 or_default(int64_t value, int64_t standard)
@@ -69,13 +69,13 @@ wb__idem_init(struct wb_idem *store, const struct wb__idem_backend *backend,
     store->opts.identity_claims = or_default(opts->identity_claims, 0);
     store->opts.identity_bytes = or_default(opts->identity_bytes, 0);
     store->opts.busy_ms = or_default(opts->busy_ms, 5000);
-    wb__keeper_init(&store->keeper);
+    wb__lease_renewer_init(&store->renewer);
 }
 
 void
 wb__idem_fini(struct wb_idem *store)
 {
-    wb__keeper_fini(&store->keeper);
+    wb__lease_renewer_fini(&store->renewer);
 }
 
 uint64_t
@@ -99,26 +99,12 @@ wb__idem_sleep(const struct wb_env *env, int64_t us)
 }
 
 enum wb_status
-wb__idem_fenced(const struct wb_idem_op *op, struct wb_err *err)
-{
-    return wb__fail(err, WB_FENCED, 0,
-        "the claim on key \"%.*s\" was lost, or has ended", WB_SHOW(op->key));
-}
-
-enum wb_status
 wb__idem_taken(const struct wb_idem_op *op, struct wb_err *err)
 {
     return wb__fail(err, WB_BUSY, 0,
         "key \"%.*s\" is claimed, or its outcome unknown; complete, release "
         "or settle it first",
         WB_SHOW(op->key));
-}
-
-enum wb_status
-wb__idem_not_unknown(const struct wb_idem_op *op, struct wb_err *err)
-{
-    return wb__fail(err, WB_NOTFOUND, 0,
-        "key \"%.*s\" has no unknown outcome to settle", WB_SHOW(op->key));
 }
 
 /* ---- results ----------------------------------------------------------- */
@@ -132,23 +118,23 @@ wb_idem_result_free(struct wb_idem_result *result)
 }
 
 static bool
-make_room(struct wb_idem_result *result, const struct wb_env *env, size_t len)
+reserve(struct wb_idem_result *result, const struct wb_env *env, size_t len)
 {
-    size_t room = result->room < 256 ? 256 : result->room;
+    size_t size = result->room < 256 ? 256 : result->room;
     void *copy;
 
     if (len <= result->room && result->env == env)
         return true;
-    while (room < len)
-        room += room;
-    copy = env->resize(env->ctx, NULL, room);
+    while (size < len)
+        size += size;
+    copy = env->resize(env->ctx, NULL, size);
     if (copy == NULL)
         return false;
     if (result->copy != NULL)
         wb__free(result->env, result->copy);
     result->env = env;
     result->copy = copy;
-    result->room = room;
+    result->room = size;
     return true;
 }
 
@@ -161,10 +147,10 @@ copy_to(char *at, struct wb_slice s)
 }
 
 bool
-wb__idem_give(struct wb_idem_result *result, const struct wb_env *env,
+wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
     const struct wb_idem_record *record)
 {
-    if (!make_room(result, env, record->headers.len + record->body.len))
+    if (!reserve(result, env, record->headers.len + record->body.len))
         return false;
     result->answer = WB_IDEM_REPLAY;
     result->record = *record;
@@ -217,212 +203,62 @@ record_check(const struct wb_idem_record *record, struct wb_err *err)
     return WB_OK;
 }
 
-/* The lengths, and a token that was given out at all. */
 static enum wb_status
-claim_check(const struct wb_idem_op *op, uint64_t token, struct wb_err *err)
+fenced(const struct wb_idem_op *op, struct wb_err *err)
 {
-    return token == 0 ? wb__idem_fenced(op, err) : op_lengths(op, err);
+    return wb__fail(err, WB_FENCED, 0,
+        "the claim on key \"%.*s\" was lost, or has ended", WB_SHOW(op->key));
 }
 
-/* ---- the calls --------------------------------------------------------- */
-
-void
-wb_idem_close(struct wb_idem *store)
+/* Check the arguments of a call and fill in its defaults. */
+static enum wb_status
+check(struct wb__idem_call *c, struct wb_err *err)
 {
-    if (store != NULL)
-        store->backend->close(store);
-}
+    bool has_token =
+        c->verb >= WB__IDEM_COMPLETE && c->verb <= WB__IDEM_UNKNOWN;
+    bool has_record = c->verb == WB__IDEM_COMPLETE ||
+                      c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_STORE;
+    enum wb_status rc;
 
-enum wb_status
-wb_idem_begin(struct wb_idem *store, const struct wb_idem_op *op,
-    const struct wb_fingerprint *fingerprint, const struct wb_idem_begin *begin,
-    struct wb_idem_result *result, struct wb_err *err)
-{
-    struct wb_idem_begin how = {0};
-    enum wb_status rc = op_lengths(op, err);
-
-    if (begin != NULL)
-        how = *begin;
-    how.lease_ms = or_default(how.lease_ms, WB_IDEM_LEASE_MS);
-    if (rc == WB_OK)
-        rc = store->backend->begin(store, op, fingerprint, &how, result, err);
+    if (has_token && c->token == 0)
+        return fenced(c->op, err);
+    c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
+    rc = op_lengths(c->op, err);
+    if (rc == WB_OK && c->verb == WB__IDEM_STORE)
+        rc = wb__idem_op_check(c->op, err);
+    if (rc == WB_OK && has_record)
+        rc = record_check(&c->record, err);
     return rc;
 }
 
-enum wb_status
-wb_idem_complete(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
+/* ---- calls ------------------------------------------------------------- */
+
+static enum wb_status
+not_found(const struct wb__idem_call *c, struct wb_err *err)
 {
-    enum wb_status rc = claim_check(op, token, err);
+    bool settle = c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_SETTLE_FREE;
 
-    if (rc == WB_OK)
-        rc = record_check(record, err);
-    if (rc == WB_OK)
-        rc = store->backend->complete(store, op, token, record, err);
-    return rc;
-}
-
-enum wb_status
-wb_idem_release(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
-{
-    enum wb_status rc = claim_check(op, token, err);
-
-    return rc != WB_OK ? rc : store->backend->release(store, op, token, err);
-}
-
-enum wb_status
-wb_idem_extend(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, int64_t lease_ms, struct wb_err *err)
-{
-    enum wb_status rc = claim_check(op, token, err);
-
-    lease_ms = or_default(lease_ms, WB_IDEM_LEASE_MS);
-    if (rc == WB_OK)
-        rc = store->backend->extend(store, op, token, lease_ms, err);
-    return rc;
-}
-
-enum wb_status
-wb_idem_sending(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
-{
-    enum wb_status rc = claim_check(op, token, err);
-
-    if (rc == WB_OK)
-        rc = store->backend->mark(store, op, token, WB_IDEM_SENDING, err);
-    return rc;
-}
-
-enum wb_status
-wb_idem_unknown(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
-{
-    enum wb_status rc = claim_check(op, token, err);
-
-    if (rc == WB_OK)
-        rc = store->backend->mark(store, op, token, WB_IDEM_DOUBTFUL, err);
-    return rc;
-}
-
-enum wb_status
-wb_idem_settle(struct wb_idem *store, const struct wb_idem_op *op,
-    const struct wb_idem_record *record, struct wb_err *err)
-{
-    enum wb_status rc = op_lengths(op, err);
-
-    if (rc == WB_OK && record != NULL)
-        rc = record_check(record, err);
-    if (rc == WB_OK)
-        rc = store->backend->settle(store, op, record, err);
-    return rc;
-}
-
-enum wb_status
-wb_idem_lookup(struct wb_idem *store, const struct wb_idem_op *op,
-    struct wb_idem_result *result, struct wb_err *err)
-{
-    enum wb_status rc = op_lengths(op, err);
-
-    return rc != WB_OK ? rc : store->backend->lookup(store, op, result, err);
-}
-
-enum wb_status
-wb_idem_store(struct wb_idem *store, const struct wb_idem_op *op,
-    const struct wb_idem_record *record, struct wb_err *err)
-{
-    enum wb_status rc = op_lengths(op, err);
-
-    if (rc == WB_OK)
-        rc = wb__idem_op_check(op, err);
-    if (rc == WB_OK)
-        rc = record_check(record, err);
-    if (rc == WB_OK)
-        rc = store->backend->store(store, op, record, err);
-    return rc;
+    return wb__fail(err, WB_NOTFOUND, 0, "key \"%.*s\" %s", WB_SHOW(c->op->key),
+        settle ? "has no unknown outcome to settle" : "is not known");
 }
 
 static enum wb_status
-not_known(const struct wb_idem_op *op, struct wb_err *err)
+make(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
 {
-    return wb__fail(
-        err, WB_NOTFOUND, 0, "key \"%.*s\" is not known", WB_SHOW(op->key));
+    enum wb_status rc = check(c, err);
+
+    if (rc != WB_OK)
+        return rc;
+    rc = store->backend->call(store, c, err);
+    if (rc == WB_FENCED)
+        return fenced(c->op, err);
+    return rc == WB_NOTFOUND ? not_found(c, err) : rc;
 }
-
-enum wb_status
-wb_idem_peek(struct wb_idem *store, const struct wb_idem_op *op,
-    struct wb_idem_item *item, struct wb_err *err)
-{
-    enum wb_status rc = op_lengths(op, err);
-
-    if (rc == WB_OK)
-        rc = store->backend->peek(store, op, item, err);
-    return rc == WB_NOTFOUND ? not_known(op, err) : rc;
-}
-
-enum wb_status
-wb_idem_forget(struct wb_idem *store, const struct wb_idem_op *op,
-    struct wb_idem_item *item, struct wb_err *err)
-{
-    struct wb_idem_item scratch;
-    enum wb_status rc = op_lengths(op, err);
-
-    if (rc == WB_OK)
-        rc = store->backend->forget(
-            store, op, item == NULL ? &scratch : item, err);
-    return rc == WB_NOTFOUND ? not_known(op, err) : rc;
-}
-
-enum wb_status
-wb_idem_list(struct wb_idem *store,
-    enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,
-    struct wb_err *err)
-{
-    return store->backend->list(store, fn, ctx, err);
-}
-
-enum wb_status
-wb_idem_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
-{
-    uint64_t scratch;
-
-    return store->backend->reap(store, n == NULL ? &scratch : n, err);
-}
-
-/* ---- many at once ------------------------------------------------------ */
 
 void
 wb__idem_alone(struct wb_idem *store, struct wb__idem_call *c)
 {
-    switch (c->verb) {
-    case WB__IDEM_BEGIN:
-        c->rc = wb_idem_begin(
-            store, c->op, c->fingerprint, &c->how, c->result, NULL);
-        break;
-    case WB__IDEM_COMPLETE:
-        c->rc = wb_idem_complete(store, c->op, c->token, &c->record, NULL);
-        break;
-    case WB__IDEM_RELEASE:
-        c->rc = wb_idem_release(store, c->op, c->token, NULL);
-        break;
-    case WB__IDEM_EXTEND:
-        c->rc = wb_idem_extend(store, c->op, c->token, c->how.lease_ms, NULL);
-        break;
-    case WB__IDEM_UNKNOWN:
-        c->rc = wb_idem_unknown(store, c->op, c->token, NULL);
-        break;
-    }
-}
-
-static bool
-is_valid(struct wb__idem_call *c)
-{
-    c->rc = c->verb == WB__IDEM_BEGIN ? op_lengths(c->op, NULL)
-                                      : claim_check(c->op, c->token, NULL);
-    if (c->rc == WB_OK && c->verb == WB__IDEM_COMPLETE)
-        c->rc = record_check(&c->record, NULL);
-    c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
-    return c->rc == WB_OK;
+    c->rc = make(store, c, NULL);
 }
 
 void
@@ -437,7 +273,8 @@ wb__idem_many(struct wb_idem *store, struct wb__idem_call *c)
         return;
     }
     while (c != NULL) {
-        if (is_valid(c))
+        c->rc = check(c, NULL);
+        if (c->rc == WB_OK)
             call[n++] = c;
         c = c->next;
         if (n > 0 && (n == WB__IDEM_MANY || c == NULL)) {
@@ -445,4 +282,148 @@ wb__idem_many(struct wb_idem *store, struct wb__idem_call *c)
             n = 0;
         }
     }
+}
+
+enum wb_status
+wb_idem_begin(struct wb_idem *store, const struct wb_idem_op *op,
+    const struct wb_fingerprint *fingerprint, const struct wb_idem_begin *begin,
+    struct wb_idem_result *result, struct wb_err *err)
+{
+    struct wb__idem_call c = {.verb = WB__IDEM_BEGIN,
+        .op = op,
+        .fingerprint = fingerprint,
+        .result = result};
+
+    if (begin != NULL)
+        c.how = *begin;
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_complete(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_COMPLETE, .op = op, .token = token, .record = *record};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_release(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_RELEASE, .op = op, .token = token};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_extend(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, int64_t lease_ms, struct wb_err *err)
+{
+    struct wb__idem_call c = {.verb = WB__IDEM_EXTEND,
+        .op = op,
+        .token = token,
+        .how.lease_ms = lease_ms};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_sending(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_SENDING, .op = op, .token = token};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_unknown(struct wb_idem *store, const struct wb_idem_op *op,
+    uint64_t token, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_UNKNOWN, .op = op, .token = token};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_settle(struct wb_idem *store, const struct wb_idem_op *op,
+    const struct wb_idem_record *record, struct wb_err *err)
+{
+    struct wb__idem_call c = {.verb = WB__IDEM_SETTLE_FREE, .op = op};
+
+    if (record != NULL) {
+        c.verb = WB__IDEM_SETTLE;
+        c.record = *record;
+    }
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_lookup(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_result *result, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_LOOKUP, .op = op, .result = result};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_store(struct wb_idem *store, const struct wb_idem_op *op,
+    const struct wb_idem_record *record, struct wb_err *err)
+{
+    struct wb__idem_call c = {
+        .verb = WB__IDEM_STORE, .op = op, .record = *record};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_peek(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err)
+{
+    struct wb__idem_call c = {.verb = WB__IDEM_PEEK, .op = op, .item = item};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_forget(struct wb_idem *store, const struct wb_idem_op *op,
+    struct wb_idem_item *item, struct wb_err *err)
+{
+    struct wb_idem_item unused;
+    struct wb__idem_call c = {.verb = WB__IDEM_FORGET,
+        .op = op,
+        .item = item == NULL ? &unused : item};
+
+    return make(store, &c, err);
+}
+
+enum wb_status
+wb_idem_list(struct wb_idem *store,
+    enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,
+    struct wb_err *err)
+{
+    return store->backend->list(store, fn, ctx, err);
+}
+
+enum wb_status
+wb_idem_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
+{
+    uint64_t unused;
+
+    return store->backend->reap(store, n == NULL ? &unused : n, err);
+}
+
+void
+wb_idem_close(struct wb_idem *store)
+{
+    if (store != NULL)
+        store->backend->close(store);
 }

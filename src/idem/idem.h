@@ -1,7 +1,8 @@
-/* idem.h - the idempotency store inside: one face, backends behind it.
+/* idem.h - internals of the idempotency store: the call, the interface of
+ * backends, the lease renewer.
  *
- * idem.c checks what callers give and fills in defaults; a backend sees valid
- * arguments only and decides inside one critical section or transaction. */
+ * idem.c checks the arguments of a call and fills in its defaults; a backend
+ * decides the call inside one critical section or transaction. */
 #ifndef WB_SRC_IDEM_IDEM_H
 #define WB_SRC_IDEM_IDEM_H
 
@@ -14,74 +15,77 @@ enum {
     WB__IDEM_KEY_MAX = 255,
     WB__IDEM_SCOPE_MAX = 8191,
     WB__IDEM_HEADERS_MAX = 65535,
-    WB__IDEM_POLL_US = 25000, /* where nobody signals */
-    WB__IDEM_MANY = 64
+    WB__IDEM_POLL_US = 25000, /* of waiters that get no signal */
+    WB__IDEM_MANY = 64        /* calls that share a commit, at most */
 };
 
-/* A call as a value, so that many can be made at once. */
+/*
+ * One call of the store: what a caller asks for, how a backend makes it and
+ * what came out.
+ */
 struct wb__idem_call {
     enum wb__idem_verb {
-        WB__IDEM_BEGIN, /* never waits */
+        WB__IDEM_BEGIN,
         WB__IDEM_COMPLETE,
         WB__IDEM_RELEASE,
         WB__IDEM_EXTEND,
-        WB__IDEM_UNKNOWN
+        WB__IDEM_SENDING,
+        WB__IDEM_UNKNOWN,
+        WB__IDEM_SETTLE,      /* done, with the record */
+        WB__IDEM_SETTLE_FREE, /* not applied: the key is free */
+        WB__IDEM_LOOKUP,
+        WB__IDEM_STORE,
+        WB__IDEM_PEEK,
+        WB__IDEM_FORGET
     } verb;
     const struct wb_idem_op *op;
-    uint64_t token;
+    uint64_t token;                           /* COMPLETE to UNKNOWN */
     const struct wb_fingerprint *fingerprint; /* BEGIN */
-    struct wb_idem_begin how;                 /* BEGIN; EXTEND: its lease */
-    struct wb_idem_record record;             /* COMPLETE */
-    struct wb_idem_result *result;            /* BEGIN */
-    enum wb_status rc;
-    struct wb__idem_call *next;
+    struct wb_idem_begin how;                 /* BEGIN; EXTEND: lease_ms */
+    struct wb_idem_record record;             /* COMPLETE, SETTLE, STORE */
+    struct wb_idem_result *result;            /* BEGIN, LOOKUP */
+    struct wb_idem_item *item;                /* PEEK, FORGET */
+    enum wb_status rc;                        /* the outcome */
+    struct wb__idem_call *next;               /* see wb__idem_many() */
+    /* The backend's, while it makes the call: */
+    struct wb_idem *store;
+    int64_t now_ms;
+    bool decided; /* rc and what it goes with are final */
 };
 
+/* Every call that a backend gets has been checked; defaults are filled in. */
 struct wb__idem_backend {
     void (*close)(struct wb_idem *store);
-    enum wb_status (*begin)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_fingerprint *fingerprint,
-        const struct wb_idem_begin *begin, struct wb_idem_result *result,
-        struct wb_err *err);
-    enum wb_status (*complete)(struct wb_idem *store,
-        const struct wb_idem_op *op, uint64_t token,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*release)(struct wb_idem *store,
-        const struct wb_idem_op *op, uint64_t token, struct wb_err *err);
-    enum wb_status (*extend)(struct wb_idem *store, const struct wb_idem_op *op,
-        uint64_t token, int64_t lease_ms, struct wb_err *err);
-    /* A claim becomes SENDING or DOUBTFUL. */
-    enum wb_status (*mark)(struct wb_idem *store, const struct wb_idem_op *op,
-        uint64_t token, enum wb_idem_state state, struct wb_err *err);
-    enum wb_status (*settle)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*lookup)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_result *result, struct wb_err *err);
-    enum wb_status (*store)(struct wb_idem *store, const struct wb_idem_op *op,
-        const struct wb_idem_record *record, struct wb_err *err);
-    enum wb_status (*peek)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_item *item, struct wb_err *err);
-    enum wb_status (*forget)(struct wb_idem *store, const struct wb_idem_op *op,
-        struct wb_idem_item *item, struct wb_err *err);
+    /* Make one call and return its outcome. A BEGIN may wait. The text of
+     * FENCED and NOTFOUND is written by idem.c. */
+    enum wb_status (*call)(
+        struct wb_idem *store, struct wb__idem_call *call, struct wb_err *err);
+    /* Make at most WB__IDEM_MANY calls and set rc of each. No BEGIN waits.
+     * NULL: one at a time is as cheap. */
+    void (*many)(
+        struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
     enum wb_status (*list)(struct wb_idem *store,
         enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item),
         void *ctx, struct wb_err *err);
     enum wb_status (*reap)(
         struct wb_idem *store, uint64_t *n, struct wb_err *err);
-    /* At most WB__IDEM_MANY; NULL: one is as cheap as many. */
-    void (*many)(
-        struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
 };
 
-/* keeper.c: the thread that renews the leases of running dispatchers. */
-struct wb__lease;
-struct wb__keeper {
+/* See lease_renewer.c. */
+struct wb__lease {
+    const struct wb_idem_op *op;
+    uint64_t token;
+    int64_t lease_ms;
+    int64_t next_us; /* when to renew it, by the monotonic clock */
+    struct wb__lease *next, **link;
+};
+struct wb__lease_renewer {
     struct wb__mutex lock;
     struct wb__cond wake, idle;
     struct wb__thread thread;
     bool running, stop;
     struct wb__lease *first;
-    const struct wb__lease *busy; /* being renewed */
+    const struct wb__lease *busy; /* is being renewed */
 };
 
 /* First member of every backend. */
@@ -89,49 +93,48 @@ struct wb_idem {
     const struct wb__idem_backend *backend;
     const struct wb_env *env;
     struct wb_idem_opts opts; /* defaults filled in */
-    bool borrowed;            /* one thread's; no keeper */
-    struct wb__keeper keeper;
+    bool borrowed; /* on a connection of the caller's: leases are not renewed */
+    struct wb__lease_renewer renewer;
 };
 
-/* idem.c */
+/* ---- idem.c ------------------------------------------------------------ */
+
 void wb__idem_init(struct wb_idem *store,
     const struct wb__idem_backend *backend, const struct wb_idem_opts *opts);
 void wb__idem_fini(struct wb_idem *store);
-/* Make these calls, each as if alone, but sharing commits; its rc says what
- * became of it. */
-void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
+/* Make one call and set its rc. */
 void wb__idem_alone(struct wb_idem *store, struct wb__idem_call *call);
-uint64_t wb__idem_token(const struct wb_idem *store);
-/* OK, or why the names will not do. */
+/* Make the calls of a chain, each as if alone but with shared commits, and set
+ * rc of each. A BEGIN among several must not ask to wait. */
+void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
+
+/* For backends: */
+
+uint64_t wb__idem_token(const struct wb_idem *store); /* never 0 */
+/* INVALID if a name has characters that no key may have. To be checked before a
+ * row is made: a key that is there has passed. */
 WB_MUST_USE enum wb_status wb__idem_op_check(
     const struct wb_idem_op *op, struct wb_err *err);
-/* Copy a record into the result. False, and nothing changed, without memory. */
-WB_MUST_USE bool wb__idem_give(struct wb_idem_result *result,
+/* Answer REPLAY with a copy of the record. False, and nothing changed: out of
+ * memory. */
+WB_MUST_USE bool wb__idem_copy_record(struct wb_idem_result *result,
     const struct wb_env *env, const struct wb_idem_record *record);
-enum wb_status wb__idem_fenced(const struct wb_idem_op *op, struct wb_err *err);
+/* BUSY: the key is claimed, or its outcome unknown. */
 enum wb_status wb__idem_taken(const struct wb_idem_op *op, struct wb_err *err);
-enum wb_status wb__idem_not_unknown(
-    const struct wb_idem_op *op, struct wb_err *err);
 bool wb__fingerprint_eq(
     const struct wb_fingerprint *a, const struct wb_fingerprint *b);
-
-/* Sleep by the environment's clock, or the machine's. */
+/* Sleep by the environment's clock, or else the machine's. */
 void wb__idem_sleep(const struct wb_env *env, int64_t us);
 
-/* ---- keeper.c ---------------------------------------------------------- */
+/* ---- lease_renewer.c --------------------------------------------------- */
 
-struct wb__lease {
-    const struct wb_idem_op *op;
-    uint64_t token;
-    int64_t lease_ms;
-    int64_t next_us; /* renew at */
-    struct wb__lease *next, **link;
-};
-void wb__keeper_init(struct wb__keeper *keeper);
-void wb__keeper_fini(struct wb__keeper *keeper); /* stops the thread */
-/* Renew it until it is let go. UNAVAILABLE: no thread. */
-WB_MUST_USE enum wb_status wb__keeper_hold(
+void wb__lease_renewer_init(struct wb__lease_renewer *renewer);
+/* Join the thread. Needs: every lease was removed. */
+void wb__lease_renewer_fini(struct wb__lease_renewer *renewer);
+/* Renew the lease until it is removed; until then it must stay where it is.
+ * UNAVAILABLE: no thread could be started. */
+WB_MUST_USE enum wb_status wb__lease_renewer_add(
     struct wb_idem *store, struct wb__lease *lease, struct wb_err *err);
-void wb__keeper_drop(struct wb_idem *store, struct wb__lease *lease);
+void wb__lease_renewer_remove(struct wb_idem *store, struct wb__lease *lease);
 
 #endif /* WB_SRC_IDEM_IDEM_H */

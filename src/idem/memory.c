@@ -1,76 +1,153 @@
-/* memory.c - the store in the memory of one process.
+/* memory.c - the idempotency store in the memory of one process.
  *
- * (1) Every call decides and acts under the lock of one shard.
- * (2) Whatever needs memory gets it before the first change.
- * (3) A claim is on no list of use: it is never dropped for room.
- * (4) A claim whose time is over is as good as none, whether or not somebody
- *     has taken it away; only its late holder can tell.
- * (5) A record remembers half of its claim's token, to know a completion that
- *     is repeated. A stranger who guesses it, and the record, changes nothing.
+ * (1) Every call decides and acts while it holds the store's lock; a call that
+ *     waits for another's claim releases the lock meanwhile.
+ * (2) All memory that a call needs is allocated before its first change.
+ * (3) A claim that has expired counts as none, whether or not it was removed
+ *     yet; only its late holder can tell the difference.
+ * (4) A record keeps half of its claim's token, to recognise a completion that
+ *     is repeated. A caller that guessed it, and the record, changes nothing.
  */
 #include "idem/memory.h"
+#include "base/siphash.h"
+
+enum {
+    WRITE_EFFORT = 2, /* for wb__memory_clean() */
+    LIMIT_EFFORT = 32,
+    DAY_MS = 86400000
+};
+
+/* ---- locked lookup ----------------------------------------------------- */
+
+/* A call with its entry, in a store that is locked. */
+struct lookup {
+    struct wb__memory *m;
+    const struct wb__idem_call *call;
+    struct wb__entry *e; /* NULL: none */
+    int64_t now_ms;
+    uint32_t hash;
+    struct wb__key key;
+};
+
+static int64_t
+now_ms(const struct wb__memory *m)
+{
+    const struct wb_env *env = m->base.env;
+    int64_t ms = env->coarse_ms != NULL ? env->coarse_ms(env->ctx)
+                                        : env->mono_us(env->ctx) / 1000;
+
+    return ms - m->opened_ms;
+}
+
+/* At the start, and again after the lock was released. */
+static void
+find(struct lookup *l)
+{
+    l->now_ms = now_ms(l->m);
+    l->e = wb__table_find(&l->m->table, l->hash, &l->key);
+}
+
+static void
+lock_and_find(struct lookup *l, struct wb__memory *m, struct wb__idem_call *c)
+{
+    l->m = m;
+    l->call = c;
+    wb__key_make(&l->key, c->op);
+    l->hash = (uint32_t)wb__siphash(m->seed, l->key.bytes, l->key.len);
+    wb__mutex_lock_spin(&m->lock);
+    find(l);
+}
+
+/* The entry, removed first if it has expired; NULL if there is none. */
+static struct wb__entry *
+live_entry(struct lookup *l)
+{
+    if (l->e != NULL && wb__expire_if_due(l->m, l->e, l->now_ms))
+        l->e = NULL;
+    return l->e;
+}
+
+/* The claim of the call's token, or NULL if it is late, wrong or spent. */
+static struct wb__memory_claim *
+owned_claim(const struct lookup *l)
+{
+    struct wb__memory_claim *claim;
+
+    if (l->e == NULL || l->e->kind != WB__CLAIM)
+        return NULL;
+    claim = l->e->claim;
+    if (claim->token != l->call->token || claim->state == WB_IDEM_DOUBTFUL ||
+        claim->ends.key <= l->now_ms)
+        return NULL;
+    return claim;
+}
 
 /* ---- begin ------------------------------------------------------------- */
 
 static uint64_t
-new_token(struct wb__visit *v)
+new_token(struct wb__memory *m)
 {
-    struct wb__shard *s = v->s;
-    const struct wb_env *env = v->m->face.env;
+    const struct wb_env *env = m->base.env;
 
     do {
-        if (s->n_tokens == 0) {
-            env->random(env->ctx, s->token, sizeof(s->token));
-            s->n_tokens = WB__TOKENS;
+        if (m->n_tokens == 0) {
+            env->random(env->ctx, m->token, sizeof(m->token));
+            m->n_tokens = WB__TOKENS;
         }
-    } while (s->token[--s->n_tokens] == 0);
-    return s->token[s->n_tokens];
+    } while (m->token[--m->n_tokens] == 0);
+    return m->token[m->n_tokens];
 }
 
-static struct wb__claim *
-claim_new(struct wb__visit *v, const struct wb_fingerprint *fingerprint,
-    const struct wb_idem_begin *how)
+static struct wb__memory_claim *
+add_claim(struct lookup *l)
 {
-    const struct wb_env *env = v->m->face.env;
-    struct wb__claim *claim = env->resize(
-        env->ctx, NULL, offsetof(struct wb__claim, bytes) + v->key.len);
+    struct wb__memory *m = l->m;
+    const struct wb_idem_begin *how = &l->call->how;
+    const struct wb_env *env = m->base.env;
+    struct wb__memory_claim *claim = env->resize(
+        env->ctx, NULL, offsetof(struct wb__memory_claim, bytes) + l->key.len);
 
     if (claim == NULL)
         return NULL;
-    *claim = (struct wb__claim){
-        .ends = {.key = wb__sat_add(v->now_ms, how->lease_ms)},
+    *claim = (struct wb__memory_claim){
+        .ends = {.key = wb__sat_add(l->now_ms, how->lease_ms)},
         .state = how->sending ? WB_IDEM_SENDING : WB_IDEM_CLAIMED,
-        .since_ms = v->now_ms,
-        .fingerprint = *fingerprint};
-    memcpy(claim->bytes, v->key.bytes, v->key.len);
-    if (wb__table_reserve(&v->s->table) &&
-        wb__heap_push(&v->s->table.claims, &claim->ends)) {
-        claim->token = new_token(v);
-        claim->at = wb__table_add(&v->s->table, v->hash, claim);
-        return claim;
+        .since_ms = l->now_ms,
+        .fingerprint = *l->call->fingerprint};
+    memcpy(claim->bytes, l->key.bytes, l->key.len);
+    if (!wb__table_reserve(&m->table) ||
+        !wb__heap_push(&m->claims, &claim->ends)) {
+        wb__free(env, claim);
+        return NULL;
     }
-    wb__free(env, claim);
-    return NULL;
+    claim->token = new_token(m);
+    l->e = wb__table_add_claim(&m->table, l->hash, claim);
+    return claim;
 }
 
 static enum wb_status
-acquire(struct wb__visit *v, const struct wb_fingerprint *fingerprint,
-    const struct wb_idem_begin *how, struct wb_idem_result *result,
-    struct wb_err *err)
+acquire(struct lookup *l, struct wb_err *err)
 {
-    const struct wb__claim *claim;
-    enum wb_status rc = wb__idem_op_check(v->op, err);
+    struct wb__quota *quota = &l->m->quota;
+    const struct wb_idem_op *op = l->call->op;
+    struct wb_idem_result *result = l->call->result;
+    const struct wb__memory_claim *claim;
+    enum wb_status rc = wb__idem_op_check(op, err);
 
-    if (rc == WB_OK)
-        rc = wb__quota_claim(&v->m->quota, v->op->identity);
+    if (rc != WB_OK)
+        return rc;
+    wb__memory_clean(l->m, l->now_ms, WRITE_EFFORT);
+    rc = wb__quota_claim(quota, op->identity);
+    if (rc == WB_FULL) { /* expired entries may count, too */
+        wb__memory_clean(l->m, l->now_ms, LIMIT_EFFORT);
+        rc = wb__quota_claim(quota, op->identity);
+    }
     result->answer = WB_IDEM_LIMIT;
     if (rc != WB_OK)
-        return rc == WB_FULL    ? WB_OK
-               : rc == WB_NOMEM ? wb__nomem(err, "a claim")
-                                : rc;
-    claim = claim_new(v, fingerprint, how);
+        return rc == WB_FULL ? WB_OK : wb__nomem(err, "a claim");
+    claim = add_claim(l);
     if (claim == NULL) {
-        wb__quota_add(&v->m->quota, v->op->identity, -1, 0);
+        wb__quota_add(quota, op->identity, -1, 0);
         return wb__nomem(err, "a claim");
     }
     result->answer = WB_IDEM_ACQUIRED;
@@ -78,236 +155,370 @@ acquire(struct wb__visit *v, const struct wb_fingerprint *fingerprint,
     return WB_OK;
 }
 
-enum {
-    DAY_MS = 86400000 /* whoever waits longer looks at the clock in between */
-};
-
-/* Where the clock is moved by hand nobody is signalled by it: poll. */
+/* A test's clock does not signal the condition: with one, poll. */
 static void
-sleep_some(struct wb__visit *v, struct wb__waiter *w, int64_t us)
+sleep_us(struct lookup *l, struct wb__waiter *w, int64_t us)
 {
-    const struct wb_env *env = v->m->face.env;
+    const struct wb_env *env = l->m->base.env;
 
     if (env->sleep_us == NULL) {
-        wb__cond_wait_us(&w->wake, &v->s->lock, us);
+        wb__cond_wait_us(&w->wake, &l->m->lock, us);
         return;
     }
-    wb__mutex_unlock(&v->s->lock);
+    wb__mutex_unlock(&l->m->lock);
     env->sleep_us(env->ctx, us < WB__IDEM_POLL_US ? us : WB__IDEM_POLL_US);
-    wb__mutex_lock(&v->s->lock);
+    wb__mutex_lock(&l->m->lock);
 }
 
-/* Until the claim has changed or is over, or the time is. False: at once. */
+/* Sleep until the claim ends, its outcome is unknown, or until_ms; then find
+ * the entry again. May return early. False, without sleep: it is until_ms, or
+ * too many wait. The waiter is on this stack, but in the list of the claim only
+ * while the claim exists: its waiters are woken and unlinked before it is
+ * freed. */
 static bool
-wait_for(struct wb__visit *v, struct wb__claim *claim, int64_t until_ms)
+wait_for(struct lookup *l, struct wb__memory_claim *claim, int64_t until_ms)
 {
     struct wb__waiter w = {.next = claim->waiters, .link = &claim->waiters};
-    int64_t ends_ms = claim->ends.key < until_ms ? claim->ends.key : until_ms;
+    int64_t ms =
+        (claim->ends.key < until_ms ? claim->ends.key : until_ms) - l->now_ms;
 
-    if (until_ms <= v->now_ms ||
-        claim->n_waiters >= v->m->face.opts.max_waiters)
+    if (until_ms <= l->now_ms ||
+        claim->n_waiters >= l->m->base.opts.max_waiters)
         return false;
     wb__cond_init(&w.wake);
     if (w.next != NULL)
         w.next->link = &w.next;
     claim->waiters = &w;
     claim->n_waiters++;
-    ends_ms -= v->now_ms;
-    sleep_some(v, &w, (ends_ms < DAY_MS ? ends_ms : DAY_MS) * 1000);
-    if (!w.woken) { /* else the claim is gone, or has let go of all */
+    sleep_us(l, &w, (ms < DAY_MS ? ms : DAY_MS) * 1000);
+    if (!w.woken) {
         *w.link = w.next;
         if (w.next != NULL)
             w.next->link = w.link;
         claim->n_waiters--;
     }
     wb__cond_fini(&w.wake);
-    v->now_ms = wb__memory_now(v->m);
-    wb__visit_find(v);
+    find(l);
     return true;
 }
 
 static enum wb_status
-replay(struct wb__visit *v, const struct wb__kept *kept,
-    struct wb_idem_result *result, struct wb_err *err)
+replay(struct lookup *l, struct wb_err *err)
 {
-    struct wb_idem_record record = wb__kept_record(v->m, kept);
+    struct wb_idem_record record = wb__record_get(l->m, l->e->record);
 
-    if (!wb__idem_give(result, v->m->face.env, &record))
+    if (!wb__idem_copy_record(l->call->result, l->m->base.env, &record))
         return wb__nomem(err, "a record");
-    wb__record_used(v->m, v->s, v->at);
+    wb__table_touch(&l->m->table, l->e);
     return WB_OK;
 }
 
 static enum wb_status
-begin_visited(struct wb__visit *v, const struct wb_fingerprint *fingerprint,
-    const struct wb_idem_begin *how, struct wb_idem_result *result,
-    struct wb_err *err)
+begin(struct lookup *l, struct wb_err *err)
 {
-    int64_t until_ms = wb__sat_add(v->now_ms, how->wait_ms);
-    const struct wb_fingerprint *known;
-    struct wb__claim *claim;
-    bool is_claim = false;
-    void *what;
+    int64_t wait_ms = l->call->how.wait_ms;
+    int64_t until_ms = wb__sat_add(l->now_ms, wait_ms);
+    enum wb_idem_answer *answer = &l->call->result->answer;
+    const struct wb__entry *e;
 
     do {
-        what = wb__visit_standing(v, &is_claim);
-        if (what == NULL)
-            return acquire(v, fingerprint, how, result, err);
-        claim = what;
-        known = is_claim ? &claim->fingerprint
-                         : &((const struct wb__kept *)what)->fingerprint;
-        result->answer = WB_IDEM_MISMATCH;
-        if (!wb__fingerprint_eq(known, fingerprint))
+        e = live_entry(l);
+        if (e == NULL)
+            return acquire(l, err);
+        *answer = WB_IDEM_MISMATCH;
+        if (!wb__fingerprint_eq(l->call->fingerprint,
+                e->kind == WB__CLAIM ? &e->claim->fingerprint
+                                     : &e->record->fingerprint))
             return WB_OK;
-        if (!is_claim)
-            return replay(v, what, result, err);
-        result->answer = WB_IDEM_UNKNOWN;
-        if (claim->state == WB_IDEM_DOUBTFUL)
+        if (e->kind == WB__RECORD)
+            return replay(l, err);
+        *answer = WB_IDEM_UNKNOWN;
+        if (e->claim->state == WB_IDEM_DOUBTFUL)
             return WB_OK;
-    } while (wait_for(v, claim, until_ms));
-    result->answer = how->wait_ms > 0 ? WB_IDEM_HELD : WB_IDEM_IN_FLIGHT;
+    } while (wait_for(l, e->claim, until_ms));
+    *answer = wait_ms > 0 ? WB_IDEM_HELD : WB_IDEM_IN_FLIGHT;
     return WB_OK;
-}
-
-static void
-tidy_all(struct wb__memory *m)
-{
-    for (int i = 0; i < WB__SHARDS; i++) {
-        wb__mutex_lock(&m->shard[i].lock);
-        wb__shard_tidy(m, &m->shard[i], wb__memory_now(m));
-        wb__mutex_unlock(&m->shard[i].lock);
-    }
-}
-
-static enum wb_status
-memory_begin(struct wb_idem *store, const struct wb_idem_op *op,
-    const struct wb_fingerprint *fingerprint, const struct wb_idem_begin *begin,
-    struct wb_idem_result *result, struct wb_err *err)
-{
-    struct wb__visit v;
-    enum wb_status rc;
-
-    wb__visit_begin(&v, store, op);
-    rc = begin_visited(&v, fingerprint, begin, result, err);
-    if (rc == WB_OK && result->answer == WB_IDEM_LIMIT) {
-        /* What counts against it may have ended without anybody noticing. */
-        wb__mutex_unlock(&v.s->lock);
-        tidy_all(v.m);
-        wb__visit_begin(&v, store, op);
-        rc = begin_visited(&v, fingerprint, begin, result, err);
-    }
-    if (rc == WB_OK && result->answer == WB_IDEM_ACQUIRED)
-        wb__shard_tidy(v.m, v.s, v.now_ms);
-    wb__mutex_unlock(&v.s->lock);
-    return rc;
 }
 
 /* ---- the end of a claim ------------------------------------------------ */
 
-static bool
-is_repeat(const struct wb__visit *v, uint64_t token,
-    const struct wb_idem_record *record)
+/* The claim becomes the record of the call. */
+static enum wb_status
+complete_claim(
+    struct lookup *l, struct wb__memory_claim *claim, struct wb_err *err)
 {
-    const struct wb__kept *kept = v->s->table.slab[v->at].what;
-    struct wb_idem_record old = wb__kept_record(v->m, kept);
+    struct wb__memory_record *r;
+    enum wb_status rc =
+        wb__record_new(l->m, &l->key, &l->call->record, l->now_ms, &r, err);
 
-    return kept->token == (uint32_t)token && old.status == record->status &&
-           old.ttl_ms == wb__ttl_of(record) &&
+    if (rc != WB_OK)
+        return rc;
+    wb__claim_end(l->m, claim, r);
+    wb__memory_evict(l->m);
+    return WB_OK;
+}
+
+/* Has this token completed the entry with the same record before? */
+static bool
+is_repeat(const struct lookup *l)
+{
+    const struct wb_idem_record *record = &l->call->record;
+    struct wb_idem_record old;
+
+    if (l->call->verb != WB__IDEM_COMPLETE || l->e == NULL ||
+        l->e->kind != WB__RECORD)
+        return false;
+    old = wb__record_get(l->m, l->e->record);
+    return l->e->record->token == (uint32_t)l->call->token &&
+           old.status == record->status &&
+           old.ttl_ms == wb__record_ttl_ms(record) &&
            wb__eq(old.headers, record->headers) &&
            wb__eq(old.body, record->body);
 }
 
+/* A call that presents a token. */
 static enum wb_status
-complete_visited(struct wb__visit *v, uint64_t token,
-    const struct wb_idem_record *record, struct wb_err *err)
+use_claim(struct lookup *l, struct wb_err *err)
 {
-    struct wb__claim *claim = wb__visit_claim(v, token);
-    struct wb__kept *kept = NULL;
-    enum wb_status rc;
+    const struct wb__idem_call *c = l->call;
+    struct wb__memory_claim *claim = owned_claim(l);
 
     if (claim == NULL) {
-        if (v->at != WB__NONE && !wb__is_claim(&v->s->table.slab[v->at]) &&
-            is_repeat(v, token, record))
-            return WB_OK;
-        return wb__idem_fenced(v->op, err);
+        bool is_gone = c->verb == WB__IDEM_RELEASE && l->e == NULL;
+
+        return is_gone || is_repeat(l) ? WB_OK : WB_FENCED;
     }
-    rc = wb__kept_new(v, record, token, &claim->fingerprint, &kept, err);
-    if (rc == WB_OK)
-        wb__claim_end(v->m, v->s, claim, kept);
-    return rc;
+    if (c->verb == WB__IDEM_COMPLETE)
+        return complete_claim(l, claim, err);
+    if (c->verb == WB__IDEM_RELEASE)
+        wb__claim_end(l->m, claim, NULL);
+    else if (c->verb == WB__IDEM_EXTEND)
+        wb__heap_move(&l->m->claims, &claim->ends,
+            wb__sat_add(l->now_ms, c->how.lease_ms));
+    else if (c->verb == WB__IDEM_SENDING)
+        claim->state = WB_IDEM_SENDING;
+    else
+        wb__claim_hold(l->m, claim, l->now_ms);
+    return WB_OK;
 }
 
 static enum wb_status
-memory_complete(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
+settle(struct lookup *l, struct wb_err *err)
 {
-    struct wb__visit v;
+    const struct wb__entry *e = live_entry(l);
+
+    if (e == NULL || e->kind != WB__CLAIM ||
+        e->claim->state != WB_IDEM_DOUBTFUL)
+        return WB_NOTFOUND;
+    if (l->call->verb == WB__IDEM_SETTLE)
+        return complete_claim(l, e->claim, err);
+    wb__claim_end(l->m, e->claim, NULL);
+    return WB_OK;
+}
+
+/* ---- records without a claim ------------------------------------------- */
+
+static enum wb_status
+look_up(struct lookup *l, struct wb_err *err)
+{
+    const struct wb__entry *e = live_entry(l);
+
+    return e == NULL || e->kind != WB__RECORD ? WB_EMPTY : replay(l, err);
+}
+
+static bool
+add_record(struct lookup *l, struct wb__memory_record *r)
+{
+    struct wb__quota *quota = &l->m->quota;
+    struct wb_slice identity = l->call->op->identity;
+
+    if (!wb__quota_open(quota, identity))
+        return false;
+    if (!wb__table_reserve(&l->m->table)) {
+        wb__quota_add(quota, identity, 0, 0); /* frees what was opened */
+        return false;
+    }
+    l->e = wb__table_add_record(&l->m->table, l->hash, r);
+    wb__record_count(l->m, r, 1);
+    return true;
+}
+
+static void
+replace_record(struct lookup *l, struct wb__memory_record *r)
+{
+    struct wb__memory_record *old = l->e->record;
+
+    wb__record_count(l->m, r, 1);
+    wb__record_count(l->m, old, -1);
+    wb__free(l->m->base.env, old);
+    l->e->record = r;
+    wb__table_touch(&l->m->table, l->e);
+}
+
+static enum wb_status
+store_record(struct lookup *l, struct wb_err *err)
+{
+    const struct wb__entry *e = live_entry(l);
+    struct wb__memory_record *r;
     enum wb_status rc;
 
-    wb__visit_begin(&v, store, op);
-    rc = complete_visited(&v, token, record, err);
-    wb__visit_end(&v);
-    return rc;
+    if (e != NULL && e->kind == WB__CLAIM)
+        return wb__idem_taken(l->call->op, err);
+    rc = wb__record_new(l->m, &l->key, &l->call->record, l->now_ms, &r, err);
+    if (rc != WB_OK)
+        return rc;
+    if (e != NULL) {
+        replace_record(l, r);
+    } else if (!add_record(l, r)) {
+        wb__free(l->m->base.env, r);
+        return wb__nomem(err, "a record");
+    }
+    wb__memory_evict(l->m);
+    return WB_OK;
+}
+
+/* ---- items ------------------------------------------------------------- */
+
+static struct wb_idem_item
+item_of(const struct wb__memory *m, const struct wb__entry *e)
+{
+    const struct wb__memory_claim *claim = e->claim;
+    struct wb_idem_record r;
+
+    if (e->kind == WB__CLAIM)
+        return (struct wb_idem_item){.op = wb__key_op(claim->bytes),
+            .state = claim->state,
+            .fingerprint = claim->fingerprint,
+            .ends_ms = wb__sat_add(m->opened_wall_ms, claim->ends.key),
+            .since_ms = m->opened_wall_ms + claim->since_ms};
+    r = wb__record_get(m, e->record);
+    return (struct wb_idem_item){.op = wb__key_op(e->record->bytes),
+        .state = WB_IDEM_DONE,
+        .fingerprint = r.fingerprint,
+        .ends_ms = r.ttl_ms == 0 ? 0 : r.stored_ms + r.ttl_ms,
+        .since_ms = r.stored_ms,
+        .status = r.status,
+        .bytes = r.headers.len + r.body.len};
 }
 
 static enum wb_status
-memory_release(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, struct wb_err *err)
+peek(struct lookup *l)
 {
-    struct wb__visit v;
-    struct wb__claim *claim;
+    if (live_entry(l) == NULL)
+        return WB_NOTFOUND;
+    *l->call->item = item_of(l->m, l->e);
+    l->call->item->op = (struct wb_idem_op){0};
+    return WB_OK;
+}
+
+static enum wb_status
+forget(struct lookup *l)
+{
+    enum wb_status rc = peek(l);
+
+    if (rc == WB_OK && l->e->kind == WB__CLAIM)
+        wb__claim_end(l->m, l->e->claim, NULL);
+    else if (rc == WB_OK)
+        wb__record_drop(l->m, l->e);
+    return rc;
+}
+
+/* Remove expired entries and count them in *n; call fn (may be NULL) for every
+ * other one. Holds the lock all the time: an entry moves when the table grows
+ * or shrinks. */
+static enum wb_status
+walk(struct wb__memory *m,
+    enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,
+    uint64_t *n)
+{
     enum wb_status rc = WB_OK;
+    struct wb_idem_item item;
+    int64_t now;
 
-    wb__visit_begin(&v, store, op);
-    claim = wb__visit_claim(&v, token);
-    if (claim != NULL)
-        wb__claim_end(v.m, v.s, claim, NULL);
-    else if (v.at != WB__NONE)
-        rc = wb__idem_fenced(op, err);
-    wb__visit_end(&v);
+    *n = 0;
+    wb__mutex_lock(&m->lock);
+    now = now_ms(m);
+    for (uint32_t at = 0; at < m->table.cap && rc == WB_OK; at++) {
+        struct wb__entry *e = &m->table.slab[at];
+
+        if (e->kind == WB__FREE)
+            continue;
+        if (wb__expire_if_due(m, e, now)) {
+            ++*n;
+        } else if (fn != NULL) {
+            item = item_of(m, e);
+            rc = fn(ctx, &item);
+        }
+    }
+    wb__table_shrink(&m->table);
+    wb__mutex_unlock(&m->lock);
     return rc;
 }
 
 static enum wb_status
-memory_extend(struct wb_idem *store, const struct wb_idem_op *op,
-    uint64_t token, int64_t lease_ms, struct wb_err *err)
+memory_list(struct wb_idem *store,
+    enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,
+    struct wb_err *err)
 {
-    struct wb__visit v;
-    struct wb__claim *claim;
+    uint64_t n;
 
-    wb__visit_begin(&v, store, op);
-    claim = wb__visit_claim(&v, token);
-    if (claim != NULL)
-        wb__heap_move(
-            &v.s->table.claims, &claim->ends, wb__sat_add(v.now_ms, lease_ms));
-    wb__visit_end(&v);
-    return claim != NULL ? WB_OK : wb__idem_fenced(op, err);
+    (void)err;
+    return walk((struct wb__memory *)store, fn, ctx, &n);
 }
 
 static enum wb_status
-memory_mark(struct wb_idem *store, const struct wb_idem_op *op, uint64_t token,
-    enum wb_idem_state state, struct wb_err *err)
+memory_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
 {
-    struct wb__visit v;
-    struct wb__claim *claim;
+    (void)err;
+    return walk((struct wb__memory *)store, NULL, NULL, n);
+}
 
-    wb__visit_begin(&v, store, op);
-    claim = wb__visit_claim(&v, token);
-    if (claim != NULL)
-        wb__claim_mark(v.m, v.s, claim, state, v.now_ms);
-    wb__visit_end(&v);
-    return claim != NULL ? WB_OK : wb__idem_fenced(op, err);
+/* ---- calls ------------------------------------------------------------- */
+
+static enum wb_status
+make_locked(struct lookup *l, struct wb_err *err)
+{
+    switch (l->call->verb) {
+    case WB__IDEM_BEGIN:
+        return begin(l, err);
+    case WB__IDEM_COMPLETE:
+    case WB__IDEM_RELEASE:
+    case WB__IDEM_EXTEND:
+    case WB__IDEM_SENDING:
+    case WB__IDEM_UNKNOWN:
+        return use_claim(l, err);
+    case WB__IDEM_SETTLE:
+    case WB__IDEM_SETTLE_FREE:
+        return settle(l, err);
+    case WB__IDEM_LOOKUP:
+        return look_up(l, err);
+    case WB__IDEM_STORE:
+        return store_record(l, err);
+    case WB__IDEM_PEEK:
+        return peek(l);
+    case WB__IDEM_FORGET:
+        return forget(l);
+    }
+    WB_ASSERT(!"a verb");
+    return WB_INVALID;
+}
+
+static enum wb_status
+memory_call(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
+{
+    bool reads = c->verb == WB__IDEM_LOOKUP || c->verb == WB__IDEM_PEEK;
+    struct lookup l;
+    enum wb_status rc;
+
+    lock_and_find(&l, (struct wb__memory *)store, c);
+    rc = make_locked(&l, err);
+    if (!reads && c->verb != WB__IDEM_BEGIN) /* see acquire() */
+        wb__memory_clean(l.m, l.now_ms, WRITE_EFFORT);
+    wb__mutex_unlock(&l.m->lock);
+    return rc;
 }
 
 /* ---- open and close ---------------------------------------------------- */
-
-static void
-drop_all(struct wb__memory *m, struct wb__table *t)
-{
-    for (uint32_t at = 0; at < t->cap; at++)
-        wb__free(m->face.env, t->slab[at].what);
-    wb__table_fini(t);
-}
 
 static void
 memory_close(struct wb_idem *store)
@@ -315,69 +526,46 @@ memory_close(struct wb_idem *store)
     struct wb__memory *m = (struct wb__memory *)store;
 
     wb__idem_fini(store);
-    for (int i = 0; i < WB__SHARDS; i++) {
-        drop_all(m, &m->shard[i].table);
-        wb__mutex_fini(&m->shard[i].lock);
+    for (uint32_t at = 0; at < m->table.cap; at++) {
+        if (m->table.slab[at].kind == WB__CLAIM)
+            wb__free(store->env, m->table.slab[at].claim);
+        else if (m->table.slab[at].kind == WB__RECORD)
+            wb__free(store->env, m->table.slab[at].record);
     }
-    wb__mutex_fini(&m->evicting);
+    wb__table_fini(&m->table);
+    wb__heap_fini(&m->claims);
     wb__quota_fini(&m->quota);
-    wb__free(store->env, m->block);
-}
-
-static const struct wb__idem_backend memory_backend = {
-    .close = memory_close,
-    .begin = memory_begin,
-    .complete = memory_complete,
-    .release = memory_release,
-    .extend = memory_extend,
-    .mark = memory_mark,
-    .settle = wb__memory_settle,
-    .lookup = wb__memory_lookup,
-    .store = wb__memory_store,
-    .peek = wb__memory_peek,
-    .forget = wb__memory_forget,
-    .list = wb__memory_list,
-    .reap = wb__memory_reap,
-};
-
-/* An allocator need not know of cache lines. */
-static struct wb__memory *
-memory_alloc(const struct wb_env *env)
-{
-    const size_t line = _Alignof(struct wb__memory);
-    char *block = wb__alloc(env, sizeof(struct wb__memory) + line);
-    struct wb__memory *m;
-
-    if (block == NULL)
-        return NULL;
-    m = (struct wb__memory *)(((uintptr_t)block + line - 1) / line * line);
-    m->block = block;
-    return m;
+    wb__mutex_fini(&m->lock);
+    wb__free(store->env, m);
 }
 
 enum wb_status
 wb_idem_open_memory(
     struct wb_idem **out, const struct wb_idem_opts *opts, struct wb_err *err)
 {
+    static const struct wb__idem_backend backend = {
+        .close = memory_close,
+        .call = memory_call,
+        .list = memory_list,
+        .reap = memory_reap,
+    };
     const struct wb_env *env =
         opts == NULL || opts->env == NULL ? wb_env_system() : opts->env;
-    struct wb__memory *m = memory_alloc(env);
+    struct wb__memory *m = wb__alloc(env, sizeof(*m));
 
     if (m == NULL)
         return wb__nomem(err, "a store");
-    wb__idem_init(&m->face, &memory_backend, opts);
+    wb__idem_init(&m->base, &backend, opts);
     env->random(env->ctx, m->seed, sizeof(m->seed));
-    m->opened_ms = wb__memory_now(m);
+    m->opened_ms = now_ms(m);
     m->opened_wall_ms = env->wall_ms(env->ctx);
-    wb__mutex_init(&m->evicting);
-    for (int i = 0; i < WB__SHARDS; i++) {
-        wb__mutex_init(&m->shard[i].lock);
-        wb__table_init(&m->shard[i].table, env);
-    }
-    if (!wb__quota_init(&m->quota, &m->face)) {
-        memory_close(&m->face);
+    wb__mutex_init(&m->lock);
+    wb__table_init(&m->table, env);
+    m->claims.env = env;
+    if (!wb__quota_init(&m->quota, &m->base)) {
+        memory_close(&m->base);
         return wb__nomem(err, "a store");
     }
-    *out = &m->face;
+    *out = &m->base;
     return WB_OK;
 }

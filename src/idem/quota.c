@@ -1,7 +1,5 @@
-/* quota.c - claims and bytes of each identity, where a limit is set.
- *
- * (1) An identity has an account as long as it has a claim or a record.
- * (2) Locked last: whoever holds a shard may ask here, never the reverse. */
+/* quota.c - the claims and bytes of each identity, counted where a limit is
+ * set. An identity has an account as long as it has a claim or a record. */
 #include "base/siphash.h"
 #include "idem/memory.h"
 
@@ -23,7 +21,6 @@ wb__quota_init(struct wb__quota *q, const struct wb_idem *store)
     if (q->bucket == NULL)
         return false;
     q->env->random(q->env->ctx, q->seed, sizeof(q->seed));
-    wb__mutex_init(&q->lock);
     return true;
 }
 
@@ -41,7 +38,6 @@ wb__quota_fini(struct wb__quota *q)
         }
     }
     wb__free(q->env, q->bucket);
-    wb__mutex_fini(&q->lock);
 }
 
 static struct wb__account **
@@ -85,7 +81,7 @@ grow(struct wb__quota *q)
 }
 
 static struct wb__account *
-open_account(struct wb__quota *q, struct wb_slice identity)
+find_or_add(struct wb__quota *q, struct wb_slice identity)
 {
     struct wb__account **link = find(q, identity), *a = *link;
 
@@ -104,52 +100,33 @@ open_account(struct wb__quota *q, struct wb_slice identity)
 }
 
 static bool
-unlimited(const struct wb__quota *q)
+is_unlimited(const struct wb__quota *q)
 {
     return q->max_claims == 0 && q->max_bytes == 0;
 }
 
-static enum wb_status
-claim_more(struct wb__quota *q, struct wb_slice identity)
+bool
+wb__quota_open(struct wb__quota *q, struct wb_slice identity)
 {
-    const struct wb__account *there = *find(q, identity);
-    struct wb__account *a;
-
-    if (there != NULL &&
-        ((q->max_claims > 0 && there->claims >= q->max_claims) ||
-            (q->max_bytes > 0 && there->bytes >= q->max_bytes)))
-        return WB_FULL;
-    a = open_account(q, identity);
-    if (a == NULL)
-        return WB_NOMEM;
-    a->claims++;
-    return WB_OK;
+    return is_unlimited(q) || find_or_add(q, identity) != NULL;
 }
 
 enum wb_status
 wb__quota_claim(struct wb__quota *q, struct wb_slice identity)
 {
-    enum wb_status rc;
+    struct wb__account *a;
 
-    if (unlimited(q))
+    if (is_unlimited(q))
         return WB_OK;
-    wb__mutex_lock(&q->lock);
-    rc = claim_more(q, identity);
-    wb__mutex_unlock(&q->lock);
-    return rc;
-}
-
-enum wb_status
-wb__quota_open(struct wb__quota *q, struct wb_slice identity)
-{
-    const struct wb__account *a;
-
-    if (unlimited(q))
-        return WB_OK;
-    wb__mutex_lock(&q->lock);
-    a = open_account(q, identity);
-    wb__mutex_unlock(&q->lock);
-    return a == NULL ? WB_NOMEM : WB_OK;
+    a = *find(q, identity);
+    if (a != NULL && ((q->max_claims > 0 && a->claims >= q->max_claims) ||
+                         (q->max_bytes > 0 && a->bytes >= q->max_bytes)))
+        return WB_FULL;
+    a = find_or_add(q, identity);
+    if (a == NULL)
+        return WB_NOMEM;
+    a->claims++;
+    return WB_OK;
 }
 
 void
@@ -158,9 +135,8 @@ wb__quota_add(
 {
     struct wb__account **link, *a;
 
-    if (unlimited(q))
+    if (is_unlimited(q))
         return;
-    wb__mutex_lock(&q->lock);
     link = find(q, identity);
     a = *link;
     WB_ASSERT(a != NULL);
@@ -172,5 +148,4 @@ wb__quota_add(
         q->n--;
         wb__free(q->env, a);
     }
-    wb__mutex_unlock(&q->lock);
 }

@@ -1,9 +1,8 @@
 /* run.c - the dispatcher: begin, run once, finish; or replay.
  *
- * (1) Closed where the store fails: fn is not called without a claim, unless
- *     the caller asked for it.
- * (2) After fn has run nothing is released that it did not say is not applied:
- *     a record that cannot be stored makes the outcome unknown. */
+ * (1) If the store fails, fn is not called, unless begin->open asks for it.
+ * (2) After fn has run, the key is released only if fn said NOT_APPLIED. A
+ *     record that cannot be stored makes the outcome unknown. */
 #include "idem/idem.h"
 
 typedef enum wb_idem_end (*effect)(void *ctx, struct wb_idem_call *call);
@@ -12,6 +11,8 @@ static enum wb_status
 finish(struct wb_idem *store, const struct wb_idem_call *call,
     enum wb_idem_end end, struct wb_err *err)
 {
+    struct wb__idem_call unknown = {
+        .verb = WB__IDEM_UNKNOWN, .op = call->op, .token = call->token};
     enum wb_status rc;
 
     if (end == WB_IDEM_NOT_APPLIED)
@@ -20,8 +21,7 @@ finish(struct wb_idem *store, const struct wb_idem_call *call,
         return wb_idem_unknown(store, call->op, call->token, err);
     rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
     if (rc != WB_OK)
-        (void)store->backend->mark(
-            store, call->op, call->token, WB_IDEM_DOUBTFUL, NULL);
+        wb__idem_alone(store, &unknown);
     return rc;
 }
 
@@ -31,22 +31,24 @@ run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
 {
     struct wb__lease lease = {
         .op = call->op, .token = call->token, .lease_ms = lease_ms};
+    struct wb__idem_call release = {
+        .verb = WB__IDEM_RELEASE, .op = call->op, .token = call->token};
     enum wb_idem_end end;
     enum wb_status rc = WB_OK;
 
     if (!store->borrowed)
-        rc = wb__keeper_hold(store, &lease, err);
+        rc = wb__lease_renewer_add(store, &lease, err);
     if (rc != WB_OK) {
-        (void)store->backend->release(store, call->op, call->token, NULL);
+        wb__idem_alone(store, &release);
         return rc;
     }
     end = fn(ctx, call);
     if (!store->borrowed)
-        wb__keeper_drop(store, &lease);
+        wb__lease_renewer_remove(store, &lease);
     return finish(store, call, end, err);
 }
 
-/* The store is down, and not its caller's input wrong. */
+/* The store failed; the input was not the reason. */
 static bool
 is_down(enum wb_status rc)
 {

@@ -1,10 +1,11 @@
 /* table.c - open addressing over a slab of entries.
  *
- * (1) Every entry in use is in one slot, and no empty slot lies between its
- *     home and that slot: removal shifts back, there are no tombstones.
- * (2) Records are on one list by use, claims on none.
- * (3) Growth and shrinking build anew and swap: without memory nothing
- *     changes. */
+ * (1) Every entry in use is in one slot, and no slot between its home, which
+ *     its hash says, and that slot is empty. A removal moves later entries
+ *     back; there are no tombstones.
+ * (2) Records are in one list by use, claims in none.
+ * (3) Growing and shrinking build a new table and replace the old one: if
+ *     memory runs out nothing changes. */
 #include "idem/memory.h"
 
 enum {
@@ -15,11 +16,8 @@ enum {
 void
 wb__table_init(struct wb__table *t, const struct wb_env *env)
 {
-    *t = (struct wb__table){.env = env,
-        .free = WB__NONE,
-        .newest = WB__NONE,
-        .oldest = WB__NONE,
-        .claims = {.env = env}};
+    *t = (struct wb__table){
+        .env = env, .free = WB__NONE, .newest = WB__NONE, .oldest = WB__NONE};
 }
 
 void
@@ -27,44 +25,39 @@ wb__table_fini(struct wb__table *t)
 {
     wb__free(t->env, t->slab);
     wb__free(t->env, t->slot);
-    wb__heap_fini(&t->claims);
 }
 
-/* The first bytes are the frame: keys of other lengths differ there. */
+/* ---- hash table -------------------------------------------------------- */
+
+/* The header is compared first: keys of other lengths differ there. */
 static bool
-is_key(const struct wb__entry *e, const char *key, size_t len)
+has_key(const struct wb__entry *e, const struct wb__key *key)
 {
-    const char *own = wb__is_claim(e)
-                          ? ((const struct wb__claim *)e->what)->bytes
-                          : ((const struct wb__kept *)e->what)->bytes;
+    const char *own = e->kind == WB__CLAIM ? e->claim->bytes : e->record->bytes;
 
-    return memcmp(own, key, WB__FRAME) == 0 && memcmp(own, key, len) == 0;
+    return memcmp(own, key->bytes, WB__KEY_HEADER) == 0 &&
+           memcmp(own, key->bytes, key->len) == 0;
 }
 
-/* A record is read from its beginning to its end. */
-static void
-fetch(const char *what)
-{
-    for (int i = 0; i < FETCH_LINES; i++)
-        __builtin_prefetch(what + (ptrdiff_t)64 * i);
-}
-
-uint32_t
+struct wb__entry *
 wb__table_find(
-    const struct wb__table *t, uint32_t hash, const char *key, size_t len)
+    const struct wb__table *t, uint32_t hash, const struct wb__key *key)
 {
     if (t->cap == 0)
-        return WB__NONE;
+        return NULL;
     for (uint32_t i = hash & t->mask; t->slot[i] != 0; i = (i + 1) & t->mask) {
-        const struct wb__entry *e = &t->slab[t->slot[i] - 1];
+        struct wb__entry *e = &t->slab[t->slot[i] - 1];
 
         if (e->hash != hash)
             continue;
-        fetch(e->what);
-        if (is_key(e, key, len))
-            return t->slot[i] - 1;
+        /* The caller reads a record to its end. To fetch its cache lines at
+         * once makes a lookup a tenth faster. */
+        for (int k = 0; k < FETCH_LINES; k++)
+            __builtin_prefetch((const char *)e->record + (ptrdiff_t)64 * k);
+        if (has_key(e, key))
+            return e;
     }
-    return WB__NONE;
+    return NULL;
 }
 
 static void
@@ -77,8 +70,9 @@ slot_put(struct wb__table *t, uint32_t at)
     t->slot[i] = at + 1;
 }
 
+/* See (1). */
 static void
-slot_take(struct wb__table *t, uint32_t at)
+slot_remove(struct wb__table *t, uint32_t at)
 {
     uint32_t hole = t->slab[at].hash & t->mask, i, home;
 
@@ -87,30 +81,18 @@ slot_take(struct wb__table *t, uint32_t at)
     for (i = (hole + 1) & t->mask; t->slot[i] != 0; i = (i + 1) & t->mask) {
         home = t->slab[t->slot[i] - 1].hash & t->mask;
         if (((i - home) & t->mask) < ((i - hole) & t->mask))
-            continue; /* it would come to lie before its home */
+            continue; /* its home is after the hole */
         t->slot[hole] = t->slot[i];
         hole = i;
     }
     t->slot[hole] = 0;
 }
 
-/* ---- by use ------------------------------------------------------------ */
+/* ---- list by use ------------------------------------------------------- */
 
 static void
-publish(struct wb__table *t)
+list_remove(struct wb__table *t, struct wb__entry *e)
 {
-    uint64_t stamp = t->oldest == WB__NONE
-                         ? 0
-                         : t->slab[t->oldest].stamp | UINT64_C(1) << 32;
-
-    atomic_store_explicit(&t->oldest_stamp, stamp, memory_order_relaxed);
-}
-
-static void
-unlink_use(struct wb__table *t, uint32_t at)
-{
-    struct wb__entry *e = &t->slab[at];
-
     if (e->prev != WB__NONE)
         t->slab[e->prev].next = e->next;
     else
@@ -119,14 +101,12 @@ unlink_use(struct wb__table *t, uint32_t at)
         t->slab[e->next].prev = e->prev;
     else
         t->oldest = e->prev;
-    if (e->next == WB__NONE)
-        publish(t);
 }
 
 static void
-link_newest(struct wb__table *t, uint32_t at)
+list_add(struct wb__table *t, struct wb__entry *e)
 {
-    struct wb__entry *e = &t->slab[at];
+    uint32_t at = (uint32_t)(e - t->slab);
 
     e->prev = WB__NONE;
     e->next = t->newest;
@@ -135,58 +115,78 @@ link_newest(struct wb__table *t, uint32_t at)
     else
         t->oldest = at;
     t->newest = at;
-    if (e->next == WB__NONE)
-        publish(t);
 }
 
 void
-wb__table_use(struct wb__table *t, uint32_t at, uint32_t stamp)
+wb__table_touch(struct wb__table *t, struct wb__entry *e)
 {
-    struct wb__entry *e = &t->slab[at];
-
-    if (!wb__is_claim(e))
-        unlink_use(t, at);
-    e->stamp = stamp;
-    link_newest(t, at);
+    if (e->prev == WB__NONE)
+        return; /* it is the newest */
+    list_remove(t, e);
+    list_add(t, e);
 }
 
-void
-wb__table_cap_ages(struct wb__table *t, uint32_t now, uint32_t max)
+/* ---- entries ----------------------------------------------------------- */
+
+static struct wb__entry *
+add(struct wb__table *t, uint32_t hash)
 {
-    for (uint32_t at = t->oldest;
-         at != WB__NONE && now - t->slab[at].stamp > max; at = t->slab[at].prev)
-        t->slab[at].stamp = now - max;
-    publish(t);
-}
+    struct wb__entry *e;
 
-/* ---- size -------------------------------------------------------------- */
-
-uint32_t
-wb__table_add(struct wb__table *t, uint32_t hash, void *what)
-{
-    uint32_t at = t->free;
-
-    WB_ASSERT(at != WB__NONE);
-    t->free = t->slab[at].next;
-    t->slab[at] = (struct wb__entry){
-        .what = what, .hash = hash, .prev = WB__CLAIM, .next = WB__NONE};
+    WB_ASSERT(t->free != WB__NONE);
+    e = &t->slab[t->free];
+    t->free = e->next;
     t->used++;
-    slot_put(t, at);
-    return at;
+    e->hash = hash;
+    slot_put(t, (uint32_t)(e - t->slab));
+    return e;
+}
+
+struct wb__entry *
+wb__table_add_claim(
+    struct wb__table *t, uint32_t hash, struct wb__memory_claim *claim)
+{
+    struct wb__entry *e = add(t, hash);
+
+    e->kind = WB__CLAIM;
+    e->claim = claim;
+    claim->at = (uint32_t)(e - t->slab);
+    return e;
+}
+
+struct wb__entry *
+wb__table_add_record(
+    struct wb__table *t, uint32_t hash, struct wb__memory_record *record)
+{
+    struct wb__entry *e = add(t, hash);
+
+    wb__table_complete(t, e, record);
+    return e;
 }
 
 void
-wb__table_remove(struct wb__table *t, uint32_t at)
+wb__table_complete(
+    struct wb__table *t, struct wb__entry *e, struct wb__memory_record *record)
 {
-    struct wb__entry *e = &t->slab[at];
+    e->kind = WB__RECORD;
+    e->record = record;
+    list_add(t, e);
+}
 
-    slot_take(t, at);
-    if (!wb__is_claim(e))
-        unlink_use(t, at);
-    *e = (struct wb__entry){.next = t->free};
+void
+wb__table_remove(struct wb__table *t, struct wb__entry *e)
+{
+    uint32_t at = (uint32_t)(e - t->slab);
+
+    slot_remove(t, at);
+    if (e->kind == WB__RECORD)
+        list_remove(t, e);
+    *e = (struct wb__entry){.kind = WB__FREE, .next = t->free};
     t->free = at;
     t->used--;
 }
+
+/* ---- size -------------------------------------------------------------- */
 
 /* Slots for so many entries: a power of two, at most three quarters full. */
 static uint32_t
@@ -199,55 +199,37 @@ slots_for(uint32_t cap)
     return n;
 }
 
-static void
-copy_entries(struct wb__table *to, const struct wb__table *from)
-{
-    for (uint32_t at = from->oldest; at != WB__NONE; at = from->slab[at].prev) {
-        const struct wb__entry *e = &from->slab[at];
-
-        wb__table_use(to, wb__table_add(to, e->hash, e->what), e->stamp);
-    }
-    for (uint32_t i = 0; i < from->claims.n; i++) {
-        struct wb__claim *claim = (struct wb__claim *)from->claims.node[i];
-
-        claim->at = wb__table_add(to, from->slab[claim->at].hash, claim);
-    }
-}
-
 static bool
 resize(struct wb__table *t, uint32_t cap)
 {
     uint32_t slots = slots_for(cap);
-    struct wb__table fresh;
+    struct wb__table to;
 
-    wb__table_init(&fresh, t->env);
-    fresh.slab = wb__alloc(t->env, cap * sizeof(*fresh.slab));
-    fresh.slot = wb__alloc(t->env, slots * sizeof(*fresh.slot));
-    if (fresh.slab == NULL || fresh.slot == NULL) {
-        wb__table_fini(&fresh);
+    wb__table_init(&to, t->env);
+    to.slab = wb__alloc(t->env, cap * sizeof(*to.slab));
+    to.slot = wb__alloc(t->env, slots * sizeof(*to.slot));
+    if (to.slab == NULL || to.slot == NULL) {
+        wb__table_fini(&to);
         return false;
     }
-    fresh.cap = cap;
-    fresh.mask = slots - 1;
+    to.cap = cap;
+    to.mask = slots - 1;
     for (uint32_t at = cap; at > 0; at--) {
-        fresh.slab[at - 1].next = fresh.free;
-        fresh.free = at - 1;
+        to.slab[at - 1].next = to.free;
+        to.free = at - 1;
     }
-    copy_entries(&fresh, t);
-    wb__free(t->env, t->slab);
-    wb__free(t->env, t->slot);
-    t->slab = fresh.slab;
-    t->slot = fresh.slot;
-    t->cap = fresh.cap;
-    t->mask = fresh.mask;
-    t->free = fresh.free;
-    t->newest = fresh.newest;
-    t->oldest = fresh.oldest;
-    t->hand = 0;
+    for (uint32_t at = t->oldest; at != WB__NONE; at = t->slab[at].prev)
+        (void)wb__table_add_record(&to, t->slab[at].hash, t->slab[at].record);
+    for (uint32_t at = 0; at < t->cap; at++) {
+        if (t->slab[at].kind == WB__CLAIM)
+            (void)wb__table_add_claim(&to, t->slab[at].hash, t->slab[at].claim);
+    }
+    wb__table_fini(t);
+    *t = to;
     return true;
 }
 
-/* By an eighth at a time: little is ever reserved in vain. */
+/* By an eighth at a time, so that little memory is unused. */
 bool
 wb__table_reserve(struct wb__table *t)
 {

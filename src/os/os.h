@@ -23,6 +23,9 @@ struct wb__cond {
 void wb__mutex_init(struct wb__mutex *m);
 void wb__mutex_fini(struct wb__mutex *m);
 void wb__mutex_lock(struct wb__mutex *m);
+/* The same, but try for some microseconds before sleeping: for a lock that is
+ * held for less than one, sleep and wake-up cost far more than the wait. */
+void wb__mutex_lock_spin(struct wb__mutex *m);
 void wb__mutex_unlock(struct wb__mutex *m);
 void wb__cond_init(struct wb__cond *c);
 void wb__cond_fini(struct wb__cond *c);

@@ -10,6 +10,11 @@
 
 #include "os/os.h"
 
+enum {
+    SPIN_TRIES = 20,
+    SPIN_PAUSE = 2000 /* rounds of a loop: about a microsecond */
+};
+
 void
 wb__mutex_init(struct wb__mutex *m)
 {
@@ -26,6 +31,18 @@ void
 wb__mutex_lock(struct wb__mutex *m)
 {
     WB_ASSERT(pthread_mutex_lock(&m->m) == 0);
+}
+
+void
+wb__mutex_lock_spin(struct wb__mutex *m)
+{
+    for (int i = 0; i < SPIN_TRIES; i++) {
+        if (pthread_mutex_trylock(&m->m) == 0)
+            return;
+        for (volatile int k = 0; k < SPIN_PAUSE; k++)
+            ;
+    }
+    wb__mutex_lock(m);
 }
 
 void

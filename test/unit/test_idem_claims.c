@@ -1,6 +1,6 @@
 /* test_idem_claims.c - claims of the idempotency store, on every backend: who
  * may finish what, waiting, unknown outcomes (C of the specification). */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 /* ---- the fencing table (C-4, C-6) -------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* test_idem_linear.c - random histories of several threads on one key must
  * have an order in which a register absent -> claimed -> done explains every
  * answer (invariant I9; the search is Wing and Gong's). */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 #include <pthread.h>
 

@@ -1,6 +1,6 @@
 /* test_idem_look.c - listing, freeing and reaping of the idempotency store,
  * and what it does without memory, on every backend. */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 /* ---- list, free, reap -------------------------------------------------- */
 

@@ -4,7 +4,7 @@
 
 #include <sqlite3.h>
 
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 enum {
     N = 150 /* more than one transaction takes */

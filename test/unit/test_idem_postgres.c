@@ -1,6 +1,6 @@
 /* test_idem_postgres.c - what the idempotency store does on PostgreSQL alone:
  * the server's clock, and transactions that run side by side. */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 #include <libpq-fe.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 /* test_idem_race.c - many threads, and many processes, on one key. */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 #include <pthread.h>
 #include <sys/wait.h>

@@ -1,5 +1,5 @@
 /* test_idem_run.c - the dispatcher, on every backend. */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 #include <pthread.h>
 #include <sqlite3.h>

@@ -1,7 +1,7 @@
 /* test_idem_sql.c - the store in SQLite alone: the caller's own transaction,
  * rows that cannot be read, what survives, how rows are found. */
 #include "db/sql.h"
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 #include <sqlite3.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* test_idem_store.c - the rules of the idempotency store, on every backend:
  * M, S and C of the specification. */
-#include "idem_ground.h"
+#include "idem_fixture.h"
 
 /* ---- operation and record (M) ------------------------------------------ */
 

@@ -1,8 +1,8 @@
-/* idem_ground.h - what the tests of the idempotency store share: stores of
+/* idem_fixture.h - what the tests of the idempotency store share: stores of
  * every backend, short words for long calls. A program that uses it names its
  * backend in `backend` before a test runs. */
-#ifndef WB_TEST_IDEM_GROUND_H
-#define WB_TEST_IDEM_GROUND_H
+#ifndef WB_TEST_IDEM_FIXTURE_H
+#define WB_TEST_IDEM_FIXTURE_H
 
 #include <stdio.h>
 
@@ -191,4 +191,4 @@ run_every(const struct CMUnitTest *tests, size_t n)
 #define RUN_EVERY(tests) \
     return run_every(tests, sizeof(tests) / sizeof((tests)[0]))
 
-#endif /* WB_TEST_IDEM_GROUND_H */
+#endif /* WB_TEST_IDEM_FIXTURE_H */
