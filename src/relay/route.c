@@ -2,9 +2,10 @@
  *
  * (1) The longest name that fits wins: exact before any prefix.
  * (2) A kind without a route is never claimed. */
-#include "relay/relay.h"
+#include "relay/route.h"
 
 #include "outbox/box.h"
+#include "relay/relay.h"
 
 enum {
     CONCURRENCY = 8,
@@ -73,37 +74,43 @@ wb__routes_set(struct wb_relay *relay, struct wb_err *err)
 
 /* ---- kinds ------------------------------------------------------------- */
 
-static bool
-fits(const char *name, struct wb_slice kind, size_t *len)
+const struct wb_route *
+wb__route_find(const struct wb_route *routes, size_t n, struct wb_slice kind)
 {
-    struct wb_slice s = wb_slice(name);
+    const struct wb_route *best = NULL;
+    size_t longest = 0;
 
-    *len = s.len;
-    if (s.len == 0 || s.ptr[s.len - 1] != '*')
-        return wb__eq(s, kind);
-    s.len--;
-    return wb__starts(kind, s);
+    for (size_t i = 0; i < n; i++) {
+        struct wb_slice prefix = wb_slice(routes[i].kind);
+
+        if (wb__eq(prefix, kind))
+            return &routes[i];
+        if (prefix.len == 0 || prefix.ptr[prefix.len - 1] != '*')
+            continue;
+        prefix.len--;
+        if (wb__starts(kind, prefix) &&
+            (best == NULL || prefix.len > longest)) {
+            best = &routes[i];
+            longest = prefix.len;
+        }
+    }
+    return best;
+}
+
+struct wb_slice
+wb__route_scope(const struct wb_route *route)
+{
+    return wb_slice(route->scope != NULL ? route->scope : route->kind);
 }
 
 struct wb__live *
 wb__route_of(struct wb_relay *relay, struct wb_slice kind)
 {
-    struct wb__live *best = NULL;
-    size_t best_len = 0, len;
+    const struct wb_route *routes = relay->opts.routes;
+    const struct wb_route *route =
+        wb__route_find(routes, relay->opts.n_routes, kind);
 
-    for (size_t i = 0; i < relay->n_live; i++) {
-        struct wb__live *live = &relay->live[i];
-
-        if (!fits(live->route->kind, kind, &len))
-            continue;
-        if (strchr(live->route->kind, '*') == NULL)
-            return live;
-        if (best == NULL || len > best_len) {
-            best = live;
-            best_len = len;
-        }
-    }
-    return best;
+    return route == NULL ? NULL : &relay->live[route - routes];
 }
 
 struct adding {
@@ -134,9 +141,7 @@ add_source(struct wb_relay *relay, struct wb_slice kind)
         relay->source_cap = cap;
     }
     s = &relay->source[relay->n_sources];
-    *s = (struct wb_source){
-        .scope = wb_slice(live->route->scope != NULL ? live->route->scope
-                                                     : live->route->kind),
+    *s = (struct wb_source){.scope = wb__route_scope(live->route),
         .max_attempts =
             live->route->retry == NULL ? 0 : live->route->retry->max_attempts,
         .slots = &live->slots};
