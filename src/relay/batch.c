@@ -52,7 +52,7 @@ add_line(struct wb__buf *out, struct wb_slice body)
 }
 
 static void
-add_item(struct wb__flight *f, size_t i)
+add_item(struct wb__in_flight *f, size_t i)
 {
     struct wb_slice body = f->item[i].request.body;
     bool lines = f->live->route->batch_ndjson;
@@ -71,7 +71,7 @@ add_item(struct wb__flight *f, size_t i)
 }
 
 enum wb_status
-wb__batch_encode(struct wb__flight *f, struct wb_err *err)
+wb__batch_encode(struct wb__in_flight *f, struct wb_err *err)
 {
     struct wb_slice ids;
     uint8_t hash[32];
@@ -150,7 +150,7 @@ is_lost(const struct wb_result *result)
 }
 
 void
-wb__batch_results(const struct wb__flight *f, const struct wb_result *result,
+wb__batch_results(const struct wb__in_flight *f, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
     json_t *reply =

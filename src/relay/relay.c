@@ -19,15 +19,15 @@ lease_of(const struct wb_relay_opts *opts)
 void
 wb__relay_free(struct wb_relay *relay)
 {
-    while (relay->flights != NULL)
-        wb__flight_free(relay->flights);
+    while (relay->requests != NULL)
+        wb__in_flight_free(relay->requests);
     wb__arena_clear(&relay->kinds);
-    wb__ends_drop(relay);
+    wb__outcomes_drop(relay);
     wb__tally_clear(&relay->tally);
     wb__free(relay->env, relay->live);
     wb__free(relay->env, relay->source);
-    wb__free(relay->env, relay->ended.finish);
-    wb__free(relay->env, relay->told.finish);
+    wb__free(relay->env, relay->pending.finish);
+    wb__free(relay->env, relay->committing.finish);
     wb__free(relay->env, relay);
 }
 
@@ -47,7 +47,7 @@ wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     relay->opts.lease_ms = lease_of(opts);
     relay->loop = opts->loop;
     relay->kinds.env = relay->tally.names.env = env;
-    relay->ended.errors.env = relay->told.errors.env = env;
+    relay->pending.errors.env = relay->committing.errors.env = env;
     rc = wb__routes_set(relay, err);
     if (rc == WB_OK)
         *out = relay;

@@ -21,7 +21,7 @@ struct wb_tally {
 void wb__tally_clear(struct wb_tally *tally);
 
 /* A route as it runs. */
-struct wb__live {
+struct wb__route_state {
     const struct wb_route *route;
     uint32_t in_flight; /* requests */
     uint32_t slots;     /* messages the coming claim may take */
@@ -29,17 +29,17 @@ struct wb__live {
 };
 
 /* A claim's rows, kept while any of them is in flight. */
-struct wb__load {
+struct wb__claimed_batch {
     struct wb_batch batch;
     size_t refs;
 };
 
 /* One request under way: one message, or several. */
-struct wb__flight {
-    struct wb__flight *next, **link; /* list of those in flight */
+struct wb__in_flight {
+    struct wb__in_flight *next, **link; /* list of those in flight */
     struct wb_relay *relay;
-    struct wb__live *live;
-    struct wb__load *load;
+    struct wb__route_state *live;
+    struct wb__claimed_batch *load;
     struct wb__item *item;
     size_t n;
     struct wb_request request;
@@ -54,7 +54,7 @@ struct wb__item {
 };
 
 /* How messages ended. */
-struct wb__ends {
+struct wb__outcomes {
     struct wb_finish *finish;
     size_t n, cap;
     bool lanes;              /* some are of a lane */
@@ -67,7 +67,7 @@ struct wb_relay {
     struct wb_relay_opts opts;
     struct uv_loop_s *loop;
     bool own_loop;
-    struct wb__live *live;
+    struct wb__route_state *live;
     size_t n_live;
 
     struct wb_source *source; /* kinds that have a route, this pass */
@@ -77,12 +77,13 @@ struct wb_relay {
     bool kinds_stale;
     bool woken; /* claim of the known ones first; they are read after it */
 
-    struct wb__flight *flights;
-    size_t in_flight;      /* requests */
-    struct wb__ends ended; /* since the last turn */
-    struct wb__ends told;  /* to the outbox by this one */
+    struct wb__in_flight *requests;
+    size_t in_flight;               /* requests */
+    struct wb__outcomes pending;    /* since the last turn */
+    struct wb__outcomes committing; /* to the outbox by this one */
     /* Call fn(arg); requests may go on, and end, meanwhile. NULL: just call. */
-    void (*aside)(struct wb_relay *relay, void (*fn)(void *arg), void *arg);
+    void (*run_blocking)(
+        struct wb_relay *relay, void (*fn)(void *arg), void *arg);
 
     struct wb_report report;
     struct wb_tally tally;
@@ -95,12 +96,12 @@ struct wb_relay {
     int64_t next_due_ms;
     enum wb_none none;
 
-    struct wb__driver *driver; /* drain.c */
+    struct wb__loop *driver; /* drain.c */
 };
 
 /* ---- relay.c ----------------------------------------------------------- */
 
-/* A relay without a loop, for whoever calls wb__pump_turn() and done() by
+/* A relay without a loop, for whoever calls wb__relay_cycle() and done() by
  * himself. Freeing drops what is in flight: no done() may come after it. */
 WB_MUST_USE enum wb_status wb__relay_new(struct wb_relay **out,
     struct wb_outbox *box, const struct wb_relay_opts *opts,
@@ -111,21 +112,22 @@ void wb__relay_free(struct wb_relay *relay);
 
 WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
-struct wb__live *wb__route_of(struct wb_relay *relay, struct wb_slice kind);
+struct wb__route_state *wb__route_state_of(
+    struct wb_relay *relay, struct wb_slice kind);
 /* The sources of the kinds that wait and have a route. */
 WB_MUST_USE enum wb_status wb__sources_set(
     struct wb_relay *relay, struct wb_slice only, struct wb_err *err);
 /* How many messages each route may take now; returns the sum. *wait_us: when
  * one that is held back by its rate may go on, or 0. */
-void wb__rate_sent(struct wb__live *live, int64_t now_us);
+void wb__rate_sent(struct wb__route_state *live, int64_t now_us);
 uint32_t wb__slots_set(struct wb_relay *relay, int64_t *wait_us);
 
 /* ---- flight.c ---------------------------------------------------------- */
 
 /* Send all messages of a load; consumes its first reference. */
-WB_MUST_USE enum wb_status wb__flights_start(
-    struct wb_relay *relay, struct wb__load *load, struct wb_err *err);
-void wb__flight_free(struct wb__flight *flight);
+WB_MUST_USE enum wb_status wb__in_flight_start(
+    struct wb_relay *relay, struct wb__claimed_batch *load, struct wb_err *err);
+void wb__in_flight_free(struct wb__in_flight *flight);
 
 /* ---- batch.c ----------------------------------------------------------- */
 
@@ -133,34 +135,34 @@ void wb__flight_free(struct wb__flight *flight);
 WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
 /* Make the flight's request out of its items. */
 WB_MUST_USE enum wb_status wb__batch_encode(
-    struct wb__flight *flight, struct wb_err *err);
+    struct wb__in_flight *flight, struct wb_err *err);
 /* What the reply says of each item: calls each(ctx, i, result) for all. */
-void wb__batch_results(const struct wb__flight *flight,
+void wb__batch_results(const struct wb__in_flight *flight,
     const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
 /* ---- ends.c ------------------------------------------------------------ */
 
 /* Note the end of one message; *result is copied. */
-WB_MUST_USE enum wb_status wb__end_note(struct wb_relay *relay,
+WB_MUST_USE enum wb_status wb__outcome_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
     const struct wb_result *result);
 /* Ends that no turn has finished yet. */
-size_t wb__ends_left(const struct wb_relay *relay);
+size_t wb__outcomes_left(const struct wb_relay *relay);
 /* Take those noted so far, unless some were taken and not finished, into
- * relay->told. */
-void wb__ends_take(struct wb_relay *relay);
+ * relay->committing. */
+void wb__outcomes_take(struct wb_relay *relay);
 /* Those have been finished: count and forget them. */
-void wb__ends_told(struct wb_relay *relay);
+void wb__outcomes_committed(struct wb_relay *relay);
 /* Forget them all. */
-void wb__ends_drop(struct wb_relay *relay);
+void wb__outcomes_drop(struct wb_relay *relay);
 
 /* ---- pump.c ------------------------------------------------------------ */
 
 /* Finish what has ended, claim what there is room for, send it. *wait_us: the
  * monotonic time at which a turn has something to do though nothing ended; 0:
  * never. */
-WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
+WB_MUST_USE enum wb_status wb__relay_cycle(struct wb_relay *relay,
     struct wb_slice only, int64_t *wait_us, struct wb_err *err);
 
 /* ---- report.c ---------------------------------------------------------- */

@@ -103,8 +103,8 @@ wb__route_scope(const struct wb_route *route)
     return wb_slice(route->scope != NULL ? route->scope : route->kind);
 }
 
-struct wb__live *
-wb__route_of(struct wb_relay *relay, struct wb_slice kind)
+struct wb__route_state *
+wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
 {
     const struct wb_route *routes = relay->opts.routes;
     const struct wb_route *route =
@@ -121,7 +121,7 @@ struct adding {
 static enum wb_status
 add_source(struct wb_relay *relay, struct wb_slice kind)
 {
-    struct wb__live *live = wb__route_of(relay, kind);
+    struct wb__route_state *live = wb__route_state_of(relay, kind);
     struct wb_source *s;
 
     if (live == NULL)
@@ -189,7 +189,7 @@ interval_us(const struct wb_route *r)
 }
 
 void
-wb__rate_sent(struct wb__live *live, int64_t now_us)
+wb__rate_sent(struct wb__route_state *live, int64_t now_us)
 {
     if (live->route->rate_per_s == 0)
         return;
@@ -199,7 +199,7 @@ wb__rate_sent(struct wb__live *live, int64_t now_us)
 }
 
 static uint32_t
-live_slots(struct wb__live *live, int64_t now_us, int64_t *wait_us)
+live_slots(struct wb__route_state *live, int64_t now_us, int64_t *wait_us)
 {
     const struct wb_route *r = live->route;
     uint32_t most = concurrency_of(r);
@@ -225,7 +225,7 @@ wb__slots_set(struct wb_relay *relay, int64_t *wait_us)
 
     *wait_us = 0;
     for (size_t i = 0; i < relay->n_live; i++) {
-        struct wb__live *live = &relay->live[i];
+        struct wb__route_state *live = &relay->live[i];
 
         live->slots = live_slots(live, now_us, wait_us);
         sum += live->slots < WB_CLAIM_MAX ? live->slots : WB_CLAIM_MAX;

@@ -187,7 +187,7 @@ sim_open(int process)
 
 /* ---- the relay --------------------------------------------------------- */
 
-/* The loop of drain.c, in small: look for new messages, take a turn. */
+/* The loop of loop.c, in small: look for new messages, take a turn. */
 void
 sim_relay_turn(int process)
 {
@@ -201,7 +201,7 @@ sim_relay_turn(int process)
     sim_net_timeouts(process);
     relay->kinds_stale = true;
     relay->look = relay->look || sim.calm || sim_pick(3) > 0;
-    rc = wb__pump_turn(relay, (struct wb_slice){0}, &wait_us, NULL);
+    rc = wb__relay_cycle(relay, (struct wb_slice){0}, &wait_us, NULL);
     if (!sim_answered(rc))
         return;
     p->turn_ms = sim.wall_ms;

@@ -10,7 +10,7 @@ enum {
 };
 
 static void
-load_release(struct wb_relay *relay, struct wb__load *load)
+load_release(struct wb_relay *relay, struct wb__claimed_batch *load)
 {
     if (--load->refs > 0)
         return;
@@ -27,7 +27,7 @@ item_release(const struct wb_route *route, struct wb__item *item)
 }
 
 void
-wb__flight_free(struct wb__flight *f)
+wb__in_flight_free(struct wb__in_flight *f)
 {
     struct wb_relay *relay = f->relay;
 
@@ -47,11 +47,11 @@ wb__flight_free(struct wb__flight *f)
     wb__free(relay->env, f);
 }
 
-static struct wb__flight *
-flight_new(struct wb_relay *relay, struct wb__live *live, struct wb__load *load,
-    size_t cap)
+static struct wb__in_flight *
+flight_new(struct wb_relay *relay, struct wb__route_state *live,
+    struct wb__claimed_batch *load, size_t cap)
 {
-    struct wb__flight *f = wb__alloc(relay->env, sizeof(*f));
+    struct wb__in_flight *f = wb__alloc(relay->env, sizeof(*f));
 
     if (f == NULL)
         return NULL;
@@ -82,7 +82,7 @@ item_end(struct wb_relay *relay, const struct wb_route *route,
     if (route->judge != NULL &&
         (answered || (result->status == 0 && result->outcome == WB_DELIVERED)))
         route->judge(route->ctx, message, result, &relay->tally);
-    (void)(wb__end_note(relay, route, message, result) == WB_OK);
+    (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
         (void)(wb_outbox_pause(relay->box, message->kind, true, NULL) == WB_OK);
 }
@@ -90,7 +90,7 @@ item_end(struct wb_relay *relay, const struct wb_route *route,
 static void
 each_item(void *ctx, size_t i, struct wb_result *result)
 {
-    struct wb__flight *f = ctx;
+    struct wb__in_flight *f = ctx;
 
     item_end(f->relay, f->live->route, f->item[i].message, result);
 }
@@ -98,14 +98,14 @@ each_item(void *ctx, size_t i, struct wb_result *result)
 static void
 on_done(void *ctx, const struct wb_result *result)
 {
-    struct wb__flight *f = ctx;
+    struct wb__in_flight *f = ctx;
     struct wb_result own = *result;
 
     if (f->live->route->batch > 1)
         wb__batch_results(f, &own, each_item, f);
     else
         each_item(f, 0, &own);
-    wb__flight_free(f);
+    wb__in_flight_free(f);
 }
 
 /* Nothing was sent: no request can be made of it, or not now. */
@@ -162,17 +162,17 @@ item_build(struct wb_relay *relay, const struct wb_route *route,
 }
 
 static void
-flight_send(struct wb__flight *f)
+flight_send(struct wb__in_flight *f)
 {
     struct wb_relay *relay = f->relay;
     const struct wb_route *route = f->live->route;
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
 
-    f->next = relay->flights;
+    f->next = relay->requests;
     if (f->next != NULL)
         f->next->link = &f->next;
-    f->link = &relay->flights;
-    relay->flights = f;
+    f->link = &relay->requests;
+    relay->requests = f;
     f->live->in_flight++;
     relay->in_flight++;
     f->extend_us = now_us + relay->opts.lease_ms * 500;
@@ -181,15 +181,15 @@ flight_send(struct wb__flight *f)
 }
 
 static enum wb_status
-send_single(struct wb_relay *relay, struct wb__live *live,
-    struct wb__load *load, const struct wb_claimed *m)
+send_single(struct wb_relay *relay, struct wb__route_state *live,
+    struct wb__claimed_batch *load, const struct wb_claimed *m)
 {
-    struct wb__flight *f = flight_new(relay, live, load, 1);
+    struct wb__in_flight *f = flight_new(relay, live, load, 1);
 
     if (f == NULL)
         return WB_NOMEM;
     if (!item_build(relay, live->route, m, &f->item[0])) {
-        wb__flight_free(f);
+        wb__in_flight_free(f);
         return WB_OK;
     }
     f->n = 1;
@@ -208,26 +208,26 @@ same_request(const struct wb_request *a, const struct wb_request *b)
 }
 
 static enum wb_status
-flight_close(struct wb__flight *f, struct wb_err *err)
+flight_close(struct wb__in_flight *f, struct wb_err *err)
 {
     enum wb_status rc = wb__batch_encode(f, err);
 
     if (rc == WB_OK)
         flight_send(f);
     else
-        wb__flight_free(f);
+        wb__in_flight_free(f);
     return rc;
 }
 
 /* Messages from row[at] on that take this route and make one request; those
  * that are taken have their route cleared. */
 static enum wb_status
-send_batch(struct wb_relay *relay, struct wb__live **live, size_t at,
-    struct wb__load *load, struct wb_err *err)
+send_batch(struct wb_relay *relay, struct wb__route_state **live, size_t at,
+    struct wb__claimed_batch *load, struct wb_err *err)
 {
-    struct wb__live *own = live[at];
+    struct wb__route_state *own = live[at];
     size_t most = own->route->batch;
-    struct wb__flight *f = flight_new(relay, own, load, most);
+    struct wb__in_flight *f = flight_new(relay, own, load, most);
 
     if (f == NULL)
         return wb__nomem(err, "relay");
@@ -248,18 +248,18 @@ send_batch(struct wb_relay *relay, struct wb__live **live, size_t at,
     }
     if (f->n > 0)
         return flight_close(f, err);
-    wb__flight_free(f);
+    wb__in_flight_free(f);
     return WB_OK;
 }
 
 static enum wb_status
-send_all(struct wb_relay *relay, struct wb__load *load, struct wb__live **live,
-    struct wb_err *err)
+send_all(struct wb_relay *relay, struct wb__claimed_batch *load,
+    struct wb__route_state **live, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
 
     for (size_t i = 0; i < load->batch.len; i++)
-        live[i] = wb__route_of(relay, load->batch.row[i].kind);
+        live[i] = wb__route_state_of(relay, load->batch.row[i].kind);
     for (size_t i = 0; i < load->batch.len && rc == WB_OK; i++) {
         if (live[i] == NULL)
             continue;
@@ -273,15 +273,15 @@ send_all(struct wb_relay *relay, struct wb__load *load, struct wb__live **live,
 
 /* Out of memory on the way: what was not sent waits for its lease to end. */
 enum wb_status
-wb__flights_start(
-    struct wb_relay *relay, struct wb__load *load, struct wb_err *err)
+wb__in_flight_start(
+    struct wb_relay *relay, struct wb__claimed_batch *load, struct wb_err *err)
 {
-    struct wb__live **live = NULL;
+    struct wb__route_state **live = NULL;
     enum wb_status rc = WB_OK;
 
     if (load->batch.len > 0) {
-        live =
-            wb__alloc(relay->env, load->batch.len * sizeof(struct wb__live *));
+        live = wb__alloc(
+            relay->env, load->batch.len * sizeof(struct wb__route_state *));
         rc = live == NULL ? wb__nomem(err, "relay")
                           : send_all(relay, load, live, err);
     }

@@ -22,7 +22,7 @@ half_lease_us(const struct wb_relay *relay)
 
 /* Extend the claims of one flight. One that was lost is told by its finish. */
 static enum wb_status
-extend(struct wb_relay *relay, struct wb__flight *flight, struct wb_err *err)
+extend(struct wb_relay *relay, struct wb__in_flight *flight, struct wb_err *err)
 {
     struct wb_finish claims[64];
 
@@ -41,7 +41,7 @@ extend_due(struct wb_relay *relay, int64_t *wait_us, struct wb_err *err)
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
     enum wb_status rc = WB_OK;
 
-    for (struct wb__flight *f = relay->flights; f != NULL; f = f->next) {
+    for (struct wb__in_flight *f = relay->requests; f != NULL; f = f->next) {
         if (f->extend_us <= now_us) {
             if (rc == WB_OK) /* BUSY for one is BUSY for all */
                 rc = extend(relay, f, err);
@@ -75,7 +75,7 @@ claim_most(struct wb_relay *relay, int64_t *wait_us)
     uint64_t most = wb__slots_set(relay, wait_us), room;
 
     if (relay->stopping || relay->n_sources == 0 ||
-        (!relay->look && wb__ends_left(relay) == 0))
+        (!relay->look && wb__outcomes_left(relay) == 0))
         return 0;
     if (most > relay->left)
         most = relay->left;
@@ -116,7 +116,7 @@ static void
 commit_run(void *arg)
 {
     struct commit *c = arg;
-    struct wb__ends *told = &c->relay->told;
+    struct wb__outcomes *told = &c->relay->committing;
 
     if (told->n > 0)
         c->rc = wb_outbox_finish(
@@ -139,18 +139,18 @@ turn_commit(struct wb_relay *relay, uint32_t most, bool held_back,
         .batch = batch,
         .err = err};
 
-    wb__ends_take(relay);
-    if (relay->told.n == 0 && most == 0)
+    wb__outcomes_take(relay);
+    if (relay->committing.n == 0 && most == 0)
         return WB_OK;
-    if (relay->aside != NULL)
-        relay->aside(relay, commit_run, &c);
+    if (relay->run_blocking != NULL)
+        relay->run_blocking(relay, commit_run, &c);
     else
         commit_run(&c);
     if (c.rc != WB_OK && c.rc != WB_EMPTY)
         return c.rc;
     /* The next of a lane may be of a kind that did not wait before. */
-    relay->kinds_stale |= relay->told.lanes || batch->ended > 0;
-    wb__ends_told(relay);
+    relay->kinds_stale |= relay->committing.lanes || batch->ended > 0;
+    wb__outcomes_committed(relay);
     if (most > 0)
         note_claim(relay, batch, held_back);
     return WB_OK;
@@ -176,10 +176,10 @@ sources_ready(struct wb_relay *relay, struct wb_slice only, struct wb_err *err)
 }
 
 enum wb_status
-wb__pump_turn(struct wb_relay *relay, struct wb_slice only, int64_t *wait_us,
+wb__relay_cycle(struct wb_relay *relay, struct wb_slice only, int64_t *wait_us,
     struct wb_err *err)
 {
-    struct wb__load *load = wb__alloc(relay->env, sizeof(*load));
+    struct wb__claimed_batch *load = wb__alloc(relay->env, sizeof(*load));
     enum wb_status rc;
     uint32_t most;
 
@@ -196,6 +196,6 @@ wb__pump_turn(struct wb_relay *relay, struct wb_slice only, int64_t *wait_us,
         wb__free(relay->env, load);
         return rc;
     }
-    rc = wb__flights_start(relay, load, err);
+    rc = wb__in_flight_start(relay, load, err);
     return rc != WB_OK ? rc : extend_due(relay, wait_us, err);
 }

@@ -24,7 +24,7 @@ enum {
     NOTE_US = 10000000
 };
 
-struct wb__driver {
+struct wb__loop {
     uv_loop_t own;
     uv_async_t stop;
     uv_timer_t timer;
@@ -58,7 +58,7 @@ static void
 on_prepare(uv_prepare_t *handle)
 {
     struct wb_relay *relay = handle->data;
-    struct wb__driver *d = relay->driver;
+    struct wb__loop *d = relay->driver;
 
     if (relay->in_flight < d->waiting)
         (void)uv_timer_start(&d->timer, on_timer, 0, 0);
@@ -86,7 +86,7 @@ static void
 on_log(uv_fs_event_t *handle, const char *name, int events, int status)
 {
     struct wb_relay *relay = handle->data;
-    struct wb__driver *d = relay->driver;
+    struct wb__loop *d = relay->driver;
 
     (void)name;
     (void)events;
@@ -112,9 +112,9 @@ handle_own(struct wb_relay *relay, uv_handle_t *handle)
 }
 
 static enum wb_status
-driver_open(struct wb_relay *relay, struct wb_err *err)
+loop_open(struct wb_relay *relay, struct wb_err *err)
 {
-    struct wb__driver *d = wb__alloc(relay->env, sizeof(*d));
+    struct wb__loop *d = wb__alloc(relay->env, sizeof(*d));
 
     if (d == NULL)
         return wb__nomem(err, "relay");
@@ -141,9 +141,9 @@ driver_open(struct wb_relay *relay, struct wb_err *err)
 }
 
 static void
-driver_close(struct wb_relay *relay)
+loop_close(struct wb_relay *relay)
 {
-    struct wb__driver *d = relay->driver;
+    struct wb__loop *d = relay->driver;
 
     if (d == NULL)
         return;
@@ -214,7 +214,7 @@ wb_relay_free(struct wb_relay *relay)
     if (relay == NULL)
         return;
     WB_ASSERT(relay->in_flight == 0);
-    driver_close(relay);
+    loop_close(relay);
     wb__relay_free(relay);
 }
 
@@ -227,8 +227,8 @@ wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
 
     if (rc != WB_OK)
         return rc;
-    relay->aside = run_aside;
-    rc = driver_open(relay, err);
+    relay->run_blocking = run_aside;
+    rc = loop_open(relay, err);
     if (rc == WB_OK)
         *out = relay;
     else
@@ -293,7 +293,7 @@ pass_begin(struct pass *p)
 static void
 pass_again(struct wb_relay *relay, int64_t now_us)
 {
-    struct wb__driver *d = relay->driver;
+    struct wb__loop *d = relay->driver;
 
     if (d->again_us == 0 || now_us < d->again_us)
         return;
@@ -331,7 +331,7 @@ pass_over(const struct pass *p, int64_t wait_us)
 {
     const struct wb_relay *relay = p->relay;
 
-    if (relay->in_flight > 0 || wb__ends_left(relay) > 0)
+    if (relay->in_flight > 0 || wb__outcomes_left(relay) > 0)
         return false;
     if (p->worker)
         return is_stopped(relay) || relay->left == 0 ||
@@ -374,7 +374,7 @@ static void
 pass_wait(struct pass *p, int64_t wait_us)
 {
     struct wb_relay *relay = p->relay;
-    struct wb__driver *d = relay->driver;
+    struct wb__loop *d = relay->driver;
     int64_t ms = sleep_ms(p, wait_us);
 
     d->waiting = relay->in_flight;
@@ -384,7 +384,7 @@ pass_wait(struct pass *p, int64_t wait_us)
     (void)uv_run(relay->loop, UV_RUN_ONCE);
     (void)uv_prepare_stop(&d->prepare);
     (void)uv_timer_stop(&d->timer);
-    if (ms == LONGEST_MS && wb__ends_left(relay) == 0)
+    if (ms == LONGEST_MS && wb__outcomes_left(relay) == 0)
         look_again(relay); /* in case a wake was lost */
 }
 
@@ -398,10 +398,10 @@ pass_abort(struct pass *p)
     p->relay->stopping = true;
     while (p->relay->in_flight > 0)
         pass_wait(p, 0);
-    while (wb__ends_left(p->relay) > 0 &&
-           wb__pump_turn(p->relay, p->drain->kind, &wait_us, NULL) == WB_OK)
+    while (wb__outcomes_left(p->relay) > 0 &&
+           wb__relay_cycle(p->relay, p->drain->kind, &wait_us, NULL) == WB_OK)
         ;
-    wb__ends_drop(p->relay);
+    wb__outcomes_drop(p->relay);
 }
 
 /* A worker that is killed has told what it did all the same. */
@@ -425,7 +425,7 @@ pass_note(struct pass *p)
 static bool
 must_wait(const struct wb_relay *relay, int64_t wait_us)
 {
-    return wb__ends_left(relay) == 0 &&
+    return wb__outcomes_left(relay) == 0 &&
            (relay->in_flight > 0 || !relay->look || wait_us != 0 ||
                relay->stopping || relay->n_sources == 0);
 }
@@ -439,7 +439,7 @@ pass_run(struct pass *p, struct wb_err *err)
     pass_begin(p);
     while (true) {
         pass_look(p);
-        rc = wb__pump_turn(p->relay, p->drain->kind, &wait_us, err);
+        rc = wb__relay_cycle(p->relay, p->drain->kind, &wait_us, err);
         if (rc == WB_BUSY && p->worker) {
             pass_wait(p, mono_us(p->relay) + 100000); /* nothing changed */
             continue;
@@ -459,7 +459,7 @@ pass_run(struct pass *p, struct wb_err *err)
 /* ---- drain, run -------------------------------------------------------- */
 
 static int
-take_place(struct wb_relay *relay, uint32_t places)
+take_drain_slot(struct wb_relay *relay, uint32_t places)
 {
     int n = places < 1                 ? 1
             : places > WB__DRAIN_SLOTS ? WB__DRAIN_SLOTS
@@ -486,7 +486,8 @@ report_begin(struct wb_relay *relay, const struct wb_drain *drain)
 static bool
 has_route(struct wb_relay *relay, struct wb_slice only)
 {
-    return only.len > 0 ? wb__route_of(relay, only) != NULL : relay->n_live > 0;
+    return only.len > 0 ? wb__route_state_of(relay, only) != NULL
+                        : relay->n_live > 0;
 }
 
 static struct pass
@@ -532,7 +533,7 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     report->why = WB_DRAIN_NOT_READY;
     if (!has_route(relay, drain->kind) || !is_ready(relay))
         return WB_OK;
-    slot = take_place(relay, drain->concurrency);
+    slot = take_drain_slot(relay, drain->concurrency);
     report->why = WB_DRAIN_BUSY;
     if (slot < 0)
         return WB_OK;
@@ -569,7 +570,7 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     if (!has_route(relay, drain->kind))
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "no route is configured; there is nothing to work on");
-    slot = take_place(relay, drain->concurrency);
+    slot = take_drain_slot(relay, drain->concurrency);
     if (slot < 0)
         return wb__fail(err, WB_BUSY, 0,
             "another worker or drain has this database; stop it, or give "

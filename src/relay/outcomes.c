@@ -3,7 +3,7 @@
 #include "relay/relay.h"
 
 static bool
-ends_room(const struct wb_env *env, struct wb__ends *e)
+ends_room(const struct wb_env *env, struct wb__outcomes *e)
 {
     size_t cap = e->cap == 0 ? 64 : 2 * e->cap;
     struct wb_finish *grown;
@@ -19,11 +19,11 @@ ends_room(const struct wb_env *env, struct wb__ends *e)
 }
 
 enum wb_status
-wb__end_note(struct wb_relay *relay, const struct wb_route *route,
+wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, const struct wb_result *result)
 {
     struct wb_slice error = result->error;
-    struct wb__ends *e = &relay->ended;
+    struct wb__outcomes *e = &relay->pending;
     struct wb_finish *f;
 
     if (!ends_room(relay->env, e))
@@ -70,24 +70,24 @@ count_finish(struct wb_report *r, const struct wb_finish *f)
 }
 
 size_t
-wb__ends_left(const struct wb_relay *relay)
+wb__outcomes_left(const struct wb_relay *relay)
 {
-    return relay->ended.n + relay->told.n;
+    return relay->pending.n + relay->committing.n;
 }
 
 void
-wb__ends_take(struct wb_relay *relay)
+wb__outcomes_take(struct wb_relay *relay)
 {
-    struct wb__ends empty = relay->told;
+    struct wb__outcomes empty = relay->committing;
 
     if (empty.n > 0)
         return;
-    relay->told = relay->ended;
-    relay->ended = empty;
+    relay->committing = relay->pending;
+    relay->pending = empty;
 }
 
 static void
-ends_clear(struct wb__ends *e)
+ends_clear(struct wb__outcomes *e)
 {
     e->n = 0;
     e->lanes = false;
@@ -95,16 +95,16 @@ ends_clear(struct wb__ends *e)
 }
 
 void
-wb__ends_told(struct wb_relay *relay)
+wb__outcomes_committed(struct wb_relay *relay)
 {
-    for (size_t i = 0; i < relay->told.n; i++)
-        count_finish(&relay->report, &relay->told.finish[i]);
-    ends_clear(&relay->told);
+    for (size_t i = 0; i < relay->committing.n; i++)
+        count_finish(&relay->report, &relay->committing.finish[i]);
+    ends_clear(&relay->committing);
 }
 
 void
-wb__ends_drop(struct wb_relay *relay)
+wb__outcomes_drop(struct wb_relay *relay)
 {
-    ends_clear(&relay->told);
-    ends_clear(&relay->ended);
+    ends_clear(&relay->committing);
+    ends_clear(&relay->pending);
 }
