@@ -1,16 +1,14 @@
-/* drain.c - the loop around the pump: one bounded pass, or a worker.
+/* loop.c - drain and run: the event loop around the cycles.
  *
- * (1) One drain of a database at a time, or as many as it was told. One that
- *     finds no place leaves a flag; whoever holds a place looks again after it
- *     has given it up, so that no message is stranded.
- * (2) A worker sleeps until a due time, the end of a breaker or of half a
- *     lease, a commit of another process, or LONGEST_MS have gone by, whichever
- *     is first. A commit through this library says so. Other programs are
- *     noticed by their writing the log, before their commit is there to see:
- *     the worker looks again after 2 ms, 4 ms and so on, up to AGAIN_MS.
- * (3) Nothing returns while a request is in flight.
- * (4) While a commit is under way requests go on; what ends meanwhile is
- *     finished by the next turn. */
+ * (1) One drain of a database at a time, or as many as asked for. One that
+ * finds no free slot sets a flag; the holder of a slot reads the flag after it
+ * has freed the slot, and makes another pass: no message is left behind. (2) A
+ * worker sleeps until the deadline of the cycle, the end of its time, a commit
+ * of another process, or LONGEST_US have gone by, whichever is first. A commit
+ * through this library wakes it. Other programs are noticed when they write the
+ * log, which is before their commit is visible: the worker checks again after 2
+ * ms, 4 ms and so on, up to LOG_MS. (3) Nothing returns while a request is in
+ * flight. (4) While a transaction runs, requests go on. */
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -18,28 +16,37 @@
 #include "relay/relay.h"
 
 enum {
-    LONGEST_MS = 30000,
-    AGAIN_MS = 1024,
+    LONGEST_US = 30000000,
+    LOG_MS = 1024,
     READY_US = 5000000,
-    NOTE_US = 10000000
+    BUSY_US = 100000,
+    PROGRESS_US = 100000,
+    SAVE_US = 10000000
 };
 
 struct wb__loop {
     uv_loop_t own;
+    uv_loop_t *uv; /* own, or the caller's */
     uv_async_t stop;
     uv_timer_t timer;
     uv_prepare_t prepare;
-    size_t waiting; /* in flight when the wait began */
-    uv_fs_event_t wake, log;
-    int64_t again_us; /* look again then; 0: no log was written lately */
-    int64_t again_ms; /* and, if nothing came, after this long again */
+    uv_fs_event_t commit, log;
+    int open;       /* handles that are not closed yet */
+    size_t waiting; /* requests in flight when the wait began */
+    int64_t log_us; /* check then; 0: no log was written lately */
+    int64_t log_ms; /* and, if nothing came, again after so long */
     atomic_bool stopped;
-    int open; /* handles not closed yet */
 };
+
+static int64_t
+mono_us(const struct wb_relay *relay)
+{
+    return relay->env->mono_us(relay->env->ctx);
+}
 
 /* ---- handles ----------------------------------------------------------- */
 
-/* To wake the loop is all that is asked of them. */
+/* These only wake the loop. */
 static void
 on_stop(uv_async_t *handle)
 {
@@ -52,48 +59,39 @@ on_timer(uv_timer_t *handle)
     (void)handle;
 }
 
-/* Between the loop's timers and its sleep. A request may have begun and ended
- * in a timer, libcurl's for one: then nothing else may ever come. */
+/* Runs between the loop's timers and its sleep. A request may have ended in a
+ * timer (libcurl's does that): then no event may follow, so do not sleep. */
 static void
 on_prepare(uv_prepare_t *handle)
 {
     struct wb_relay *relay = handle->data;
-    struct wb__loop *d = relay->driver;
+    struct wb__loop *l = relay->loop;
 
-    if (relay->in_flight < d->waiting)
-        (void)uv_timer_start(&d->timer, on_timer, 0, 0);
+    if (relay->n_in_flight < l->waiting)
+        (void)uv_timer_start(&l->timer, on_timer, 0, 0);
 }
 
 static void
-look_again(struct wb_relay *relay)
+on_commit(uv_fs_event_t *handle, const char *name, int events, int status)
 {
-    relay->look = relay->kinds_stale = true;
-}
-
-static void
-on_wake(uv_fs_event_t *handle, const char *name, int events, int status)
-{
-    struct wb_relay *relay = handle->data;
-
     (void)name;
     (void)events;
     (void)status;
-    relay->woken |= !relay->kinds_stale; /* else they are to be read now */
-    look_again(relay);
+    wb__relay_wake(handle->data, WB__WOKEN);
 }
 
 static void
 on_log(uv_fs_event_t *handle, const char *name, int events, int status)
 {
     struct wb_relay *relay = handle->data;
-    struct wb__loop *d = relay->driver;
+    struct wb__loop *l = relay->loop;
 
     (void)name;
     (void)events;
     (void)status;
-    d->again_ms = 2;
-    if (d->again_us == 0)
-        d->again_us = relay->env->mono_us(relay->env->ctx) + 2000;
+    l->log_ms = 2;
+    if (l->log_us == 0)
+        l->log_us = mono_us(relay) + 2000;
 }
 
 static void
@@ -101,69 +99,69 @@ on_close(uv_handle_t *handle)
 {
     struct wb_relay *relay = handle->data;
 
-    relay->driver->open--;
+    relay->loop->open--;
 }
 
 static void
-handle_own(struct wb_relay *relay, uv_handle_t *handle)
+handle_opened(struct wb_relay *relay, void *handle)
 {
-    handle->data = relay;
-    relay->driver->open++;
+    ((uv_handle_t *)handle)->data = relay;
+    relay->loop->open++;
 }
 
 static enum wb_status
 loop_open(struct wb_relay *relay, struct wb_err *err)
 {
-    struct wb__loop *d = wb__alloc(relay->env, sizeof(*d));
+    struct wb__loop *l = wb__alloc(relay->env, sizeof(*l));
 
-    if (d == NULL)
+    if (l == NULL)
         return wb__nomem(err, "relay");
-    relay->driver = d;
-    if (relay->loop == NULL) {
-        if (uv_loop_init(&d->own) != 0)
+    relay->loop = l;
+    l->uv = relay->opts.loop;
+    if (l->uv == NULL) {
+        if (uv_loop_init(&l->own) != 0)
             return wb__fail(
                 err, WB_UNAVAILABLE, 0, "relay: no event loop to be had");
-        relay->loop = &d->own;
-        relay->own_loop = true;
+        l->uv = &l->own;
     }
-    if (uv_async_init(relay->loop, &d->stop, on_stop) != 0)
+    if (uv_async_init(l->uv, &l->stop, on_stop) != 0)
         return wb__fail(err, WB_UNAVAILABLE, 0, "relay: no event to be had");
-    handle_own(relay, (uv_handle_t *)&d->stop);
-    (void)uv_timer_init(relay->loop, &d->timer);
-    handle_own(relay, (uv_handle_t *)&d->timer);
-    (void)uv_prepare_init(relay->loop, &d->prepare);
-    handle_own(relay, (uv_handle_t *)&d->prepare);
-    (void)uv_fs_event_init(relay->loop, &d->wake);
-    handle_own(relay, (uv_handle_t *)&d->wake);
-    (void)uv_fs_event_init(relay->loop, &d->log);
-    handle_own(relay, (uv_handle_t *)&d->log);
+    handle_opened(relay, &l->stop);
+    (void)uv_timer_init(l->uv, &l->timer);
+    handle_opened(relay, &l->timer);
+    (void)uv_prepare_init(l->uv, &l->prepare);
+    handle_opened(relay, &l->prepare);
+    (void)uv_fs_event_init(l->uv, &l->commit);
+    handle_opened(relay, &l->commit);
+    (void)uv_fs_event_init(l->uv, &l->log);
+    handle_opened(relay, &l->log);
     return WB_OK;
 }
 
 static void
 loop_close(struct wb_relay *relay)
 {
-    struct wb__loop *d = relay->driver;
+    struct wb__loop *l = relay->loop;
 
-    if (d == NULL)
+    if (l == NULL)
         return;
-    if (d->open > 0) {
-        uv_close((uv_handle_t *)&d->stop, on_close);
-        uv_close((uv_handle_t *)&d->timer, on_close);
-        uv_close((uv_handle_t *)&d->prepare, on_close);
-        uv_close((uv_handle_t *)&d->wake, on_close);
-        uv_close((uv_handle_t *)&d->log, on_close);
+    if (l->open > 0) {
+        uv_close((uv_handle_t *)&l->stop, on_close);
+        uv_close((uv_handle_t *)&l->timer, on_close);
+        uv_close((uv_handle_t *)&l->prepare, on_close);
+        uv_close((uv_handle_t *)&l->commit, on_close);
+        uv_close((uv_handle_t *)&l->log, on_close);
     }
-    while (d->open > 0)
-        (void)uv_run(relay->loop, UV_RUN_ONCE);
-    if (relay->own_loop)
-        WB_ASSERT(uv_loop_close(&d->own) == 0);
-    wb__free(relay->env, d);
+    while (l->open > 0)
+        (void)uv_run(l->uv, UV_RUN_ONCE);
+    if (l->uv == &l->own)
+        WB_ASSERT(uv_loop_close(&l->own) == 0);
+    wb__free(relay->env, l);
 }
 
-/* ---- commits ----------------------------------------------------------- */
+/* ---- blocking calls ---------------------------------------------------- */
 
-struct aside {
+struct offloaded {
     uv_work_t work;
     void (*fn)(void *arg);
     void *arg;
@@ -171,52 +169,44 @@ struct aside {
 };
 
 static void
-on_aside(uv_work_t *work)
+on_work(uv_work_t *work)
 {
-    struct aside *a = work->data;
+    struct offloaded *o = work->data;
 
-    a->fn(a->arg);
+    o->fn(o->arg);
 }
 
 static void
-on_aside_done(uv_work_t *work, int status)
+on_work_done(uv_work_t *work, int status)
 {
-    struct aside *a = work->data;
+    struct offloaded *o = work->data;
 
     (void)status;
-    a->done = true;
+    o->done = true;
 }
 
-/* On a thread of libuv's, as long as requests are under way, which go on
- * meanwhile; else the way there and back would only take time. Whoever brings
- * an environment of his own has not said that threads may share it. */
+/* Call fn on a thread of libuv's while requests are in flight, which go on
+ * meanwhile. Without any the change of threads would only take time. Nothing
+ * says that another environment than the system's may be used by two threads.
+ */
 static void
-run_aside(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
+run_offloaded(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 {
-    struct aside a = {.fn = fn, .arg = arg};
+    uv_loop_t *uv = relay->loop->uv;
+    struct offloaded o = {.fn = fn, .arg = arg};
 
-    a.work.data = &a;
-    if (relay->in_flight == 0 || relay->env != wb_env_system() ||
+    o.work.data = &o;
+    if (relay->n_in_flight == 0 || relay->env != wb_env_system() ||
         relay->box->env != relay->env ||
-        uv_queue_work(relay->loop, &a.work, on_aside, on_aside_done) != 0) {
+        uv_queue_work(uv, &o.work, on_work, on_work_done) != 0) {
         fn(arg);
         return;
     }
-    while (!a.done)
-        (void)uv_run(relay->loop, UV_RUN_ONCE);
+    while (!o.done)
+        (void)uv_run(uv, UV_RUN_ONCE);
 }
 
 /* ---- the relay --------------------------------------------------------- */
-
-void
-wb_relay_free(struct wb_relay *relay)
-{
-    if (relay == NULL)
-        return;
-    WB_ASSERT(relay->in_flight == 0);
-    loop_close(relay);
-    wb__relay_free(relay);
-}
 
 enum wb_status
 wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
@@ -227,7 +217,7 @@ wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
 
     if (rc != WB_OK)
         return rc;
-    relay->run_blocking = run_aside;
+    relay->run_blocking = run_offloaded;
     rc = loop_open(relay, err);
     if (rc == WB_OK)
         *out = relay;
@@ -237,10 +227,20 @@ wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
 }
 
 void
+wb_relay_free(struct wb_relay *relay)
+{
+    if (relay == NULL)
+        return;
+    WB_ASSERT(relay->n_in_flight == 0);
+    loop_close(relay);
+    wb__relay_free(relay);
+}
+
+void
 wb_relay_stop(struct wb_relay *relay)
 {
-    atomic_store(&relay->driver->stopped, true);
-    (void)uv_async_send(&relay->driver->stop);
+    atomic_store(&relay->loop->stopped, true);
+    (void)uv_async_send(&relay->loop->stop);
 }
 
 /* ---- one pass ---------------------------------------------------------- */
@@ -250,21 +250,15 @@ struct pass {
     const struct wb_drain *drain;
     bool worker;
     int64_t start_us, end_us; /* end_us: claim no more after it; 0: never */
-    int64_t shown_us, ready_us, noted_us;
-    uint64_t noted; /* attempts when the note was last left */
+    int64_t progress_us, ready_us, saved_us; /* last, next, last */
+    uint64_t saved; /* attempts in the report that was last saved */
     bool ready;
 };
-
-static int64_t
-mono_us(const struct wb_relay *relay)
-{
-    return relay->env->mono_us(relay->env->ctx);
-}
 
 static bool
 is_stopped(const struct wb_relay *relay)
 {
-    return atomic_load(&relay->driver->stopped);
+    return atomic_load(&relay->loop->stopped);
 }
 
 static bool
@@ -274,202 +268,168 @@ is_ready(struct wb_relay *relay)
            relay->opts.ready(relay->opts.ctx, NULL);
 }
 
+/* What happened since the last cycle, and may the next one claim? */
 static void
-pass_begin(struct pass *p)
+before_cycle(struct pass *p)
 {
     struct wb_relay *relay = p->relay;
-    int64_t now_ms = wb__box_now(relay->box);
-
-    relay->due_by_ms = p->worker ? 0 : now_ms;
-    relay->not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
-    relay->most_in_flight = p->drain->concurrency;
-    look_again(relay);
-    relay->woken = false;
-    relay->n_known = 0;
-    relay->next_due_ms = 0;
-}
-
-/* The log was written a while ago: its commit may be there now. */
-static void
-pass_again(struct wb_relay *relay, int64_t now_us)
-{
-    struct wb__loop *d = relay->driver;
-
-    if (d->again_us == 0 || now_us < d->again_us)
-        return;
-    look_again(relay);
-    d->again_us = d->again_ms > AGAIN_MS ? 0 : now_us + d->again_ms * 1000;
-    d->again_ms *= 2;
-}
-
-/* Decide, before a turn, whether it may claim. */
-static void
-pass_look(struct pass *p)
-{
-    struct wb_relay *relay = p->relay;
+    struct wb__loop *l = relay->loop;
     int64_t now_us = mono_us(relay);
 
     if (p->worker && now_us >= p->ready_us) {
         p->ready = is_ready(relay);
         p->ready_us = now_us + READY_US;
-        relay->look = true;
     }
-    pass_again(relay, now_us);
-    if (relay->next_due_ms != 0 &&
-        wb__box_now(relay->box) >= relay->next_due_ms)
-        relay->look = true;
-    relay->stopping = is_stopped(relay) || !p->ready ||
-                      (p->end_us != 0 && now_us >= p->end_us);
-    if (p->drain->progress != NULL && now_us - p->shown_us >= 100000) {
-        p->shown_us = now_us;
+    if (l->log_us != 0 && now_us >= l->log_us) {
+        wb__relay_wake(relay, WB__KINDS_STALE);
+        l->log_us = l->log_ms > LOG_MS ? 0 : now_us + l->log_ms * 1000;
+        l->log_ms *= 2;
+    }
+    relay->limits.stopping = is_stopped(relay) || !p->ready ||
+                             (p->end_us != 0 && now_us >= p->end_us);
+    if (p->drain->progress != NULL && now_us - p->progress_us >= PROGRESS_US) {
+        p->progress_us = now_us;
         p->drain->progress(p->drain->ctx, &relay->report);
     }
 }
 
 static bool
-pass_over(const struct pass *p, int64_t wait_us)
+is_over(const struct pass *p)
 {
     const struct wb_relay *relay = p->relay;
 
-    if (relay->in_flight > 0 || wb__outcomes_left(relay) > 0)
+    if (relay->n_in_flight > 0 || wb__outcomes_left(relay) > 0)
         return false;
+    if (relay->limits.messages == 0)
+        return true;
     if (p->worker)
-        return is_stopped(relay) || relay->left == 0 ||
+        return is_stopped(relay) ||
                (p->end_us != 0 && mono_us(relay) >= p->end_us);
-    return relay->stopping || relay->left == 0 || relay->n_sources == 0 ||
-           (!relay->look && wait_us == 0);
+    return relay->limits.stopping ||
+           wb__claim_step(&relay->claims, true, false) == WB__CLAIM_NOTHING;
 }
 
-static void
-sooner(int64_t *ms, int64_t at_us, int64_t now_us)
-{
-    if (at_us != 0 && (at_us - now_us) / 1000 + 1 < *ms)
-        *ms = (at_us - now_us) / 1000 + 1;
-}
-
-/* How long the loop may sleep at most. */
+/* The cycle's deadline, or sooner: what the loop itself has to do. */
 static int64_t
-sleep_ms(const struct pass *p, int64_t wait_us)
+wake_at(const struct pass *p, int64_t deadline_us)
 {
     const struct wb_relay *relay = p->relay;
-    int64_t now_us = mono_us(relay), ms = LONGEST_MS, until_ms;
+    int64_t at_us = deadline_us, now_us = mono_us(relay);
 
-    sooner(&ms, wait_us, now_us);
-    if (p->end_us > now_us)
-        sooner(&ms, p->end_us, now_us);
-    if (p->worker && !p->ready)
-        sooner(&ms, p->ready_us, now_us);
-    if (p->worker && !relay->stopping)
-        sooner(&ms, relay->driver->again_us, now_us);
-    until_ms = relay->next_due_ms - wb__box_now(relay->box);
-    if (p->worker && relay->next_due_ms != 0 && !relay->stopping &&
-        until_ms < ms)
-        ms = until_ms;
-    return ms > 0 && !relay->kinds_stale ? ms : 1;
+    if (p->end_us > now_us && p->end_us < at_us)
+        at_us = p->end_us;
+    if (p->worker && !p->ready && p->ready_us < at_us)
+        at_us = p->ready_us;
+    if (p->worker && !relay->limits.stopping && relay->loop->log_us != 0 &&
+        relay->loop->log_us < at_us)
+        at_us = relay->loop->log_us;
+    return at_us;
 }
 
-/* Sleep until something happens. What the loop has ready is all handled before
- * the next turn, so that it is finished in one commit. */
+/* Sleep until something happens, or the deadline. Everything the loop has ready
+ * is handled before the next cycle, so that one transaction commits it. */
 static void
-pass_wait(struct pass *p, int64_t wait_us)
+wait_until(struct pass *p, int64_t deadline_us)
 {
     struct wb_relay *relay = p->relay;
-    struct wb__loop *d = relay->driver;
-    int64_t ms = sleep_ms(p, wait_us);
+    struct wb__loop *l = relay->loop;
+    int64_t now_us = mono_us(relay), longest_us = now_us + LONGEST_US;
+    int64_t at_us = wake_at(p, deadline_us);
+    int64_t us = (at_us < longest_us ? at_us : longest_us) - now_us;
 
-    d->waiting = relay->in_flight;
-    uv_update_time(relay->loop);
-    (void)uv_timer_start(&d->timer, on_timer, (uint64_t)ms, 0);
-    (void)uv_prepare_start(&d->prepare, on_prepare);
-    (void)uv_run(relay->loop, UV_RUN_ONCE);
-    (void)uv_prepare_stop(&d->prepare);
-    (void)uv_timer_stop(&d->timer);
-    if (ms == LONGEST_MS && wb__outcomes_left(relay) == 0)
-        look_again(relay); /* in case a wake was lost */
+    l->waiting = relay->n_in_flight;
+    uv_update_time(l->uv);
+    if (us > 0) {
+        (void)uv_timer_start(&l->timer, on_timer, (uint64_t)us / 1000 + 1, 0);
+        (void)uv_prepare_start(&l->prepare, on_prepare);
+    }
+    (void)uv_run(l->uv, us > 0 ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    (void)uv_prepare_stop(&l->prepare);
+    (void)uv_timer_stop(&l->timer);
+    if (mono_us(relay) >= longest_us)
+        wb__relay_wake(
+            relay, WB__KINDS_STALE); /* an event may have been lost */
 }
 
 /* The database or memory failed: what is in flight must end before anything is
- * freed. How it ended is told if it still can be; else the leases run out. */
+ * freed. The outcomes are committed if they still can be; else the leases run
+ * out. */
 static void
-pass_abort(struct pass *p)
+give_up(struct pass *p)
 {
-    int64_t wait_us;
+    struct wb_relay *relay = p->relay;
+    int64_t deadline_us;
 
-    p->relay->stopping = true;
-    while (p->relay->in_flight > 0)
-        pass_wait(p, 0);
-    while (wb__outcomes_left(p->relay) > 0 &&
-           wb__relay_cycle(p->relay, p->drain->kind, &wait_us, NULL) == WB_OK)
+    relay->limits.stopping = true;
+    wb__deliveries_drop_unsent(relay);
+    while (relay->n_in_flight > 0)
+        wait_until(p, INT64_MAX);
+    while (wb__outcomes_left(relay) > 0 &&
+           wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK)
         ;
-    wb__outcomes_drop(p->relay);
+    wb__outcomes_drop(relay);
 }
 
-/* A worker that is killed has told what it did all the same. */
+/* A worker saves its report now and then, in case it is killed. */
 static void
-pass_note(struct pass *p)
+save_report(struct pass *p)
 {
     struct wb_relay *relay = p->relay;
     int64_t now_us = mono_us(relay);
 
-    if (!p->worker || relay->report.attempted == p->noted ||
-        now_us - p->noted_us < NOTE_US)
+    if (!p->worker || relay->report.attempted == p->saved ||
+        now_us - p->saved_us < SAVE_US)
         return;
-    p->noted_us = now_us;
-    p->noted = relay->report.attempted;
+    p->saved_us = now_us;
+    p->saved = relay->report.attempted;
     relay->report.duration_ms = (now_us - p->start_us) / 1000;
     relay->report.why = WB_DRAIN_DONE;
-    wb__report_note(relay);
-}
-
-/* Would another turn find nothing to do? */
-static bool
-must_wait(const struct wb_relay *relay, int64_t wait_us)
-{
-    return wb__outcomes_left(relay) == 0 &&
-           (relay->in_flight > 0 || !relay->look || wait_us != 0 ||
-               relay->stopping || relay->n_sources == 0);
+    wb__report_save(relay);
 }
 
 static enum wb_status
-pass_run(struct pass *p, struct wb_err *err)
+run_pass(struct pass *p, struct wb_err *err)
 {
-    int64_t wait_us = 0;
+    struct wb_relay *relay = p->relay;
+    struct wb__limits limits = relay->limits;
+    int64_t now_ms = wb__box_now(relay->box), deadline_us;
     enum wb_status rc;
 
-    pass_begin(p);
+    limits.due_by_ms = p->worker ? 0 : now_ms;
+    limits.not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
+    wb__relay_begin(relay, &limits);
     while (true) {
-        pass_look(p);
-        rc = wb__relay_cycle(p->relay, p->drain->kind, &wait_us, err);
+        before_cycle(p);
+        rc = wb__relay_cycle(relay, &deadline_us, err);
         if (rc == WB_BUSY && p->worker) {
-            pass_wait(p, mono_us(p->relay) + 100000); /* nothing changed */
+            wait_until(p, mono_us(relay) + BUSY_US); /* nothing changed */
             continue;
         }
         if (rc != WB_OK)
             break;
-        if (pass_over(p, wait_us))
+        if (is_over(p))
             return WB_OK;
-        pass_note(p);
-        if (must_wait(p->relay, wait_us))
-            pass_wait(p, wait_us);
+        save_report(p);
+        wait_until(p, deadline_us);
     }
-    pass_abort(p);
+    give_up(p);
     return rc;
 }
 
 /* ---- drain, run -------------------------------------------------------- */
 
 static int
-take_drain_slot(struct wb_relay *relay, uint32_t places)
+take_drain_slot(struct wb_relay *relay, uint32_t slots)
 {
-    int n = places < 1                 ? 1
-            : places > WB__DRAIN_SLOTS ? WB__DRAIN_SLOTS
-                                       : (int)places;
+    int n = slots < 1                 ? 1
+            : slots > WB__DRAIN_SLOTS ? WB__DRAIN_SLOTS
+                                      : (int)slots;
 
-    for (int turn = 0; turn < 2; turn++) {
+    for (int attempt = 0; attempt < 2; attempt++) {
         for (int slot = 0; slot < n; slot++)
             if (wb__db_drain_try(relay->box->db, slot))
                 return slot;
-        /* Whoever held it may have looked at the flag before it was set. */
+        /* The holder may have read the flag before it was set: try again. */
         wb__db_drain_flag_set(relay->box->db, true);
     }
     return -1;
@@ -480,14 +440,16 @@ report_begin(struct wb_relay *relay, const struct wb_drain *drain)
 {
     relay->report = (struct wb_report){.why = WB_DRAIN_EMPTY};
     wb__tally_clear(&relay->tally);
-    relay->left = drain->max > 0 ? drain->max : UINT64_MAX;
+    relay->limits = (struct wb__limits){.kind = drain->kind,
+        .messages = drain->max > 0 ? drain->max : UINT64_MAX,
+        .requests = drain->concurrency};
 }
 
 static bool
 has_route(struct wb_relay *relay, struct wb_slice only)
 {
     return only.len > 0 ? wb__route_state_of(relay, only) != NULL
-                        : relay->n_live > 0;
+                        : relay->n_routes > 0;
 }
 
 static struct pass
@@ -511,11 +473,12 @@ drain_passes(struct pass *p, int slot, struct wb_err *err)
 
     do {
         wb__db_drain_flag_set(db, false);
-        rc = pass_run(p, err);
+        rc = run_pass(p, err);
         wb__db_drain_free(db, slot);
-    } while (rc == WB_OK && !relay->stopping && relay->left > 0 &&
-             wb__db_drain_flag(db) && wb__db_drain_try(db, slot));
-    if (relay->none == WB_NONE_BREAKER_OPEN)
+    } while (rc == WB_OK && !relay->limits.stopping &&
+             relay->limits.messages > 0 && wb__db_drain_flag(db) &&
+             wb__db_drain_try(db, slot));
+    if (relay->claims.none == WB_NONE_BREAKER_OPEN)
         relay->report.why = WB_DRAIN_BREAKER_OPEN;
     return rc;
 }
@@ -537,7 +500,7 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     report->why = WB_DRAIN_BUSY;
     if (slot < 0)
         return WB_OK;
-    relay->none = WB_NONE_EMPTY;
+    relay->claims.none = WB_NONE_EMPTY;
     rc = drain_passes(&p, slot, err);
     if (rc == WB_OK)
         rc = wb__report_end(relay, (mono_us(relay) - p.start_us) / 1000, err);
@@ -545,16 +508,16 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     return rc;
 }
 
-/* What cannot be watched is looked at every LONGEST_MS. */
+/* Where commits cannot be watched, the worker checks every LONGEST_US. */
 static void
 watch(struct wb_relay *relay)
 {
     struct wb__watch w = wb__db_watch(relay->box->db);
 
     if (w.wake != NULL)
-        (void)uv_fs_event_start(&relay->driver->wake, on_wake, w.wake, 0);
+        (void)uv_fs_event_start(&relay->loop->commit, on_commit, w.wake, 0);
     if (w.log != NULL)
-        (void)uv_fs_event_start(&relay->driver->log, on_log, w.log, 0);
+        (void)uv_fs_event_start(&relay->loop->log, on_log, w.log, 0);
 }
 
 enum wb_status
@@ -576,9 +539,9 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
             "another worker or drain has this database; stop it, or give "
             "--concurrency");
     watch(relay);
-    rc = pass_run(&p, err);
-    (void)uv_fs_event_stop(&relay->driver->wake);
-    (void)uv_fs_event_stop(&relay->driver->log);
+    rc = run_pass(&p, err);
+    (void)uv_fs_event_stop(&relay->loop->commit);
+    (void)uv_fs_event_stop(&relay->loop->log);
     wb__db_drain_free(relay->box->db, slot);
     end_rc = wb__report_end(
         relay, (mono_us(relay) - p.start_us) / 1000, rc == WB_OK ? err : NULL);

@@ -1,20 +1,20 @@
-/* ends.c - how messages ended since the last turn: what the next one finishes,
- * and the counts that come of it. */
+/* outcomes.c - outcomes of messages: pending until the next cycle commits them,
+ * then counted in the report. */
 #include "relay/relay.h"
 
 static bool
-ends_room(const struct wb_env *env, struct wb__outcomes *e)
+outcomes_grow(const struct wb_env *env, struct wb__outcomes *o)
 {
-    size_t cap = e->cap == 0 ? 64 : 2 * e->cap;
+    size_t cap = o->cap == 0 ? 64 : 2 * o->cap;
     struct wb_finish *grown;
 
-    if (e->n < e->cap)
+    if (o->n < o->cap)
         return true;
-    grown = env->resize(env->ctx, e->finish, cap * sizeof(*grown));
+    grown = env->resize(env->ctx, o->finish, cap * sizeof(*grown));
     if (grown == NULL)
         return false;
-    e->finish = grown;
-    e->cap = cap;
+    o->finish = grown;
+    o->cap = cap;
     return true;
 }
 
@@ -23,12 +23,12 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, const struct wb_result *result)
 {
     struct wb_slice error = result->error;
-    struct wb__outcomes *e = &relay->pending;
+    struct wb__outcomes *o = &relay->pending;
     struct wb_finish *f;
 
-    if (!ends_room(relay->env, e))
+    if (!outcomes_grow(relay->env, o))
         return WB_NOMEM;
-    f = &e->finish[e->n];
+    f = &o->finish[o->n];
     *f = (struct wb_finish){.id = message->id,
         .token = message->token,
         .seq = message->seq,
@@ -37,15 +37,15 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .attempts = message->attempts,
         .outcome = result->outcome,
         .retry_after_ms = result->retry_after_ms,
-        .not_before_ms = relay->not_before_ms,
+        .not_before_ms = relay->limits.not_before_ms,
         .retry = route->retry,
         .breaker = route->breaker};
     if (error.len > 16384)
         error.len = 16384; /* more than is ever kept of it */
-    if (!wb__arena_dup(&e->errors, error, &f->error))
+    if (!wb__arena_dup(&o->errors, error, &f->error))
         return WB_NOMEM;
-    e->n++;
-    e->lanes |= message->lane.len > 0;
+    o->n++;
+    o->lanes |= message->lane.len > 0;
     return WB_OK;
 }
 
@@ -53,7 +53,7 @@ static void
 count_finish(struct wb_report *r, const struct wb_finish *f)
 {
     if (f->status == WB_NOTFOUND)
-        return; /* vanished meanwhile: moves no counter */
+        return; /* discarded meanwhile */
     r->attempted++;
     if (f->status != WB_OK)
         r->fenced++;
@@ -87,11 +87,11 @@ wb__outcomes_take(struct wb_relay *relay)
 }
 
 static void
-ends_clear(struct wb__outcomes *e)
+outcomes_clear(struct wb__outcomes *o)
 {
-    e->n = 0;
-    e->lanes = false;
-    wb__arena_clear(&e->errors);
+    o->n = 0;
+    o->lanes = false;
+    wb__arena_clear(&o->errors);
 }
 
 void
@@ -99,12 +99,12 @@ wb__outcomes_committed(struct wb_relay *relay)
 {
     for (size_t i = 0; i < relay->committing.n; i++)
         count_finish(&relay->report, &relay->committing.finish[i]);
-    ends_clear(&relay->committing);
+    outcomes_clear(&relay->committing);
 }
 
 void
 wb__outcomes_drop(struct wb_relay *relay)
 {
-    ends_clear(&relay->committing);
-    ends_clear(&relay->pending);
+    outcomes_clear(&relay->committing);
+    outcomes_clear(&relay->pending);
 }

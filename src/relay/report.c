@@ -136,7 +136,7 @@ note_write(struct wb_relay *relay, struct wb_slice text)
 
 /* A note that cannot be written is not worth failing a drain for. */
 void
-wb__report_note(struct wb_relay *relay)
+wb__report_save(struct wb_relay *relay)
 {
     struct wb__buf b = {.env = relay->env, .max = 4096};
 
@@ -224,7 +224,7 @@ wb__report_end(struct wb_relay *relay, int64_t duration_ms, struct wb_err *err)
     r->breakers_open = 0;
     if (r->attempted > 0)
         r->why = WB_DRAIN_DONE;
-    wb__report_note(relay);
+    wb__report_save(relay);
     return wb_outbox_breakers(
         relay->box, (struct wb_slice){0}, count_open, r, err);
 }

@@ -176,6 +176,34 @@ drain(struct fixture *d, struct wb_drain options)
     CHECK_OK(wb_relay_drain(d->relay, &options, &d->report, &d->err), d->err);
 }
 
+/* ---- cycles without a loop --------------------------------------------- */
+
+static inline void
+begin(struct fixture *d, uint32_t requests)
+{
+    wb__relay_begin(d->relay,
+        &(struct wb__limits){.messages = UINT64_MAX, .requests = requests});
+}
+
+/* One cycle; gives in how many microseconds the next one is wanted. */
+static inline int64_t
+cycle(struct fixture *d)
+{
+    int64_t deadline_us = 0;
+
+    CHECK_OK(wb__relay_cycle(d->relay, &deadline_us, &d->err), d->err);
+    return deadline_us - ENV->mono_us(ENV->ctx);
+}
+
+static inline void
+end_requests(struct fixture *d)
+{
+    while (d->relay->n_in_flight > 0)
+        uv_run(&d->loop, UV_RUN_ONCE);
+}
+
+/* ---- what came of it --------------------------------------------------- */
+
 static inline uint64_t
 sum(const struct wb_report *r)
 {

@@ -1,4 +1,4 @@
-/* Commits beside the loop: what ends while one is under way. */
+/* Transactions while requests are in flight, on a thread or not. */
 #include "db/sqlite.h"
 #include "relay_fixture.h"
 
@@ -20,20 +20,20 @@ rows_left(struct fixture *d)
     return n;
 }
 
-/* In place of the thread: everything that flies ends before the commit. */
+/* In place of the thread: every request in flight ends before the commit. */
 static void
 end_all_first(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 {
-    struct wb__outcomes told = relay->committing;
+    struct wb__outcomes before = relay->committing;
 
-    while (relay->in_flight > 0)
-        uv_run(relay->loop, UV_RUN_ONCE);
-    CHECK(relay->committing.finish == told.finish &&
-          relay->committing.n == told.n);
+    while (relay->n_in_flight > 0)
+        uv_run(relay->opts.loop, UV_RUN_ONCE);
+    CHECK(relay->committing.finish == before.finish &&
+          relay->committing.n == before.n);
     fn(arg);
 }
 
-TEST(test_drain__D1_ends_during_a_commit__finished_by_the_next)
+TEST(test_drain__D1_requests_end_during_a_commit__committed_by_the_next)
 {
     struct fixture d;
     const struct wb_report *r = &d.report;
@@ -53,9 +53,9 @@ TEST(test_drain__D1_ends_during_a_commit__finished_by_the_next)
     fixture_close(&d);
 }
 
-/* The ends of a turn that found the database busy are told again, those since
- * then after them: none is lost, none told twice. */
-TEST(test_cycle__BUSY__ends_are_kept_apart_and_told_again)
+/* The outcomes of a cycle that found the database busy are committed by the
+ * next one, those since then after them: none is lost, none committed twice. */
+TEST(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again)
 {
     struct wb_claimed m = {.id = {"00000000-0000-7000-8000-000000000000"}};
     struct wb_result good = {.outcome = WB_DELIVERED};
@@ -84,8 +84,8 @@ run_sql(sqlite3 *db, const char *sql)
     CHECK_INT(SQLITE_OK, sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
-/* An extension that found the database busy must not wait for the next half of
- * the lease: that is when it ends. */
+/* An extension that found the database busy must not wait for the other half of
+ * the lease: then the lease ends. */
 TEST(test_cycle__D2a_BUSY_extending__again_in_a_moment)
 {
     sqlite3 *other = NULL;
@@ -97,26 +97,21 @@ TEST(test_cycle__D2a_BUSY_extending__again_in_a_moment)
     d.fake.loop = &d.loop;
     fixture_start(&d, 1);
     id = put(&d, "a", "x");
-    d.relay->left = 1;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
+    begin(&d, 1);
+    wait_us = cycle(&d);
     CHECK_INT(1, d.fake.sent);
     CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
     sqlite3_busy_timeout(((struct wb__sqlite *)d.box->db)->handle, 1);
     run_sql(other, "BEGIN IMMEDIATE");
     world_pass_ms(30000);
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
+    wait_us = cycle(&d);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
     world_pass_ms(100);
-    CHECK(wait_us <= ENV->mono_us(ENV->ctx));
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
+    CHECK(wait_us <= 100000);
+    wait_us = cycle(&d);
     CHECK_INT(ENV->wall_ms(ENV->ctx) + 60000, state_of(&d, id).due_ms);
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
+    end_requests(&d);
     fixture_close(&d);
 }
 
@@ -128,8 +123,8 @@ count_busy(void *n, int calls)
     return 0;
 }
 
-/* Who does not get the lock for one does not wait for it again for each of the
- * others: meanwhile nothing that is in flight is looked at. */
+/* An extension that did not get the lock is not tried for each request again:
+ * meanwhile nothing that is in flight would go on. */
 TEST(test_cycle__D2a_BUSY_extending_many__waits_once)
 {
     sqlite3 *other = NULL;
@@ -142,27 +137,22 @@ TEST(test_cycle__D2a_BUSY_extending_many__waits_once)
     fixture_start(&d, 1);
     for (int i = 0; i < 5; i++)
         put(&d, "a", "x");
-    d.relay->left = 5;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
+    begin(&d, 5);
+    wait_us = cycle(&d);
     CHECK_INT(5, d.fake.sent);
     CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
     sqlite3_busy_handler(
         ((struct wb__sqlite *)d.box->db)->handle, count_busy, &waits);
     run_sql(other, "BEGIN IMMEDIATE");
     world_pass_ms(30000);
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
+    wait_us = cycle(&d);
     CHECK_INT(1, waits);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
     world_pass_ms(100);
-    CHECK_OK(wb__relay_cycle(d.relay, (struct wb_slice){0}, &wait_us, &d.err),
-        d.err);
-    CHECK(wait_us > ENV->mono_us(ENV->ctx) + 29000000); /* all of them */
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
+    wait_us = cycle(&d);
+    CHECK(wait_us > 29000000); /* all of them */
+    end_requests(&d);
     fixture_close(&d);
 }
 
@@ -196,8 +186,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_drain__D1_ends_during_a_commit__finished_by_the_next),
-        RUN(test_cycle__BUSY__ends_are_kept_apart_and_told_again),
+        RUN(test_drain__D1_requests_end_during_a_commit__committed_by_the_next),
+        RUN(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again),
         RUN(test_cycle__D2a_BUSY_extending__again_in_a_moment),
         RUN(test_cycle__D2a_BUSY_extending_many__waits_once),
         RUN(test_drain__machines_environment__each_sent_once_and_confirmed),

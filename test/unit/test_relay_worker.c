@@ -1,4 +1,4 @@
-/* Places, requests in flight, leases, rates, and the worker. */
+/* Drain slots, requests in flight, leases, rates, and the worker. */
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 
 /* ---- D-2 --------------------------------------------------------------- */
 
-TEST(test_drain__D2_place_taken__busy_and_flag_left)
+TEST(test_drain__D2_slot_taken__busy_and_flag_left)
 {
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *other;
@@ -24,7 +24,7 @@ TEST(test_drain__D2_place_taken__busy_and_flag_left)
     CHECK_INT(0, d.report.attempted);
     CHECK(wb__db_drain_flag(other->db));
     drain(&d, (struct wb_drain){.concurrency = 2});
-    CHECK_INT(1, d.report.confirmed); /* the second of two places */
+    CHECK_INT(1, d.report.confirmed); /* the second of two slots */
     wb__db_drain_free(other->db, 0);
     wb_outbox_close(other);
     fixture_close(&d);
@@ -69,7 +69,7 @@ TEST(test_drain__D2_same_handle__busy_as_well)
     fixture_close(&d);
 }
 
-/* Another drain comes by while this one sends: it finds the place taken and
+/* Another drain comes by while this one sends: it finds the slot taken and
  * leaves; its message must not be stranded. */
 static void
 send_while_draining(struct fake *f)
@@ -89,7 +89,7 @@ send_while_draining(struct fake *f)
     wb_outbox_close(other);
 }
 
-TEST(test_drain__D2_flag_set_meanwhile__looks_again)
+TEST(test_drain__D2_flag_set_meanwhile__another_pass)
 {
     struct fixture d;
 
@@ -127,18 +127,171 @@ TEST(test_drain__T1_concurrency__never_more_in_flight)
     fixture_close(&d);
 }
 
+/* A batch route must not let the others send a request for each message that a
+ * batch could take. */
+TEST(test_drain__T1_concurrency_and_a_batch_route__never_more_in_flight)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].concurrency = 50;
+    d.route[1] =
+        (struct wb_route){.kind = "b", .transport = &d.fake.base, .batch = 50};
+    fixture_start(&d, 2);
+    for (int i = 0; i < 20; i++) {
+        put(&d, "a", "1");
+        put(&d, "b", "1");
+    }
+    drain(&d, (struct wb_drain){.concurrency = 2});
+    CHECK_INT(40, d.report.confirmed);
+    CHECK_INT(2, d.fake.most_flying);
+    for (int i = 0; i < 60; i++)
+        put(&d, "b", "1");
+    d.fake.sent = 0;
+    drain(&d, (struct wb_drain){.concurrency = 2});
+    CHECK_INT(60, d.report.confirmed);
+    CHECK_INT(2, d.fake.sent); /* of one kind alone batches are full */
+    fixture_close(&d);
+}
+
+/* A batch is of one kind, so several kinds of a route make several requests. */
+TEST(test_drain__T1_batches_of_several_kinds__never_more_in_flight)
+{
+    static const char *const kind[] = {"ev.a", "ev.b", "ev.c", "ev.d"};
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].kind = "ev.*";
+    d.route[0].concurrency = 2;
+    d.route[0].batch = 3;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 24; i++)
+        put(&d, kind[i % 4], "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(24, d.report.confirmed);
+    CHECK_INT(2, d.fake.most_flying);
+    fixture_close(&d);
+}
+
+static enum wb_status
+url_of_its_own(void *ctx, const struct wb_claimed *message,
+    struct wb_request *request, void **token, struct wb_err *err)
+{
+    (void)ctx;
+    (void)token;
+    (void)err;
+    request->url = message->payload;
+    return WB_OK;
+}
+
+/* A batch goes to one URL: what the build hook sends elsewhere waits its time,
+ * and still goes out in the same pass. */
+TEST(test_drain__T1_batches_of_several_urls__never_more_in_flight)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].concurrency = 2;
+    d.route[0].batch = 10;
+    d.route[0].build = url_of_its_own;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 30; i++)
+        put(&d, "a", (const char *[]){"1", "2", "3", "4", "5"}[i % 5]);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(30, d.report.confirmed);
+    CHECK_INT(2, d.fake.most_flying);
+    fixture_close(&d);
+}
+
+/* More is due, but no request may start: only the end of one is of use. */
+TEST(test_cycle__D3_concurrency_reached__sleeps_until_a_request_ends)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "x");
+    begin(&d, 1);
+    CHECK(cycle(&d) > 29000000); /* half a lease */
+    CHECK_INT(1, d.fake.sent);
+    CHECK(cycle(&d) > 29000000);
+    end_requests(&d);
+    CHECK(cycle(&d) > 29000000);
+    CHECK_INT(2, d.fake.sent);
+    end_requests(&d);
+    wb__outcomes_drop(d.relay);
+    fixture_close(&d);
+}
+
+/* A message is due, and its route full: its time, which has come, must not keep
+ * the worker awake. */
+TEST(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends)
+{
+    struct wb_message m = {
+        .kind = WB_LIT("a"), .due_ms = WORLD_START_MS + 5000};
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].concurrency = 2;
+    fixture_start(&d, 1);
+    put(&d, "a", "x");
+    CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
+    begin(&d, 1);
+    (void)cycle(&d);
+    CHECK_INT(1, d.fake.sent);
+    world_pass_ms(6000);
+    CHECK(cycle(&d) > 20000000);
+    end_requests(&d);
+    (void)cycle(&d);
+    CHECK_INT(2, d.fake.sent);
+    end_requests(&d);
+    wb__outcomes_drop(d.relay);
+    fixture_close(&d);
+}
+
+/* Requests that take long must not make the rate slower. */
+TEST(test_cycle__T1_rate_and_a_request_in_flight__next_in_time)
+{
+    struct fixture d;
+    int64_t us;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].rate_per_s = 1;
+    fixture_start(&d, 1);
+    put(&d, "a", "1");
+    put(&d, "a", "2");
+    begin(&d, 0);
+    us = cycle(&d);
+    CHECK_INT(1, d.fake.sent);
+    CHECK(us > 500000 && us <= 1000001);
+    world_pass_ms(us / 1000 + 1);
+    (void)cycle(&d);
+    CHECK_INT(2, d.fake.sent);
+    end_requests(&d);
+    wb__outcomes_drop(d.relay);
+    fixture_close(&d);
+}
+
 static void
 past_half_the_lease(struct fake *f)
 {
     struct fixture *d = f->ctx;
-    const struct wb__in_flight *flight;
+    const struct wb__delivery *in_flight;
 
     /* Once all three are out, more than half of the lease goes by. */
     if (f->sent != 3)
         return;
     world_pass_ms(31000);
-    for (flight = d->relay->requests; flight != NULL; flight = flight->next)
-        CHECK(flight->extend_us <= world.mono_us);
+    for (in_flight = d->relay->in_flight; in_flight != NULL;
+         in_flight = in_flight->next)
+        CHECK(in_flight->extend_us <= world.mono_us);
 }
 
 TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
@@ -154,16 +307,12 @@ TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
     fixture_start(&d, 1);
     for (int i = 0; i < 3; i++)
         put(&d, "a", "x");
-    d.relay->left = UINT64_MAX;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(
-        wb__relay_cycle(d.relay, (struct wb_slice){0}, &(int64_t){0}, &d.err),
-        d.err);
+    begin(&d, 0);
+    (void)cycle(&d);
     world_pass_ms(30000); /* 61 s after the claim */
     CHECK_STATUS(EMPTY, wb_outbox_claim(d.box, &claim, &batch, &d.err));
     wb_batch_free(&batch);
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
+    end_requests(&d);
     wb__outcomes_drop(d.relay);
     fixture_close(&d);
 }
@@ -235,7 +384,7 @@ TEST(test_worker__D3_other_process_commits__wakes_and_delivers)
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     CHECK_INT(1, d.report.confirmed);
-    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_US */
     fixture_close(&d);
 }
 
@@ -285,35 +434,67 @@ TEST(test_worker__ends_in_a_timer_before_the_sleep__no_sleep)
     start_us = opts.env->mono_us(NULL);
     CHECK_OK(wb_relay_drain(d.relay, &all, &d.report, &d.err), d.err);
     CHECK_INT(1, d.report.confirmed);
-    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_US */
     uv_close((uv_handle_t *)&q.timer, NULL);
     fixture_close(&d);
 }
 
-/* The message is on its way before it is read which kinds wait. */
+/* The message is on its way before the kinds are read. */
 TEST(test_worker__D3_woken__known_kinds_first_and_new_ones_next)
 {
     struct fixture d;
-    int64_t wait_us = 0;
 
     fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     fixture_start(&d, 2);
     put(&d, "a", "1");
-    drain(&d, (struct wb_drain){0});
+    begin(&d, 0);
+    while (cycle(&d) <= 0)
+        ;
+    CHECK_INT(1, d.fake.sent);
     put(&d, "b", "2");
     put(&d, "a", "3");
-    d.relay->due_by_ms = d.relay->not_before_ms = 0;
-    d.relay->woken = d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(wb__relay_cycle(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    wb__relay_wake(d.relay, WB__WOKEN);
+    CHECK(cycle(&d) <= 0);
     CHECK_INT(2, d.fake.sent);
     CHECK_TEXT("3", d.fake.bodies[1]);
-    CHECK(d.relay->look && d.relay->kinds_stale);
-    CHECK_OK(wb__relay_cycle(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    CHECK(cycle(&d) <= 0);
     CHECK_INT(3, d.fake.sent);
     CHECK_TEXT("2", d.fake.bodies[2]);
     wb__outcomes_drop(d.relay);
     fixture_close(&d);
+}
+
+TEST(test_claim_step__each_wake_state__claims_or_not)
+{
+    static const struct {
+        enum wb__wake wake;
+        size_t n_known;
+        bool kinds_wait, may_claim, commits;
+        enum wb__claim_step step;
+    } row[] = {
+        {WB__WOKEN, 1, true, false, true, WB__CLAIM_NOTHING},
+        {WB__KINDS_STALE, 1, true, false, true, WB__CLAIM_NOTHING},
+        {WB__IDLE, 1, true, true, false, WB__CLAIM_NOTHING},
+        {WB__IDLE, 1, true, true, true, WB__CLAIM_NOW},
+        {WB__IDLE, 1, false, true, true, WB__CLAIM_NOTHING},
+        {WB__RECHECK, 1, true, true, false, WB__CLAIM_NOW},
+        {WB__RECHECK, 1, false, true, false, WB__CLAIM_NOTHING},
+        {WB__KINDS_STALE, 1, true, true, false, WB__READ_KINDS},
+        {WB__KINDS_STALE, 0, false, true, false, WB__READ_KINDS},
+        {WB__WOKEN, 1, true, true, false, WB__CLAIM_NOW},
+        {WB__WOKEN, 1, false, true, false, WB__CLAIM_NOW},
+        {WB__WOKEN, 0, false, true, false, WB__READ_KINDS},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(row); i++) {
+        struct wb__claims c = {.wake = row[i].wake,
+            .n = row[i].n_known,
+            .kinds_wait = row[i].kinds_wait};
+
+        CHECK_INT(
+            row[i].step, wb__claim_step(&c, row[i].may_claim, row[i].commits));
+    }
 }
 
 TEST(test_worker__D3_stopped__in_flight_is_finished)
@@ -457,15 +638,22 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_drain__D2_place_taken__busy_and_flag_left),
+        RUN(test_drain__D2_slot_taken__busy_and_flag_left),
         RUN(test_drain__D2_same_handle__busy_as_well),
-        RUN(test_drain__D2_flag_set_meanwhile__looks_again),
+        RUN(test_drain__D2_flag_set_meanwhile__another_pass),
         RUN(test_drain__T1_concurrency__never_more_in_flight),
+        RUN(test_drain__T1_concurrency_and_a_batch_route__never_more_in_flight),
+        RUN(test_drain__T1_batches_of_several_kinds__never_more_in_flight),
+        RUN(test_drain__T1_batches_of_several_urls__never_more_in_flight),
+        RUN(test_cycle__D3_concurrency_reached__sleeps_until_a_request_ends),
+        RUN(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends),
+        RUN(test_cycle__T1_rate_and_a_request_in_flight__next_in_time),
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
         RUN(test_worker__ends_in_a_timer_before_the_sleep__no_sleep),
         RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),
+        RUN(test_claim_step__each_wake_state__claims_or_not),
         RUN(test_worker__D3_stopped__in_flight_is_finished),
         RUN(test_worker__D3_due_later__sleeps_until_then),
         RUN(test_worker__D3_breaker_open__sleeps_until_its_end),
