@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
-#include "relay/route.h"
+#include "relay/relay.h"
 
 /* An empty variable is as good as none. */
 static const char *

@@ -5,7 +5,7 @@
  *     breaker and its attempts hold here too.
  * (3) Messages that could not be printed are given back. */
 #include "cli/cli.h"
-#include "relay/route.h"
+#include "relay/relay.h"
 
 /* ---- claim ------------------------------------------------------------- */
 

@@ -102,21 +102,17 @@ on_close(uv_handle_t *handle)
     relay->loop->open--;
 }
 
-static void
-handle_opened(struct wb_relay *relay, void *handle)
-{
-    ((uv_handle_t *)handle)->data = relay;
-    relay->loop->open++;
-}
+#define HANDLES(l)                                                      \
+    {                                                                   \
+        &(l)->stop, &(l)->timer, &(l)->prepare, &(l)->commit, &(l)->log \
+    }
 
 static enum wb_status
 loop_open(struct wb_relay *relay, struct wb_err *err)
 {
-    struct wb__loop *l = wb__alloc(relay->env, sizeof(*l));
+    struct wb__loop *l = relay->loop;
+    void *const handle[] = HANDLES(l);
 
-    if (l == NULL)
-        return wb__nomem(err, "relay");
-    relay->loop = l;
     l->uv = relay->opts.loop;
     if (l->uv == NULL) {
         if (uv_loop_init(&l->own) != 0)
@@ -126,15 +122,12 @@ loop_open(struct wb_relay *relay, struct wb_err *err)
     }
     if (uv_async_init(l->uv, &l->stop, on_stop) != 0)
         return wb__fail(err, WB_UNAVAILABLE, 0, "relay: no event to be had");
-    handle_opened(relay, &l->stop);
     (void)uv_timer_init(l->uv, &l->timer);
-    handle_opened(relay, &l->timer);
     (void)uv_prepare_init(l->uv, &l->prepare);
-    handle_opened(relay, &l->prepare);
     (void)uv_fs_event_init(l->uv, &l->commit);
-    handle_opened(relay, &l->commit);
     (void)uv_fs_event_init(l->uv, &l->log);
-    handle_opened(relay, &l->log);
+    for (; l->open < (int)WB_COUNT(handle); l->open++)
+        ((uv_handle_t *)handle[l->open])->data = relay;
     return WB_OK;
 }
 
@@ -142,16 +135,10 @@ static void
 loop_close(struct wb_relay *relay)
 {
     struct wb__loop *l = relay->loop;
+    void *const handle[] = HANDLES(l);
 
-    if (l == NULL)
-        return;
-    if (l->open > 0) {
-        uv_close((uv_handle_t *)&l->stop, on_close);
-        uv_close((uv_handle_t *)&l->timer, on_close);
-        uv_close((uv_handle_t *)&l->prepare, on_close);
-        uv_close((uv_handle_t *)&l->commit, on_close);
-        uv_close((uv_handle_t *)&l->log, on_close);
-    }
+    for (int i = l->open; i > 0; i--)
+        uv_close(handle[i - 1], on_close);
     while (l->open > 0)
         (void)uv_run(l->uv, UV_RUN_ONCE);
     if (l->uv == &l->own)
@@ -218,7 +205,8 @@ wb_relay_new(struct wb_relay **out, struct wb_outbox *box,
     if (rc != WB_OK)
         return rc;
     relay->run_blocking = run_offloaded;
-    rc = loop_open(relay, err);
+    relay->loop = wb__alloc(relay->env, sizeof(*relay->loop));
+    rc = relay->loop == NULL ? wb__nomem(err, "relay") : loop_open(relay, err);
     if (rc == WB_OK)
         *out = relay;
     else
@@ -232,7 +220,8 @@ wb_relay_free(struct wb_relay *relay)
     if (relay == NULL)
         return;
     WB_ASSERT(relay->n_in_flight == 0);
-    loop_close(relay);
+    if (relay->loop != NULL)
+        loop_close(relay);
     wb__relay_free(relay);
 }
 
@@ -435,33 +424,24 @@ take_drain_slot(struct wb_relay *relay, uint32_t slots)
     return -1;
 }
 
-static void
-report_begin(struct wb_relay *relay, const struct wb_drain *drain)
+/* False: no route fits. */
+static bool
+drain_begin(struct pass *p, struct wb_relay *relay,
+    const struct wb_drain *drain, struct wb_report *report)
 {
-    relay->report = (struct wb_report){.why = WB_DRAIN_EMPTY};
+    *p = (struct pass){.relay = relay,
+        .drain = drain,
+        .ready = true,
+        .start_us = mono_us(relay)};
+    if (drain->for_ms > 0 && drain->for_ms <= INT64_MAX / 1000)
+        p->end_us = wb__sat_add(p->start_us, drain->for_ms * 1000);
     wb__tally_clear(&relay->tally);
+    relay->report = *report = (struct wb_report){.why = WB_DRAIN_EMPTY};
     relay->limits = (struct wb__limits){.kind = drain->kind,
         .messages = drain->max > 0 ? drain->max : UINT64_MAX,
         .requests = drain->concurrency};
-}
-
-static bool
-has_route(struct wb_relay *relay, struct wb_slice only)
-{
-    return only.len > 0 ? wb__route_state_of(relay, only) != NULL
-                        : relay->n_routes > 0;
-}
-
-static struct pass
-pass_of(struct wb_relay *relay, const struct wb_drain *drain, bool worker)
-{
-    struct pass p = {.relay = relay, .drain = drain, .worker = worker};
-
-    p.ready = true;
-    p.start_us = mono_us(relay);
-    if (drain->for_ms > 0 && drain->for_ms <= INT64_MAX / 1000)
-        p.end_us = wb__sat_add(p.start_us, drain->for_ms * 1000);
-    return p;
+    return drain->kind.len > 0 ? wb__route_state_of(relay, drain->kind) != NULL
+                               : relay->n_routes > 0;
 }
 
 static enum wb_status
@@ -487,17 +467,16 @@ enum wb_status
 wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
-    struct pass p = pass_of(relay, drain, false);
+    struct pass p;
+    bool routed = drain_begin(&p, relay, drain, report);
     enum wb_status rc;
     int slot;
 
-    report_begin(relay, drain);
-    *report = relay->report;
     report->why = WB_DRAIN_NOT_READY;
-    if (!has_route(relay, drain->kind) || !is_ready(relay))
+    if (!routed || !is_ready(relay))
         return WB_OK;
-    slot = take_drain_slot(relay, drain->concurrency);
     report->why = WB_DRAIN_BUSY;
+    slot = take_drain_slot(relay, drain->concurrency);
     if (slot < 0)
         return WB_OK;
     relay->claims.none = WB_NONE_EMPTY;
@@ -508,29 +487,16 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     return rc;
 }
 
-/* Where commits cannot be watched, the worker checks every LONGEST_US. */
-static void
-watch(struct wb_relay *relay)
-{
-    struct wb__watch w = wb__db_watch(relay->box->db);
-
-    if (w.wake != NULL)
-        (void)uv_fs_event_start(&relay->loop->commit, on_commit, w.wake, 0);
-    if (w.log != NULL)
-        (void)uv_fs_event_start(&relay->loop->log, on_log, w.log, 0);
-}
-
 enum wb_status
 wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
-    struct pass p = pass_of(relay, drain, true);
+    struct wb__watch w = wb__db_watch(relay->box->db);
     enum wb_status rc, end_rc;
+    struct pass p;
     int slot;
 
-    report_begin(relay, drain);
-    *report = relay->report;
-    if (!has_route(relay, drain->kind))
+    if (!drain_begin(&p, relay, drain, report))
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "no route is configured; there is nothing to work on");
     slot = take_drain_slot(relay, drain->concurrency);
@@ -538,7 +504,12 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
         return wb__fail(err, WB_BUSY, 0,
             "another worker or drain has this database; stop it, or give "
             "--concurrency");
-    watch(relay);
+    /* Where commits cannot be watched, the worker checks every LONGEST_US. */
+    if (w.wake != NULL)
+        (void)uv_fs_event_start(&relay->loop->commit, on_commit, w.wake, 0);
+    if (w.log != NULL)
+        (void)uv_fs_event_start(&relay->loop->log, on_log, w.log, 0);
+    p.worker = true;
     rc = run_pass(&p, err);
     (void)uv_fs_event_stop(&relay->loop->commit);
     (void)uv_fs_event_stop(&relay->loop->log);

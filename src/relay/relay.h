@@ -152,6 +152,14 @@ WB_MUST_USE enum wb_status wb__relay_cycle(
 
 /* ---- route.c ----------------------------------------------------------- */
 
+/* The route whose pattern is the kind itself; else, of those whose pattern is a
+ * prefix of the kind and '*', the one with the longest prefix; else NULL. */
+const struct wb_route *wb__route_find(
+    const struct wb_route *routes, size_t n, struct wb_slice kind);
+/* All kinds of a route share one breaker, whose scope is the configured one, or
+ * the route's pattern. */
+struct wb_slice wb__route_scope(const struct wb_route *route);
+
 WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
 struct wb__route_state *wb__route_state_of(

@@ -4,8 +4,6 @@
  * (1) A kind without a route is never claimed.
  * (2) No claim makes more requests than are free, as long as the build hooks
  *     give the messages of a kind one URL and one header list. */
-#include "relay/route.h"
-
 #include "outbox/box.h"
 #include "relay/relay.h"
 
