@@ -303,13 +303,14 @@ extend_due(struct wb_relay *relay, struct wb_err *err)
 
 /* ---- the cycle --------------------------------------------------------- */
 
-/* When the next cycle has something to do, even if nothing happens before. */
+/* When the next cycle has something to do, even if nothing happens before.
+ * held_back: a rate held a route back from the claim. */
 static int64_t
-deadline_us(struct wb_relay *relay)
+deadline_us(struct wb_relay *relay, bool held_back)
 {
     const struct wb__claims *c = &relay->claims;
     int64_t now_us = relay->env->mono_us(relay->env->ctx), rate_us;
-    int64_t at_us = INT64_MAX, due_us;
+    int64_t at_us = INT64_MAX, due_ms;
     uint32_t requests = wb__requests_free(relay, &rate_us);
     bool may = may_claim(relay, requests, rate_us);
     enum wb__claim_step step = wb__claim_step(c, may, false);
@@ -320,11 +321,12 @@ deadline_us(struct wb_relay *relay)
     if (step == WB__CLAIM_NOW && rate_us != 0)
         at_us = rate_us;
     else if (step == WB__CLAIM_NOW &&
-             (c->wake == WB__WOKEN || relay->in_flight == NULL))
+             (c->wake == WB__WOKEN || relay->in_flight == NULL || held_back))
         return now_us;
     if (may && c->next_due_ms != 0 && relay->limits.due_by_ms == 0) {
-        due_us = (c->next_due_ms - wb__box_now(relay->box)) * 1000;
-        at_us = now_us + due_us < at_us ? now_us + due_us : at_us;
+        due_ms = c->next_due_ms - wb__box_now(relay->box);
+        if (due_ms < (at_us - now_us) / 1000)
+            at_us = now_us + due_ms * 1000;
     }
     for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
         at_us = d->extend_us < at_us ? d->extend_us : at_us;
@@ -353,6 +355,6 @@ wb__relay_cycle(struct wb_relay *relay, int64_t *next_us, struct wb_err *err)
     rc = wb__deliveries_start(relay, claimed, err);
     if (rc == WB_OK)
         rc = extend_due(relay, err);
-    *next_us = deadline_us(relay);
+    *next_us = deadline_us(relay, rate_us != 0);
     return rc;
 }

@@ -186,6 +186,21 @@ TEST(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends)
     fixture_close(&d);
 }
 
+/* Milliseconds that are no longer a time in microseconds. */
+TEST(test_cycle__D3_due_at_the_end_of_time__sleeps)
+{
+    struct wb_message m = {.kind = WB_LIT("a"), .due_ms = INT64_MAX / 2};
+    struct fixture d;
+
+    fixture_open(&d);
+    fixture_start(&d, 1);
+    CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
+    begin(&d, 0);
+    CHECK(cycle(&d) > INT64_MAX / 2);
+    CHECK_INT(0, d.fake.sent);
+    fixture_close(&d);
+}
+
 /* Requests that take long must not make the rate slower. */
 TEST(test_cycle__T1_rate_and_a_request_in_flight__next_in_time)
 {
@@ -277,6 +292,7 @@ main(void)
         RUN(test_drain__T1_batches_of_several_urls__never_more_in_flight),
         RUN(test_cycle__D3_concurrency_reached__sleeps_until_a_request_ends),
         RUN(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends),
+        RUN(test_cycle__D3_due_at_the_end_of_time__sleeps),
         RUN(test_cycle__T1_rate_and_a_request_in_flight__next_in_time),
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
