@@ -1,8 +1,8 @@
 /* waybill/relay.h - where outbox, routes and transports meet.
  *
  * A relay claims messages that have a route, hands each to the route's
- * transport, and finishes the claim with what came of it. drain is one bounded
- * pass; run goes on until stopped. */
+ * transport, and ends the claim with the outcome. wb_relay_drain() is one
+ * bounded pass; wb_relay_run() goes on until it is stopped. */
 #ifndef WB_RELAY_H
 #define WB_RELAY_H
 
@@ -19,10 +19,10 @@ void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
 
 /* How the messages of a kind are delivered. */
 struct wb_route {
-    const char *kind; /* exact, or a prefix and '*'; the longest fit wins */
+    const char *kind; /* exact, or a prefix and '*'; the longest match wins */
     struct wb_transport *transport; /* borrowed */
-    const char *endpoint; /* for people: URL, command or file [none] */
-    const char *scope;    /* of the breaker [kind] */
+    const char *endpoint; /* to be shown: URL, command or file [none] */
+    const char *scope;    /* of the breaker [kind, as written here] */
     const struct wb_retry_policy *retry;     /* [the default] */
     const struct wb_breaker_policy *breaker; /* [the default] */
     int64_t timeout_ms;                      /* [30 s] */
@@ -35,14 +35,13 @@ struct wb_route {
     /*
      * Hooks, any may be NULL.
      *
-     * build: fill request->url, ->body, ->headers for the message; memory it
-     * points at must live until the next call of release(ctx, token), where
-     * *token is its to set. Not OK: the message is rejected with err->msg, or
-     * tried again where it was NOMEM.
-     * judge: the response rule, where a reply is 2xx or was delivered without
-     * a status. May change result->outcome and ->error (which then must live
-     * until judge is called again), and count.
-     * release: the attempt of whose message build set a token is over.
+     * build: set request->url, ->body, ->headers for the message, and *token.
+     * What they point to must live until release(ctx, *token) is called. Not
+     * OK: the message is rejected with err->msg, or tried again if NOMEM.
+     * judge: the response rule. Called if the response is 2xx, or the message
+     * was delivered without a status. May change result->outcome and ->error
+     * (which then must live until judge is called again), and count.
+     * release: the attempt is over; called if build has set a token.
      */
     void *ctx;
     enum wb_status (*build)(void *ctx, const struct wb_claimed *message,
@@ -64,7 +63,7 @@ struct wb_relay_opts {
 };
 
 struct wb_relay;
-/* Returns OK, NOMEM, INVALID (two routes of one kind, a retry horizon that is
+/* Returns OK, NOMEM, INVALID (two routes of one kind, retries that go on for
  * longer than ids are kept, ...). */
 WB_MUST_USE enum wb_status wb_relay_new(struct wb_relay **out,
     struct wb_outbox *box, const struct wb_relay_opts *opts,
@@ -74,9 +73,9 @@ void wb_relay_free(struct wb_relay *relay); /* NULL is fine */
 enum wb_drained {
     WB_DRAIN_DONE,         /* attempted something, or see below */
     WB_DRAIN_EMPTY,        /* nothing was due */
-    WB_DRAIN_BREAKER_OPEN, /* all that is due waits behind a breaker */
-    WB_DRAIN_BUSY,         /* another drain holds the lock; it looks again */
-    WB_DRAIN_NOT_READY,    /* no route, or ready() says no */
+    WB_DRAIN_BREAKER_OPEN, /* all that is due waits for an open breaker */
+    WB_DRAIN_BUSY,         /* another drain runs, and will check again */
+    WB_DRAIN_NOT_READY,    /* no route, or ready() returned false */
 };
 const char *wb_drained_name(enum wb_drained why); /* "empty", ... */
 
@@ -104,7 +103,7 @@ struct wb_drain {
     int64_t for_ms;       /* stop claiming after this long [no limit] */
     uint32_t concurrency; /* drains of this database at once, and requests of
                              this one in flight [1 drain, routes decide] */
-    /* Called now and then with the counts so far. May be NULL. */
+    /* Called about ten times a second with the counts so far. May be NULL. */
     void (*progress)(void *ctx, const struct wb_report *so_far);
     void *ctx;
 };
@@ -114,22 +113,22 @@ struct wb_drain {
  *
  * Guarantees  Each message is attempted at most once a pass. Transport
  *             failures are in the counts; an error is the database's. A crash
- *             at any instruction loses nothing: what was in flight goes out
+ *             at any instruction loses nothing: what was in flight is sent
  *             again with the same id.
- * Returns     OK (report->why tells), BUSY, NOMEM, IO, CORRUPT.
+ * Returns     OK (see report->why), BUSY, NOMEM, IO, CORRUPT.
  * Threads     that of the loop; Blocks: until the pass is over. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
     const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
-/* Drain until wb_relay_stop(), waking on new messages (also those of other
- * processes), due times and breaker ends. What is in flight is finished before
- * it returns. The same lock as a drain: BUSY if another has it. */
+/* Drain until wb_relay_stop(); wakes for new messages (also those of other
+ * processes), due times and the end of a breaker's time. Requests in flight end
+ * before it returns. BUSY: another drain or worker has the drain slots. */
 WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
     const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
-/* End run, or a drain, early, and at once those that come after it. Threads:
- * any; safe in a signal handler. */
+/* End wb_relay_run(), or a drain, early; later calls end at once. Threads: any;
+ * safe in a signal handler. */
 void wb_relay_stop(struct wb_relay *relay);
 
 /* What the last drain of the database at url did, as one line of JSON (fields

@@ -1,10 +1,9 @@
-/* drain.c - drain and run: one relay, one pass or until a signal.
+/* drain.c - drain and run: one relay, for one pass or until a signal.
  *
- * (1) SIGTERM and SIGINT end a pass as if nothing more were due: what is in
- *     flight is finished, and the report is still printed.
- * (2) A second SIGINT ends the process as any other: who sits at the keyboard
- *     need not wait for a slow receiver. Not a second SIGTERM: timeout(1) sends
- *     two. */
+ * (1) SIGTERM and SIGINT end a pass as if nothing more were due: requests in
+ *     flight end, and the report is still printed.
+ * (2) A second SIGINT ends the process at once, so that nobody has to wait for
+ * a slow receiver. A second SIGTERM does not: timeout(1) sends two. */
 #include <signal.h>
 
 #include "cli/cli.h"
@@ -25,7 +24,7 @@ struct caught {
     void (*before)(int number);
 };
 
-/* What is ignored stays so: a job in the background does not get the terminal's
+/* An ignored signal stays ignored: a background job does not get the terminal's
  * interrupts. */
 static void
 signal_set(struct caught *c)
@@ -91,7 +90,7 @@ add_count(struct wb__buf *b, uint64_t n, const char *name)
 static void
 add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 {
-    static const char *const mend[] = {
+    static const char *const reason[] = {
         [WB_DRAIN_EMPTY] = "nothing is due",
         [WB_DRAIN_BREAKER_OPEN] = "what is due waits behind a breaker, see "
                                   "waybill breaker",
@@ -99,7 +98,7 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
                           "again",
         [WB_DRAIN_NOT_READY] = "no route for it is configured, see --config",
     };
-    const char *what = mend[r->why];
+    const char *what = reason[r->why];
     struct wb_err err = {0};
     size_t n_routes = 0;
 
@@ -219,7 +218,7 @@ run_drain(struct cli *cli)
     return code;
 }
 
-/* A worker that was told to stop has done what it was asked for. */
+/* A worker that was stopped has done its task, whatever it delivered. */
 static enum cli_exit
 run_run(struct cli *cli)
 {

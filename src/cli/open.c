@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "relay/relay.h"
 
 /* An empty variable is as good as none. */
 static const char *
@@ -184,21 +185,5 @@ cli_close(struct cli *cli)
 const struct wb_route *
 cli_route(const struct cli *cli, struct wb_slice kind)
 {
-    const struct wb_route *best = NULL;
-    size_t longest = 0;
-
-    for (size_t i = 0; i < cli->n_routes; i++) {
-        struct wb_slice name = wb_slice(cli->routes[i].kind);
-        bool prefix = name.len > 0 && name.ptr[name.len - 1] == '*';
-
-        if (wb__eq(name, kind))
-            return &cli->routes[i];
-        name.len -= prefix;
-        if (prefix && wb__starts(kind, name) &&
-            (best == NULL || name.len > longest)) {
-            best = &cli->routes[i];
-            longest = name.len;
-        }
-    }
-    return best;
+    return wb__route_find(cli->routes, cli->n_routes, kind);
 }

@@ -5,6 +5,7 @@
  *     breaker and its attempts hold here too.
  * (3) Messages that could not be printed are given back. */
 #include "cli/cli.h"
+#include "relay/relay.h"
 
 /* ---- claim ------------------------------------------------------------- */
 
@@ -29,7 +30,7 @@ add_source(struct sources *s, struct wb_slice kind)
         return;
     }
     if (route != NULL) {
-        to->scope = wb_slice(route->scope);
+        to->scope = wb__route_scope(route);
         if (route->retry != NULL)
             to->max_attempts = route->retry->max_attempts;
     }

@@ -1,21 +1,22 @@
-/* batch.c - several messages in one request, and what a reply says of each.
+/* batch.c - several messages in one request, and the result of each from the
+ * response.
  *
  * The body is a JSON array of the messages' bodies, or NDJSON. Waybill-Ids
- * names their ids in order; the request's own id is made of them, so that the
- * same messages together are the same request again.
+ * lists their ids in order; the request's own id is derived from them, so that
+ * the same messages together are the same request again.
  *
- * (1) A reply that is 2xx and holds an array (itself, or under "results") with
- *     as many items as were sent tells of each by its place: "status" is an
- *     HTTP status; else "error" that is not null, or "ok" that is false, is a
- *     rejection. Any other reply tells of all alike.
- * (2) One that began as JSON and is cut may have told of each, and nobody can
- *     say what: the outcome is unknown, and the batch goes out again. */
+ * (1) A 2xx response whose body is an array (or an object with an array
+ *     "results") of as many items as were sent has a result for each, in order:
+ *     "status" is an HTTP status; without one, an "error" that is not null, or
+ *     "ok": false, is a rejection. Any other response is the result of all.
+ * (2) If such a body was cut, the results of the items cannot be known: the
+ *     outcome is unknown, and the batch is sent again. */
 #include <jansson.h>
 
 #include "relay/relay.h"
 
-/* An integer past 64 bits is a number all the same: who sends or judges must
- * not take the text for none. */
+/* JSON with integers past 64 bits is valid JSON: parse these as real numbers.
+ */
 static json_t *
 parse(struct wb_slice text)
 {
@@ -38,7 +39,7 @@ wb__batch_fits(struct wb_slice body)
     return fits;
 }
 
-/* One line of NDJSON: a line end in JSON is white space and never text. */
+/* One line of NDJSON. A line end in valid JSON is always white space. */
 static void
 add_line(struct wb__buf *out, struct wb_slice body)
 {
@@ -52,41 +53,41 @@ add_line(struct wb__buf *out, struct wb_slice body)
 }
 
 static void
-add_item(struct wb__flight *f, size_t i)
+add_item(struct wb__delivery *d, size_t i)
 {
-    struct wb_slice body = f->item[i].request.body;
-    bool lines = f->live->route->batch_ndjson;
+    struct wb_slice body = d->item[i].request.body;
+    bool lines = d->state->route->batch_ndjson;
 
     if (i > 0)
-        wb__buf_str(&f->ids, ",");
-    wb__buf_str(&f->ids, f->item[i].message->id.text);
+        wb__buf_str(&d->ids, ",");
+    wb__buf_str(&d->ids, d->item[i].message->id.text);
     if (lines) {
-        add_line(&f->body, body);
+        add_line(&d->body, body);
         return;
     }
-    wb__buf_str(&f->body, i == 0 ? "[" : ",");
-    wb__buf_add(&f->body, body);
-    if (i + 1 == f->n)
-        wb__buf_str(&f->body, "]");
+    wb__buf_str(&d->body, i == 0 ? "[" : ",");
+    wb__buf_add(&d->body, body);
+    if (i + 1 == d->n)
+        wb__buf_str(&d->body, "]");
 }
 
 enum wb_status
-wb__batch_encode(struct wb__flight *f, struct wb_err *err)
+wb__batch_encode(struct wb__delivery *d, struct wb_err *err)
 {
     struct wb_slice ids;
     uint8_t hash[32];
 
-    for (size_t i = 0; i < f->n; i++)
-        add_item(f, i);
-    ids = wb__buf_slice(&f->ids);
-    if (f->body.failed != WB_OK || f->ids.failed != WB_OK ||
+    for (size_t i = 0; i < d->n; i++)
+        add_item(d, i);
+    ids = wb__buf_slice(&d->ids);
+    if (d->body.failed != WB_OK || d->ids.failed != WB_OK ||
         !wb__sha256(&ids, 1, hash))
         return wb__nomem(err, "batch");
-    f->request = f->item[0].request;
-    f->request.body = wb__buf_slice(&f->body);
-    f->request.ids = ids;
-    f->request.id = wb__uuid7(f->item[0].message->created_ms, hash);
-    f->request.content_type = f->live->route->batch_ndjson
+    d->request = d->item[0].request;
+    d->request.body = wb__buf_slice(&d->body);
+    d->request.ids = ids;
+    d->request.id = wb__uuid7(d->item[0].message->created_ms, hash);
+    d->request.content_type = d->state->route->batch_ndjson
                                   ? WB_LIT("application/x-ndjson")
                                   : WB_LIT("application/json");
     return WB_OK;
@@ -150,13 +151,13 @@ is_lost(const struct wb_result *result)
 }
 
 void
-wb__batch_results(const struct wb__flight *f, const struct wb_result *result,
+wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
     json_t *reply =
         result->outcome == WB_DELIVERED ? parse(result->body) : NULL;
-    json_t *items = items_of(reply, f->n);
-    size_t n = f->n;
+    json_t *items = items_of(reply, d->n);
+    size_t n = d->n;
 
     for (size_t i = 0; i < n; i++) {
         struct wb_result r = *result;

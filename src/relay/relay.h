@@ -1,12 +1,12 @@
-/* relay.h - the relay inside.
+/* relay.h - the relay without its public calls.
  *
- *     turn: finish what ended + claim for free slots, one commit
- *        -> flights: build the request, group a batch, send
- *        -> transport -> done: judge, a finish for the next turn
+ *     cycle: commit the outcomes so far and claim messages, in one transaction
+ *        -> requests: build one for each message or batch, and send it
+ *        -> the transport calls back -> an outcome for the next cycle
  *
- * relay.c, pump.c and flight.c know no event loop: whatever calls done() in
- * between turns drives them, so that a simulation runs the same code. drain.c
- * is the loop. */
+ * Only loop.c knows the event loop. The rest is driven by calls of
+ * wb__relay_cycle(), between which transports report results: the simulation
+ * runs the same code. */
 #ifndef WB_SRC_RELAY_RELAY_H
 #define WB_SRC_RELAY_RELAY_H
 
@@ -20,32 +20,36 @@ struct wb_tally {
 };
 void wb__tally_clear(struct wb_tally *tally);
 
-/* A route as it runs. */
-struct wb__live {
+/* A route, and what it does at the moment. */
+struct wb__route_state {
     const struct wb_route *route;
-    uint32_t in_flight; /* requests */
-    uint32_t slots;     /* messages the coming claim may take */
-    int64_t next_us;    /* rate: no request before this */
+    size_t n_kinds;     /* of it in wb__claims.source */
+    uint32_t in_flight; /* requests, of which ... */
+    uint32_t n_sent;    /* are sent */
+    uint32_t free;      /* requests that may start now */
+    uint32_t slots;     /* messages the next claim may take */
+    int64_t next_us;    /* rate limit: no request before this */
 };
 
-/* A claim's rows, kept while any of them is in flight. */
-struct wb__load {
+/* The rows of one claim, kept while a request refers to them. */
+struct wb__claimed_batch {
     struct wb_batch batch;
     size_t refs;
 };
 
-/* One request under way: one message, or several. */
-struct wb__flight {
-    struct wb__flight *next, **link; /* list of those in flight */
+/* One request in flight: of one message, or of several. It is not sent before
+ * the concurrency of its route and of the pass allows it. */
+struct wb__delivery {
+    struct wb__delivery *next, **link; /* wb_relay.in_flight */
     struct wb_relay *relay;
-    struct wb__live *live;
-    struct wb__load *load;
+    struct wb__route_state *state;
+    struct wb__claimed_batch *claimed;
     struct wb__item *item;
     size_t n;
     struct wb_request request;
-    struct wb__buf body; /* of a batch */
-    struct wb__buf ids;
-    int64_t extend_us; /* extend the claims from then on */
+    struct wb__buf body, ids; /* of a batch */
+    int64_t extend_us;        /* when to extend the leases */
+    bool sent;
 };
 struct wb__item {
     const struct wb_claimed *message;
@@ -53,121 +57,170 @@ struct wb__item {
     void *token;               /* the hook's */
 };
 
-/* How messages ended. */
-struct wb__ends {
+/* Outcomes of messages. */
+struct wb__outcomes {
     struct wb_finish *finish;
     size_t n, cap;
-    bool lanes;              /* some are of a lane */
+    bool lanes;              /* some messages have a lane */
     struct wb__arena errors; /* texts of finish[] */
+};
+
+/* What the current pass may do. */
+struct wb__limits {
+    struct wb_slice kind; /* only this one; empty: every kind with a route */
+    uint64_t messages;    /* that may still be claimed */
+    uint32_t requests;    /* in flight at once; 0: only the routes limit them */
+    int64_t due_by_ms;    /* claim what is due by then; 0: what is due now */
+    int64_t not_before_ms; /* the earliest time for a retry */
+    bool stopping;         /* claim no more */
+};
+
+/* Why the next cycle should claim; see wb__claim_step(). In order: a reason
+ * includes those before it. */
+enum wb__wake {
+    WB__IDLE,        /* the last claim found nothing, and nothing has changed */
+    WB__RECHECK,     /* a message of a cached kind may be due */
+    WB__KINDS_STALE, /* a message of another kind may be, too */
+    WB__WOKEN        /* a process has just committed a message */
+};
+enum wb__claim_step {
+    WB__CLAIM_NOTHING,
+    WB__CLAIM_NOW,
+    WB__READ_KINDS /* then claim */
+};
+
+struct wb__claims {
+    enum wb__wake wake;
+    bool kinds_wait; /* the last read of the kinds found messages */
+    /* The kinds that have a route and had messages, as of the last read that
+     * found any. */
+    struct wb_source *source;
+    size_t n, cap;
+    struct wb__arena names;
+    int64_t next_due_ms; /* as the last claim said; 0: nothing to wait for */
+    enum wb_none none;   /* why the last claim took nothing */
 };
 
 struct wb_relay {
     const struct wb_env *env;
     struct wb_outbox *box;
     struct wb_relay_opts opts;
-    struct uv_loop_s *loop;
-    bool own_loop;
-    struct wb__live *live;
-    size_t n_live;
+    struct wb__route_state *route;
+    size_t n_routes;
 
-    struct wb_source *source; /* kinds that have a route, this pass */
-    size_t n_sources, source_cap;
-    size_t n_known; /* those of when some last waited, which source[] keeps */
-    struct wb__arena kinds; /* their names */
-    bool kinds_stale;
-    bool woken; /* claim of the known ones first; they are read after it */
-
-    struct wb__flight *flights;
-    size_t in_flight;      /* requests */
-    struct wb__ends ended; /* since the last turn */
-    struct wb__ends told;  /* to the outbox by this one */
-    /* Call fn(arg); requests may go on, and end, meanwhile. NULL: just call. */
-    void (*aside)(struct wb_relay *relay, void (*fn)(void *arg), void *arg);
-
+    struct wb__limits limits;
+    struct wb__claims claims;
+    struct wb__delivery *in_flight;
+    size_t n_in_flight, n_sent;
+    struct wb__outcomes pending;    /* for the next cycle to commit */
+    struct wb__outcomes committing; /* by the current one */
     struct wb_report report;
     struct wb_tally tally;
-    uint64_t left;         /* messages that may still be attempted */
-    int64_t due_by_ms;     /* of this pass; 0: now */
-    int64_t not_before_ms; /* of what is retried in it */
-    uint32_t most_in_flight;
-    bool stopping; /* claim no more */
-    bool look;     /* a claim may find something */
-    int64_t next_due_ms;
-    enum wb_none none;
 
-    struct wb__driver *driver; /* drain.c */
+    /* Call fn(arg), which may block, and return when it has. Requests may end
+     * meanwhile: fn() touches nothing of the relay that they use. */
+    void (*run_blocking)(struct wb_relay *relay, void (*fn)(void *), void *arg);
+    struct wb__loop *loop; /* loop.c; NULL: without an event loop */
 };
 
-/* ---- relay.c ----------------------------------------------------------- */
+/* ---- cycle.c ----------------------------------------------------------- */
 
-/* A relay without a loop, for whoever calls wb__pump_turn() and done() by
- * himself. Freeing drops what is in flight: no done() may come after it. */
+/* A relay without an event loop: the caller runs the cycles, in one thread.
+ * No transport may call back after wb__relay_free(), which forgets the requests
+ * in flight and the outcomes. */
 WB_MUST_USE enum wb_status wb__relay_new(struct wb_relay **out,
     struct wb_outbox *box, const struct wb_relay_opts *opts,
     struct wb_err *err);
 void wb__relay_free(struct wb_relay *relay);
 
+/* Start a pass: the next cycle reads the kinds, and claims. */
+void wb__relay_begin(struct wb_relay *relay, const struct wb__limits *limits);
+
+/* Something happened: the next cycle may have messages to claim. */
+void wb__relay_wake(struct wb_relay *relay, enum wb__wake wake);
+
+/* Does a cycle claim? may_claim: the limits, the routes and their rates allow
+ * it; commits: it has outcomes to commit in any case. */
+enum wb__claim_step wb__claim_step(
+    const struct wb__claims *claims, bool may_claim, bool commits);
+
+/* Run one cycle. *deadline_us, set if OK: the monotonic time of the next cycle
+ * (in the past: at once; INT64_MAX: none), unless a result or a wake comes
+ * first. BUSY: nothing was lost, and the cycle may be repeated. */
+WB_MUST_USE enum wb_status wb__relay_cycle(
+    struct wb_relay *relay, int64_t *deadline_us, struct wb_err *err);
+
 /* ---- route.c ----------------------------------------------------------- */
+
+/* The route whose pattern is the kind itself; else, of those whose pattern is a
+ * prefix of the kind and '*', the one with the longest prefix; else NULL. */
+const struct wb_route *wb__route_find(
+    const struct wb_route *routes, size_t n, struct wb_slice kind);
+/* All kinds of a route share one breaker, whose scope is the configured one, or
+ * the route's pattern. */
+struct wb_slice wb__route_scope(const struct wb_route *route);
 
 WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
-struct wb__live *wb__route_of(struct wb_relay *relay, struct wb_slice kind);
-/* The sources of the kinds that wait and have a route. */
-WB_MUST_USE enum wb_status wb__sources_set(
-    struct wb_relay *relay, struct wb_slice only, struct wb_err *err);
-/* How many messages each route may take now; returns the sum. *wait_us: when
- * one that is held back by its rate may go on, or 0. */
-void wb__rate_sent(struct wb__live *live, int64_t now_us);
-uint32_t wb__slots_set(struct wb_relay *relay, int64_t *wait_us);
+struct wb__route_state *wb__route_state_of(
+    struct wb_relay *relay, struct wb_slice kind);
+/* Read the kinds that have messages: sets sources and kinds_wait. */
+WB_MUST_USE enum wb_status wb__sources_read(
+    struct wb_relay *relay, struct wb_err *err);
+/* How many requests may start now; sets free of each route. *rate_us: when the
+ * first route that its rate holds back may go on; 0: none is held back. */
+uint32_t wb__requests_free(struct wb_relay *relay, int64_t *rate_us);
+/* How many messages may be claimed, so that they make no more requests than
+ * that; sets slots of each route. */
+uint32_t wb__slots_set(struct wb_relay *relay, uint32_t requests);
+/* Are as many requests sent as the route, or the pass, allows? */
+bool wb__route_is_full(
+    const struct wb_relay *relay, const struct wb__route_state *state);
+/* A request starts: the rate counts it. */
+void wb__rate_sent(struct wb__route_state *state, int64_t now_us);
 
-/* ---- flight.c ---------------------------------------------------------- */
+/* ---- in_flight.c ------------------------------------------------------- */
 
-/* Send all messages of a load; consumes its first reference. */
-WB_MUST_USE enum wb_status wb__flights_start(
-    struct wb_relay *relay, struct wb__load *load, struct wb_err *err);
-void wb__flight_free(struct wb__flight *flight);
+/* Send all messages of a claim; consumes its first reference. */
+WB_MUST_USE enum wb_status wb__deliveries_start(struct wb_relay *relay,
+    struct wb__claimed_batch *claimed, struct wb_err *err);
+/* Send the requests that waited for one of another to end. */
+void wb__deliveries_resume(struct wb_relay *relay);
+/* Forget those that are not sent. */
+void wb__deliveries_drop_unsent(struct wb_relay *relay);
+void wb__delivery_free(struct wb__delivery *delivery);
 
 /* ---- batch.c ----------------------------------------------------------- */
 
 /* May the message go into a batch: is its body JSON? */
 WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
-/* Make the flight's request out of its items. */
+/* Make the delivery's request from its items. */
 WB_MUST_USE enum wb_status wb__batch_encode(
-    struct wb__flight *flight, struct wb_err *err);
-/* What the reply says of each item: calls each(ctx, i, result) for all. */
-void wb__batch_results(const struct wb__flight *flight,
+    struct wb__delivery *delivery, struct wb_err *err);
+/* Split the result of a batch: calls each(ctx, i, result) for every item. */
+void wb__batch_results(const struct wb__delivery *delivery,
     const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
-/* ---- ends.c ------------------------------------------------------------ */
+/* ---- outcomes.c -------------------------------------------------------- */
 
-/* Note the end of one message; *result is copied. */
-WB_MUST_USE enum wb_status wb__end_note(struct wb_relay *relay,
+/* Note the outcome of one message; *result is copied. */
+WB_MUST_USE enum wb_status wb__outcome_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
     const struct wb_result *result);
-/* Ends that no turn has finished yet. */
-size_t wb__ends_left(const struct wb_relay *relay);
-/* Take those noted so far, unless some were taken and not finished, into
- * relay->told. */
-void wb__ends_take(struct wb_relay *relay);
-/* Those have been finished: count and forget them. */
-void wb__ends_told(struct wb_relay *relay);
-/* Forget them all. */
-void wb__ends_drop(struct wb_relay *relay);
-
-/* ---- pump.c ------------------------------------------------------------ */
-
-/* Finish what has ended, claim what there is room for, send it. *wait_us: the
- * monotonic time at which a turn has something to do though nothing ended; 0:
- * never. */
-WB_MUST_USE enum wb_status wb__pump_turn(struct wb_relay *relay,
-    struct wb_slice only, int64_t *wait_us, struct wb_err *err);
+/* Outcomes that are not committed. */
+size_t wb__outcomes_left(const struct wb_relay *relay);
+/* Move the pending ones to relay->committing, unless some are still there. */
+void wb__outcomes_take(struct wb_relay *relay);
+/* Those in relay->committing were committed: count and forget them. */
+void wb__outcomes_committed(struct wb_relay *relay);
+void wb__outcomes_drop(struct wb_relay *relay);
 
 /* ---- report.c ---------------------------------------------------------- */
 
-/* Leave the note of the last drain beside the database. */
-void wb__report_note(struct wb_relay *relay);
-/* The end of a pass: fill in the report, leave the note. */
+/* Write the report where wb_relay_last() reads it. */
+void wb__report_save(struct wb_relay *relay);
+/* The end of a pass: fill in the report, and save it. */
 WB_MUST_USE enum wb_status wb__report_end(
     struct wb_relay *relay, int64_t duration_ms, struct wb_err *err);
 

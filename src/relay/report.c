@@ -1,6 +1,6 @@
-/* report.c - what a pass did: named counts, and the note that tells of the last
- * one. It lies beside the database, and can be read even when that cannot be
- * opened; or in it, where the database is no file. */
+/* report.c - the report of a pass: named counts, and saving the last report. It
+ * is saved in a file beside the database, so that it can be read when the
+ * database cannot be opened; with PostgreSQL, in the database. */
 #include <stdio.h>
 
 #include "db/db.h"
@@ -24,7 +24,7 @@ wb_drained_name(enum wb_drained why)
 /* ---- tallies ----------------------------------------------------------- */
 
 static bool
-tally_room(struct wb_tally *t)
+tally_grow(struct wb_tally *t)
 {
     size_t cap = t->cap == 0 ? 16 : 2 * t->cap;
     struct wb_count *grown;
@@ -42,7 +42,7 @@ tally_room(struct wb_tally *t)
     return true;
 }
 
-/* A name too many, or no memory: that count is lost, no delivery is. */
+/* With too many names, or out of memory, the count is lost; no delivery is. */
 void
 wb_tally_add(struct wb_tally *t, const char *name, uint64_t n)
 {
@@ -52,7 +52,7 @@ wb_tally_add(struct wb_tally *t, const char *name, uint64_t n)
     while (at < t->n && strcmp(t->count[at].name, name) < 0)
         at++;
     if (at == t->n || strcmp(t->count[at].name, name) != 0) {
-        if (name[0] == '\0' || !tally_room(t) ||
+        if (name[0] == '\0' || !tally_grow(t) ||
             !wb__arena_dup(&t->names, wb_slice(name), &copy))
             return;
         memmove(
@@ -72,7 +72,7 @@ wb__tally_clear(struct wb_tally *t)
     t->n = t->cap = 0;
 }
 
-/* ---- the note ---------------------------------------------------------- */
+/* ---- saving it --------------------------------------------------------- */
 
 static void
 add_field(struct wb__buf *b, const char *name, uint64_t n)
@@ -99,59 +99,59 @@ report_json(struct wb__buf *b, const struct wb_report *r, int64_t at_ms)
 }
 
 static void
-note_path(char out[4096], const char *db)
+report_path(char out[4096], const char *db)
 {
     (void)snprintf(out, 4096, "%s-drain", db);
 }
 
-struct note_op {
+struct save_op {
     struct wb__db_job job;
     struct wb_slice text;
 };
 
-#define NOTE_NAME WB_LIT("last_drain")
+#define REPORT_NAME WB_LIT("last_drain")
 
 static enum wb_status
-note_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+save_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
-    struct wb_slice text = ((struct note_op *)job)->text;
+    struct wb_slice text = ((struct save_op *)job)->text;
 
     return wb__db_run(db, WB__SQL_META_SET,
-        WB__ARGS(wb__text(NOTE_NAME), wb__text(text)), NULL, err);
+        WB__ARGS(wb__text(REPORT_NAME), wb__text(text)), NULL, err);
 }
 
 static enum wb_status
-note_write(struct wb_relay *relay, struct wb_slice text)
+report_write(struct wb_relay *relay, struct wb_slice text)
 {
     const char *path = wb__db_path(relay->box->db);
-    struct note_op o = {
-        .job = {.run = note_run, .tx = WB__TX_RELAXED}, .text = text};
-    char note[4096];
+    struct save_op o = {
+        .job = {.run = save_run, .tx = WB__TX_RELAXED}, .text = text};
+    char file[4096];
 
     if (path == NULL)
         return wb__commit_group_run(&relay->box->group, &o.job, NULL);
-    note_path(note, path);
-    return wb__file_replace(note, text, NULL);
+    report_path(file, path);
+    return wb__file_replace(file, text, NULL);
 }
 
-/* A note that cannot be written is not worth failing a drain for. */
+/* A report that cannot be saved does not fail the drain. */
 void
-wb__report_note(struct wb_relay *relay)
+wb__report_save(struct wb_relay *relay)
 {
     struct wb__buf b = {.env = relay->env, .max = 4096};
 
     report_json(&b, &relay->report, wb__outbox_now(relay->box));
     if (b.failed == WB_OK)
-        (void)(note_write(relay, wb__buf_slice(&b)) == WB_OK);
+        (void)(report_write(relay, wb__buf_slice(&b)) == WB_OK);
     wb__buf_fini(&b);
 }
 
 static enum wb_status
-note_select(struct wb__db *db, struct wb__buf *b, struct wb_err *err)
+report_select(struct wb__db *db, struct wb__buf *b, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_META_GET;
     enum wb_status rc =
-        wb__db_start(db, sql, WB__ARGS(wb__text(NOTE_NAME)), err);
+        wb__db_start(db, sql, WB__ARGS(wb__text(REPORT_NAME)), err);
 
     if (rc != WB_OK)
         return rc;
@@ -160,28 +160,28 @@ note_select(struct wb__db *db, struct wb__buf *b, struct wb_err *err)
         wb__buf_add(b, wb__db_slice(db, sql, 0));
     wb__db_end(db, sql);
     if (rc == WB_EMPTY)
-        return wb__fail(err, WB_NOTFOUND, 0, "no drain has left a note yet");
+        return wb__fail(err, WB_NOTFOUND, 0, "no drain has left a report yet");
     return b->failed != WB_OK
-               ? wb__fail(err, b->failed, 0, "the note is too long")
+               ? wb__fail(err, b->failed, 0, "the report is too long")
                : rc;
 }
 
 static enum wb_status
-note_read(const char *url, struct wb__buf *b, struct wb_err *err)
+report_read(const char *url, struct wb__buf *b, struct wb_err *err)
 {
     const struct wb__db_opts opts = {
         .env = b->env, .busy_ms = 5000, .existing = true};
     struct wb__db *db = NULL;
-    char note[4096];
+    char file[4096];
     enum wb_status rc;
 
     if (!wb__db_is_postgres(url)) {
-        note_path(note, url);
-        return wb__file_read(note, b, err);
+        report_path(file, url);
+        return wb__file_read(file, b, err);
     }
     rc = wb__db_open(&db, url, &opts, err);
     if (rc == WB_OK)
-        rc = note_select(db, b, err);
+        rc = report_select(db, b, err);
     wb__db_close(db);
     return rc;
 }
@@ -190,7 +190,7 @@ enum wb_status
 wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
 {
     struct wb__buf b = {.env = wb_env_system(), .max = size > 0 ? size - 1 : 0};
-    enum wb_status rc = note_read(url, &b, err);
+    enum wb_status rc = report_read(url, &b, err);
 
     if (rc == WB_OK) {
         struct wb_slice text = wb__trim(wb__buf_slice(&b));
@@ -224,7 +224,7 @@ wb__report_end(struct wb_relay *relay, int64_t duration_ms, struct wb_err *err)
     r->breakers_open = 0;
     if (r->attempted > 0)
         r->why = WB_DRAIN_DONE;
-    wb__report_note(relay);
+    wb__report_save(relay);
     return wb_outbox_breakers(
         relay->box, (struct wb_slice){0}, count_open, r, err);
 }

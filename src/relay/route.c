@@ -1,10 +1,11 @@
-/* route.c - which route a kind takes, and how much it may carry now.
+/* route.c - the route of a kind, the kinds that have messages, and how many
+ * requests and messages each route may take now.
  *
- * (1) The longest name that fits wins: exact before any prefix.
- * (2) A kind without a route is never claimed. */
-#include "relay/relay.h"
-
+ * (1) A kind without a route is never claimed.
+ * (2) No claim makes more requests than are free, as long as the build hooks
+ *     give the messages of a kind one URL and one header list. */
 #include "outbox/outbox_internal.h"
+#include "relay/relay.h"
 
 enum {
     CONCURRENCY = 8,
@@ -23,10 +24,10 @@ batch_of(const struct wb_route *r)
     return r->batch > 1 ? r->batch : 1;
 }
 
-/* ---- checks ------------------------------------------------------------ */
+/* ---- routes ------------------------------------------------------------ */
 
 static enum wb_status
-check_route(
+route_check(
     const struct wb_relay *relay, const struct wb_route *r, struct wb_err *err)
 {
     if (r->kind == NULL || r->transport == NULL)
@@ -54,11 +55,11 @@ wb__routes_set(struct wb_relay *relay, struct wb_err *err)
 
     if (n == 0)
         return WB_OK;
-    relay->live = wb__alloc(relay->env, n * sizeof(*relay->live));
-    if (relay->live == NULL)
+    relay->route = wb__alloc(relay->env, n * sizeof(*relay->route));
+    if (relay->route == NULL)
         return wb__nomem(err, "relay");
     for (size_t i = 0; i < n; i++) {
-        enum wb_status rc = check_route(relay, &routes[i], err);
+        enum wb_status rc = route_check(relay, &routes[i], err);
 
         if (rc != WB_OK)
             return rc;
@@ -66,113 +67,121 @@ wb__routes_set(struct wb_relay *relay, struct wb_err *err)
             if (strcmp(routes[i].kind, routes[j].kind) == 0)
                 return wb__fail(err, WB_INVALID, 0,
                     "two routes are named \"%s\"", routes[i].kind);
-        relay->live[relay->n_live++].route = &routes[i];
+        relay->route[relay->n_routes++].route = &routes[i];
     }
     return WB_OK;
 }
 
-/* ---- kinds ------------------------------------------------------------- */
-
-static bool
-fits(const char *name, struct wb_slice kind, size_t *len)
+const struct wb_route *
+wb__route_find(const struct wb_route *routes, size_t n, struct wb_slice kind)
 {
-    struct wb_slice s = wb_slice(name);
+    const struct wb_route *best = NULL;
+    size_t longest = 0;
 
-    *len = s.len;
-    if (s.len == 0 || s.ptr[s.len - 1] != '*')
-        return wb__eq(s, kind);
-    s.len--;
-    return wb__starts(kind, s);
-}
+    for (size_t i = 0; i < n; i++) {
+        struct wb_slice prefix = wb_slice(routes[i].kind);
 
-struct wb__live *
-wb__route_of(struct wb_relay *relay, struct wb_slice kind)
-{
-    struct wb__live *best = NULL;
-    size_t best_len = 0, len;
-
-    for (size_t i = 0; i < relay->n_live; i++) {
-        struct wb__live *live = &relay->live[i];
-
-        if (!fits(live->route->kind, kind, &len))
+        if (wb__eq(prefix, kind))
+            return &routes[i];
+        if (prefix.len == 0 || prefix.ptr[prefix.len - 1] != '*')
             continue;
-        if (strchr(live->route->kind, '*') == NULL)
-            return live;
-        if (best == NULL || len > best_len) {
-            best = live;
-            best_len = len;
+        prefix.len--;
+        if (wb__starts(kind, prefix) &&
+            (best == NULL || prefix.len > longest)) {
+            best = &routes[i];
+            longest = prefix.len;
         }
     }
     return best;
 }
 
-struct adding {
+struct wb_slice
+wb__route_scope(const struct wb_route *route)
+{
+    return wb_slice(route->scope != NULL ? route->scope : route->kind);
+}
+
+struct wb__route_state *
+wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
+{
+    const struct wb_route *routes = relay->opts.routes;
+    const struct wb_route *route =
+        wb__route_find(routes, relay->opts.n_routes, kind);
+
+    return route == NULL ? NULL : &relay->route[route - routes];
+}
+
+/* ---- sources ----------------------------------------------------------- */
+
+struct reading {
     struct wb_relay *relay;
-    struct wb_slice only;
+    bool found;
 };
 
+/* Nothing is forgotten before the first kind is found: what the last read found
+ * is still what a woken worker claims first. */
 static enum wb_status
-add_source(struct wb_relay *relay, struct wb_slice kind)
+add_source(
+    struct reading *r, struct wb__route_state *state, struct wb_slice kind)
 {
-    struct wb__live *live = wb__route_of(relay, kind);
+    struct wb_relay *relay = r->relay;
+    struct wb__claims *c = &relay->claims;
+    const struct wb_route *route = state->route;
     struct wb_source *s;
 
-    if (live == NULL)
-        return WB_OK;
-    if (relay->n_sources == 0) {
-        relay->n_known = 0;
-        wb__arena_clear(&relay->kinds);
+    if (!r->found) {
+        c->n = 0;
+        wb__arena_clear(&c->names);
+        for (size_t i = 0; i < relay->n_routes; i++)
+            relay->route[i].n_kinds = 0;
+        r->found = true;
     }
-    if (relay->n_sources == relay->source_cap) {
-        size_t cap = relay->source_cap == 0 ? 16 : 2 * relay->source_cap;
+    if (c->n == c->cap) {
+        size_t cap = c->cap == 0 ? 16 : 2 * c->cap;
         struct wb_source *grown = relay->env->resize(
-            relay->env->ctx, relay->source, cap * sizeof(*grown));
+            relay->env->ctx, c->source, cap * sizeof(*grown));
 
         if (grown == NULL)
             return WB_NOMEM;
-        relay->source = grown;
-        relay->source_cap = cap;
+        c->source = grown;
+        c->cap = cap;
     }
-    s = &relay->source[relay->n_sources];
-    *s = (struct wb_source){
-        .scope = wb_slice(live->route->scope != NULL ? live->route->scope
-                                                     : live->route->kind),
-        .max_attempts =
-            live->route->retry == NULL ? 0 : live->route->retry->max_attempts,
-        .slots = &live->slots};
-    if (!wb__arena_dup(&relay->kinds, kind, &s->kind))
+    s = &c->source[c->n];
+    *s = (struct wb_source){.scope = wb__route_scope(route),
+        .max_attempts = route->retry == NULL ? 0 : route->retry->max_attempts,
+        .slots = &state->slots};
+    if (!wb__arena_dup(&c->names, kind, &s->kind))
         return WB_NOMEM;
-    relay->n_sources++;
+    c->n++;
+    state->n_kinds++;
     return WB_OK;
 }
 
 static enum wb_status
 on_kind(void *ctx, const struct wb_kind_counts *counts)
 {
-    struct adding *a = ctx;
+    struct reading *r = ctx;
+    struct wb_slice only = r->relay->limits.kind;
+    struct wb__route_state *state = wb__route_state_of(r->relay, counts->kind);
 
-    if (a->only.len > 0 && !wb__eq(a->only, counts->kind))
+    if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
         return WB_OK;
-    return add_source(a->relay, counts->kind);
+    return add_source(r, state, counts->kind);
 }
 
 enum wb_status
-wb__sources_set(
-    struct wb_relay *relay, struct wb_slice only, struct wb_err *err)
+wb__sources_read(struct wb_relay *relay, struct wb_err *err)
 {
-    struct adding a = {.relay = relay, .only = only};
-    enum wb_status rc;
+    struct reading r = {.relay = relay};
+    enum wb_status rc = wb_outbox_kinds(relay->box, on_kind, &r, err);
 
-    relay->n_sources = 0;
-    rc = wb_outbox_kinds(relay->box, on_kind, &a, err);
-    if (rc == WB_OK && relay->n_sources > 0)
-        relay->n_known = relay->n_sources;
+    relay->claims.kinds_wait = rc == WB_OK && r.found;
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
 }
 
-/* ---- room -------------------------------------------------------------- */
+/* ---- how many requests and messages ------------------------------------ */
 
-/* A route with a rate may catch up on what it missed of the last LATE_US. */
+/* A route with a rate may make up for what it missed in the last LATE_US. */
 enum {
     LATE_US = 100000
 };
@@ -184,46 +193,94 @@ interval_us(const struct wb_route *r)
 }
 
 void
-wb__rate_sent(struct wb__live *live, int64_t now_us)
+wb__rate_sent(struct wb__route_state *state, int64_t now_us)
 {
-    if (live->route->rate_per_s == 0)
+    if (state->route->rate_per_s == 0)
         return;
-    if (live->next_us < now_us - LATE_US)
-        live->next_us = now_us - LATE_US;
-    live->next_us += interval_us(live->route);
+    if (state->next_us < now_us - LATE_US)
+        state->next_us = now_us - LATE_US;
+    state->next_us += interval_us(state->route);
+}
+
+bool
+wb__route_is_full(
+    const struct wb_relay *relay, const struct wb__route_state *state)
+{
+    return state->n_sent >= concurrency_of(state->route) ||
+           (relay->limits.requests > 0 &&
+               relay->n_sent >= relay->limits.requests);
 }
 
 static uint32_t
-live_slots(struct wb__live *live, int64_t now_us, int64_t *wait_us)
+route_free(struct wb__route_state *state, int64_t now_us, int64_t *rate_us)
 {
-    const struct wb_route *r = live->route;
+    const struct wb_route *r = state->route;
     uint32_t most = concurrency_of(r);
-    uint32_t requests = most > live->in_flight ? most - live->in_flight : 0;
+    uint32_t n = most > state->in_flight ? most - state->in_flight : 0;
+    int64_t due;
 
-    if (r->rate_per_s == 0 || requests == 0)
-        return requests * batch_of(r);
-    if (now_us >= live->next_us) {
-        int64_t due = 1 + (now_us - live->next_us) / interval_us(r);
-
-        return (due < requests ? (uint32_t)due : requests) * batch_of(r);
+    if (r->rate_per_s == 0 || n == 0)
+        return n;
+    if (now_us < state->next_us) {
+        if (*rate_us == 0 || state->next_us < *rate_us)
+            *rate_us = state->next_us;
+        return 0;
     }
-    if (*wait_us == 0 || live->next_us < *wait_us)
-        *wait_us = live->next_us;
-    return 0;
+    due = 1 + (now_us - state->next_us) / interval_us(r);
+    return due < n ? (uint32_t)due : n;
 }
 
 uint32_t
-wb__slots_set(struct wb_relay *relay, int64_t *wait_us)
+wb__requests_free(struct wb_relay *relay, int64_t *rate_us)
 {
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
-    uint32_t sum = 0;
+    uint64_t sum = 0, left = UINT32_MAX;
 
-    *wait_us = 0;
-    for (size_t i = 0; i < relay->n_live; i++) {
-        struct wb__live *live = &relay->live[i];
+    *rate_us = 0;
+    for (size_t i = 0; i < relay->n_routes; i++) {
+        struct wb__route_state *state = &relay->route[i];
 
-        live->slots = live_slots(live, now_us, wait_us);
-        sum += live->slots < WB_CLAIM_MAX ? live->slots : WB_CLAIM_MAX;
+        state->free = route_free(state, now_us, rate_us);
+        sum += state->free;
     }
-    return sum;
+    if (relay->limits.requests > 0)
+        left = relay->limits.requests > relay->n_in_flight
+                   ? relay->limits.requests - relay->n_in_flight
+                   : 0;
+    return (uint32_t)(sum < left ? sum : left);
+}
+
+/* So many messages make no more than so many requests: each takes up to batch
+ * messages of one kind, and of each kind one may be not full. */
+static uint32_t
+messages_for(uint32_t requests, uint32_t batch, size_t n_kinds)
+{
+    uint64_t full = (uint64_t)requests * batch;
+    uint64_t unused = n_kinds > 1 ? (n_kinds - 1) * (uint64_t)(batch - 1) : 0;
+    uint64_t n = full > unused + requests ? full - unused : requests;
+
+    return n < WB_CLAIM_MAX ? (uint32_t)n : WB_CLAIM_MAX;
+}
+
+uint32_t
+wb__slots_set(struct wb_relay *relay, uint32_t requests)
+{
+    const struct wb__limits *limits = &relay->limits;
+    uint32_t least = BATCH_MAX, max = WB_CLAIM_MAX;
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < relay->n_routes; i++) {
+        struct wb__route_state *state = &relay->route[i];
+        uint32_t batch = batch_of(state->route);
+
+        state->slots = messages_for(state->free, batch, state->n_kinds);
+        if (state->n_kinds > 0) {
+            sum += state->slots;
+            least = batch < least ? batch : least;
+        }
+    }
+    if (limits->requests > 0)
+        max = messages_for(requests, least, relay->claims.n);
+    max = sum < max ? (uint32_t)sum : max;
+    return limits->messages < max ? (uint32_t)limits->messages : max;
 }

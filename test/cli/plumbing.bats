@@ -98,6 +98,21 @@ END
     same abandoned "$(row "$id" status)"
 }
 
+@test "claim: the open breaker of a route with a prefix holds for all its kinds" {
+    config <<'END'
+route "ev.*" { transport = "exec", argv = { "false" }, breaker = { failures = 1 } }
+END
+    waybill send ev.a x
+    try waybill drain
+    ended 4
+    waybill send ev.b y
+    try js claim
+    ended 3
+    same 'breaker-open/["ev.*"]' "$(get '"\(.reason)/\(.scopes | tojson)"')"
+    try js claim --kind ev.b
+    same breaker-open "$(get .reason)"
+}
+
 @test "claim: --lease says until when" {
     waybill send k x
     before=$(now_ms)

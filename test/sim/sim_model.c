@@ -91,7 +91,8 @@ claim_short(int n)
     for (int p = 0; p < SIM_PROCESSES; p++) {
         struct sim_process *o = &sim.process[p];
 
-        for (struct wb__flight *f = o->relay == NULL ? NULL : o->relay->flights;
+        for (struct wb__delivery *f = o->relay == NULL ? NULL
+                                                       : o->relay->in_flight;
              f != NULL && p != sim.me; f = f->next)
             for (size_t i = 0; i < f->n; i++)
                 if (sim_message_of_id(&f->item[i].message->id) == n &&

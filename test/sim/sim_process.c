@@ -142,7 +142,7 @@ relay_open(int process)
 
     rc = wb__relay_new(&p->relay, p->box, &opts, NULL);
     if (rc == WB_OK)
-        p->relay->left = UINT64_MAX;
+        wb__relay_begin(p->relay, &(struct wb__limits){.messages = UINT64_MAX});
     return rc;
 }
 
@@ -187,21 +187,21 @@ sim_open(int process)
 
 /* ---- the relay --------------------------------------------------------- */
 
-/* The loop of drain.c, in small: look for new messages, take a turn. */
+/* One cycle, as loop.c runs them: sometimes without having been woken. */
 void
 sim_relay_turn(int process)
 {
     struct sim_process *p = &sim.process[process];
     struct wb_relay *relay = p->relay;
-    int64_t wait_us = 0;
+    int64_t deadline_us;
     enum wb_status rc;
 
     if (relay == NULL)
         return;
     sim_net_timeouts(process);
-    relay->kinds_stale = true;
-    relay->look = relay->look || sim.calm || sim_pick(3) > 0;
-    rc = wb__pump_turn(relay, (struct wb_slice){0}, &wait_us, NULL);
+    if (sim.calm || sim_pick(3) > 0)
+        wb__relay_wake(relay, WB__KINDS_STALE);
+    rc = wb__relay_cycle(relay, &deadline_us, NULL);
     if (!sim_answered(rc))
         return;
     p->turn_ms = sim.wall_ms;

@@ -1,14 +1,14 @@
 /* The relay: drains, routes, response rules, the note of the last drain. */
-#include "relay_desk.h"
+#include "relay_fixture.h"
 
 /* ---- D-1 --------------------------------------------------------------- */
 
 TEST(test_drain__D1_three_due__each_delivered_once)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     put(&d, "a", "2");
     put(&d, "a", "3");
@@ -21,20 +21,20 @@ TEST(test_drain__D1_three_due__each_delivered_once)
     drain(&d, (struct wb_drain){0});
     CHECK_INT(0, d.report.attempted);
     CHECK_INT(WB_DRAIN_EMPTY, d.report.why);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* Immediate retries are due at once, and still wait for the next pass. */
 TEST(test_drain__D1_immediate_retry__once_a_pass)
 {
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].retry = &now;
     d.fake.outcome = WB_RETRY;
     d.fake.error = "503 Service Unavailable";
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.fake.sent);
@@ -44,16 +44,16 @@ TEST(test_drain__D1_immediate_retry__once_a_pass)
     CHECK_INT(2, d.fake.sent);
     CHECK_INT(2, d.fake.attempts[1]);
     CHECK_TEXT(d.fake.ids[0], d.fake.ids[1]);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_drain__D1_max_and_kind__no_more_than_asked)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     for (int i = 0; i < 5; i++) {
         put(&d, "a", "x");
         put(&d, "b", "y");
@@ -66,7 +66,7 @@ TEST(test_drain__D1_max_and_kind__no_more_than_asked)
     CHECK_INT(WB_DRAIN_NOT_READY, d.report.why);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(4, d.report.attempted);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 static bool
@@ -80,27 +80,27 @@ never_ready(void *ctx, struct wb_err *err)
 TEST(test_drain__D1_not_ready__nothing_touched)
 {
     struct wb_relay_opts opts = {.env = ENV, .ready = never_ready};
-    struct desk d;
+    struct fixture d;
     struct wb_id id;
 
-    desk_open(&d);
-    desk_start_as(&d, 1, opts);
+    fixture_open(&d);
+    fixture_start_with(&d, 1, opts);
     id = put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(WB_DRAIN_NOT_READY, d.report.why);
     CHECK_INT(0, d.report.attempted);
     CHECK_INT(0, state_of(&d, id).attempts);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* Every end has its own counter, and they add up. */
 TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
 {
     static const struct wb_retry_policy once = {0, 0, 0, 1, 1, false};
-    struct desk d;
+    struct fixture d;
     struct wb_id id[3];
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].concurrency = 1;
     d.route[1] = (struct wb_route){
         .kind = "b", .transport = &d.fake.base, .retry = &once};
@@ -111,7 +111,7 @@ TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
     d.fake.script[3] = WB_UNKNOWN;
     d.fake.script[4] = WB_RETRY;
     d.fake.error = "500 Internal Server Error";
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     for (int i = 0; i < 3; i++) {
         id[i] = put(&d, "a", "x");
         world_pass_ms(1);
@@ -128,7 +128,7 @@ TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
     CHECK_INT(d.report.attempted, sum(&d.report));
     CHECK_INT(WB_STATE_PENDING, state_of(&d, id[1]).state);
     CHECK_INT(WB_STATE_ABANDONED, state_of(&d, id[2]).state);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_drain__ended_on_the_way__counted_apart)
@@ -136,55 +136,56 @@ TEST(test_drain__ended_on_the_way__counted_apart)
     struct wb_message m = {.kind = WB_LIT("a"),
         .payload = WB_LIT("1"),
         .expires_ms = WORLD_START_MS + 5};
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
     world_pass_ms(10);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(0, d.report.attempted);
     CHECK_INT(1, d.report.ended);
     CHECK_INT(0, d.fake.sent);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* ---- O-6, routes ------------------------------------------------------- */
 
 TEST(test_route__O6_no_route__left_waiting)
 {
-    struct desk d;
+    struct fixture d;
     struct wb_id id;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     id = put(&d, "other", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(0, d.fake.sent);
     CHECK_INT(0, state_of(&d, id).attempts);
     CHECK_INT(WB_STATE_PENDING, state_of(&d, id).state);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_route__several_fit__longest_wins)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].kind = "*";
     d.route[1] = (struct wb_route){.kind = "git.*", .transport = &d.fake.base};
     d.route[2] =
         (struct wb_route){.kind = "git.push", .transport = &d.fake.base};
-    desk_start(&d, 3);
+    fixture_start(&d, 3);
+    CHECK_TEXT("git.push",
+        wb__route_state_of(d.relay, WB_LIT("git.push"))->route->kind);
     CHECK_TEXT(
-        "git.push", wb__route_of(d.relay, WB_LIT("git.push"))->route->kind);
-    CHECK_TEXT("git.*", wb__route_of(d.relay, WB_LIT("git.pull"))->route->kind);
-    CHECK_TEXT("*", wb__route_of(d.relay, WB_LIT("gi"))->route->kind);
+        "git.*", wb__route_state_of(d.relay, WB_LIT("git.pull"))->route->kind);
+    CHECK_TEXT("*", wb__route_state_of(d.relay, WB_LIT("gi"))->route->kind);
     put(&d, "x", "1");
     put(&d, "git.push", "2");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_route__wrong__refused_with_its_name)
@@ -192,9 +193,9 @@ TEST(test_route__wrong__refused_with_its_name)
     static const struct wb_retry_policy long_one = {
         86400000, 86400000, 0, 1, 9, false};
     struct wb_relay_opts opts = {.env = ENV};
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     opts.routes = d.route;
     opts.n_routes = 2;
     opts.loop = &d.loop;
@@ -210,24 +211,24 @@ TEST(test_route__wrong__refused_with_its_name)
     CHECK_STATUS(INVALID, wb_relay_new(&d.relay, d.box, &opts, &d.err));
     CHECK_HAS("keep_delivered", d.err.msg);
     d.route[0].retry = NULL;
-    desk_start(&d, 1);
-    desk_close(&d);
+    fixture_start(&d, 1);
+    fixture_close(&d);
 }
 
 /* ---- B-3 --------------------------------------------------------------- */
 
 TEST(test_drain__B3_dead_endpoint__others_go_on)
 {
-    struct desk d;
+    struct fixture d;
     struct fake dead;
 
-    desk_open(&d);
+    fixture_open(&d);
     dead = d.fake;
     dead.outcome = WB_RETRY;
     d.route[0].concurrency = 1;
     d.route[0].transport = &dead.base;
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     for (int i = 0; i < 10; i++)
         put(&d, "a", "x");
     for (int i = 0; i < 10; i++)
@@ -239,13 +240,13 @@ TEST(test_drain__B3_dead_endpoint__others_go_on)
     drain(&d, (struct wb_drain){0});
     CHECK_INT(WB_DRAIN_BREAKER_OPEN, d.report.why);
     CHECK_INT(3, dead.sent);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* ---- O-16 -------------------------------------------------------------- */
 
 static void
-put_lane(struct desk *d, const char *kind, int64_t expires_ms)
+put_lane(struct fixture *d, const char *kind, int64_t expires_ms)
 {
     struct wb_message m = {.kind = wb_slice(kind),
         .payload = WB_LIT("x"),
@@ -258,33 +259,33 @@ put_lane(struct desk *d, const char *kind, int64_t expires_ms)
 /* The next of a lane may be of a kind that had nothing to give before. */
 TEST(test_drain__O16_next_is_of_another_kind__goes_in_the_same_pass)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     put_lane(&d, "a", 0);
     put_lane(&d, "b", 0);
     put_lane(&d, "a", 0);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(3, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_drain__O16_head_expired__next_of_another_kind_goes)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     put_lane(&d, "a", WORLD_START_MS + 1);
     put_lane(&d, "b", 0);
     world_pass_ms(2);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.ended);
     CHECK_INT(1, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* ---- T-2 --------------------------------------------------------------- */
@@ -305,13 +306,13 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
 
 TEST(test_drain__T2_response_rule__rejects_and_counts)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].judge = judge;
     d.fake.status = 200;
     d.fake.body = "{\"recorded\":true}";
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     put(&d, "a", "2");
     drain(&d, (struct wb_drain){0});
@@ -324,26 +325,26 @@ TEST(test_drain__T2_response_rule__rejects_and_counts)
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.rejected);
     CHECK_INT(0, d.report.n_tally);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_drain__R3_gone__kind_paused_where_the_route_says)
 {
-    struct desk d;
+    struct fixture d;
     struct wb_batch batch = {0};
     struct wb_claim claim = {.max = 1};
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].disable_on_410 = true;
     d.fake.outcome = WB_REJECTED;
     d.fake.status = 410;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     put(&d, "a", "2");
     CHECK_STATUS(EMPTY, wb_outbox_claim(d.box, &claim, &batch, &d.err));
     wb_batch_free(&batch);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* ---- the note ---------------------------------------------------------- */
@@ -351,15 +352,15 @@ TEST(test_drain__R3_gone__kind_paused_where_the_route_says)
 TEST(test_drain__O15_last_drain__told_without_the_database)
 {
     char text[1024];
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     CHECK_STATUS(
         NOTFOUND, wb_relay_last(test_db_url(), text, sizeof(text), &d.err));
     put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
-    desk_close(&d);
+    fixture_close(&d);
     if (!test_on_pg())
         test_write("box.db", "rubbish", 7);
     CHECK_OK(wb_relay_last(test_db_url(), text, sizeof(text), &d.err), d.err);
@@ -374,12 +375,12 @@ TEST(test_drain__O15_last_drain__told_without_the_database)
 TEST(test_drain__any_alloc_fails__nothing_lost)
 {
     struct wb_drain options = {0};
-    struct desk d;
+    struct fixture d;
     struct wb_id id;
     long n;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     for (n = 0;; n++) {
         enum wb_status rc;
 
@@ -397,7 +398,7 @@ TEST(test_drain__any_alloc_fails__nothing_lost)
     }
     world_fail_at(-1);
     CHECK(n > 5);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 static void
@@ -411,12 +412,12 @@ no_memory_after_first(struct fake *f)
 TEST(test_drain__no_memory_for_the_next__what_was_delivered_is_told)
 {
     struct wb_drain options = {0};
-    struct desk d;
+    struct fixture d;
     struct wb_id id;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.fake.on_send = no_memory_after_first;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "0");
     drain(&d, options);
     id = put(&d, "a", "1");
@@ -427,7 +428,7 @@ TEST(test_drain__no_memory_for_the_next__what_was_delivered_is_told)
     CHECK_INT(1, d.report.confirmed);
     CHECK_STATUS(NOTFOUND, wb_outbox_show(d.box, wb_slice(id.text), on_state,
                                &(struct wb_row){0}, NULL));
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 int

@@ -1,12 +1,12 @@
 /* Batches: several messages in one request (T-4). */
-#include "relay_desk.h"
+#include "relay_fixture.h"
 
 /* ---- T-4 --------------------------------------------------------------- */
 
 static void
-batch_desk(struct desk *d)
+batch_fixture(struct fixture *d)
 {
-    desk_open(d);
+    fixture_open(d);
     d->route[0].batch = 3;
     d->fake.status = 200;
     d->fake.body = "ok";
@@ -14,12 +14,12 @@ batch_desk(struct desk *d)
 
 TEST(test_batch__T4_array__bodies_in_order_with_their_ids)
 {
-    struct desk d;
+    struct fixture d;
     struct wb_id id[5];
     char want[256];
 
-    batch_desk(&d);
-    desk_start(&d, 1);
+    batch_fixture(&d);
+    fixture_start(&d, 1);
     for (int i = 0; i < 5; i++)
         id[i] = put(&d, "a", i == 0 ? "{\"n\":0}" : "[1]");
     drain(&d, (struct wb_drain){0});
@@ -30,30 +30,30 @@ TEST(test_batch__T4_array__bodies_in_order_with_their_ids)
     snprintf(
         want, sizeof(want), "%s,%s,%s", id[0].text, id[1].text, id[2].text);
     CHECK_TEXT(want, d.fake.batch_ids[0]);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_ndjson__one_line_each)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.route[0].batch_ndjson = true;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "{\"n\":0}");
     put(&d, "a", "{\n \"n\" : 0.1\r\n}"); /* and never 0.10000000000000001 */
     drain(&d, (struct wb_drain){0});
     CHECK_TEXT("{\"n\":0}\n{  \"n\" : 0.1  }\n", d.fake.bodies[0]);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_one_is_no_json__it_fails_alone)
 {
-    struct desk d;
+    struct fixture d;
     struct wb_id bad;
 
-    batch_desk(&d);
-    desk_start(&d, 1);
+    batch_fixture(&d);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     bad = put(&d, "a", "{nonsense");
     put(&d, "a", "3");
@@ -62,18 +62,18 @@ TEST(test_batch__T4_one_is_no_json__it_fails_alone)
     CHECK_INT(1, d.report.rejected);
     CHECK_TEXT("[1,3]", d.fake.bodies[0]);
     CHECK_INT(WB_STATE_ABANDONED, state_of(&d, bad).state);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_results_per_item__each_has_its_own_end)
 {
-    struct desk d;
+    struct fixture d;
     struct wb_id id[3];
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.body = "{\"results\":[{\"status\":201},{\"status\":503},"
                   "{\"error\":\"no such team\"}]}";
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     for (int i = 0; i < 3; i++)
         id[i] = put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
@@ -82,7 +82,7 @@ TEST(test_batch__T4_results_per_item__each_has_its_own_end)
     CHECK_INT(1, d.report.rejected);
     CHECK_INT(WB_STATE_PENDING, state_of(&d, id[1]).state);
     CHECK_INT(WB_STATE_ABANDONED, state_of(&d, id[2]).state);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* Larger than what Waybill reads numbers into. */
@@ -90,105 +90,105 @@ TEST(test_batch__T4_results_per_item__each_has_its_own_end)
 
 TEST(test_batch__T4_integer_past_64_bits__sent_as_it_came)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
-    desk_start(&d, 1);
+    batch_fixture(&d);
+    fixture_start(&d, 1);
     put(&d, "a", LARGE);
     put(&d, "a", "[1]");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.report.confirmed);
     CHECK_TEXT("[" LARGE ",[1]]", d.fake.bodies[0]);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* What fails beside such a number has failed. */
 TEST(test_batch__T4_results_with_such_numbers__each_has_its_own_end)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.body = "[{\"status\":201,\"id\":" LARGE "},{\"status\":503},"
                   "{\"status\":" LARGE "}]";
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     for (int i = 0; i < 3; i++)
         put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.confirmed);
     CHECK_INT(1, d.report.retried);
     CHECK_INT(1, d.report.rejected);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_status_that_is_none__rejected)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.body = "[{\"status\":4294967496}]"; /* 200, cut to 32 bits */
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.rejected);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* What it said of each is not known: sent again, never taken for delivered. */
 TEST(test_batch__T4_results_cut_off__unknown)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.body = " [{\"status\":503,\"error\":\"a long st";
     d.fake.cut = true;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     put(&d, "a", "2");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(0, d.report.confirmed);
     CHECK_INT(2, d.report.retried);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_other_reply_cut_off__delivered)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.body = "<html>[";
     d.fake.cut = true;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_batch__T4_whole_fails__all_share_the_outcome)
 {
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.fake.outcome = WB_UNKNOWN;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     for (int i = 0; i < 3; i++)
         put(&d, "a", "1");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.fake.sent);
     CHECK_INT(3, d.report.retried);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* The same messages together are the same request again. */
 TEST(test_batch__sent_again__same_id)
 {
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
-    struct desk d;
+    struct fixture d;
 
-    batch_desk(&d);
+    batch_fixture(&d);
     d.route[0].retry = &now;
     d.fake.outcome = WB_RETRY;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     put(&d, "a", "2");
     drain(&d, (struct wb_drain){0});
@@ -196,7 +196,7 @@ TEST(test_batch__sent_again__same_id)
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.fake.sent);
     CHECK_TEXT(d.fake.ids[0], d.fake.ids[1]);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 int

@@ -1,20 +1,20 @@
-/* Places, requests in flight, leases, rates, and the worker. */
+/* Drain slots, and the worker. */
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "relay_desk.h"
+#include "relay_fixture.h"
 
 /* ---- D-2 --------------------------------------------------------------- */
 
-TEST(test_drain__D2_place_taken__busy_and_flag_left)
+TEST(test_drain__D2_slot_taken__busy_and_flag_left)
 {
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *other;
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    desk_start(&d, 1);
+    fixture_open(&d);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     CHECK_OK(wb_outbox_open(&other, test_db_url(), &opts, &d.err), d.err);
     CHECK(wb__db_drain_try(other->db, 0));
@@ -24,10 +24,10 @@ TEST(test_drain__D2_place_taken__busy_and_flag_left)
     CHECK_INT(0, d.report.attempted);
     CHECK(wb__db_drain_flag(other->db));
     drain(&d, (struct wb_drain){.concurrency = 2});
-    CHECK_INT(1, d.report.confirmed); /* the second of two places */
+    CHECK_INT(1, d.report.confirmed); /* the second of two slots */
     wb__db_drain_free(other->db, 0);
     wb_outbox_close(other);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* Two relays of one process may share a handle, and with it the lock file's
@@ -35,7 +35,7 @@ TEST(test_drain__D2_place_taken__busy_and_flag_left)
 static void
 drain_by_another_relay(struct fake *f)
 {
-    struct desk *d = f->ctx;
+    struct fixture *d = f->ctx;
     struct wb_relay_opts opts = {
         .env = ENV, .routes = d->route, .n_routes = 1, .loop = &d->loop};
     struct wb_report report;
@@ -52,13 +52,13 @@ drain_by_another_relay(struct fake *f)
 
 TEST(test_drain__D2_same_handle__busy_as_well)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].concurrency = 1;
     d.fake.on_send = drain_by_another_relay;
     d.fake.ctx = &d;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "1");
     put(&d, "a", "2");
     drain(&d, (struct wb_drain){0});
@@ -66,15 +66,15 @@ TEST(test_drain__D2_same_handle__busy_as_well)
     CHECK(wb__db_drain_try(d.box->db, 0)); /* given up again */
     CHECK(!wb__db_drain_try(d.box->db, 0));
     wb__db_drain_free(d.box->db, 0);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
-/* Another drain comes by while this one sends: it finds the place taken and
+/* Another drain comes by while this one sends: it finds the slot taken and
  * leaves; its message must not be stranded. */
 static void
 send_while_draining(struct fake *f)
 {
-    struct desk *d = f->ctx;
+    struct fixture *d = f->ctx;
     struct wb_outbox_opts opts = {.env = ENV};
     struct wb_outbox *other;
     struct wb_message m = {.kind = WB_LIT("a"), .payload = WB_LIT("late")};
@@ -89,108 +89,25 @@ send_while_draining(struct fake *f)
     wb_outbox_close(other);
 }
 
-TEST(test_drain__D2_flag_set_meanwhile__looks_again)
+TEST(test_drain__D2_flag_set_meanwhile__another_pass)
 {
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.fake.on_send = send_while_draining;
     d.fake.ctx = &d;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "early");
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.report.confirmed);
     CHECK_TEXT("late", d.fake.bodies[1]);
-    desk_close(&d);
-}
-
-/* ---- in flight --------------------------------------------------------- */
-
-TEST(test_drain__T1_concurrency__never_more_in_flight)
-{
-    struct desk d;
-
-    desk_open(&d);
-    d.fake.loop = &d.loop;
-    d.route[0].concurrency = 3;
-    desk_start(&d, 1);
-    for (int i = 0; i < 10; i++)
-        put(&d, "a", "x");
-    drain(&d, (struct wb_drain){0});
-    CHECK_INT(10, d.report.confirmed);
-    CHECK_INT(3, d.fake.most_flying);
-    for (int i = 0; i < 10; i++)
-        put(&d, "a", "x");
-    d.fake.most_flying = 0;
-    drain(&d, (struct wb_drain){.concurrency = 2});
-    CHECK_INT(2, d.fake.most_flying);
-    desk_close(&d);
-}
-
-static void
-past_half_the_lease(struct fake *f)
-{
-    struct desk *d = f->ctx;
-    const struct wb__flight *flight;
-
-    /* Once all three are out, more than half of the lease goes by. */
-    if (f->sent != 3)
-        return;
-    world_pass_ms(31000);
-    for (flight = d->relay->flights; flight != NULL; flight = flight->next)
-        CHECK(flight->extend_us <= world.mono_us);
-}
-
-TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
-{
-    struct desk d;
-    struct wb_batch batch = {0};
-    struct wb_claim claim = {.max = 10};
-
-    desk_open(&d);
-    d.fake.loop = &d.loop;
-    d.fake.on_send = past_half_the_lease;
-    d.fake.ctx = &d;
-    desk_start(&d, 1);
-    for (int i = 0; i < 3; i++)
-        put(&d, "a", "x");
-    d.relay->left = UINT64_MAX;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &(int64_t){0}, &d.err),
-        d.err);
-    world_pass_ms(30000); /* 61 s after the claim */
-    CHECK_STATUS(EMPTY, wb_outbox_claim(d.box, &claim, &batch, &d.err));
-    wb_batch_free(&batch);
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
-    wb__ends_drop(d.relay);
-    desk_close(&d);
-}
-
-TEST(test_drain__T1_rate__paced)
-{
-    struct wb_relay_opts opts = {.env = wb_env_system()};
-    struct desk d;
-    int64_t start_us, us;
-
-    desk_open(&d);
-    d.route[0].rate_per_s = 100;
-    desk_start_as(&d, 1, opts);
-    for (int i = 0; i < 30; i++)
-        put(&d, "a", "x");
-    start_us = opts.env->mono_us(NULL);
-    drain(&d, (struct wb_drain){0});
-    us = opts.env->mono_us(NULL) - start_us;
-    CHECK_INT(30, d.report.confirmed);
-    CHECK(us >= 150000); /* 30 at 100 a second, a tenth of one caught up */
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* ---- D-3 --------------------------------------------------------------- */
 
 struct stopping {
-    struct desk *desk;
+    struct fixture *fixture;
     size_t after;
 };
 
@@ -200,7 +117,7 @@ stop_after(struct fake *f)
     struct stopping *s = f->ctx;
 
     if (f->sent >= s->after)
-        wb_relay_stop(s->desk->relay);
+        wb_relay_stop(s->fixture->relay);
 }
 
 /* Another process sends while the worker sleeps: its commit wakes it. */
@@ -209,16 +126,16 @@ TEST(test_worker__D3_other_process_commits__wakes_and_delivers)
     struct wb_relay_opts opts = {.env = wb_env_system()};
     struct wb_drain options = {0};
     struct stopping s;
-    struct desk d;
+    struct fixture d;
     int64_t start_us;
     pid_t child;
     int status;
 
-    desk_open(&d);
-    s = (struct stopping){.desk = &d, .after = 1};
+    fixture_open(&d);
+    s = (struct stopping){.fixture = &d, .after = 1};
     d.fake.on_send = stop_after;
     d.fake.ctx = &s;
-    desk_start_as(&d, 1, opts);
+    fixture_start_with(&d, 1, opts);
     child = test_fork();
     if (child == 0) {
         struct wb_outbox *box;
@@ -235,8 +152,8 @@ TEST(test_worker__D3_other_process_commits__wakes_and_delivers)
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     CHECK_INT(1, d.report.confirmed);
-    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
-    desk_close(&d);
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_US */
+    fixture_close(&d);
 }
 
 /* A transport that answers out of a timer, with nothing to follow. */
@@ -273,78 +190,78 @@ TEST(test_worker__ends_in_a_timer_before_the_sleep__no_sleep)
     struct wb_relay_opts opts = {.env = wb_env_system()};
     struct quick q = {.base = {.send = quick_send}};
     struct wb_drain all = {0};
-    struct desk d;
+    struct fixture d;
     int64_t start_us;
 
-    desk_open(&d);
+    fixture_open(&d);
     CHECK_INT(0, uv_timer_init(&d.loop, &q.timer));
     q.timer.data = &q;
     d.route[0].transport = &q.base;
-    desk_start_as(&d, 1, opts);
+    fixture_start_with(&d, 1, opts);
     put(&d, "a", "x");
     start_us = opts.env->mono_us(NULL);
     CHECK_OK(wb_relay_drain(d.relay, &all, &d.report, &d.err), d.err);
     CHECK_INT(1, d.report.confirmed);
-    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_MS */
+    CHECK(opts.env->mono_us(NULL) - start_us < 10000000); /* not LONGEST_US */
     uv_close((uv_handle_t *)&q.timer, NULL);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
-/* The message is on its way before it is read which kinds wait. */
+/* The message is on its way before the kinds are read. */
 TEST(test_worker__D3_woken__known_kinds_first_and_new_ones_next)
 {
-    struct desk d;
-    int64_t wait_us = 0;
+    struct fixture d;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
-    desk_start(&d, 2);
+    fixture_start(&d, 2);
     put(&d, "a", "1");
-    drain(&d, (struct wb_drain){0});
+    begin(&d, 0);
+    while (cycle(&d) <= 0)
+        ;
+    CHECK_INT(1, d.fake.sent);
     put(&d, "b", "2");
     put(&d, "a", "3");
-    d.relay->due_by_ms = d.relay->not_before_ms = 0;
-    d.relay->woken = d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(wb__pump_turn(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    wb__relay_wake(d.relay, WB__WOKEN);
+    CHECK(cycle(&d) <= 0);
     CHECK_INT(2, d.fake.sent);
     CHECK_TEXT("3", d.fake.bodies[1]);
-    CHECK(d.relay->look && d.relay->kinds_stale);
-    CHECK_OK(wb__pump_turn(d.relay, WB_LIT(""), &wait_us, &d.err), d.err);
+    CHECK(cycle(&d) <= 0);
     CHECK_INT(3, d.fake.sent);
     CHECK_TEXT("2", d.fake.bodies[2]);
-    wb__ends_drop(d.relay);
-    desk_close(&d);
+    wb__outcomes_drop(d.relay);
+    fixture_close(&d);
 }
 
 TEST(test_worker__D3_stopped__in_flight_is_finished)
 {
     struct wb_drain options = {0};
     struct stopping s;
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    s = (struct stopping){.desk = &d, .after = 1};
+    fixture_open(&d);
+    s = (struct stopping){.fixture = &d, .after = 1};
     d.fake.loop = &d.loop;
     d.fake.on_send = stop_after;
     d.fake.ctx = &s;
     d.route[0].concurrency = 2;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     for (int i = 0; i < 9; i++)
         put(&d, "a", "x");
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
     CHECK_INT(2, d.fake.sent); /* what was claimed with the first */
     CHECK_INT(2, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
-/* A desk on the clock of the machine, whose worker stops after so many. */
+/* A fixture on the clock of the machine, whose worker stops after so many. */
 static void
-desk_real(struct desk *d, struct stopping *s, size_t after)
+fixture_real(struct fixture *d, struct stopping *s, size_t after)
 {
     struct wb_relay_opts opts = {
         .env = wb_env_system(), .routes = d->route, .n_routes = 1};
 
-    *s = (struct stopping){.desk = d, .after = after};
+    *s = (struct stopping){.fixture = d, .after = after};
     d->fake.on_send = stop_after;
     d->fake.ctx = s;
     opts.loop = &d->loop;
@@ -355,7 +272,7 @@ desk_real(struct desk *d, struct stopping *s, size_t after)
 
 /* How long the worker ran. */
 static int64_t
-run_us(struct desk *d)
+run_us(struct fixture *d)
 {
     const struct wb_env *env = wb_env_system();
     int64_t start_us = env->mono_us(NULL);
@@ -369,12 +286,12 @@ TEST(test_worker__D3_due_later__sleeps_until_then)
 {
     struct wb_message m = {.kind = WB_LIT("a")};
     struct stopping s;
-    struct desk d;
+    struct fixture d;
     clock_t cpu;
     int64_t us;
 
-    desk_open(&d);
-    desk_real(&d, &s, 1);
+    fixture_open(&d);
+    fixture_real(&d, &s, 1);
     m.due_ms = wb_env_system()->wall_ms(NULL) + 1000;
     CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
     cpu = clock();
@@ -382,7 +299,7 @@ TEST(test_worker__D3_due_later__sleeps_until_then)
     CHECK(us > 500000 && us < 10000000);
     CHECK((clock() - cpu) * 4 < CLOCKS_PER_SEC);
     CHECK_INT(1, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 TEST(test_worker__D3_breaker_open__sleeps_until_its_end)
@@ -390,20 +307,20 @@ TEST(test_worker__D3_breaker_open__sleeps_until_its_end)
     static const struct wb_retry_policy now = WB_RETRY_POLICY_IMMEDIATE;
     static const struct wb_breaker_policy one = {1, 700};
     struct stopping s;
-    struct desk d;
+    struct fixture d;
     int64_t us;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.route[0].retry = &now;
     d.route[0].breaker = &one;
     d.fake.n_script = 1;
     d.fake.script[0] = WB_RETRY;
-    desk_real(&d, &s, 2);
+    fixture_real(&d, &s, 2);
     put(&d, "a", "x");
     us = run_us(&d);
     CHECK(us > 500000 && us < 10000000);
     CHECK_INT(1, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 static bool
@@ -421,18 +338,18 @@ TEST(test_worker__not_ready__stays_for_its_time)
     int asked = 0;
     struct wb_relay_opts opts = {
         .env = wb_env_system(), .ready = never_ready, .ctx = &asked};
-    struct desk d;
+    struct fixture d;
     int64_t start_us;
 
-    desk_open(&d);
-    desk_start_as(&d, 1, opts);
+    fixture_open(&d);
+    fixture_start_with(&d, 1, opts);
     put(&d, "a", "x");
     start_us = opts.env->mono_us(NULL);
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
     CHECK(opts.env->mono_us(NULL) - start_us >= 200000);
     CHECK_INT(1, asked);
     CHECK_INT(0, d.fake.sent);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 /* Longer than the clock can tell is for ever. */
@@ -440,29 +357,26 @@ TEST(test_worker__for_longer_than_the_clock_tells__until_stopped)
 {
     struct wb_drain options = {.for_ms = INT64_MAX / 1000 + 1};
     struct stopping s;
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    s = (struct stopping){.desk = &d, .after = 1};
+    fixture_open(&d);
+    s = (struct stopping){.fixture = &d, .after = 1};
     d.fake.on_send = stop_after;
     d.fake.ctx = &s;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     put(&d, "a", "x");
     CHECK_OK(wb_relay_run(d.relay, &options, &d.report, &d.err), d.err);
     CHECK_INT(1, d.report.confirmed);
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_drain__D2_place_taken__busy_and_flag_left),
+        RUN(test_drain__D2_slot_taken__busy_and_flag_left),
         RUN(test_drain__D2_same_handle__busy_as_well),
-        RUN(test_drain__D2_flag_set_meanwhile__looks_again),
-        RUN(test_drain__T1_concurrency__never_more_in_flight),
-        RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
-        RUN(test_drain__T1_rate__paced),
+        RUN(test_drain__D2_flag_set_meanwhile__another_pass),
         RUN(test_worker__D3_other_process_commits__wakes_and_delivers),
         RUN(test_worker__ends_in_a_timer_before_the_sleep__no_sleep),
         RUN(test_worker__D3_woken__known_kinds_first_and_new_ones_next),

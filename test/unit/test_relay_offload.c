@@ -1,6 +1,6 @@
-/* Commits beside the loop: what ends while one is under way. */
+/* Transactions while requests are in flight, on a thread or not. */
 #include "db/sqlite.h"
-#include "relay_desk.h"
+#include "relay_fixture.h"
 
 static enum wb_status
 count_row(void *ctx, const struct wb_row *row)
@@ -11,7 +11,7 @@ count_row(void *ctx, const struct wb_row *row)
 }
 
 static int
-rows_left(struct desk *d)
+rows_left(struct fixture *d)
 {
     struct wb_filter all = {.state = -1};
     int n = 0;
@@ -20,28 +20,29 @@ rows_left(struct desk *d)
     return n;
 }
 
-/* In place of the thread: everything that flies ends before the commit. */
+/* In place of the thread: every request in flight ends before the commit. */
 static void
 end_all_first(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 {
-    struct wb__ends told = relay->told;
+    struct wb__outcomes before = relay->committing;
 
-    while (relay->in_flight > 0)
-        uv_run(relay->loop, UV_RUN_ONCE);
-    CHECK(relay->told.finish == told.finish && relay->told.n == told.n);
+    while (relay->n_in_flight > 0)
+        uv_run(relay->opts.loop, UV_RUN_ONCE);
+    CHECK(relay->committing.finish == before.finish &&
+          relay->committing.n == before.n);
     fn(arg);
 }
 
-TEST(test_drain__D1_ends_during_a_commit__finished_by_the_next)
+TEST(test_drain__D1_requests_end_during_a_commit__committed_by_the_next)
 {
-    struct desk d;
+    struct fixture d;
     const struct wb_report *r = &d.report;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.fake.loop = &d.loop;
     d.route[0].concurrency = 3;
-    desk_start(&d, 1);
-    d.relay->aside = end_all_first;
+    fixture_start(&d, 1);
+    d.relay->run_blocking = end_all_first;
     for (int i = 0; i < 20; i++)
         put(&d, "a", "x");
     drain(&d, (struct wb_drain){0});
@@ -49,32 +50,32 @@ TEST(test_drain__D1_ends_during_a_commit__finished_by_the_next)
     CHECK_INT(20, r->attempted);
     CHECK_INT(20, d.fake.sent);
     CHECK_INT(0, rows_left(&d));
-    desk_close(&d);
+    fixture_close(&d);
 }
 
-/* The ends of a turn that found the database busy are told again, those since
- * then after them: none is lost, none told twice. */
-TEST(test_pump__BUSY__ends_are_kept_apart_and_told_again)
+/* The outcomes of a cycle that found the database busy are committed by the
+ * next one, those since then after them: none is lost, none committed twice. */
+TEST(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again)
 {
     struct wb_claimed m = {.id = {"00000000-0000-7000-8000-000000000000"}};
     struct wb_result good = {.outcome = WB_DELIVERED};
-    struct desk d;
+    struct fixture d;
 
-    desk_open(&d);
-    desk_start(&d, 1);
-    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
-    wb__ends_take(d.relay);
-    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
-    CHECK_OK(wb__end_note(d.relay, &d.route[0], &m, &good), d.err);
-    wb__ends_take(d.relay);
-    CHECK_INT(1, d.relay->told.n);
-    CHECK_INT(3, wb__ends_left(d.relay));
-    wb__ends_told(d.relay);
-    wb__ends_take(d.relay);
-    CHECK_INT(2, d.relay->told.n);
-    wb__ends_drop(d.relay);
-    CHECK_INT(0, wb__ends_left(d.relay));
-    desk_close(&d);
+    fixture_open(&d);
+    fixture_start(&d, 1);
+    CHECK_OK(wb__outcome_note(d.relay, &d.route[0], &m, &good), d.err);
+    wb__outcomes_take(d.relay);
+    CHECK_OK(wb__outcome_note(d.relay, &d.route[0], &m, &good), d.err);
+    CHECK_OK(wb__outcome_note(d.relay, &d.route[0], &m, &good), d.err);
+    wb__outcomes_take(d.relay);
+    CHECK_INT(1, d.relay->committing.n);
+    CHECK_INT(3, wb__outcomes_left(d.relay));
+    wb__outcomes_committed(d.relay);
+    wb__outcomes_take(d.relay);
+    CHECK_INT(2, d.relay->committing.n);
+    wb__outcomes_drop(d.relay);
+    CHECK_INT(0, wb__outcomes_left(d.relay));
+    fixture_close(&d);
 }
 
 static void
@@ -83,40 +84,35 @@ run_sql(sqlite3 *db, const char *sql)
     CHECK_INT(SQLITE_OK, sqlite3_exec(db, sql, NULL, NULL, NULL));
 }
 
-/* An extension that found the database busy must not wait for the next half of
- * the lease: that is when it ends. */
-TEST(test_pump__D2a_BUSY_extending__again_in_a_moment)
+/* An extension that found the database busy must not wait for the other half of
+ * the lease: then the lease ends. */
+TEST(test_cycle__D2a_BUSY_extending__again_in_a_moment)
 {
     sqlite3 *other = NULL;
     int64_t wait_us = 0;
-    struct desk d;
+    struct fixture d;
     struct wb_id id;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.fake.loop = &d.loop;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     id = put(&d, "a", "x");
-    d.relay->left = 1;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    begin(&d, 1);
+    wait_us = cycle(&d);
     CHECK_INT(1, d.fake.sent);
     CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
     sqlite3_busy_timeout(((struct wb__sqlite *)d.box->db)->handle, 1);
     run_sql(other, "BEGIN IMMEDIATE");
     world_pass_ms(30000);
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    wait_us = cycle(&d);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
     world_pass_ms(100);
-    CHECK(wait_us <= ENV->mono_us(ENV->ctx));
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    CHECK(wait_us <= 100000);
+    wait_us = cycle(&d);
     CHECK_INT(ENV->wall_ms(ENV->ctx) + 60000, state_of(&d, id).due_ms);
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
-    desk_close(&d);
+    end_requests(&d);
+    fixture_close(&d);
 }
 
 static int
@@ -127,42 +123,37 @@ count_busy(void *n, int calls)
     return 0;
 }
 
-/* Who does not get the lock for one does not wait for it again for each of the
- * others: meanwhile nothing that is in flight is looked at. */
-TEST(test_pump__D2a_BUSY_extending_many__waits_once)
+/* An extension that did not get the lock is not tried for each request again:
+ * meanwhile nothing that is in flight would go on. */
+TEST(test_cycle__D2a_BUSY_extending_many__waits_once)
 {
     sqlite3 *other = NULL;
     int64_t wait_us = 0;
-    struct desk d;
+    struct fixture d;
     int waits = 0;
 
-    desk_open(&d);
+    fixture_open(&d);
     d.fake.loop = &d.loop;
-    desk_start(&d, 1);
+    fixture_start(&d, 1);
     for (int i = 0; i < 5; i++)
         put(&d, "a", "x");
-    d.relay->left = 5;
-    d.relay->look = d.relay->kinds_stale = true;
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    begin(&d, 5);
+    wait_us = cycle(&d);
     CHECK_INT(5, d.fake.sent);
     CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
     sqlite3_busy_handler(
         ((struct wb__sqlite *)d.box->db)->handle, count_busy, &waits);
     run_sql(other, "BEGIN IMMEDIATE");
     world_pass_ms(30000);
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
+    wait_us = cycle(&d);
     CHECK_INT(1, waits);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
     world_pass_ms(100);
-    CHECK_OK(
-        wb__pump_turn(d.relay, (struct wb_slice){0}, &wait_us, &d.err), d.err);
-    CHECK(wait_us > ENV->mono_us(ENV->ctx) + 29000000); /* all of them */
-    while (d.relay->in_flight > 0)
-        uv_run(&d.loop, UV_RUN_ONCE);
-    desk_close(&d);
+    wait_us = cycle(&d);
+    CHECK(wait_us > 29000000); /* all of them */
+    end_requests(&d);
+    fixture_close(&d);
 }
 
 /* With the machine's own environment commits run on a thread. */
@@ -170,7 +161,7 @@ TEST(test_drain__machines_environment__each_sent_once_and_confirmed)
 {
     struct wb_relay_opts opts = {.n_routes = 1};
     struct wb_message m = {.kind = WB_LIT("a"), .payload = WB_LIT("x")};
-    struct desk d = {0};
+    struct fixture d = {0};
 
     d.fake.base = (struct wb_transport){
         .name = "fake", .send = fake_send, .free = fake_free};
@@ -188,17 +179,17 @@ TEST(test_drain__machines_environment__each_sent_once_and_confirmed)
     CHECK_INT(100, d.report.confirmed);
     CHECK_INT(100, d.fake.sent);
     CHECK_INT(0, rows_left(&d));
-    desk_close(&d);
+    fixture_close(&d);
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_drain__D1_ends_during_a_commit__finished_by_the_next),
-        RUN(test_pump__BUSY__ends_are_kept_apart_and_told_again),
-        RUN(test_pump__D2a_BUSY_extending__again_in_a_moment),
-        RUN(test_pump__D2a_BUSY_extending_many__waits_once),
+        RUN(test_drain__D1_requests_end_during_a_commit__committed_by_the_next),
+        RUN(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again),
+        RUN(test_cycle__D2a_BUSY_extending__again_in_a_moment),
+        RUN(test_cycle__D2a_BUSY_extending_many__waits_once),
         RUN(test_drain__machines_environment__each_sent_once_and_confirmed),
     };
 

@@ -1,4 +1,4 @@
-/* relay_desk.h - an outbox, a relay and a transport that answers as it is
+/* relay_fixture.h - an outbox, a relay and a transport that answers as it is
  * told, for the tests of the relay. */
 #ifndef WB_TEST_RELAY_DESK_H
 #define WB_TEST_RELAY_DESK_H
@@ -107,9 +107,9 @@ fake_free(struct wb_transport *self)
     (void)self;
 }
 
-/* ---- a desk to work at ------------------------------------------------- */
+/* ---- the fixture ------------------------------------------------- */
 
-struct desk {
+struct fixture {
     struct wb_outbox *box;
     struct wb_relay *relay;
     struct fake fake;
@@ -120,11 +120,11 @@ struct desk {
 };
 
 static inline void
-desk_open(struct desk *d)
+fixture_open(struct fixture *d)
 {
     struct wb_outbox_opts opts = {.env = ENV};
 
-    *d = (struct desk){0};
+    *d = (struct fixture){0};
     d->fake.base = (struct wb_transport){
         .name = "fake", .send = fake_send, .free = fake_free};
     CHECK_OK(wb_outbox_open(&d->box, test_db_url(), &opts, &d->err), d->err);
@@ -132,9 +132,10 @@ desk_open(struct desk *d)
     d->route[0] = (struct wb_route){.kind = "a", .transport = &d->fake.base};
 }
 
-/* With routes and loop of the desk. */
+/* With routes and loop of the fixture. */
 static inline void
-desk_start_as(struct desk *d, size_t n_routes, struct wb_relay_opts opts)
+fixture_start_with(
+    struct fixture *d, size_t n_routes, struct wb_relay_opts opts)
 {
     opts.routes = d->route;
     opts.n_routes = n_routes;
@@ -143,13 +144,13 @@ desk_start_as(struct desk *d, size_t n_routes, struct wb_relay_opts opts)
 }
 
 static inline void
-desk_start(struct desk *d, size_t n_routes)
+fixture_start(struct fixture *d, size_t n_routes)
 {
-    desk_start_as(d, n_routes, (struct wb_relay_opts){.env = ENV});
+    fixture_start_with(d, n_routes, (struct wb_relay_opts){.env = ENV});
 }
 
 static inline void
-desk_close(struct desk *d)
+fixture_close(struct fixture *d)
 {
     wb_relay_free(d->relay);
     while (uv_run(&d->loop, UV_RUN_NOWAIT) != 0)
@@ -159,7 +160,7 @@ desk_close(struct desk *d)
 }
 
 static inline struct wb_id
-put(struct desk *d, const char *kind, const char *payload)
+put(struct fixture *d, const char *kind, const char *payload)
 {
     struct wb_message m = {
         .kind = wb_slice(kind), .payload = wb_slice(payload)};
@@ -170,10 +171,38 @@ put(struct desk *d, const char *kind, const char *payload)
 }
 
 static inline void
-drain(struct desk *d, struct wb_drain options)
+drain(struct fixture *d, struct wb_drain options)
 {
     CHECK_OK(wb_relay_drain(d->relay, &options, &d->report, &d->err), d->err);
 }
+
+/* ---- cycles without a loop --------------------------------------------- */
+
+static inline void
+begin(struct fixture *d, uint32_t requests)
+{
+    wb__relay_begin(d->relay,
+        &(struct wb__limits){.messages = UINT64_MAX, .requests = requests});
+}
+
+/* One cycle; gives in how many microseconds the next one is wanted. */
+static inline int64_t
+cycle(struct fixture *d)
+{
+    int64_t deadline_us = 0;
+
+    CHECK_OK(wb__relay_cycle(d->relay, &deadline_us, &d->err), d->err);
+    return deadline_us - ENV->mono_us(ENV->ctx);
+}
+
+static inline void
+end_requests(struct fixture *d)
+{
+    while (d->relay->n_in_flight > 0)
+        uv_run(&d->loop, UV_RUN_ONCE);
+}
+
+/* ---- what came of it --------------------------------------------------- */
 
 static inline uint64_t
 sum(const struct wb_report *r)
@@ -194,7 +223,7 @@ on_state(void *ctx, const struct wb_row *row)
 }
 
 static inline struct wb_row
-state_of(struct desk *d, struct wb_id id)
+state_of(struct fixture *d, struct wb_id id)
 {
     struct wb_row row = {0};
 

@@ -1,0 +1,301 @@
+/* flight.c - from a claimed message to a request, and from its result back.
+ *
+ * (1) Every message of a load gets exactly one end: by its result, or at once
+ *     where no request could be built for it.
+ * (2) A load's rows live until the last of its flights is over. */
+#include "relay/relay.h"
+
+enum {
+    TIMEOUT_MS = 30000
+};
+
+static void
+claimed_release(struct wb_relay *relay, struct wb__claimed_batch *claimed)
+{
+    if (--claimed->refs > 0)
+        return;
+    wb_batch_free(&claimed->batch);
+    wb__free(relay->env, claimed);
+}
+
+static void
+item_release(const struct wb_route *route, struct wb__item *item)
+{
+    if (item->token != NULL && route->release != NULL)
+        route->release(route->ctx, item->token);
+    item->token = NULL;
+}
+
+void
+wb__delivery_free(struct wb__delivery *d)
+{
+    struct wb_relay *relay = d->relay;
+
+    if (d->link != NULL) {
+        *d->link = d->next;
+        if (d->next != NULL)
+            d->next->link = d->link;
+        d->state->in_flight--;
+        d->state->n_sent -= d->sent;
+        relay->n_in_flight--;
+        relay->n_sent -= d->sent;
+    }
+    for (size_t i = 0; i < d->n; i++)
+        item_release(d->state->route, &d->item[i]);
+    wb__buf_fini(&d->body);
+    wb__buf_fini(&d->ids);
+    claimed_release(relay, d->claimed);
+    wb__free(relay->env, d->item);
+    wb__free(relay->env, d);
+}
+
+static struct wb__delivery *
+delivery_new(struct wb_relay *relay, struct wb__route_state *state,
+    struct wb__claimed_batch *claimed, size_t cap)
+{
+    struct wb__delivery *d = wb__alloc(relay->env, sizeof(*d));
+
+    if (d == NULL)
+        return NULL;
+    d->item = wb__alloc(relay->env, cap * sizeof(*d->item));
+    if (d->item == NULL) {
+        wb__free(relay->env, d);
+        return NULL;
+    }
+    d->relay = relay;
+    d->state = state;
+    d->claimed = claimed;
+    claimed->refs++;
+    d->body = (struct wb__buf){.env = relay->env, .max = SIZE_MAX / 4};
+    d->ids = d->body;
+    return d;
+}
+
+/* ---- the outcome ------------------------------------------------------- */
+
+/* Out of memory here loses the outcome, which costs a repeat: the lease runs
+ * out. */
+static void
+item_outcome(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *message, struct wb_result *result)
+{
+    bool accepted = result->status >= 200 && result->status < 300;
+
+    if (route->judge != NULL &&
+        (accepted || (result->status == 0 && result->outcome == WB_DELIVERED)))
+        route->judge(route->ctx, message, result, &relay->tally);
+    (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
+    if (result->status == 410 && route->disable_on_410)
+        (void)(wb_outbox_pause(relay->box, message->kind, true, NULL) == WB_OK);
+}
+
+static void
+each_item(void *ctx, size_t i, struct wb_result *result)
+{
+    struct wb__delivery *d = ctx;
+
+    item_outcome(d->relay, d->state->route, d->item[i].message, result);
+}
+
+static void
+on_done(void *ctx, const struct wb_result *result)
+{
+    struct wb__delivery *d = ctx;
+    struct wb_result own = *result;
+
+    if (d->state->route->batch > 1)
+        wb__batch_results(d, &own, each_item, d);
+    else
+        each_item(d, 0, &own);
+    wb__delivery_free(d);
+}
+
+/* ---- the request ------------------------------------------------------- */
+
+/* Build the request of one message. False: none could be built, and that is the
+ * message's outcome. */
+static bool
+item_build(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *m, struct wb__item *item)
+{
+    struct wb_err err = {0};
+    struct wb_result unsent;
+    enum wb_status rc = WB_OK;
+
+    *item = (struct wb__item){.message = m,
+        .request = {.id = m->id,
+            .kind = m->kind,
+            .key = m->key,
+            .attempt = m->attempts,
+            .now_ms = relay->env->wall_ms(relay->env->ctx),
+            .timeout_ms =
+                route->timeout_ms > 0 ? route->timeout_ms : TIMEOUT_MS,
+            .content_type = m->content_type,
+            .headers = m->headers,
+            .body = m->payload}};
+    if (route->build != NULL)
+        rc = route->build(route->ctx, m, &item->request, &item->token, &err);
+    if (rc == WB_OK && route->batch > 1 && !wb__batch_fits(item->request.body))
+        rc = wb__fail(&err, WB_INVALID, 0,
+            "the payload is not JSON, which a batch is made of");
+    if (rc == WB_OK)
+        return true;
+    item_release(route, item);
+    unsent =
+        (struct wb_result){.outcome = rc == WB_NOMEM ? WB_RETRY : WB_REJECTED,
+            .error = wb_slice(err.msg)};
+    item_outcome(relay, route, m, &unsent);
+    return false;
+}
+
+static void
+delivery_send(struct wb__delivery *d)
+{
+    struct wb_relay *relay = d->relay;
+    struct wb_transport *transport = d->state->route->transport;
+
+    d->sent = true;
+    d->state->n_sent++;
+    relay->n_sent++;
+    wb__rate_sent(d->state, relay->env->mono_us(relay->env->ctx));
+    transport->send(transport, &d->request, on_done, d);
+}
+
+/* Send it, or have it wait. Its leases are extended from now on. */
+static void
+delivery_start(struct wb__delivery *d)
+{
+    struct wb_relay *relay = d->relay;
+
+    d->next = relay->in_flight;
+    if (d->next != NULL)
+        d->next->link = &d->next;
+    d->link = &relay->in_flight;
+    relay->in_flight = d;
+    d->state->in_flight++;
+    relay->n_in_flight++;
+    d->extend_us =
+        relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
+    if (!wb__route_is_full(relay, d->state))
+        delivery_send(d);
+}
+
+/* A transport may call back while it sends: after each the list is another. */
+void
+wb__deliveries_resume(struct wb_relay *relay)
+{
+    struct wb__delivery *d = relay->in_flight;
+
+    while (d != NULL && relay->n_sent < relay->n_in_flight) {
+        if (d->sent || wb__route_is_full(relay, d->state)) {
+            d = d->next;
+        } else {
+            delivery_send(d);
+            d = relay->in_flight;
+        }
+    }
+}
+
+void
+wb__deliveries_drop_unsent(struct wb_relay *relay)
+{
+    struct wb__delivery *next;
+
+    for (struct wb__delivery *d = relay->in_flight; d != NULL; d = next) {
+        next = d->next;
+        if (!d->sent)
+            wb__delivery_free(d);
+    }
+}
+
+/* ---- from a claim to requests ------------------------------------------ */
+
+static enum wb_status
+send_single(struct wb_relay *relay, struct wb__route_state *state,
+    struct wb__claimed_batch *claimed, const struct wb_claimed *m)
+{
+    struct wb__delivery *d = delivery_new(relay, state, claimed, 1);
+
+    if (d == NULL)
+        return WB_NOMEM;
+    if (!item_build(relay, state->route, m, &d->item[0])) {
+        wb__delivery_free(d);
+        return WB_OK;
+    }
+    d->n = 1;
+    d->request = d->item[0].request;
+    delivery_start(d);
+    return WB_OK;
+}
+
+static bool
+same_request(const struct wb_request *a, const struct wb_request *b)
+{
+    return wb__eq(a->url, b->url) && wb__eq(a->headers, b->headers) &&
+           wb__eq(a->kind, b->kind);
+}
+
+/* Send messages from row[at] on that have its route and can share a request.
+ * state[i] of those is cleared. */
+static enum wb_status
+send_batch(struct wb_relay *relay, struct wb__route_state **state, size_t at,
+    struct wb__claimed_batch *claimed, struct wb_err *err)
+{
+    struct wb__route_state *own = state[at];
+    size_t most = own->route->batch;
+    struct wb__delivery *d = delivery_new(relay, own, claimed, most);
+    enum wb_status rc = WB_OK;
+
+    if (d == NULL)
+        return WB_NOMEM;
+    for (size_t i = at; i < claimed->batch.len && d->n < most; i++) {
+        struct wb__item *item = &d->item[d->n];
+
+        if (state[i] != own)
+            continue;
+        if (!item_build(relay, own->route, &claimed->batch.row[i], item)) {
+            state[i] = NULL;
+        } else if (d->n == 0 ||
+                   same_request(&item->request, &d->item[0].request)) {
+            state[i] = NULL;
+            d->n++;
+        } else {
+            item_release(own->route, item);
+        }
+    }
+    if (d->n > 0)
+        rc = wb__batch_encode(d, err);
+    if (d->n > 0 && rc == WB_OK)
+        delivery_start(d);
+    else
+        wb__delivery_free(d);
+    return rc;
+}
+
+/* Out of memory on the way: what was not sent waits until its lease ends. */
+enum wb_status
+wb__deliveries_start(struct wb_relay *relay, struct wb__claimed_batch *claimed,
+    struct wb_err *err)
+{
+    size_t n = claimed->batch.len;
+    struct wb__route_state **state = NULL;
+    enum wb_status rc = WB_OK;
+
+    if (n > 0) {
+        state = wb__alloc(relay->env, n * sizeof(struct wb__route_state *));
+        rc = state == NULL ? WB_NOMEM : WB_OK;
+    }
+    for (size_t i = 0; rc == WB_OK && i < n; i++)
+        state[i] = wb__route_state_of(relay, claimed->batch.row[i].kind);
+    for (size_t i = 0; rc == WB_OK && i < n; i++) {
+        if (state[i] == NULL)
+            continue;
+        if (state[i]->route->batch > 1)
+            rc = send_batch(relay, state, i, claimed, err);
+        else
+            rc = send_single(relay, state[i], claimed, &claimed->batch.row[i]);
+    }
+    wb__free(relay->env, state);
+    claimed_release(relay, claimed);
+    return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
+}
