@@ -174,10 +174,13 @@ int64_t wb__sat_add(int64_t a, int64_t b);
 
 /* ---- hash -------------------------------------------------------------- */
 
-/* SHA-256 of the parts, each behind its length (8 bytes, little endian). False
- * when out of memory. */
+/* SHA-256 of the parts, each preceded by its length (8 bytes, little endian),
+ * so that ("a", "bc") and ("ab", "c") differ. False when out of memory. */
 WB_MUST_USE bool wb__sha256(
     const struct wb_slice *parts, size_t n, uint8_t out[32]);
+/* SipHash-1-3, for tables whose keys come from outside: with a random seed
+ * nobody can choose keys that collide. */
+uint64_t wb__siphash(const uint64_t seed[2], const void *bytes, size_t len);
 
 /* ---- uuid -------------------------------------------------------------- */
 

@@ -2,7 +2,6 @@
  *
  * (1) An identity has an account as long as it has a claim or a record.
  * (2) Locked last: whoever holds a shard may ask here, never the reverse. */
-#include "base/siphash.h"
 #include "idem/memory.h"
 
 struct wb__account {

@@ -6,8 +6,6 @@
  *     the connection it takes another one, opened when first needed. */
 #include "idem/sql.h"
 
-#include "base/siphash.h"
-
 /* Any order will do, if it is the same in every process. */
 static uint64_t
 order_of(const struct wb_idem_op *op)

@@ -1,5 +1,4 @@
 /* visit.c - one call on one entry: find its shard, lock it, leave it tidy. */
-#include "base/siphash.h"
 #include "idem/memory.h"
 
 enum {
