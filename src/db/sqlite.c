@@ -1,12 +1,17 @@
-/* sqlite.c - the SQLite engine: transactions, statements, statuses.
+/* sqlite.c - the SQLite engine: statements, transactions, drains, backup,
+ * health.
  *
  * (1) PRAGMA synchronous acts when it is prepared and is refused inside a
  *     transaction: it is run as text, before BEGIN, and only on change.
  * (2) COMMIT that fails with an I/O error leaves its outcome unknown; all
- *     other failures have rolled back, or are rolled back here. */
+ *     other failures have rolled back, or are rolled back here.
+ * (3) An I/O error inside a write transaction, from BEGIN to its end, makes the
+ *     connection FAILED; one of a read does not. */
 #include "db/sqlite.h"
 
 #include <stdio.h>
+
+#include "waybill/outbox.h" /* struct wb_health */
 
 static const char *const sql_text[WB__SQL_COUNT] = {
 #define X(name, sqlite, postgres) [WB__SQL_##name] = (sqlite),
@@ -20,6 +25,15 @@ of(struct wb__db *db)
     return (struct wb__sqlite *)db;
 }
 
+/* See (3). To be called with the status of each SQLite call that may write. */
+static enum wb_status
+fail_if_writing(struct wb__sqlite *s, enum wb_status rc)
+{
+    if (rc == WB_IO && s->writing)
+        wb__sqlite_set_failed(s);
+    return rc;
+}
+
 /* ---- statements -------------------------------------------------------- */
 
 static enum wb_status
@@ -28,7 +42,7 @@ prepare(
 {
     if (*q == NULL && sqlite3_prepare_v3(s->handle, sql, -1,
                           SQLITE_PREPARE_PERSISTENT, q, NULL) != SQLITE_OK)
-        return wb__sqlite_fail(s, "prepare", err);
+        return fail_if_writing(s, wb__sqlite_fail(s, "prepare", err));
     return WB_OK;
 }
 
@@ -79,7 +93,7 @@ lite_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
     case SQLITE_DONE:
         return WB_EMPTY;
     default:
-        return wb__sqlite_fail(s, "the database", err);
+        return fail_if_writing(s, wb__sqlite_fail(s, "the database", err));
     }
 }
 
@@ -130,6 +144,20 @@ lite_last_seq(struct wb__db *db)
     return sqlite3_last_insert_rowid(of(db)->handle);
 }
 
+static enum wb_status
+lite_exec(struct wb__db *db, const char *sql, struct wb_err *err)
+{
+    return fail_if_writing(of(db), wb__sqlite_exec(of(db), sql, err));
+}
+
+static enum wb_status
+lite_text(struct wb__db *db, const char *sql, char *out, size_t size,
+    struct wb_err *err)
+{
+    return fail_if_writing(
+        of(db), wb__sqlite_text(of(db), sql, out, size, err));
+}
+
 /* ---- transactions ------------------------------------------------------ */
 
 static enum wb_status
@@ -141,7 +169,7 @@ run_once(
     if (rc != WB_OK)
         return rc;
     if (sqlite3_step(*q) != SQLITE_DONE)
-        rc = wb__sqlite_fail(s, sql, err);
+        rc = fail_if_writing(s, wb__sqlite_fail(s, sql, err));
     (void)sqlite3_reset(*q);
     return rc;
 }
@@ -160,7 +188,7 @@ set_sync(struct wb__sqlite *s, bool relaxed, struct wb_err *err)
     return rc;
 }
 
-/* Before anything is begun: what takes it back must not want memory then. */
+/* Before anything is begun: a rollback must not need memory. */
 static enum wb_status
 prepare_rollback(struct wb__sqlite *s, struct wb_err *err)
 {
@@ -185,16 +213,40 @@ lite_rollback(struct wb__db *db)
         (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
     }
     s->begun = s->begun && !sqlite3_get_autocommit(s->handle);
-    wb__turn_give(&s->turn);
+    s->writing = s->writing && s->begun;
+    wb__write_queue_leave(&s->queue);
 }
 
-/* A rollback that did not happen for want of memory is made up for here. */
+/* Repeat a rollback that failed because there was no memory. */
 static enum wb_status
 end_last(struct wb__sqlite *s, struct wb_err *err)
 {
     if (s->begun)
         lite_rollback(&s->db);
     return s->begun ? wb__nomem(err, "a rollback") : WB_OK;
+}
+
+/* In the caller's transaction. */
+static enum wb_status
+begin_nested(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    s->writing = tx != WB__TX_READ;
+    if (s->writing)
+        s->tx_has_our_writes = true;
+    rc = run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
+    s->writing = s->writing && rc == WB_OK;
+    return rc;
+}
+
+static enum wb_status
+begin_read(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc = run_once(s, &s->begin_read, "BEGIN", err);
+
+    s->begun = rc == WB_OK;
+    return rc;
 }
 
 static enum wb_status
@@ -204,10 +256,12 @@ begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 
     if (rc != WB_OK)
         return rc;
-    wb__turn_take(&s->turn);
+    wb__write_queue_enter(&s->queue);
+    s->writing = true;
     rc = run_once(s, &s->begin, "BEGIN IMMEDIATE", err);
+    s->begun = s->writing = rc == WB_OK;
     if (rc != WB_OK)
-        wb__turn_give(&s->turn);
+        wb__write_queue_leave(&s->queue);
     return rc;
 }
 
@@ -223,14 +277,10 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     rc = prepare_rollback(s, err);
     if (rc != WB_OK)
         return rc;
-    s->pledged = s->nested;
     if (s->nested)
-        return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
-    s->wake = false;
-    rc = tx == WB__TX_READ ? run_once(s, &s->begin_read, "BEGIN", err)
-                           : begin_write(s, tx, err);
-    s->begun = rc == WB_OK;
-    return rc;
+        return begin_nested(s, tx, err);
+    s->tx_has_our_writes = s->wake = false;
+    return tx == WB__TX_READ ? begin_read(s, err) : begin_write(s, tx, err);
 }
 
 static enum wb_status
@@ -241,27 +291,29 @@ lite_commit(struct wb__db *db, struct wb_err *err)
 
     rc = s->nested ? run_once(s, &s->release, "RELEASE waybill", err)
                    : run_once(s, &s->commit, "COMMIT", err);
-    if (rc != WB_OK)
+    if (rc != WB_OK) {
         lite_rollback(db);
-    if (rc != WB_OK || s->nested)
         return rc;
+    }
+    s->writing = false;
+    if (s->nested)
+        return WB_OK;
     s->begun = false;
-    /* The commit stands whatever comes of the checkpoint; one that fails has
-     * marked the connection, and the next call says so. */
+    /* The commit stands, whatever becomes of the checkpoint. If that fails, the
+     * connection is FAILED, and the next call says so. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
-    wb__turn_give(&s->turn);
+    wb__write_queue_leave(&s->queue);
     return WB_OK;
 }
 
-/* ---- around it --------------------------------------------------------- */
+/* ---- sizes, drains, wake-ups ------------------------------------------- */
 
 static enum wb_status
 lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 {
-    struct wb__sqlite *s = of(db);
     char text[32];
-    enum wb_status rc = wb__sqlite_text(s,
+    enum wb_status rc = lite_text(db,
         "SELECT (page_count - freelist_count) * page_size FROM"
         " pragma_page_count, pragma_freelist_count, pragma_page_size",
         text, sizeof(text), err);
@@ -276,25 +328,25 @@ lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 static bool
 lite_drain_try(struct wb__db *db, int slot)
 {
-    return wb__lockfile_try(&of(db)->turn.lock, WB__LOCK_DRAIN + slot);
+    return wb__lockfile_try(&of(db)->queue.lock, WB__LOCK_DRAIN + slot);
 }
 
 static void
 lite_drain_free(struct wb__db *db, int slot)
 {
-    wb__lockfile_free(&of(db)->turn.lock, WB__LOCK_DRAIN + slot);
+    wb__lockfile_free(&of(db)->queue.lock, WB__LOCK_DRAIN + slot);
 }
 
 static void
 lite_drain_flag_set(struct wb__db *db, bool on)
 {
-    wb__lockfile_flag_set(&of(db)->turn.lock, on);
+    wb__lockfile_flag_set(&of(db)->queue.lock, on);
 }
 
 static bool
 lite_drain_flag(struct wb__db *db)
 {
-    return wb__lockfile_flag(&of(db)->turn.lock);
+    return wb__lockfile_flag(&of(db)->queue.lock);
 }
 
 static void
@@ -315,6 +367,162 @@ lite_path(struct wb__db *db)
     return of(db)->path;
 }
 
+/* ---- backup and health ------------------------------------------------- */
+
+/* Clear the identity of the copy: the first to open it gives it an incarnation.
+ */
+static int
+clear_identity(sqlite3 *copy)
+{
+    return sqlite3_exec(copy,
+        "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+        "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
+        NULL, NULL, NULL);
+}
+
+static int
+copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+{
+    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+    int code;
+
+    if (b == NULL)
+        return sqlite3_extended_errcode(to);
+    while ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
+           ((code == SQLITE_BUSY || code == SQLITE_LOCKED) && busy_ms > 0)) {
+        if (code != SQLITE_OK) {
+            wb__sleep_us(10000);
+            busy_ms -= 10;
+        }
+    }
+    return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
+}
+
+/* In one read transaction, or each commit of another process would start the
+ * copy again. RELEASE is prepared first: it must not need memory. */
+static int
+copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+{
+    sqlite3_stmt *release = NULL;
+    int code =
+        sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(from,
+            "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
+            NULL, NULL);
+    if (code == SQLITE_OK)
+        code = copy_pages(from, to, busy_ms);
+    (void)sqlite3_step(release);
+    (void)sqlite3_finalize(release);
+    return code;
+}
+
+static enum wb_status
+copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    sqlite3 *copy = NULL;
+    enum wb_status rc = WB_OK;
+    int code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
+
+    if (code == SQLITE_OK)
+        code = copy_to(s->handle, copy, s->db.opts.busy_ms);
+    if (code == SQLITE_OK)
+        code = clear_identity(copy);
+    if (code != SQLITE_OK)
+        rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
+            path, sqlite3_errstr(code));
+    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
+        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
+    return rc;
+}
+
+static enum wb_status
+lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    enum wb_status rc;
+
+    if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
+        return wb__fail(err, WB_BUSY, 0,
+            "backup to %s: the connection is inside a transaction that "
+            "wrote; commit it first",
+            path);
+    rc = wb__file_create(path, err);
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_REFUSED, 0,
+            "%s is there already; a backup never overwrites", path);
+    if (rc != WB_OK)
+        return rc;
+    rc = copy_file(s, path, err);
+    if (rc != WB_OK)
+        wb__file_remove(path);
+    return rc;
+}
+
+static void
+files_info(const struct wb__sqlite *s, struct wb_health *h)
+{
+    const char *slash = s->path == NULL ? NULL : strrchr(s->path, '/');
+    char folder[4096] = ".";
+    struct wb__file_info info;
+
+    if (s->path == NULL)
+        return;
+    info = wb__file_info_of(s->path);
+    h->file_bytes = info.bytes;
+    h->file_mode = info.mode;
+    h->network_fs = info.network;
+    h->wal_bytes = wb__file_info_of(s->log_path).bytes;
+    if (slash != NULL)
+        (void)snprintf(folder, sizeof(folder), "%.*s",
+            slash == s->path ? 1 : (int)(slash - s->path), s->path);
+    h->folder_mode = wb__file_info_of(folder).mode;
+}
+
+static bool
+has_reset_bug(void) /* see checkpoint.c (1) */
+{
+    int v = sqlite3_libversion_number();
+    bool repaired = (v >= 3044006 && v < 3045000) ||
+                    (v >= 3050007 && v < 3051000) || v >= 3051003;
+
+    return v >= 3007000 && !repaired;
+}
+
+static enum wb_status
+lite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    char text[32];
+    enum wb_status rc;
+
+    (void)snprintf(
+        h->engine, sizeof(h->engine), "SQLite %s", sqlite3_libversion());
+    h->wal_reset_bug = has_reset_bug();
+    files_info(s, h);
+    rc = wb__sqlite_text(s, "PRAGMA journal_mode", h->journal_mode,
+        sizeof(h->journal_mode), err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(s, "PRAGMA synchronous", text, sizeof(text), err);
+    /* NORMAL after a relaxed transaction is fine: the next durable one sets
+     * FULL first. */
+    h->full_sync =
+        rc == WB_OK && (s->relaxed || text[0] == '2' || text[0] == '3');
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(s,
+            "SELECT value FROM waybill_meta WHERE name = 'version'", text,
+            sizeof(text), err);
+    if (rc == WB_OK)
+        h->schema_version = text[0] - '0';
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(s, "PRAGMA integrity_check(1)", h->integrity,
+            sizeof(h->integrity), err);
+    return rc;
+}
+
+/* ---- close ------------------------------------------------------------- */
+
 static void
 lite_close(struct wb__db *db)
 {
@@ -333,14 +541,14 @@ lite_close(struct wb__db *db)
     (void)sqlite3_close(s->checkpointer);
     if (s->hooked)
         wb__sqlite_unhook(s);
-    /* After a failed write nothing more is written, not even the checkpoint of
-     * the last connection. */
+    /* Once FAILED nothing more is written, not even the checkpoint that the
+     * last connection makes when it closes. */
     if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))
         (void)sqlite3_db_config(
             s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (!s->borrowed)
         (void)sqlite3_close(s->handle);
-    wb__lockfile_close(&s->turn.lock);
+    wb__lockfile_close(&s->queue.lock);
     wb__free(env, s->path);
     wb__free(env, s->lock_path);
     wb__free(env, s->log_path);
@@ -360,6 +568,8 @@ const struct wb__engine wb__sqlite_engine = {
     .null = lite_null,
     .changed = lite_changed,
     .last_seq = lite_last_seq,
+    .exec = lite_exec,
+    .text = lite_text,
     .bytes = lite_bytes,
     .drain_try = lite_drain_try,
     .drain_free = lite_drain_free,
@@ -368,6 +578,6 @@ const struct wb__engine wb__sqlite_engine = {
     .wake = lite_wake,
     .watch = lite_watch,
     .path = lite_path,
-    .backup = wb__sqlite_backup,
-    .health = wb__sqlite_health,
+    .backup = lite_backup,
+    .health = lite_health,
 };

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "db/engine.h"
+#include "db/db.h"
 #include "outbox/box.h"
 #include "outbox_ground.h"
 #include "shim_vfs.h"
