@@ -32,9 +32,9 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
         return SQLITE_OK;
     do {
         peer->tx_has_our_writes = peer->committing = false;
-        if (peer->wake)
+        if (peer->db.wake)
             wb__lockfile_poke(&peer->queue.lock);
-        peer->wake = false;
+        peer->db.wake = false;
     } while ((peer = peer->peer) != s);
     s->wal_frames = frames;
     if (frames < s->checkpoint_at - s->wal_long)

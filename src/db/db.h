@@ -115,9 +115,6 @@ struct wb__engine {
     void (*drain_free)(struct wb__db *db, int slot);
     void (*drain_flag_set)(struct wb__db *db, bool on);
     bool (*drain_flag)(struct wb__db *db);
-    void (*wake)(struct wb__db *db);
-    struct wb__watch (*watch)(struct wb__db *db);
-    const char *(*path)(struct wb__db *db);
     enum wb_status (*backup)(
         struct wb__db *db, const char *path, struct wb_err *err);
     enum wb_status (*health)(
@@ -130,7 +127,10 @@ struct wb__db {
     struct wb__db_opts opts;
     bool failed;                  /* see (4) */
     bool clash;                   /* see wb__db_clashed() */
+    bool wake;                    /* see wb__db_wake() */
     _Atomic uint32_t drain_slots; /* taken through this handle */
+    const char *path;             /* of the database, NULL if it has none */
+    struct wb__watch watch;
 };
 
 static inline void
@@ -274,11 +274,10 @@ wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
     return db->engine->bytes(db, bytes, err);
 }
 
-/* The path of the database, NULL if it has none. */
 static inline const char *
-wb__db_path(struct wb__db *db)
+wb__db_path(const struct wb__db *db)
 {
-    return db->engine->path(db);
+    return db->path;
 }
 
 /* Copy to a new file, online; the copy gets a new incarnation when opened. */
@@ -315,17 +314,18 @@ wb__db_drain_flag(struct wb__db *db)
     return db->engine->drain_flag(db);
 }
 
-/* Wake the workers when the open transaction commits. */
+/* Wake the workers when the open transaction commits. PostgreSQL has no means
+ * for it: there workers poll. */
 static inline void
 wb__db_wake(struct wb__db *db)
 {
-    db->engine->wake(db);
+    db->wake = true;
 }
 
 static inline struct wb__watch
-wb__db_watch(struct wb__db *db)
+wb__db_watch(const struct wb__db *db)
 {
-    return db->engine->watch(db);
+    return db->watch;
 }
 
 /* ---- inside this module ------------------------------------------------ */

@@ -220,7 +220,7 @@ begin_nested(struct wb__postgres *s, struct wb_err *err)
         return wb__fail(err, WB_REFUSED, 0,
             "the connection's transaction has failed, or a command of it is "
             "under way; end it first");
-    return wb__postgres_exec(s, "SAVEPOINT waybill", err);
+    return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
 }
 
 /* BEGIN and, in the same round trip, the time. A failure half-way (cancel, a
@@ -234,26 +234,13 @@ begin_own(struct wb__postgres *s, const char *begin, struct wb_err *err)
     (void)snprintf(text, sizeof(text), "%s;%s", begin,
         s->db.opts.server_clock ? ask_time : "");
     rc = s->db.opts.server_clock
-             ? wb__postgres_text(s, text, now, sizeof(now), err)
-             : wb__postgres_exec(s, text, err);
+             ? wb__postgres_text(&s->db, text, now, sizeof(now), err)
+             : wb__postgres_exec(&s->db, text, err);
     if (rc != WB_OK)
         pg_rollback(&s->db);
     else if (s->db.opts.server_clock)
         s->now_ms = strtoll(now, NULL, 10);
     return rc;
-}
-
-static enum wb_status
-pg_exec(struct wb__db *db, const char *sql, struct wb_err *err)
-{
-    return wb__postgres_exec(of(db), sql, err);
-}
-
-static enum wb_status
-pg_text(struct wb__db *db, const char *sql, char *out, size_t size,
-    struct wb_err *err)
-{
-    return wb__postgres_text(of(db), sql, out, size, err);
 }
 
 static int64_t
@@ -263,7 +250,7 @@ pg_now(struct wb__db *db)
     char now[24];
 
     if (PQtransactionStatus(s->conn) == PQTRANS_IDLE &&
-        wb__postgres_text(s, ask_time, now, sizeof(now), NULL) == WB_OK)
+        wb__postgres_text(&s->db, ask_time, now, sizeof(now), NULL) == WB_OK)
         s->now_ms = strtoll(now, NULL, 10);
     return s->now_ms;
 }
@@ -303,7 +290,7 @@ pg_commit(struct wb__db *db, struct wb_err *err)
     enum wb_status rc;
 
     if (s->nested)
-        return wb__postgres_exec(s, "RELEASE SAVEPOINT waybill", err);
+        return wb__postgres_exec(&s->db, "RELEASE SAVEPOINT waybill", err);
     r = PQexec(s->conn, "COMMIT");
     if (PQresultStatus(r) == PGRES_COMMAND_OK) {
         bool done = strcmp(PQcmdStatus(r), "COMMIT") == 0;
@@ -321,29 +308,6 @@ pg_commit(struct wb__db *db, struct wb_err *err)
             "commit: the connection to PostgreSQL broke: whether it happened "
             "is unknown");
     return rc;
-}
-
-/* ---- workers ----------------------------------------------------------- */
-
-/* Workers are not woken: they poll. */
-static void
-pg_wake(struct wb__db *db)
-{
-    (void)db;
-}
-
-static struct wb__watch
-pg_watch(struct wb__db *db)
-{
-    (void)db;
-    return (struct wb__watch){NULL, NULL};
-}
-
-static const char *
-pg_path(struct wb__db *db)
-{
-    (void)db;
-    return NULL;
 }
 
 /* ---- drains: see (4) ---------------------------------------------------- */
@@ -438,9 +402,9 @@ static enum wb_status
 pg_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 {
     char text[32];
-    enum wb_status rc = wb__postgres_text(of(db),
-        "SELECT pg_total_relation_size('waybill_outbox')", text, sizeof(text),
-        err);
+    enum wb_status rc =
+        wb__postgres_text(db, "SELECT pg_total_relation_size('waybill_outbox')",
+            text, sizeof(text), err);
 
     *bytes = strtoll(text, NULL, 10);
     return rc;
@@ -468,18 +432,18 @@ pg_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
         version != NULL ? version : "");
     (void)snprintf(h->journal_mode, sizeof(h->journal_mode), "wal");
     if (rc == WB_OK)
-        rc = wb__postgres_text(s,
+        rc = wb__postgres_text(&s->db,
             "SELECT current_setting('fsync')::bool AND"
             " current_setting('full_page_writes')::bool",
             text, sizeof(text), err);
     h->full_sync = text[0] == 't';
     if (rc == WB_OK)
-        rc = wb__postgres_text(s,
+        rc = wb__postgres_text(&s->db,
             "SELECT value FROM waybill_meta WHERE name = 'version'", text,
             sizeof(text), err);
     h->schema_version = strtoll(text, NULL, 10);
     if (rc == WB_OK)
-        rc = wb__postgres_text(s,
+        rc = wb__postgres_text(&s->db,
             "SELECT coalesce('not valid: index ' || min(indexrelid::regclass"
             "::text), 'ok') FROM pg_index WHERE NOT (indisvalid AND indisready)"
             " AND indrelid = 'waybill_outbox'::regclass",
@@ -533,17 +497,14 @@ const struct wb__engine wb__postgres_engine = {
     .null = pg_null,
     .changed = pg_changed,
     .last_seq = pg_last_seq,
-    .exec = pg_exec,
-    .text = pg_text,
+    .exec = wb__postgres_exec,
+    .text = wb__postgres_text,
     .now = pg_now,
     .bytes = pg_bytes,
     .drain_try = pg_drain_try,
     .drain_free = pg_drain_free,
     .drain_flag_set = pg_drain_flag_set,
     .drain_flag = pg_drain_flag,
-    .wake = pg_wake,
-    .watch = pg_watch,
-    .path = pg_path,
     .backup = pg_backup,
     .health = pg_health,
 };

@@ -30,10 +30,10 @@ enum wb_status wb__postgres_fail(struct wb__postgres *s, const char *what,
     PGresult *result, struct wb_err *err);
 /* Statements without rows. */
 WB_MUST_USE enum wb_status wb__postgres_exec(
-    struct wb__postgres *s, const char *sql, struct wb_err *err);
+    struct wb__db *db, const char *sql, struct wb_err *err);
 /* First column of the first row as text, cut to fit; "" without a row. */
-WB_MUST_USE enum wb_status wb__postgres_text(struct wb__postgres *s,
-    const char *sql, char *out, size_t size, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__postgres_text(struct wb__db *db, const char *sql,
+    char *out, size_t size, struct wb_err *err);
 /* Open a broken connection again; UNAVAILABLE if that fails. */
 WB_MUST_USE enum wb_status wb__postgres_reconnect(
     struct wb__postgres *s, struct wb_err *err);

@@ -82,8 +82,9 @@ wb__postgres_fail(struct wb__postgres *s, const char *what, PGresult *result,
 }
 
 enum wb_status
-wb__postgres_exec(struct wb__postgres *s, const char *sql, struct wb_err *err)
+wb__postgres_exec(struct wb__db *db, const char *sql, struct wb_err *err)
 {
+    struct wb__postgres *s = (struct wb__postgres *)db;
     PGresult *r = PQexec(s->conn, sql);
 
     if (PQresultStatus(r) != PGRES_COMMAND_OK &&
@@ -94,9 +95,10 @@ wb__postgres_exec(struct wb__postgres *s, const char *sql, struct wb_err *err)
 }
 
 enum wb_status
-wb__postgres_text(struct wb__postgres *s, const char *sql, char *out,
-    size_t size, struct wb_err *err)
+wb__postgres_text(struct wb__db *db, const char *sql, char *out, size_t size,
+    struct wb_err *err)
 {
+    struct wb__postgres *s = (struct wb__postgres *)db;
     PGresult *r = PQexec(s->conn, sql);
 
     out[0] = '\0';
@@ -130,7 +132,7 @@ wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
     (void)snprintf(text, sizeof(text), "SET lock_timeout = %lld",
         (long long)(s->db.opts.busy_ms < INT32_MAX ? s->db.opts.busy_ms
                                                    : INT32_MAX));
-    return wb__postgres_exec(s, text, err);
+    return wb__postgres_exec(&s->db, text, err);
 }
 
 enum wb_status

@@ -38,18 +38,17 @@ check_server(struct wb__postgres *s, struct wb_err *err)
 static enum wb_status
 identity_of(struct wb__db *db, char out[64], struct wb_err *err)
 {
-    struct wb__postgres *s = (struct wb__postgres *)db;
     char system[32] = "", may[8];
-    enum wb_status rc = wb__postgres_text(s,
+    enum wb_status rc = wb__postgres_text(db,
         "SELECT has_function_privilege('pg_control_system()', 'execute')", may,
         sizeof(may), err);
 
     if (rc == WB_OK && may[0] == 't')
-        rc = wb__postgres_text(s,
+        rc = wb__postgres_text(db,
             "SELECT system_identifier FROM pg_control_system()", system,
             sizeof(system), err);
     if (rc == WB_OK)
-        rc = wb__postgres_text(s,
+        rc = wb__postgres_text(db,
             "SELECT oid || '.' || 'waybill_outbox'::regclass::oid"
             " FROM pg_database WHERE datname = current_database()",
             out, 32, err);

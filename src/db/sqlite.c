@@ -4,9 +4,7 @@
  * (1) PRAGMA synchronous acts when it is prepared and is refused inside a
  *     transaction: it is run as text, before BEGIN, and only on change.
  * (2) COMMIT that fails with an I/O error leaves its outcome unknown; all
- *     other failures have rolled back, or are rolled back here.
- * (3) An I/O error inside a write transaction, from BEGIN to its end, makes the
- *     connection FAILED; one of a read does not. */
+ *     other failures have rolled back, or are rolled back here. */
 #include "db/sqlite.h"
 
 #include <stdio.h>
@@ -25,15 +23,6 @@ of(struct wb__db *db)
     return (struct wb__sqlite *)db;
 }
 
-/* See (3). To be called with the status of each SQLite call that may write. */
-static enum wb_status
-fail_if_writing(struct wb__sqlite *s, enum wb_status rc)
-{
-    if (rc == WB_IO && s->writing)
-        wb__sqlite_set_failed(s);
-    return rc;
-}
-
 /* ---- statements -------------------------------------------------------- */
 
 static enum wb_status
@@ -42,7 +31,7 @@ prepare(
 {
     if (*q == NULL && sqlite3_prepare_v3(s->handle, sql, -1,
                           SQLITE_PREPARE_PERSISTENT, q, NULL) != SQLITE_OK)
-        return fail_if_writing(s, wb__sqlite_fail(s, "prepare", err));
+        return wb__sqlite_fail(s, "prepare", err);
     return WB_OK;
 }
 
@@ -93,7 +82,7 @@ lite_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
     case SQLITE_DONE:
         return WB_EMPTY;
     default:
-        return fail_if_writing(s, wb__sqlite_fail(s, "the database", err));
+        return wb__sqlite_fail(s, "the database", err);
     }
 }
 
@@ -144,20 +133,6 @@ lite_last_seq(struct wb__db *db)
     return sqlite3_last_insert_rowid(of(db)->handle);
 }
 
-static enum wb_status
-lite_exec(struct wb__db *db, const char *sql, struct wb_err *err)
-{
-    return fail_if_writing(of(db), wb__sqlite_exec(of(db), sql, err));
-}
-
-static enum wb_status
-lite_text(struct wb__db *db, const char *sql, char *out, size_t size,
-    struct wb_err *err)
-{
-    return fail_if_writing(
-        of(db), wb__sqlite_text(of(db), sql, out, size, err));
-}
-
 /* ---- transactions ------------------------------------------------------ */
 
 static enum wb_status
@@ -169,7 +144,7 @@ run_once(
     if (rc != WB_OK)
         return rc;
     if (sqlite3_step(*q) != SQLITE_DONE)
-        rc = fail_if_writing(s, wb__sqlite_fail(s, sql, err));
+        rc = wb__sqlite_fail(s, sql, err);
     (void)sqlite3_reset(*q);
     return rc;
 }
@@ -181,7 +156,7 @@ set_sync(struct wb__sqlite *s, bool relaxed, struct wb_err *err)
 
     if (s->relaxed == relaxed)
         return WB_OK;
-    rc = wb__sqlite_exec(s,
+    rc = wb__sqlite_exec(&s->db,
         relaxed ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", err);
     if (rc == WB_OK)
         s->relaxed = relaxed;
@@ -279,7 +254,7 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         return rc;
     if (s->nested)
         return begin_nested(s, tx, err);
-    s->tx_has_our_writes = s->wake = false;
+    s->tx_has_our_writes = db->wake = false;
     return tx == WB__TX_READ ? begin_read(s, err) : begin_write(s, tx, err);
 }
 
@@ -307,13 +282,13 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- sizes, drains, wake-ups ------------------------------------------- */
+/* ---- size, drains ------------------------------------------------------ */
 
 static enum wb_status
 lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 {
     char text[32];
-    enum wb_status rc = lite_text(db,
+    enum wb_status rc = wb__sqlite_text(db,
         "SELECT (page_count - freelist_count) * page_size FROM"
         " pragma_page_count, pragma_freelist_count, pragma_page_size",
         text, sizeof(text), err);
@@ -347,24 +322,6 @@ static bool
 lite_drain_flag(struct wb__db *db)
 {
     return wb__lockfile_flag(&of(db)->queue.lock);
-}
-
-static void
-lite_wake(struct wb__db *db)
-{
-    of(db)->wake = true;
-}
-
-static struct wb__watch
-lite_watch(struct wb__db *db)
-{
-    return (struct wb__watch){of(db)->lock_path, of(db)->log_path};
-}
-
-static const char *
-lite_path(struct wb__db *db)
-{
-    return of(db)->path;
 }
 
 /* ---- backup and health ------------------------------------------------- */
@@ -501,22 +458,22 @@ lite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
         h->engine, sizeof(h->engine), "SQLite %s", sqlite3_libversion());
     h->wal_reset_bug = has_reset_bug();
     files_info(s, h);
-    rc = wb__sqlite_text(s, "PRAGMA journal_mode", h->journal_mode,
+    rc = wb__sqlite_text(db, "PRAGMA journal_mode", h->journal_mode,
         sizeof(h->journal_mode), err);
     if (rc == WB_OK)
-        rc = wb__sqlite_text(s, "PRAGMA synchronous", text, sizeof(text), err);
+        rc = wb__sqlite_text(db, "PRAGMA synchronous", text, sizeof(text), err);
     /* NORMAL after a relaxed transaction is fine: the next durable one sets
      * FULL first. */
     h->full_sync =
         rc == WB_OK && (s->relaxed || text[0] == '2' || text[0] == '3');
     if (rc == WB_OK)
-        rc = wb__sqlite_text(s,
+        rc = wb__sqlite_text(db,
             "SELECT value FROM waybill_meta WHERE name = 'version'", text,
             sizeof(text), err);
     if (rc == WB_OK)
         h->schema_version = text[0] - '0';
     if (rc == WB_OK)
-        rc = wb__sqlite_text(s, "PRAGMA integrity_check(1)", h->integrity,
+        rc = wb__sqlite_text(db, "PRAGMA integrity_check(1)", h->integrity,
             sizeof(h->integrity), err);
     return rc;
 }
@@ -568,16 +525,13 @@ const struct wb__engine wb__sqlite_engine = {
     .null = lite_null,
     .changed = lite_changed,
     .last_seq = lite_last_seq,
-    .exec = lite_exec,
-    .text = lite_text,
+    .exec = wb__sqlite_exec,
+    .text = wb__sqlite_text,
     .bytes = lite_bytes,
     .drain_try = lite_drain_try,
     .drain_free = lite_drain_free,
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
-    .wake = lite_wake,
-    .watch = lite_watch,
-    .path = lite_path,
     .backup = lite_backup,
     .health = lite_health,
 };

@@ -39,7 +39,6 @@ struct wb__sqlite {
     bool begun;   /* a transaction of our own, not nested, is open */
     bool nested;  /* the last one was a savepoint in the caller's */
     bool writing; /* the open one may write */
-    bool wake;    /* see wb__db_wake() */
     /* The caller's transaction has writes of ours; it is being committed. */
     bool tx_has_our_writes, committing;
     /* Adopted ones: all on one connection form a ring, all there are a list. */
@@ -63,7 +62,8 @@ enum wb_status wb__sqlite_status(int code);
 bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
 #define WB__SQLITE_FULL_TEXT \
     "no room: make some on the disk, or raise the limit, and try again"
-/* The status and text of the handle's last error; what: what was being done. */
+/* Report the handle's last error; what: what was being done. An I/O error
+ * inside a write transaction also makes the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
 /* A write failed: from now on all who share the handle are FAILED, and the lock
@@ -71,10 +71,10 @@ enum wb_status wb__sqlite_fail(
 void wb__sqlite_set_failed(struct wb__sqlite *s);
 
 WB_MUST_USE enum wb_status wb__sqlite_exec(
-    struct wb__sqlite *s, const char *sql, struct wb_err *err);
+    struct wb__db *db, const char *sql, struct wb_err *err);
 /* First column of the first row as text, cut to fit; "" without a row. */
-WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
-    const char *sql, char *out, size_t size, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__db *db, const char *sql,
+    char *out, size_t size, struct wb_err *err);
 /* Open a connection of our own, with the settings all of ours have. */
 WB_MUST_USE enum wb_status wb__sqlite_handle(
     struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err);

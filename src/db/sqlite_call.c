@@ -1,9 +1,9 @@
 /* sqlite_call.c - what every part of the SQLite engine calls: statuses, plain
  * statements, connections.
  *
- * (1) A status is worked out from an error alone. An error makes a connection
- *     FAILED only where wb__sqlite_set_failed() is called: in sqlite.c for a
- *     write transaction, in checkpoint.c, and for the switch to WAL. */
+ * (1) The status of an error depends on the error alone. An I/O error makes the
+ *     connection FAILED inside a write transaction, from BEGIN to its end, in a
+ *     checkpoint, a repair, and the switch to WAL; one of a read does not. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,6 +82,8 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 
     if (wb__sqlite_is_full(s->handle, SQLITE_FCNTL_JOURNAL_POINTER, code))
         rc = WB_FULL;
+    if (rc == WB_IO && s->writing)
+        wb__sqlite_set_failed(s);
     /* what may be a whole statement: cut it, so that the advice fits. */
     return wb__fail(err, rc, code, "%.40s: %s%s", what,
         sqlite3_errmsg(s->handle),
@@ -96,17 +98,20 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 }
 
 enum wb_status
-wb__sqlite_exec(struct wb__sqlite *s, const char *sql, struct wb_err *err)
+wb__sqlite_exec(struct wb__db *db, const char *sql, struct wb_err *err)
 {
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+
     if (sqlite3_exec(s->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
         return wb__sqlite_fail(s, sql, err);
     return WB_OK;
 }
 
 enum wb_status
-wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
+wb__sqlite_text(struct wb__db *db, const char *sql, char *out, size_t size,
     struct wb_err *err)
 {
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
     sqlite3_stmt *q;
     const unsigned char *text;
     int code;

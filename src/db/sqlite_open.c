@@ -97,7 +97,7 @@ set_wal(struct wb__sqlite *s, struct wb_err *err)
 
     do {
         rc = wb__sqlite_text(
-            s, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+            &s->db, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
         if (rc != WB_BUSY || (clock->mono_us(clock->ctx) - began_us) / 1000 >=
                                  s->db.opts.busy_ms)
             break;
@@ -116,12 +116,12 @@ static enum wb_status
 check_modes(struct wb__sqlite *s, struct wb_err *err)
 {
     char mode[16] = "", sync[16] = "";
-    enum wb_status rc =
-        wb__sqlite_text(s, "PRAGMA main.journal_mode", mode, sizeof(mode), err);
+    enum wb_status rc = wb__sqlite_text(
+        &s->db, "PRAGMA main.journal_mode", mode, sizeof(mode), err);
 
     if (rc == WB_OK)
         rc = wb__sqlite_text(
-            s, "PRAGMA main.synchronous", sync, sizeof(sync), err);
+            &s->db, "PRAGMA main.synchronous", sync, sizeof(sync), err);
     if (rc != WB_OK)
         return rc;
     if (strcmp(mode, "wal") != 0)
@@ -207,6 +207,8 @@ paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
     s->lock_path = path_with(env, path, "-lock");
     if (s->path == NULL || s->log_path == NULL || s->lock_path == NULL)
         return wb__nomem(err, "open");
+    s->db.path = s->path;
+    s->db.watch = (struct wb__watch){s->lock_path, s->log_path};
     (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
     return WB_OK;
 }
@@ -283,8 +285,8 @@ adopt_handle(struct wb__sqlite *s, struct wb_err *err)
     if (rc == WB_OK)
         rc = set_wal(s, err);
     if (rc == WB_OK)
-        rc = wb__sqlite_exec(
-            s, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
+        rc = wb__sqlite_exec(&s->db,
+            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
     if (rc == WB_OK)
         rc = check_modes(s, err);
     if (rc == WB_OK)
