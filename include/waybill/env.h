@@ -1,4 +1,5 @@
-/* waybill/env.h - clock, chance, memory and file system, given from outside.
+/* waybill/env.h - clock, randomness, memory and file system, given from
+ * outside.
  *
  * Tests and simulations hand in their own; NULL anywhere in the library means
  * wb_env_system(). An environment must outlive what was opened with it. */

@@ -1,6 +1,5 @@
 /* base.h - what every other file may use: contract checks, errors, memory,
- * slices, buffers, arenas. Floor 0: includes nothing of ours but the public
- * headers. */
+ * slices, buffers, arenas. Layer 0: includes only public headers. */
 #ifndef WB_SRC_BASE_H
 #define WB_SRC_BASE_H
 
@@ -10,9 +9,8 @@
 #include "waybill/env.h"
 #include "waybill/waybill.h"
 
-/* Contract checks. Always compiled in: cheap, and an outbox that has lost
- * track of itself must stop, not guess. For our own bugs only; a full disk, a
- * dead peer or a strange row is a status, never an assert. */
+/* Contract checks, always compiled in. For our own bugs only: a full disk, a
+ * dead peer or an unexpected row is a status, never an assert. */
 #define WB_ASSERT(e) \
     ((e) ? (void)0 : wb__panic(__FILE__, __LINE__, __func__, #e))
 WB_NORETURN void wb__panic(
@@ -20,8 +18,7 @@ WB_NORETURN void wb__panic(
 
 #define WB_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Record a failure in *err (which may be NULL) and hand the status back, so
- * that a function reports and returns in one statement. */
+/* Record a failure in *err (which may be NULL) and return the status. */
 enum wb_status wb__fail(struct wb_err *err, enum wb_status status, int sys,
     const char *fmt, ...) WB_PRINTF(4, 5);
 enum wb_status wb__nomem(struct wb_err *err, const char *what);
@@ -68,7 +65,8 @@ void wb__buf_fmt(struct wb__buf *b, const char *fmt, ...) WB_PRINTF(2, 3);
 void wb__buf_u64(struct wb__buf *b, uint64_t n); /* decimal */
 /* Allocate once for what is going to be added; failing marks the buffer. */
 void wb__buf_reserve(struct wb__buf *b, size_t len);
-/* Room for len more bytes at the end, already counted in; NULL if failed. */
+/* Make the buffer len bytes longer; gives where they start, to be filled by the
+ * caller. NULL if it failed. */
 char *wb__buf_room(struct wb__buf *b, size_t len);
 void wb__buf_clear(struct wb__buf *b); /* len 0 and OK; memory kept */
 void wb__buf_fini(struct wb__buf *b);
@@ -111,8 +109,8 @@ bool wb__utf8_valid(struct wb_slice s);
 bool wb__printable(struct wb_slice s);
 
 /* One greppable line: control characters and runs of white space become one
- * space, ends trimmed, bytes that are no UTF-8 become '?', cut to max_chars
- * on a character boundary. out has room for 4 * max_chars + 1. */
+ * space, ends trimmed, bytes that are not UTF-8 become '?', cut to max_chars
+ * on a character boundary. out holds 4 * max_chars + 1 bytes. */
 size_t wb__one_line(struct wb_slice s, size_t max_chars, char *out);
 
 /* Lines "Name: value\n" as stored with a message and given to transports. The
@@ -120,21 +118,21 @@ size_t wb__one_line(struct wb_slice s, size_t max_chars, char *out);
  * neither end is white space. INVALID says which line and why. */
 WB_MUST_USE enum wb_status wb__headers_check(
     struct wb_slice lines, struct wb_err *err);
-/* The same for a message and a route: at most WB__HEADERS_MAX of them and
- * WB__HEADERS_BYTES, and none that HTTP or Waybill itself writes. */
+/* The same for a message and a route: also at most WB__HEADERS_MAX lines and
+ * WB__HEADERS_BYTES bytes, and no header that HTTP or Waybill itself writes. */
 enum {
     WB__HEADERS_MAX = 64,
     WB__HEADERS_BYTES = 65536
 };
 WB_MUST_USE enum wb_status wb__request_headers_check(
     struct wb_slice lines, struct wb_err *err);
-/* Walk them: take the next one off *rest. False at the end. */
+/* Take the next header off *rest. False at the end. */
 bool wb__headers_next(
     struct wb_slice *rest, struct wb_slice *name, struct wb_slice *value);
 /* The reason phrase of an HTTP status (RFC 9110, 15); "" where it has none. */
 const char *wb__http_reason(int status);
 bool wb__same_nocase(const char *a, const char *b, size_t len);
-/* ASCII. Most names differ by their length already. */
+/* ASCII only. Most names already differ in length. */
 static inline bool
 wb__eq_nocase(struct wb_slice a, struct wb_slice b)
 {
@@ -164,9 +162,9 @@ WB_MUST_USE enum wb_status wb__parse_size(
 /* RFC 3339 "2026-11-20T18:00:00.5Z" with any offset, or "now". */
 WB_MUST_USE enum wb_status wb__parse_time(
     struct wb_slice s, int64_t now_ms, int64_t *ms, struct wb_err *err);
-/* HTTP-date (IMF-fixdate only) to epoch ms; false if it is none. */
+/* HTTP-date (IMF-fixdate only) to epoch ms; false if s is not one. */
 WB_MUST_USE bool wb__parse_http_date(struct wb_slice s, int64_t *ms);
-/* RFC 3339 in UTC with milliseconds. out has room for 32. */
+/* RFC 3339 in UTC with milliseconds. */
 void wb__format_time(int64_t ms, char out[32]);
 /* Decimal digits only, no sign, no overflow past max. */
 WB_MUST_USE bool wb__parse_u64(struct wb_slice s, uint64_t max, uint64_t *out);
@@ -176,10 +174,13 @@ int64_t wb__sat_add(int64_t a, int64_t b);
 
 /* ---- hash -------------------------------------------------------------- */
 
-/* SHA-256 of the parts, each behind its length (8 bytes, little endian). False
- * when out of memory. */
+/* SHA-256 of the parts, each preceded by its length (8 bytes, little endian),
+ * so that ("a", "bc") and ("ab", "c") differ. False when out of memory. */
 WB_MUST_USE bool wb__sha256(
     const struct wb_slice *parts, size_t n, uint8_t out[32]);
+/* SipHash-1-3, for tables whose keys come from outside: with a random seed
+ * nobody can choose keys that collide. */
+uint64_t wb__siphash(const uint64_t seed[2], const void *bytes, size_t len);
 
 /* ---- uuid -------------------------------------------------------------- */
 

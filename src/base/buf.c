@@ -3,7 +3,7 @@
 
 #include "base/base.h"
 
-/* Make room for extra bytes and the NUL, or mark the buffer. */
+/* Make the capacity enough for extra bytes and the NUL, or mark the buffer. */
 static bool
 buf_grow(struct wb__buf *b, size_t extra)
 {
@@ -116,8 +116,8 @@ wb__buf_slice(const struct wb__buf *b)
     return (struct wb_slice){b->ptr, b->len};
 }
 
-/* Small pieces share a chunk; a large one gets its own, behind the head, so
- * that the room left in the head stays in use. */
+/* Small pieces share a chunk. A large one gets a chunk of its own, which is
+ * linked behind the head, so that the rest of the head is still used. */
 enum {
     CHUNK = 8192,
     ALIGN = 16
@@ -143,10 +143,10 @@ chunk_new(struct wb__arena *a, size_t cap)
 }
 
 static void
-chunk_link(struct wb__arena *a, struct wb__chunk *c, bool behind)
+chunk_link(struct wb__arena *a, struct wb__chunk *c, bool second)
 {
     struct wb__chunk **at =
-        behind && a->head != NULL ? &a->head->next : &a->head;
+        second && a->head != NULL ? &a->head->next : &a->head;
 
     c->next = *at;
     *at = c;

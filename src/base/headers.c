@@ -1,9 +1,9 @@
-/* headers.c - header lines "Name: value\n", as kept with a message, and the
+/* headers.c - header lines "Name: value\n", as stored with a message, and the
  * reason phrases of HTTP statuses. */
 #include "base/base.h"
 
 static const char *
-line_wrong(struct wb_slice line)
+line_problem(struct wb_slice line)
 {
     size_t name = 0;
     struct wb_slice value;
@@ -35,15 +35,15 @@ wb__headers_check(struct wb_slice lines, struct wb_err *err)
         return wb__fail(
             err, WB_INVALID, 0, "headers: the last line has no end of line");
     for (; wb__cut(&lines, '\n', &line); n++) {
-        const char *wrong = line_wrong(line);
+        const char *problem = line_problem(line);
 
-        if (wrong != NULL)
-            return wb__fail(err, WB_INVALID, 0, "header %d %s", n, wrong);
+        if (problem != NULL)
+            return wb__fail(err, WB_INVALID, 0, "header %d %s", n, problem);
     }
     return WB_OK;
 }
 
-/* Written by HTTP itself or by Waybill. */
+/* Whether HTTP itself or Waybill writes this header. */
 static bool
 is_reserved(struct wb_slice name)
 {

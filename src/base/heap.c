@@ -2,7 +2,7 @@
  *
  * (1) No node has a lesser key than its parent.
  * (2) node[i]->at == i.
- * (3) The array shrinks with what is in it. */
+ * (3) The array shrinks when it is mostly empty. */
 #include "base/heap.h"
 
 static void
@@ -76,7 +76,7 @@ wb__heap_remove(struct wb__heap *h, struct wb__heap_node *node)
         sift_down(h, last);
     }
     if (h->cap > 64 && h->n < h->cap / 4)
-        (void)set_cap(h, h->cap / 2); /* a refusal costs nothing */
+        (void)set_cap(h, h->cap / 2); /* if it fails, the larger array stays */
 }
 
 void

@@ -1,5 +1,5 @@
-/* heap.h - what comes first? A binary heap of nodes that live inside other
- * things. First, push, remove and move are O(log n) or better. */
+/* heap.h - a binary heap of nodes that are members of the caller's structs.
+ * First is O(1); push, remove and move are O(log n). */
 #ifndef WB_SRC_BASE_HEAP_H
 #define WB_SRC_BASE_HEAP_H
 
@@ -17,7 +17,7 @@ struct wb__heap {
     uint32_t n, cap;
 };
 
-/* Add a node under its key. False, and nothing changed, without memory. */
+/* Add a node by its key. False when out of memory: nothing changed. */
 WB_MUST_USE bool wb__heap_push(struct wb__heap *h, struct wb__heap_node *node);
 void wb__heap_remove(struct wb__heap *h, struct wb__heap_node *node);
 void wb__heap_move(struct wb__heap *h, struct wb__heap_node *node, int64_t key);

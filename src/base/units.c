@@ -1,4 +1,4 @@
-/* units.c - durations, sizes, times and numbers as people write them. */
+/* units.c - read and write durations, sizes, times and numbers as text. */
 #include <stdio.h>
 #include <time.h>
 
@@ -117,7 +117,7 @@ fields_ms(const struct fields *f, int64_t *ms)
 }
 
 /* Match text against a pattern in which d stands for a digit of the next
- * number, and anything else for itself; numbers are divided by non-digits. */
+ * number, and anything else for itself; numbers are separated by non-digits. */
 static bool
 match(struct wb_slice *s, const char *pattern, int64_t *numbers)
 {
@@ -145,7 +145,7 @@ match(struct wb_slice *s, const char *pattern, int64_t *numbers)
     return true;
 }
 
-/* "." and at least one digit; anything else is left for what follows. */
+/* Take "." and at least one digit; 0 and nothing taken if that is not there. */
 static int64_t
 take_fraction_ms(struct wb_slice *s)
 {
@@ -216,7 +216,7 @@ wb__parse_time(
         WB_SHOW(s));
 }
 
-/* Take one of n names of three letters; its place, or -1. */
+/* Take one of n names of three letters; gives its index, or -1. */
 static int
 take_name(struct wb_slice *s, const char *names, int n)
 {

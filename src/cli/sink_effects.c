@@ -8,7 +8,6 @@
 #include <jansson.h>
 #include <uv.h>
 
-#include "os/append.h"
 #include "os/os.h"
 #include "waybill/idem.h"
 

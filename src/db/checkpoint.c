@@ -1,4 +1,5 @@
-/* checkpoint.c - the one way the log is moved into the database file.
+/* checkpoint.c - move the log into the database file; repair after a failed
+ * sync.
  *
  * (1) SQLite 3.7.0 to 3.51.2 can lose commits when a passive checkpoint races
  *     a commit that starts the log anew (repaired in 3.44.6, 3.50.7 and
@@ -7,14 +8,14 @@
  *     runs a passive checkpoint.
  * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing.
- * (3) When a sync fails, the kernel drops what was not on the disk yet: it is
- *     still read, never becomes durable, and later syncs succeed. Those who
- *     had the file open are told, once, and are FAILED; who opens it later is
- *     not, and would commit behind a hole in the log. So failures are counted
- *     in the lock file, and who opens the file after one first writes the log
- *     anew, where it is, and syncs it.
- * (4) A connection has one hook of a kind: all who were adopted on one are in a
- *     ring, and are told together. */
+ * (3) When a sync fails, the kernel forgets that the pages were not written:
+ *     they are still read, never become durable, and later syncs succeed.
+ *     Processes that had the file open get the error once, and are FAILED. A
+ *     process that opens it later gets none, and would commit behind a hole in
+ *     the log. So the lock file counts failures; the first to open the database
+ *     after one writes the log again, in place, and syncs it.
+ * (4) A connection has one hook of each type: all that were adopted on one
+ *     connection are in a ring, which the hook goes through. */
 #include "db/sqlite.h"
 
 enum {
@@ -30,30 +31,35 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (strcmp(schema, "main") != 0)
         return SQLITE_OK;
     do {
-        peer->pledged = peer->committing = false;
-        if (peer->wake)
-            wb__lockfile_poke(&peer->turn.lock);
-        peer->wake = false;
+        peer->tx_has_our_writes = peer->committing = false;
+        if (peer->db.wake)
+            wb__lockfile_poke(&peer->queue.lock);
+        peer->db.wake = false;
     } while ((peer = peer->peer) != s);
     s->wal_frames = frames;
     if (frames < s->checkpoint_at - s->wal_long)
         s->checkpoint_at = s->wal_long; /* the log was started anew */
-    /* A caller's connection has no other moment. The commit has happened: a
-     * checkpoint that fails must not turn it into an error. */
+    /* On a caller's connection this hook is the only place that runs after each
+     * commit, also after the caller's own. SQLite calls it when the commit is
+     * over and the write lock released, and allows it to write. The COMMIT that
+     * is still on the stack may be ours: then begun is still set, and the next
+     * begin finds autocommit on and only clears it (end_last in sqlite.c). The
+     * commit stands: a checkpoint that fails must not make it an error. */
     if (s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     return SQLITE_OK;
 }
 
-/* The caller's own COMMIT is not seen to fail but by this: it began, and ended
- * in a rollback. See (3); a full disk is taken for as bad. */
+/* That the caller's own COMMIT failed shows only in this: a commit that began
+ * ends in a rollback. See (3). A full disk looks the same, and counts as one.
+ */
 static int
 on_commit(void *ctx)
 {
     struct wb__sqlite *s = ctx, *peer = s;
 
     do
-        peer->committing = peer->pledged;
+        peer->committing = peer->tx_has_our_writes;
     while ((peer = peer->peer) != s);
     return 0;
 }
@@ -62,13 +68,13 @@ static void
 on_rollback(void *ctx)
 {
     struct wb__sqlite *s = ctx, *peer = s;
-    /* Inside a ROLLBACK of his the connection is not in autocommit yet. */
+    /* In a ROLLBACK of the caller's the connection is not in autocommit yet. */
     bool ended = sqlite3_get_autocommit(s->handle) != 0;
 
     do {
         if (peer->committing && ended)
-            wb__sqlite_failed(peer);
-        peer->pledged = peer->committing = false;
+            wb__sqlite_set_failed(peer);
+        peer->tx_has_our_writes = peer->committing = false;
     } while ((peer = peer->peer) != s);
 }
 
@@ -80,7 +86,7 @@ set_hooks(sqlite3 *h, struct wb__sqlite *s)
     (void)sqlite3_rollback_hook(h, s == NULL ? NULL : on_rollback, s);
 }
 
-static struct wb__mutex guard = {PTHREAD_MUTEX_INITIALIZER};
+static struct wb__mutex adopted_lock = {PTHREAD_MUTEX_INITIALIZER};
 static struct wb__sqlite *adopted;
 
 void
@@ -88,7 +94,7 @@ wb__sqlite_hook(struct wb__sqlite *s)
 {
     struct wb__sqlite *other;
 
-    wb__mutex_lock(&guard);
+    wb__mutex_lock(&adopted_lock);
     other = adopted;
     while (other != NULL && other->handle != s->handle)
         other = other->next;
@@ -98,7 +104,7 @@ wb__sqlite_hook(struct wb__sqlite *s)
     }
     s->next = adopted;
     adopted = s;
-    wb__mutex_unlock(&guard);
+    wb__mutex_unlock(&adopted_lock);
     set_hooks(s->handle, s);
 }
 
@@ -107,20 +113,20 @@ wb__sqlite_unhook(struct wb__sqlite *s)
 {
     struct wb__sqlite **at = &adopted, *before = s;
 
-    wb__mutex_lock(&guard);
+    wb__mutex_lock(&adopted_lock);
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
-    wb__mutex_unlock(&guard);
+    wb__mutex_unlock(&adopted_lock);
     while (before->peer != s)
         before = before->peer;
     before->peer = s->peer;
     set_hooks(s->handle, before == s ? NULL : before);
 }
 
-/* The write lock is held: nobody commits meanwhile. */
+/* With the write lock held: nobody commits meanwhile. */
 static enum wb_status
-move_guarded(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
+checkpoint_locked(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
     int code;
@@ -132,28 +138,26 @@ move_guarded(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
             return rc;
     }
     code = sqlite3_wal_checkpoint_v2(
-        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, frames, moved);
+        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
         !wb__sqlite_is_full(s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
-        wb__sqlite_failed(s);
+        wb__sqlite_set_failed(s);
         return wb__fail(err, WB_IO, code, "checkpoint: %s",
             sqlite3_errmsg(s->checkpointer));
     }
     return WB_OK;
 }
 
-/* Move what can be moved. Not all, and not an error, where a reader is in the
- * way, or the write lock is not to be had: then *moved is less than *frames. */
+/* Move what can be moved. It is not an error if a reader keeps some of the log
+ * in use, or if the write lock cannot be had. */
 static enum wb_status
-move_log(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
+checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc;
 
-    *frames = 1;
-    *moved = 0;
     if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
         return WB_OK;
-    rc = move_guarded(s, frames, moved, err);
+    rc = checkpoint_locked(s, err);
     wb__db_rollback(&s->db);
     return rc;
 }
@@ -161,20 +165,18 @@ move_log(struct wb__sqlite *s, int *frames, int *moved, struct wb_err *err)
 enum wb_status
 wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
-    int frames, moved;
-
     if (s->checkpoint_at == 0)
         s->checkpoint_at = s->wal_long;
     if (s->wal_frames < s->checkpoint_at)
         return WB_OK;
     s->checkpoint_at = s->wal_frames + s->wal_long;
-    return move_log(s, &frames, &moved, err);
+    return checkpoint(s, err);
 }
 
 /* ---- after a failed sync ----------------------------------------------- */
 
 static int
-rewrite(sqlite3_file *log, char *block, int size)
+copy_onto_itself(sqlite3_file *log, char *block, int size)
 {
     sqlite3_int64 end = 0;
     int code = log->pMethods->xFileSize(log, &end);
@@ -190,7 +192,7 @@ rewrite(sqlite3_file *log, char *block, int size)
                              : code;
 }
 
-/* The same bytes at the same place: for those who read it nothing changes. */
+/* The same bytes at the same place: for readers nothing changes. */
 static enum wb_status
 rewrite_log(struct wb__sqlite *s, struct wb_err *err)
 {
@@ -205,41 +207,40 @@ rewrite_log(struct wb__sqlite *s, struct wb_err *err)
     block = wb__alloc(s->db.opts.env, BLOCK);
     if (block == NULL)
         return wb__nomem(err, "open");
-    code = rewrite(log, block, BLOCK);
+    code = copy_onto_itself(log, block, BLOCK);
     wb__free(s->db.opts.env, block);
     if (code == SQLITE_OK)
         return WB_OK;
-    wb__sqlite_failed(s);
+    wb__sqlite_set_failed(s);
     return wb__fail(err, WB_IO, code,
-        "a write failed before, and writing the log anew fails, too; see to "
+        "a write failed before, and writing the log again failed, too; see to "
         "the disk");
 }
 
 enum wb_status
-wb__sqlite_mend(struct wb__sqlite *s, struct wb_err *err)
+wb__sqlite_repair(struct wb__sqlite *s, struct wb_err *err)
 {
-    int frames, moved;
     enum wb_status rc = wb__db_begin(&s->db, WB__TX_FULL, err);
 
     if (rc != WB_OK)
         return rc;
     rc = rewrite_log(s, err);
     wb__db_rollback(&s->db);
-    /* Of the database itself only a header just written can be lost: what a
+    /* The database file itself can have lost only a header just written: what a
      * checkpoint writes stays in the log until it is durable. */
-    return rc == WB_OK ? move_log(s, &frames, &moved, err) : rc;
+    return rc == WB_OK ? checkpoint(s, err) : rc;
 }
 
 enum wb_status
-wb__sqlite_mend_if_failed(struct wb__sqlite *s, struct wb_err *err)
+wb__sqlite_repair_if_failed(struct wb__sqlite *s, struct wb_err *err)
 {
     uint8_t failures;
     enum wb_status rc;
 
-    if (!wb__lockfile_failed(&s->turn.lock, &failures))
+    if (!wb__lockfile_failed(&s->queue.lock, &failures))
         return WB_OK;
-    rc = wb__sqlite_mend(s, err);
+    rc = wb__sqlite_repair(s, err);
     if (rc == WB_OK)
-        wb__lockfile_repaired(&s->turn.lock, failures);
+        wb__lockfile_repaired(&s->queue.lock, failures);
     return rc;
 }

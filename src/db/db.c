@@ -1,26 +1,8 @@
-/* db.c - the face: refuses a FAILED connection, hands on to the engine. */
+/* db.c - what both engines have in common: refuse a FAILED connection, run a
+ * statement, drain slots. */
 #include "db/db.h"
 
-#include "db/engine.h"
-
-void
-wb__db_close(struct wb__db *db)
-{
-    if (db != NULL)
-        db->engine->close(db);
-}
-
-bool
-wb__db_failed(const struct wb__db *db)
-{
-    return db->failed;
-}
-
-bool
-wb__db_clashed(const struct wb__db *db)
-{
-    return db->clash;
-}
+/* ---- transactions and statements --------------------------------------- */
 
 static enum wb_status
 check_failed(struct wb__db *db, struct wb_err *err)
@@ -36,20 +18,9 @@ wb__db_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
     enum wb_status rc = check_failed(db, err);
 
+    WB_ASSERT(tx != WB__TX_NONE);
     db->clash = false;
     return rc != WB_OK ? rc : db->engine->begin(db, tx, err);
-}
-
-enum wb_status
-wb__db_commit(struct wb__db *db, struct wb_err *err)
-{
-    return db->engine->commit(db, err);
-}
-
-void
-wb__db_rollback(struct wb__db *db)
-{
-    db->engine->rollback(db);
 }
 
 enum wb_status
@@ -59,36 +30,6 @@ wb__db_start(struct wb__db *db, enum wb__sql sql, struct wb__args args,
     enum wb_status rc = check_failed(db, err);
 
     return rc != WB_OK ? rc : db->engine->start(db, sql, args, err);
-}
-
-enum wb_status
-wb__db_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
-{
-    return db->engine->next(db, sql, err);
-}
-
-void
-wb__db_end(struct wb__db *db, enum wb__sql sql)
-{
-    db->engine->end(db, sql);
-}
-
-struct wb_slice
-wb__db_slice(struct wb__db *db, enum wb__sql sql, int column)
-{
-    return db->engine->slice(db, sql, column);
-}
-
-int64_t
-wb__db_int(struct wb__db *db, enum wb__sql sql, int column)
-{
-    return db->engine->integer(db, sql, column);
-}
-
-bool
-wb__db_null(struct wb__db *db, enum wb__sql sql, int column)
-{
-    return db->engine->null(db, sql, column);
 }
 
 enum wb_status
@@ -123,6 +64,16 @@ wb__db_one_int(struct wb__db *db, enum wb__sql sql, struct wb__args args,
     return rc;
 }
 
+enum wb_status
+wb__db_backup(struct wb__db *db, const char *path, struct wb_err *err)
+{
+    enum wb_status rc = check_failed(db, err);
+
+    return rc != WB_OK ? rc : db->engine->backup(db, path, err);
+}
+
+/* ---- clock, drains ----------------------------------------------------- */
+
 int64_t
 wb__db_now(struct wb__db *db)
 {
@@ -133,31 +84,20 @@ wb__db_now(struct wb__db *db)
     return env->wall_ms(env->ctx);
 }
 
-int64_t
-wb__db_last_seq(struct wb__db *db)
-{
-    return db->engine->last_seq(db);
-}
-
-enum wb_status
-wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
-{
-    return db->engine->bytes(db, bytes, err);
-}
-
-/* A lock is the handle's: who has it already would be given it again. */
+/* An engine's lock belongs to the handle, which would get it a second time: so
+ * a bit for each slot says that this handle has it. */
 bool
 wb__db_drain_try(struct wb__db *db, int slot)
 {
-    uint32_t place;
+    uint32_t bit;
 
     WB_ASSERT(slot >= 0 && slot < WB__DRAIN_SLOTS);
-    place = UINT32_C(1) << slot;
-    if ((atomic_fetch_or(&db->places, place) & place) != 0)
+    bit = UINT32_C(1) << slot;
+    if ((atomic_fetch_or(&db->drain_slots, bit) & bit) != 0)
         return false;
     if (db->engine->drain_try(db, slot))
         return true;
-    atomic_fetch_and(&db->places, ~place);
+    atomic_fetch_and(&db->drain_slots, ~bit);
     return false;
 }
 
@@ -165,49 +105,5 @@ void
 wb__db_drain_free(struct wb__db *db, int slot)
 {
     db->engine->drain_free(db, slot);
-    atomic_fetch_and(&db->places, ~(UINT32_C(1) << slot));
-}
-
-void
-wb__db_drain_flag_set(struct wb__db *db, bool on)
-{
-    db->engine->drain_flag_set(db, on);
-}
-
-bool
-wb__db_drain_flag(struct wb__db *db)
-{
-    return db->engine->drain_flag(db);
-}
-
-void
-wb__db_wake(struct wb__db *db)
-{
-    db->engine->wake(db);
-}
-
-struct wb__watch
-wb__db_watch(struct wb__db *db)
-{
-    return db->engine->watch(db);
-}
-
-const char *
-wb__db_path(struct wb__db *db)
-{
-    return db->engine->path(db);
-}
-
-enum wb_status
-wb__db_backup(struct wb__db *db, const char *path, struct wb_err *err)
-{
-    enum wb_status rc = check_failed(db, err);
-
-    return rc != WB_OK ? rc : db->engine->backup(db, path, err);
-}
-
-enum wb_status
-wb__db_health(struct wb__db *db, struct wb_health *health, struct wb_err *err)
-{
-    return db->engine->health(db, health, err);
+    atomic_fetch_and(&db->drain_slots, ~(UINT32_C(1) << slot));
 }

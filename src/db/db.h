@@ -1,23 +1,27 @@
-/* db.h - one SQL face for two engines.
+/* db.h - one SQL interface over two engines, SQLite and PostgreSQL.
  *
- * A connection runs the statements of sql.h, one thread at a time. Nothing
- * above this room knows which engine it is.
+ * A connection runs the statements of sql.h, one thread at a time. No module
+ * above this one depends on which engine it is.
  *
  * (1) What a FULL transaction committed survives a power cut.
  * (2) What a RELAXED one committed survives a crash of the process; a power
  *     cut may undo it, whole, together with later relaxed ones only.
- * (3) A call that fails inside a transaction leaves it to be rolled back by
- *     the caller; nothing of it stays.
- * (4) After a failed write or sync the connection is FAILED: every later call
- *     returns IO and writes nothing. A full disk is no such failure: it is
- *     FULL, and rolled back. */
+ * (3) A call that fails inside a transaction leaves the rollback to the caller.
+ *     Nothing of the transaction stays.
+ * (4) When a write transaction, a COMMIT or a checkpoint meets an I/O error the
+ *     connection is FAILED: every later call returns IO and writes nothing. A
+ *     full disk is not such an error: it is FULL, and rolled back. Neither is a
+ *     read outside of a write transaction that fails. */
 #ifndef WB_SRC_DB_DB_H
 #define WB_SRC_DB_DB_H
+
+#include <stdatomic.h>
 
 #include "base/base.h"
 #include "db/sql.h"
 
 struct wb__db;
+struct wb_health;
 struct sqlite3;
 struct pg_conn;
 
@@ -34,38 +38,21 @@ WB_MUST_USE enum wb_status wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err);
 bool wb__db_is_postgres(const char *url);
 
-/* On a connection of the caller's; see wb_outbox_adopt(). With adopt false
- * nothing is changed, and what does not fit is refused. */
+/* Use a connection of the caller's; see wb_outbox_adopt(). With adopt false
+ * nothing is changed, and a connection that does not fit is refused. */
 WB_MUST_USE enum wb_status wb__db_borrow(struct wb__db **out,
     struct sqlite3 *sqlite, bool adopt, const struct wb__db_opts *opts,
     struct wb_err *err);
-/* On one to PostgreSQL; see wb_outbox_attach_pg(). */
+/* The same for one to PostgreSQL; see wb_outbox_attach_pg(). */
 WB_MUST_USE enum wb_status wb__db_borrow_pg(struct wb__db **out,
     struct pg_conn *conn, const struct wb__db_opts *opts, struct wb_err *err);
-void wb__db_close(struct wb__db *db);
-bool wb__db_failed(const struct wb__db *db); /* see (4) */
-/* The last BUSY was two transactions that stood in each other's way: the same
- * one, run again from its begin, may well pass. */
-bool wb__db_clashed(const struct wb__db *db);
-
-/* ---- transactions ------------------------------------------------------ */
 
 enum wb__tx {
-    WB__TX_NONE, /* not for begin: what is asked is asked outside of any */
+    WB__TX_NONE, /* not for begin: what runs needs no transaction */
     WB__TX_READ,
     WB__TX_RELAXED,
     WB__TX_FULL
 };
-
-/* On a borrowed connection inside the caller's transaction this is a
- * savepoint, and commit makes nothing durable. BUSY: nothing begun. */
-WB_MUST_USE enum wb_status wb__db_begin(
-    struct wb__db *db, enum wb__tx tx, struct wb_err *err);
-/* Not OK: rolled back, but for IO, which is unknown. */
-WB_MUST_USE enum wb_status wb__db_commit(struct wb__db *db, struct wb_err *err);
-void wb__db_rollback(struct wb__db *db);
-
-/* ---- statements -------------------------------------------------------- */
 
 enum wb__sql_type {
     WB__NULL,
@@ -79,15 +66,124 @@ struct wb__val {
     struct wb_slice s; /* TEXT, BLOB */
 };
 
+/* The arguments of a statement: WB__ARGS(wb__int(1), wb__text(s)). */
+struct wb__args {
+    const struct wb__val *val;
+    size_t n;
+};
+#define WB__ARGS(...)                                         \
+    ((struct wb__args){(const struct wb__val[]){__VA_ARGS__}, \
+        sizeof((struct wb__val[]){__VA_ARGS__}) / sizeof(struct wb__val)})
+#define WB__NO_ARGS ((struct wb__args){NULL, 0})
+
+/* Files to watch for work, NULL if the engine has none; they are never opened.
+ * wake changes right after a commit of this library. log changes while any
+ * program writes; its commit comes a little later. */
+struct wb__watch {
+    const char *wake, *log;
+};
+
+/* ---- what an engine provides --------------------------------------------
+ * The functions below this table call it; they say what each entry does. */
+struct wb__engine {
+    bool side_by_side; /* write transactions run so, and may deadlock */
+    void (*close)(struct wb__db *db);
+    enum wb_status (*begin)(
+        struct wb__db *db, enum wb__tx tx, struct wb_err *err);
+    enum wb_status (*commit)(struct wb__db *db, struct wb_err *err);
+    void (*rollback)(struct wb__db *db);
+    enum wb_status (*start)(struct wb__db *db, enum wb__sql sql,
+        struct wb__args args, struct wb_err *err);
+    enum wb_status (*next)(
+        struct wb__db *db, enum wb__sql sql, struct wb_err *err);
+    void (*end)(struct wb__db *db, enum wb__sql sql);
+    struct wb_slice (*slice)(struct wb__db *db, enum wb__sql sql, int column);
+    int64_t (*integer)(struct wb__db *db, enum wb__sql sql, int column);
+    bool (*null)(struct wb__db *db, enum wb__sql sql, int column);
+    int64_t (*changed)(struct wb__db *db, enum wb__sql sql);
+    int64_t (*last_seq)(struct wb__db *db);
+    /* SQL as text, not from sql.h: statements without rows, and the first
+     * column of the first row as text, cut to fit, "" without a row. */
+    enum wb_status (*exec)(
+        struct wb__db *db, const char *sql, struct wb_err *err);
+    enum wb_status (*text)(struct wb__db *db, const char *sql, char *out,
+        size_t size, struct wb_err *err);
+    int64_t (*now)(struct wb__db *db); /* NULL: no clock of its own */
+    enum wb_status (*bytes)(
+        struct wb__db *db, int64_t *bytes, struct wb_err *err);
+    bool (*drain_try)(struct wb__db *db, int slot);
+    void (*drain_free)(struct wb__db *db, int slot);
+    void (*drain_flag_set)(struct wb__db *db, bool on);
+    bool (*drain_flag)(struct wb__db *db);
+    enum wb_status (*backup)(
+        struct wb__db *db, const char *path, struct wb_err *err);
+    enum wb_status (*health)(
+        struct wb__db *db, struct wb_health *health, struct wb_err *err);
+};
+
+/* First member of every engine's connection. */
+struct wb__db {
+    const struct wb__engine *engine;
+    struct wb__db_opts opts;
+    bool failed;                  /* see (4) */
+    bool clash;                   /* see wb__db_clashed() */
+    bool wake;                    /* see wb__db_wake() */
+    _Atomic uint32_t drain_slots; /* taken through this handle */
+    const char *path;             /* of the database, NULL if it has none */
+    struct wb__watch watch;
+};
+
+static inline void
+wb__db_close(struct wb__db *db)
+{
+    if (db != NULL)
+        db->engine->close(db);
+}
+
+static inline bool
+wb__db_failed(const struct wb__db *db)
+{
+    return db->failed;
+}
+
+/* The last BUSY was two transactions that blocked each other: the same one, run
+ * again from its begin, may well pass. */
+static inline bool
+wb__db_clashed(const struct wb__db *db)
+{
+    return db->clash;
+}
+
+/* ---- transactions ------------------------------------------------------ */
+
+/* On a borrowed connection inside the caller's transaction this is a
+ * savepoint, and commit makes nothing durable. Not OK: nothing begun. */
+WB_MUST_USE enum wb_status wb__db_begin(
+    struct wb__db *db, enum wb__tx tx, struct wb_err *err);
+
+/* Not OK: rolled back, except IO, whose outcome is unknown. */
+WB_MUST_USE static inline enum wb_status
+wb__db_commit(struct wb__db *db, struct wb_err *err)
+{
+    return db->engine->commit(db, err);
+}
+
+static inline void
+wb__db_rollback(struct wb__db *db)
+{
+    db->engine->rollback(db);
+}
+
+/* ---- statements -------------------------------------------------------- */
+
 static inline struct wb__val
 wb__int(int64_t i)
 {
     return (struct wb__val){.type = WB__INT, .i = i};
 }
 
-/* NULL where zero means none. */
 static inline struct wb__val
-wb__int_or_null(int64_t i)
+wb__int_or_null(int64_t i) /* 0 is NULL */
 {
     return (struct wb__val){.type = i == 0 ? WB__NULL : WB__INT, .i = i};
 }
@@ -99,7 +195,7 @@ wb__text(struct wb_slice s)
 }
 
 static inline struct wb__val
-wb__text_or_null(struct wb_slice s)
+wb__text_or_null(struct wb_slice s) /* empty is NULL */
 {
     return (struct wb__val){.type = s.len == 0 ? WB__NULL : WB__TEXT, .s = s};
 }
@@ -110,29 +206,42 @@ wb__blob(struct wb_slice s)
     return (struct wb__val){.type = WB__BLOB, .s = s};
 }
 
-/* The arguments of a statement: WB__ARGS(wb__int(1), wb__text(s)). */
-struct wb__args {
-    const struct wb__val *val;
-    size_t n;
-};
-#define WB__ARGS(...)                                         \
-    ((struct wb__args){(const struct wb__val[]){__VA_ARGS__}, \
-        sizeof((struct wb__val[]){__VA_ARGS__}) / sizeof(struct wb__val)})
-#define WB__NO_ARGS ((struct wb__args){NULL, 0})
-
-/* Run a statement for its rows: start, then next until it is not OK (EMPTY:
- * no more), then end, which must always follow a start. A statement is its
- * own cursor: no two walks over one at a time. */
+/* Run a statement for its rows: start, then next until it is not OK (EMPTY: no
+ * more rows), then end, which must follow each start that was OK. A statement
+ * has one cursor: it cannot be started again before its end. */
 WB_MUST_USE enum wb_status wb__db_start(struct wb__db *db, enum wb__sql sql,
     struct wb__args args, struct wb_err *err);
-WB_MUST_USE enum wb_status wb__db_next(
-    struct wb__db *db, enum wb__sql sql, struct wb_err *err);
-void wb__db_end(struct wb__db *db, enum wb__sql sql);
+
+WB_MUST_USE static inline enum wb_status
+wb__db_next(struct wb__db *db, enum wb__sql sql, struct wb_err *err)
+{
+    return db->engine->next(db, sql, err);
+}
+
+static inline void
+wb__db_end(struct wb__db *db, enum wb__sql sql)
+{
+    db->engine->end(db, sql);
+}
 
 /* Columns of the current row; slices are borrowed until next or end. */
-struct wb_slice wb__db_slice(struct wb__db *db, enum wb__sql sql, int column);
-int64_t wb__db_int(struct wb__db *db, enum wb__sql sql, int column);
-bool wb__db_null(struct wb__db *db, enum wb__sql sql, int column);
+static inline struct wb_slice
+wb__db_slice(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->slice(db, sql, column);
+}
+
+static inline int64_t
+wb__db_int(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->integer(db, sql, column);
+}
+
+static inline bool
+wb__db_null(struct wb__db *db, enum wb__sql sql, int column)
+{
+    return db->engine->null(db, sql, column);
+}
 
 /* Run a statement that gives no rows. *changed (may be NULL): rows inserted,
  * updated or deleted by it, triggers not counted. */
@@ -143,51 +252,105 @@ WB_MUST_USE enum wb_status wb__db_run(struct wb__db *db, enum wb__sql sql,
 WB_MUST_USE enum wb_status wb__db_one_int(struct wb__db *db, enum wb__sql sql,
     struct wb__args args, int64_t *value, struct wb_err *err);
 
-/* The wall clock: of the server, if it was asked for and there is one, as it
- * was when the transaction began, or at this call outside of any. The last time
- * known if the server cannot be asked: nothing is over too early for it. */
+/* The seq of the row that the last INSERT made. */
+static inline int64_t
+wb__db_last_seq(struct wb__db *db)
+{
+    return db->engine->last_seq(db);
+}
+
+/* ---- clock, size, state ------------------------------------------------ */
+
+/* The wall clock. With server_clock, and if the engine has a server: the
+ * server's, inside a transaction as of its begin. If the server does not
+ * answer, its last known time: that ends no lease too early. */
 int64_t wb__db_now(struct wb__db *db);
 
-/* The seq of the row that the last INSERT made. */
-int64_t wb__db_last_seq(struct wb__db *db);
+/* Bytes in use, as cheaply as the engine knows them. PostgreSQL also counts the
+ * space of deleted rows until it is used again. */
+WB_MUST_USE static inline enum wb_status
+wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
+{
+    return db->engine->bytes(db, bytes, err);
+}
 
-/* Bytes in use, as cheaply as the engine knows them. PostgreSQL counts the room
- * of deleted rows too, until it is used again. */
-WB_MUST_USE enum wb_status wb__db_bytes(
-    struct wb__db *db, int64_t *bytes, struct wb_err *err);
-
-/* ---- around it --------------------------------------------------------- */
-
-/* The lock of drains, slot 0.. WB__DRAIN_SLOTS - 1; freed when the process
- * dies; of any thread, also while another one runs a transaction. A drain that
- * does not get it sets the flag, and whoever held it looks again after having
- * unlocked. */
-enum {
-    WB__DRAIN_SLOTS = 32
-};
-WB_MUST_USE bool wb__db_drain_try(struct wb__db *db, int slot);
-void wb__db_drain_free(struct wb__db *db, int slot);
-void wb__db_drain_flag_set(struct wb__db *db, bool on);
-bool wb__db_drain_flag(struct wb__db *db);
-
-/* The commit of the transaction that is open makes work for workers. */
-void wb__db_wake(struct wb__db *db);
-/* Files that tell a worker so, NULL if the engine has none; to be watched,
- * never opened. wake changes right after a commit of this library; log while
- * anybody writes, whose commit then comes a little later. */
-struct wb__watch {
-    const char *wake, *log;
-};
-struct wb__watch wb__db_watch(struct wb__db *db);
-/* The database's own path, NULL if it has none. */
-const char *wb__db_path(struct wb__db *db);
+static inline const char *
+wb__db_path(const struct wb__db *db)
+{
+    return db->path;
+}
 
 /* Copy to a new file, online; the copy gets a new incarnation when opened. */
 WB_MUST_USE enum wb_status wb__db_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
 
-struct wb_health;
-WB_MUST_USE enum wb_status wb__db_health(
-    struct wb__db *db, struct wb_health *health, struct wb_err *err);
+WB_MUST_USE static inline enum wb_status
+wb__db_health(struct wb__db *db, struct wb_health *health, struct wb_err *err)
+{
+    return db->engine->health(db, health, err);
+}
+
+/* ---- drains and workers ------------------------------------------------ */
+
+/* Drains take a slot each, 0 to WB__DRAIN_SLOTS - 1. The lock of a slot is
+ * freed when the process dies. Any thread may call, also while another one runs
+ * a transaction. A drain that does not get its slot sets the flag; the drain
+ * that holds it reads the flag after it has freed the slot. */
+enum {
+    WB__DRAIN_SLOTS = 32
+};
+WB_MUST_USE bool wb__db_drain_try(struct wb__db *db, int slot);
+void wb__db_drain_free(struct wb__db *db, int slot);
+
+static inline void
+wb__db_drain_flag_set(struct wb__db *db, bool on)
+{
+    db->engine->drain_flag_set(db, on);
+}
+
+static inline bool
+wb__db_drain_flag(struct wb__db *db)
+{
+    return db->engine->drain_flag(db);
+}
+
+/* Wake the workers when the open transaction commits. PostgreSQL has no means
+ * for it: there workers poll. */
+static inline void
+wb__db_wake(struct wb__db *db)
+{
+    db->wake = true;
+}
+
+static inline struct wb__watch
+wb__db_watch(const struct wb__db *db)
+{
+    return db->watch;
+}
+
+/* ---- inside this module ------------------------------------------------ */
+
+/* The tables of an engine; see migrate.c. */
+struct wb__tables {
+    const char *const *schema; /* a script for each version, from 1 */
+    int version;               /* how many */
+    const char *count;         /* SQL: 2 if both tables of ours are there, */
+                               /* "" without any table named waybill_* */
+    const char *lock;          /* SQL: nobody else migrates; NULL: begin does */
+    /* Something that differs between this database and a copy of it; "" if
+     * nothing is known to. */
+    enum wb_status (*identity)(
+        struct wb__db *db, char out[64], struct wb_err *err);
+    const char *foreign, *missing; /* texts of errors */
+};
+
+/* Refuse, before anything is changed, tables that are not ours or are of a
+ * newer version, and missing ones with opts.existing. */
+WB_MUST_USE enum wb_status wb__tables_check(
+    struct wb__db *db, const struct wb__tables *tables, struct wb_err *err);
+/* Bring the tables up to date, unless existing; give a database that was copied
+ * or restored a new incarnation. */
+WB_MUST_USE enum wb_status wb__tables_migrate(struct wb__db *db,
+    const struct wb__tables *tables, bool existing, struct wb_err *err);
 
 #endif /* WB_SRC_DB_DB_H */

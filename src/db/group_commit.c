@@ -16,8 +16,6 @@
  *     What clashes for another reason is rolled back and run again. */
 #include "db/group_commit.h"
 
-#include "db/engine.h"
-
 enum {
     CLASHES_MAX = 8,
     LANES_MAX_BYTES = 1 << 26,

@@ -1,8 +1,8 @@
-/* libpq.h - libpq, loaded when it is first used: programs on an embedded file
- * need not load it and what it brings.
+/* libpq.h - libpq, loaded when it is first used, so that programs on SQLite do
+ * not load it and its dependencies.
  *
- * For the files that call libpq, after which they look as if they were linked
- * with it. A function that is not in the table does not link. */
+ * A file that includes this calls libpq as if it were linked with it. A
+ * function that is missing in the table does not link. */
 #ifndef WB_SRC_DB_LIBPQ_H
 #define WB_SRC_DB_LIBPQ_H
 

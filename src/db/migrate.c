@@ -1,173 +1,148 @@
-/* migrate.c - the version of the tables, and whose file this is.
+/* migrate.c - the version of the tables, and the incarnation of the database.
  *
- * (1) A migration and the version it leads to commit together.
- * (2) Each file has an incarnation. A file that was copied or restored is not
+ * (1) A migration and the version it leads to commit together, and one
+ *     connection at a time migrates.
+ * (2) Each database has an incarnation. One that was copied or restored is not
  *     the one its incarnation was made for: it gets a new one, and every token
- *     given out before is forgotten. A file is known by inode and time of
- *     birth; a backup is written with neither. */
-#include <stdio.h>
+ *     given out before is forgotten. An engine's identity() tells them apart.
+ */
+#include "db/db.h"
 
-#include "db/schema.h" /* generated from schema/ */
-#include "db/sqlite.h"
-
-enum {
-    VERSION = WB_COUNT(wb__schema)
-};
-
+/* 0: no tables yet. */
 static enum wb_status
-read_version(struct wb__sqlite *s, int *version, struct wb_err *err)
+read_version(struct wb__db *db, const struct wb__tables *tables, int *version,
+    struct wb_err *err)
 {
     char text[32];
-    enum wb_status rc = wb__sqlite_text(s,
-        "SELECT sum(name IN ('waybill_meta', 'waybill_outbox')) FROM"
-        " sqlite_schema WHERE type IN ('table', 'view')"
-        " AND name LIKE 'waybill\\_%' ESCAPE '\\'",
-        text, sizeof(text), err);
     uint64_t v = 0;
+    enum wb_status rc =
+        db->engine->text(db, tables->count, text, sizeof(text), err);
 
     *version = 0;
-    if (rc != WB_OK || strcmp(text, "") == 0)
+    if (rc != WB_OK || text[0] == '\0')
         return rc;
     if (strcmp(text, "2") != 0)
-        return wb__fail(err, WB_CORRUPT, 0,
-            "the file has tables named waybill_* that are not Waybill's; "
-            "give another file");
-    rc = wb__sqlite_text(s,
+        return wb__fail(err, WB_CORRUPT, 0, "%s", tables->foreign);
+    rc = db->engine->text(db,
         "SELECT value FROM waybill_meta WHERE name = 'version'", text,
         sizeof(text), err);
     if (rc != WB_OK)
         return rc;
     if (!wb__parse_u64(wb_slice(text), INT64_MAX, &v) || v == 0)
         return wb__fail(err, WB_CORRUPT, 0,
-            "waybill_meta holds no version; the file was not written by "
+            "waybill_meta holds no version; the tables were not made by "
             "Waybill");
-    if (v > VERSION)
+    if (v > (uint64_t)tables->version)
         return wb__fail(err, WB_NEWER, 0,
             "the tables are of version %s, this Waybill knows up to %d; "
             "install a newer Waybill",
-            text, VERSION);
+            text, tables->version);
     *version = (int)v;
     return WB_OK;
 }
 
 enum wb_status
-wb__sqlite_check(struct wb__sqlite *s, struct wb_err *err)
+wb__tables_check(
+    struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
 {
     int version;
-    enum wb_status rc = read_version(s, &version, err);
+    enum wb_status rc = read_version(db, tables, &version, err);
 
-    if (rc == WB_OK && sqlite3_db_readonly(s->handle, "main") != 0)
-        return wb__fail(err, WB_REFUSED, 0,
-            "the file may only be read; give this user the right to write");
-    if (rc == WB_OK && version == 0 && s->db.opts.existing)
+    if (rc == WB_OK && version == 0 && db->opts.existing)
         return wb__fail(err, WB_NOTFOUND, 0,
-            "the file holds no outbox, and none is to be made");
+            "the database holds no outbox, and none is to be made");
     return rc;
 }
 
 static enum wb_status
-migrate_from(struct wb__sqlite *s, int version, struct wb_err *err)
+read_identity(struct wb__db *db, const struct wb__tables *tables,
+    char identity[64], bool *same, struct wb_err *err)
 {
-    enum wb_status rc = WB_OK;
+    char stored[64];
+    enum wb_status rc = tables->identity(db, identity, err);
 
-    for (int v = version; v < VERSION && rc == WB_OK; v++)
-        rc = wb__sqlite_exec(s, wb__schema[v], err);
     if (rc == WB_OK)
-        rc = wb__db_run(&s->db, WB__SQL_META_SET,
-            WB__ARGS(wb__text(WB_LIT("version")), wb__int(VERSION)), NULL, err);
-    return rc;
-}
-
-/* What tells this file from a copy of it; empty where nothing does. */
-static void
-identity_of(struct wb__sqlite *s, char out[64])
-{
-    struct wb__file_info p = {0};
-
-    out[0] = '\0';
-    if (s->path != NULL)
-        p = wb__file_info_of(s->path);
-    if (p.exists)
-        (void)snprintf(
-            out, 64, "%lld.%lld", (long long)p.inode, (long long)p.born_us);
-}
-
-static enum wb_status
-is_same_file(
-    struct wb__sqlite *s, const char *identity, bool *same, struct wb_err *err)
-{
-    char text[64];
-    enum wb_status rc =
-        wb__sqlite_text(s, "SELECT value FROM waybill_meta WHERE name = 'file'",
-            text, sizeof(text), err);
-
-    *same = identity[0] == '\0' || strcmp(text, identity) == 0;
+        rc = db->engine->text(db,
+            "SELECT value FROM waybill_meta WHERE name = 'file'", stored,
+            sizeof(stored), err);
+    *same =
+        rc == WB_OK && (identity[0] == '\0' || strcmp(stored, identity) == 0);
     return rc;
 }
 
 static enum wb_status
-new_incarnation(struct wb__sqlite *s, const char *identity, struct wb_err *err)
+meta_set(struct wb__db *db, const char *name, struct wb__val value,
+    struct wb_err *err)
 {
-    const struct wb_env *env = s->db.opts.env;
+    return wb__db_run(db, WB__SQL_META_SET,
+        WB__ARGS(wb__text(wb_slice(name)), value), NULL, err);
+}
+
+static enum wb_status
+new_incarnation(struct wb__db *db, const char *identity, struct wb_err *err)
+{
+    static const enum wb__sql forget[] = {
+        WB__SQL_TOKENS_FORGET, WB__SQL_CLAIMS_FORGET, WB__SQL_PROBES_FORGET};
+    const struct wb_env *env = db->opts.env;
     uint32_t random;
     enum wb_status rc;
 
     env->random(env->ctx, &random, sizeof(random));
-    rc = wb__db_run(&s->db, WB__SQL_META_SET,
-        WB__ARGS(wb__text(WB_LIT("incarnation")), wb__int(random)), NULL, err);
+    rc = meta_set(db, "incarnation", wb__int(random), err);
     if (rc == WB_OK)
-        rc = wb__db_run(&s->db, WB__SQL_META_SET,
-            WB__ARGS(wb__text(WB_LIT("file")), wb__text(wb_slice(identity))),
-            NULL, err);
-    if (rc == WB_OK)
-        rc = wb__db_run(&s->db, WB__SQL_TOKENS_FORGET, WB__NO_ARGS, NULL, err);
-    if (rc == WB_OK)
-        rc = wb__db_run(&s->db, WB__SQL_CLAIMS_FORGET, WB__NO_ARGS, NULL, err);
-    if (rc == WB_OK)
-        rc = wb__db_run(&s->db, WB__SQL_PROBES_FORGET, WB__NO_ARGS, NULL, err);
+        rc = meta_set(db, "file", wb__text(wb_slice(identity)), err);
+    for (size_t i = 0; i < WB_COUNT(forget) && rc == WB_OK; i++)
+        rc = wb__db_run(db, forget[i], WB__NO_ARGS, NULL, err);
     return rc;
 }
 
-/* Everything again, now that nobody else can write. */
+/* In a transaction, where nobody else migrates: everything is read again. */
 static enum wb_status
-update(struct wb__sqlite *s, const char *identity, struct wb_err *err)
+update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
 {
+    char identity[64];
     bool same = false;
-    int version;
-    enum wb_status rc = read_version(s, &version, err);
+    int version = 0;
+    enum wb_status rc = WB_OK;
 
-    if (rc == WB_OK && version < VERSION)
-        rc = migrate_from(s, version, err);
+    if (tables->lock != NULL)
+        rc = db->engine->exec(db, tables->lock, err);
     if (rc == WB_OK)
-        rc = is_same_file(s, identity, &same, err);
+        rc = read_version(db, tables, &version, err);
+    if (rc == WB_OK && version < tables->version) {
+        for (int v = version; v < tables->version && rc == WB_OK; v++)
+            rc = db->engine->exec(db, tables->schema[v], err);
+        if (rc == WB_OK)
+            rc = meta_set(db, "version", wb__int(tables->version), err);
+    }
+    if (rc == WB_OK)
+        rc = read_identity(db, tables, identity, &same, err);
     if (rc == WB_OK && !same)
-        rc = new_incarnation(s, identity, err);
+        rc = new_incarnation(db, identity, err);
     return rc;
 }
 
 enum wb_status
-wb__sqlite_migrate(struct wb__sqlite *s, bool existing, struct wb_err *err)
+wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
+    bool existing, struct wb_err *err)
 {
     char identity[64];
     bool same = false;
     int version;
-    enum wb_status rc = read_version(s, &version, err);
+    enum wb_status rc = read_version(db, tables, &version, err);
 
-    identity_of(s, identity);
-    if (rc == WB_OK && version == VERSION)
-        rc = is_same_file(s, identity, &same, err);
+    if (rc == WB_OK && version == tables->version)
+        rc = read_identity(db, tables, identity, &same, err);
     if (rc != WB_OK || same)
         return rc;
-    if (existing && version < VERSION)
-        return wb__fail(err, WB_NOTFOUND, 0,
-            "attach: the tables are not there, or are old; call "
-            "wb_outbox_adopt() or run `waybill status` on the file first");
-    rc = wb__db_begin(&s->db, WB__TX_FULL, err);
+    if (existing && version < tables->version)
+        return wb__fail(err, WB_NOTFOUND, 0, "%s", tables->missing);
+    rc = wb__db_begin(db, WB__TX_FULL, err);
     if (rc != WB_OK)
         return rc;
-    rc = update(s, identity, err);
+    rc = update(db, tables, err);
     if (rc == WB_OK)
-        return wb__db_commit(&s->db, err);
-    wb__db_rollback(&s->db);
+        return wb__db_commit(db, err);
+    wb__db_rollback(db);
     return rc;
 }

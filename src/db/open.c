@@ -1,5 +1,8 @@
-/* open.c - which engine a url means. */
-#include "db/engine.h"
+/* open.c - which engine a url names. */
+#include "db/sqlite.h"
+#ifdef WB_LIBPQ
+#include "db/postgres.h"
+#endif
 
 #ifndef WB_LIBPQ
 static enum wb_status
@@ -11,8 +14,8 @@ not_built(struct wb_err *err)
 }
 #endif
 
-/* The length of SCHEME where SCHEME:// begins it: no path that anybody means;
- * else 0. */
+/* The length of SCHEME in SCHEME://..., which nobody means as a path; else 0.
+ */
 static size_t
 scheme_len(struct wb_slice url)
 {

@@ -1,18 +1,22 @@
-/* postgres.c - the PostgreSQL engine: transactions, statements.
+/* postgres.c - the PostgreSQL engine: statements, transactions, drains, health.
  *
  * (1) Transactions are READ COMMITTED: each statement sees what was committed
  *     before it, and what it is going to change it locks.
  * (2) A FULL transaction commits with synchronous_commit on, whatever the
  *     server's default; a RELAXED one with it off.
- * (3) A connection that breaks in COMMIT leaves its outcome unknown: IO. All
- *     other failures have rolled back. One that broke before is made anew at
- *     the next begin. */
+ * (3) If the connection breaks in COMMIT the outcome is unknown: IO. All other
+ *     failures have rolled back, a begin that failed half-way too. A connection
+ *     that broke before is opened again by the next begin.
+ * (4) Drains are locked by advisory locks of a session of their own, which the
+ *     server frees when that session ends, however it ends. On a caller's
+ *     connection the caller's session holds them. */
 #include "db/postgres.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "db/libpq.h"
+#include "waybill/outbox.h" /* struct wb_health */
 
 enum {
     ARGS_MAX = 16,
@@ -36,7 +40,7 @@ of(struct wb__db *db)
 
 /* ---- statements -------------------------------------------------------- */
 
-/* Handles may share a caller's connection, and its names. */
+/* A name of this handle: several may share a caller's connection. */
 static void
 name_of(const struct wb__postgres *s, int sql, char name[48])
 {
@@ -70,8 +74,8 @@ struct params {
     char digits[ARGS_MAX][24];
 };
 
-/* Whole numbers go as text, whatever their type there; text and bytes as they
- * are, which in binary needs no NUL behind them. */
+/* Integers are sent as text, which fits every integer type. Text and bytes are
+ * sent in binary, which needs no NUL at their end. */
 static bool
 params_set(struct params *p, struct wb__args args)
 {
@@ -103,7 +107,8 @@ read_int(const PGresult *r, int row, int column)
     uint64_t v = len > 0 && (at[0] & 0x80) != 0 ? UINT64_MAX : 0;
 
     if (PQftype(r, column) != INT8_OID && PQftype(r, column) != INT4_OID)
-        return strtoll((const char *)at, NULL, 10); /* a text, like META_GET */
+        return strtoll(
+            (const char *)at, NULL, 10); /* a text column, as of META_GET */
     for (int i = 0; i < len; i++)
         v = v << 8 | at[i];
     return (int64_t)v;
@@ -195,6 +200,19 @@ pg_last_seq(struct wb__db *db)
 static const char ask_time[] = "SELECT CAST(floor(extract(epoch FROM "
                                "clock_timestamp()) * 1000) AS bigint)";
 
+static void
+pg_rollback(struct wb__db *db)
+{
+    struct wb__postgres *s = of(db);
+    const char *text =
+        s->nested ? "ROLLBACK TO SAVEPOINT waybill; RELEASE SAVEPOINT waybill"
+                  : "ROLLBACK";
+
+    if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
+        PQtransactionStatus(s->conn) == PQTRANS_INERROR)
+        PQclear(PQexec(s->conn, text));
+}
+
 static enum wb_status
 begin_nested(struct wb__postgres *s, struct wb_err *err)
 {
@@ -202,21 +220,25 @@ begin_nested(struct wb__postgres *s, struct wb_err *err)
         return wb__fail(err, WB_REFUSED, 0,
             "the connection's transaction has failed, or a command of it is "
             "under way; end it first");
-    return wb__postgres_exec(s, "SAVEPOINT waybill", err);
+    return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
 }
 
-/* What the time is comes along in the same turn. */
+/* BEGIN and, in the same round trip, the time. A failure half-way (cancel, a
+ * timeout) leaves the session in a transaction that failed: roll it back. */
 static enum wb_status
 begin_own(struct wb__postgres *s, const char *begin, struct wb_err *err)
 {
-    char text[200], now[24];
+    char text[200], now[24] = "";
     enum wb_status rc;
 
-    if (!s->db.opts.server_clock)
-        return wb__postgres_exec(s, begin, err);
-    (void)snprintf(text, sizeof(text), "%s;%s", begin, ask_time);
-    rc = wb__postgres_text(s, text, now, sizeof(now), err);
-    if (rc == WB_OK)
+    (void)snprintf(text, sizeof(text), "%s;%s", begin,
+        s->db.opts.server_clock ? ask_time : "");
+    rc = s->db.opts.server_clock
+             ? wb__postgres_text(&s->db, text, now, sizeof(now), err)
+             : wb__postgres_exec(&s->db, text, err);
+    if (rc != WB_OK)
+        pg_rollback(&s->db);
+    else if (s->db.opts.server_clock)
         s->now_ms = strtoll(now, NULL, 10);
     return rc;
 }
@@ -228,7 +250,7 @@ pg_now(struct wb__db *db)
     char now[24];
 
     if (PQtransactionStatus(s->conn) == PQTRANS_IDLE &&
-        wb__postgres_text(s, ask_time, now, sizeof(now), NULL) == WB_OK)
+        wb__postgres_text(&s->db, ask_time, now, sizeof(now), NULL) == WB_OK)
         s->now_ms = strtoll(now, NULL, 10);
     return s->now_ms;
 }
@@ -253,24 +275,11 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         return begin_nested(s, err);
     rc = begin_own(s, text[tx], err);
     if (rc == WB_UNAVAILABLE && !s->borrowed) {
-        rc = wb__postgres_again(s, err);
+        rc = wb__postgres_reconnect(s, err);
         if (rc == WB_OK)
             rc = begin_own(s, text[tx], err);
     }
     return rc;
-}
-
-static void
-pg_rollback(struct wb__db *db)
-{
-    struct wb__postgres *s = of(db);
-    const char *text =
-        s->nested ? "ROLLBACK TO SAVEPOINT waybill; RELEASE SAVEPOINT waybill"
-                  : "ROLLBACK";
-
-    if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
-        PQtransactionStatus(s->conn) == PQTRANS_INERROR)
-        PQclear(PQexec(s->conn, text));
 }
 
 static enum wb_status
@@ -281,7 +290,7 @@ pg_commit(struct wb__db *db, struct wb_err *err)
     enum wb_status rc;
 
     if (s->nested)
-        return wb__postgres_exec(s, "RELEASE SAVEPOINT waybill", err);
+        return wb__postgres_exec(&s->db, "RELEASE SAVEPOINT waybill", err);
     r = PQexec(s->conn, "COMMIT");
     if (PQresultStatus(r) == PGRES_COMMAND_OK) {
         bool done = strcmp(PQcmdStatus(r), "COMMIT") == 0;
@@ -301,28 +310,148 @@ pg_commit(struct wb__db *db, struct wb_err *err)
     return rc;
 }
 
-/* ---- around it --------------------------------------------------------- */
+/* ---- drains: see (4) ---------------------------------------------------- */
 
-/* Nobody is told yet: workers look again after a while. */
+/* A second connection to where the first one goes. */
+static PGconn *
+connect_drains(PGconn *conn)
+{
+    const char *key[64], *value[64];
+    PQconninfoOption *all = PQconninfo(conn);
+    PGconn *drains;
+    int n = 0;
+
+    for (const PQconninfoOption *o = all; o != NULL && o->keyword != NULL; o++)
+        if (o->val != NULL && n < 63) {
+            key[n] = o->keyword;
+            value[n++] = o->val;
+        }
+    key[n] = NULL;
+    value[n] = NULL;
+    drains = PQconnectdbParams(key, value, 0);
+    PQconninfoFree(all);
+    wb__postgres_silence(drains);
+    return drains;
+}
+
+/* Run a query on the drains' session; whether it gives one row with true. */
+static bool
+ask(struct wb__postgres *s, const char *sql)
+{
+    PGconn *conn = s->conn;
+    PGresult *r;
+    bool yes;
+
+    wb__mutex_lock(&s->lock);
+    if (!s->borrowed) {
+        if (s->drains != NULL && PQstatus(s->drains) != CONNECTION_OK)
+            PQreset(s->drains);
+        if (s->drains == NULL)
+            s->drains = connect_drains(s->conn);
+        conn = s->drains;
+    }
+    r = PQexec(conn, sql);
+    yes = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1 &&
+          PQgetvalue(r, 0, 0)[0] == 't';
+    PQclear(r);
+    wb__mutex_unlock(&s->lock);
+    return yes;
+}
+
+static bool
+ask_slot(struct wb__db *db, const char *function, int slot)
+{
+    char sql[128];
+
+    (void)snprintf(sql, sizeof(sql),
+        "SELECT %s('waybill_outbox'::regclass::oid::bigint::bit(32)::int, %d)",
+        function, slot);
+    return ask(of(db), sql);
+}
+
+static bool
+pg_drain_try(struct wb__db *db, int slot)
+{
+    return ask_slot(db, "pg_try_advisory_lock", slot);
+}
+
 static void
-pg_wake(struct wb__db *db)
+pg_drain_free(struct wb__db *db, int slot)
 {
-    (void)db;
+    (void)ask_slot(db, "pg_advisory_unlock", slot);
 }
 
-static struct wb__watch
-pg_watch(struct wb__db *db)
+static void
+pg_drain_flag_set(struct wb__db *db, bool on)
 {
-    (void)db;
-    return (struct wb__watch){NULL, NULL};
+    (void)ask(of(db),
+        on ? "INSERT INTO waybill_meta VALUES('drain', '1')"
+             " ON CONFLICT DO NOTHING RETURNING true"
+           : "DELETE FROM waybill_meta WHERE name = 'drain' RETURNING true");
 }
 
-static const char *
-pg_path(struct wb__db *db)
+static bool
+pg_drain_flag(struct wb__db *db)
+{
+    return ask(of(db), "SELECT true FROM waybill_meta WHERE name = 'drain'");
+}
+
+/* ---- size, backup, health ----------------------------------------------- */
+
+static enum wb_status
+pg_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
+{
+    char text[32];
+    enum wb_status rc =
+        wb__postgres_text(db, "SELECT pg_total_relation_size('waybill_outbox')",
+            text, sizeof(text), err);
+
+    *bytes = strtoll(text, NULL, 10);
+    return rc;
+}
+
+static enum wb_status
+pg_backup(struct wb__db *db, const char *path, struct wb_err *err)
 {
     (void)db;
-    return NULL;
+    return wb__fail(err, WB_UNAVAILABLE, 0,
+        "backup to %s: PostgreSQL has its own tools: pg_dump -t 'waybill_*', "
+        "or pg_basebackup",
+        path);
 }
+
+static enum wb_status
+pg_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
+{
+    struct wb__postgres *s = of(db);
+    const char *version = PQparameterStatus(s->conn, "server_version");
+    char text[32];
+    enum wb_status rc = pg_bytes(db, &h->file_bytes, err);
+
+    (void)snprintf(h->engine, sizeof(h->engine), "PostgreSQL %s",
+        version != NULL ? version : "");
+    (void)snprintf(h->journal_mode, sizeof(h->journal_mode), "wal");
+    if (rc == WB_OK)
+        rc = wb__postgres_text(&s->db,
+            "SELECT current_setting('fsync')::bool AND"
+            " current_setting('full_page_writes')::bool",
+            text, sizeof(text), err);
+    h->full_sync = text[0] == 't';
+    if (rc == WB_OK)
+        rc = wb__postgres_text(&s->db,
+            "SELECT value FROM waybill_meta WHERE name = 'version'", text,
+            sizeof(text), err);
+    h->schema_version = strtoll(text, NULL, 10);
+    if (rc == WB_OK)
+        rc = wb__postgres_text(&s->db,
+            "SELECT coalesce('not valid: index ' || min(indexrelid::regclass"
+            "::text), 'ok') FROM pg_index WHERE NOT (indisvalid AND indisready)"
+            " AND indrelid = 'waybill_outbox'::regclass",
+            h->integrity, sizeof(h->integrity), err);
+    return rc;
+}
+
+/* ---- close ------------------------------------------------------------- */
 
 static void
 deallocate(struct wb__postgres *s)
@@ -343,13 +472,13 @@ pg_close(struct wb__db *db)
 {
     struct wb__postgres *s = of(db);
 
-    /* Inside the caller's transaction an error would end it: a failed one
-     * keeps its statements, which cost a little memory there. */
+    /* DEALLOCATE fails in a transaction that failed: then the statements stay,
+     * which costs the caller's session a little memory. */
     if (s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_INERROR)
         deallocate(s);
     if (!s->borrowed)
         PQfinish(s->conn);
-    PQfinish(s->side);
+    PQfinish(s->drains);
     wb__mutex_fini(&s->lock);
     wb__free(db->opts.env, s);
 }
@@ -368,15 +497,14 @@ const struct wb__engine wb__postgres_engine = {
     .null = pg_null,
     .changed = pg_changed,
     .last_seq = pg_last_seq,
+    .exec = wb__postgres_exec,
+    .text = wb__postgres_text,
     .now = pg_now,
-    .bytes = wb__postgres_bytes,
-    .drain_try = wb__postgres_drain_try,
-    .drain_free = wb__postgres_drain_free,
-    .drain_flag_set = wb__postgres_drain_flag_set,
-    .drain_flag = wb__postgres_drain_flag,
-    .wake = pg_wake,
-    .watch = pg_watch,
-    .path = pg_path,
-    .backup = wb__postgres_backup,
-    .health = wb__postgres_health,
+    .bytes = pg_bytes,
+    .drain_try = pg_drain_try,
+    .drain_free = pg_drain_free,
+    .drain_flag_set = pg_drain_flag_set,
+    .drain_flag = pg_drain_flag,
+    .backup = pg_backup,
+    .health = pg_health,
 };

@@ -1,12 +1,31 @@
-/* postgres_call.c - what every part of the PostgreSQL engine calls: statuses,
- * plain statements, the connection. */
+/* postgres_call.c - what every part of the PostgreSQL engine calls: libpq
+ * itself, statuses, plain statements, the connection. */
 #include <stdio.h>
 
 #include "db/libpq.h"
 #include "db/postgres.h"
 
-/* By class, or by the whole code where a class holds more than one case; the
- * first that fits. https://www.postgresql.org/docs/15/errcodes-appendix.html */
+struct wb__pq wb__pq;
+
+enum wb_status
+wb__pq_load(struct wb_err *err)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        WB__PQ_MAP(X)
+#undef X
+    };
+    static struct wb__library lib = {.soname = WB_LIBPQ,
+        .names = names,
+        .n = WB_COUNT(names),
+        .functions = &wb__pq};
+
+    return wb__library_load(&lib, err);
+}
+
+/* By the class of the SQLSTATE, or by the whole code where a class is more than
+ * one case; the first that matches counts.
+ * https://www.postgresql.org/docs/15/errcodes-appendix.html */
 static const struct {
     const char *code;
     enum wb_status status;
@@ -44,7 +63,7 @@ wb__postgres_fail(struct wb__postgres *s, const char *what, PGresult *result,
     struct wb_err *err)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *said = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     enum wb_status rc = wb__postgres_status(state);
     char text[4 * 160 + 1];
 
@@ -54,17 +73,18 @@ wb__postgres_fail(struct wb__postgres *s, const char *what, PGresult *result,
         rc = WB_NOMEM;
     s->db.clash = state != NULL && rc == WB_BUSY &&
                   wb__starts(wb_slice(state), WB_LIT("40"));
-    if (said == NULL)
-        said = PQerrorMessage(s->conn);
-    text[wb__one_line(wb_slice(said), 160, text)] = '\0';
+    if (message == NULL)
+        message = PQerrorMessage(s->conn);
+    text[wb__one_line(wb_slice(message), 160, text)] = '\0';
     rc = wb__fail(err, rc, 0, "%s: PostgreSQL: %s", what, text);
     PQclear(result);
     return rc;
 }
 
 enum wb_status
-wb__postgres_exec(struct wb__postgres *s, const char *sql, struct wb_err *err)
+wb__postgres_exec(struct wb__db *db, const char *sql, struct wb_err *err)
 {
+    struct wb__postgres *s = (struct wb__postgres *)db;
     PGresult *r = PQexec(s->conn, sql);
 
     if (PQresultStatus(r) != PGRES_COMMAND_OK &&
@@ -75,9 +95,10 @@ wb__postgres_exec(struct wb__postgres *s, const char *sql, struct wb_err *err)
 }
 
 enum wb_status
-wb__postgres_text(struct wb__postgres *s, const char *sql, char *out,
-    size_t size, struct wb_err *err)
+wb__postgres_text(struct wb__db *db, const char *sql, char *out, size_t size,
+    struct wb_err *err)
 {
+    struct wb__postgres *s = (struct wb__postgres *)db;
     PGresult *r = PQexec(s->conn, sql);
 
     out[0] = '\0';
@@ -111,11 +132,11 @@ wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
     (void)snprintf(text, sizeof(text), "SET lock_timeout = %lld",
         (long long)(s->db.opts.busy_ms < INT32_MAX ? s->db.opts.busy_ms
                                                    : INT32_MAX));
-    return wb__postgres_exec(s, text, err);
+    return wb__postgres_exec(&s->db, text, err);
 }
 
 enum wb_status
-wb__postgres_again(struct wb__postgres *s, struct wb_err *err)
+wb__postgres_reconnect(struct wb__postgres *s, struct wb_err *err)
 {
     if (s->borrowed)
         return WB_UNAVAILABLE;

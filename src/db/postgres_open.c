@@ -1,12 +1,16 @@
-/* postgres_open.c - connect to a server, or stand on a caller's connection.
+/* postgres_open.c - connect to a server, or use a caller's connection.
  *
  * (1) Text is UTF-8 on both sides, or the connection is refused.
  * (2) A caller's connection keeps its settings: what we need is set for our
- *     own transactions alone. */
+ *     own transactions alone.
+ * (3) A restored database is told from the old one by the server's system
+ *     identifier, where we may read that, by the database and by the table. A
+ *     copy of the server's files has the same ones, and is not noticed. */
 #include <stdio.h>
 
 #include "db/libpq.h"
 #include "db/postgres.h"
+#include "db/schema_pg.h" /* generated from schema/pg */
 
 enum {
     OLDEST = 120000 /* PostgreSQL 12 */
@@ -31,6 +35,42 @@ check_server(struct wb__postgres *s, struct wb_err *err)
     return WB_OK;
 }
 
+static enum wb_status
+identity_of(struct wb__db *db, char out[64], struct wb_err *err)
+{
+    char system[32] = "", may[8];
+    enum wb_status rc = wb__postgres_text(db,
+        "SELECT has_function_privilege('pg_control_system()', 'execute')", may,
+        sizeof(may), err);
+
+    if (rc == WB_OK && may[0] == 't')
+        rc = wb__postgres_text(db,
+            "SELECT system_identifier FROM pg_control_system()", system,
+            sizeof(system), err);
+    if (rc == WB_OK)
+        rc = wb__postgres_text(db,
+            "SELECT oid || '.' || 'waybill_outbox'::regclass::oid"
+            " FROM pg_database WHERE datname = current_database()",
+            out, 32, err);
+    if (rc == WB_OK)
+        (void)snprintf(out + strlen(out), 32, ".%.30s", system);
+    return rc;
+}
+
+static const struct wb__tables tables = {
+    .schema = wb__schema,
+    .version = WB_COUNT(wb__schema),
+    .count = "SELECT nullif((to_regclass('waybill_meta') IS NOT NULL)::int +"
+             " (to_regclass('waybill_outbox') IS NOT NULL)::int, 0)",
+    .lock = "SELECT pg_advisory_xact_lock("
+            "hashtextextended('waybill migrate', 0))",
+    .identity = identity_of,
+    .foreign = "the database has tables named waybill_* that are not "
+               "Waybill's; give another database, or a schema by search_path",
+    .missing = "the tables are not there, or are old; open the database with "
+               "wb_outbox_open(), or run `waybill status` on it, first",
+};
+
 static struct wb__postgres *
 postgres_new(const struct wb__db_opts *opts)
 {
@@ -44,7 +84,7 @@ postgres_new(const struct wb__db_opts *opts)
     return s;
 }
 
-/* What the url says goes before what we would like. */
+/* The url overrides what stands before it. */
 static enum wb_status
 connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
 {
@@ -82,7 +122,7 @@ wb__postgres_open(struct wb__db **out, const char *url,
     if (rc == WB_OK)
         rc = check_server(s, err);
     if (rc == WB_OK)
-        rc = wb__postgres_migrate(s, opts->existing, err);
+        rc = wb__tables_migrate(&s->db, &tables, opts->existing, err);
     if (rc == WB_OK)
         *out = &s->db;
     else
@@ -109,7 +149,7 @@ wb__postgres_borrow(struct wb__db **out, struct pg_conn *conn,
              : wb__fail(err, WB_UNAVAILABLE, 0,
                    "attach: the connection is not open; connect it first");
     if (rc == WB_OK)
-        rc = wb__postgres_migrate(s, true, err);
+        rc = wb__tables_migrate(&s->db, &tables, true, err);
     if (rc == WB_OK)
         *out = &s->db;
     else

@@ -1,4 +1,5 @@
-/* sqlite.c - the SQLite engine: transactions, statements, statuses.
+/* sqlite.c - the SQLite engine: statements, transactions, drains, backup,
+ * health.
  *
  * (1) PRAGMA synchronous acts when it is prepared and is refused inside a
  *     transaction: it is run as text, before BEGIN, and only on change.
@@ -7,6 +8,8 @@
 #include "db/sqlite.h"
 
 #include <stdio.h>
+
+#include "waybill/outbox.h" /* struct wb_health */
 
 static const char *const sql_text[WB__SQL_COUNT] = {
 #define X(name, sqlite, postgres) [WB__SQL_##name] = (sqlite),
@@ -153,14 +156,14 @@ set_sync(struct wb__sqlite *s, bool relaxed, struct wb_err *err)
 
     if (s->relaxed == relaxed)
         return WB_OK;
-    rc = wb__sqlite_exec(s,
+    rc = wb__sqlite_exec(&s->db,
         relaxed ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", err);
     if (rc == WB_OK)
         s->relaxed = relaxed;
     return rc;
 }
 
-/* Before anything is begun: what takes it back must not want memory then. */
+/* Before anything is begun: a rollback must not need memory. */
 static enum wb_status
 prepare_rollback(struct wb__sqlite *s, struct wb_err *err)
 {
@@ -185,16 +188,40 @@ lite_rollback(struct wb__db *db)
         (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
     }
     s->begun = s->begun && !sqlite3_get_autocommit(s->handle);
-    wb__turn_give(&s->turn);
+    s->writing = s->writing && s->begun;
+    wb__write_queue_leave(&s->queue);
 }
 
-/* A rollback that did not happen for want of memory is made up for here. */
+/* Repeat a rollback that failed because there was no memory. */
 static enum wb_status
 end_last(struct wb__sqlite *s, struct wb_err *err)
 {
     if (s->begun)
         lite_rollback(&s->db);
     return s->begun ? wb__nomem(err, "a rollback") : WB_OK;
+}
+
+/* In the caller's transaction. */
+static enum wb_status
+begin_nested(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    s->writing = tx != WB__TX_READ;
+    if (s->writing)
+        s->tx_has_our_writes = true;
+    rc = run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
+    s->writing = s->writing && rc == WB_OK;
+    return rc;
+}
+
+static enum wb_status
+begin_read(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc = run_once(s, &s->begin_read, "BEGIN", err);
+
+    s->begun = rc == WB_OK;
+    return rc;
 }
 
 static enum wb_status
@@ -204,10 +231,12 @@ begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 
     if (rc != WB_OK)
         return rc;
-    wb__turn_take(&s->turn);
+    wb__write_queue_enter(&s->queue);
+    s->writing = true;
     rc = run_once(s, &s->begin, "BEGIN IMMEDIATE", err);
+    s->begun = s->writing = rc == WB_OK;
     if (rc != WB_OK)
-        wb__turn_give(&s->turn);
+        wb__write_queue_leave(&s->queue);
     return rc;
 }
 
@@ -223,14 +252,10 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     rc = prepare_rollback(s, err);
     if (rc != WB_OK)
         return rc;
-    s->pledged = s->nested;
     if (s->nested)
-        return run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
-    s->wake = false;
-    rc = tx == WB__TX_READ ? run_once(s, &s->begin_read, "BEGIN", err)
-                           : begin_write(s, tx, err);
-    s->begun = rc == WB_OK;
-    return rc;
+        return begin_nested(s, tx, err);
+    s->tx_has_our_writes = db->wake = false;
+    return tx == WB__TX_READ ? begin_read(s, err) : begin_write(s, tx, err);
 }
 
 static enum wb_status
@@ -241,27 +266,29 @@ lite_commit(struct wb__db *db, struct wb_err *err)
 
     rc = s->nested ? run_once(s, &s->release, "RELEASE waybill", err)
                    : run_once(s, &s->commit, "COMMIT", err);
-    if (rc != WB_OK)
+    if (rc != WB_OK) {
         lite_rollback(db);
-    if (rc != WB_OK || s->nested)
         return rc;
+    }
+    s->writing = false;
+    if (s->nested)
+        return WB_OK;
     s->begun = false;
-    /* The commit stands whatever comes of the checkpoint; one that fails has
-     * marked the connection, and the next call says so. */
+    /* The commit stands, whatever becomes of the checkpoint. If that fails, the
+     * connection is FAILED, and the next call says so. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
-    wb__turn_give(&s->turn);
+    wb__write_queue_leave(&s->queue);
     return WB_OK;
 }
 
-/* ---- around it --------------------------------------------------------- */
+/* ---- size, drains ------------------------------------------------------ */
 
 static enum wb_status
 lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 {
-    struct wb__sqlite *s = of(db);
     char text[32];
-    enum wb_status rc = wb__sqlite_text(s,
+    enum wb_status rc = wb__sqlite_text(db,
         "SELECT (page_count - freelist_count) * page_size FROM"
         " pragma_page_count, pragma_freelist_count, pragma_page_size",
         text, sizeof(text), err);
@@ -276,44 +303,182 @@ lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 static bool
 lite_drain_try(struct wb__db *db, int slot)
 {
-    return wb__lockfile_try(&of(db)->turn.lock, WB__LOCK_DRAIN + slot);
+    return wb__lockfile_try(&of(db)->queue.lock, WB__LOCK_DRAIN + slot);
 }
 
 static void
 lite_drain_free(struct wb__db *db, int slot)
 {
-    wb__lockfile_free(&of(db)->turn.lock, WB__LOCK_DRAIN + slot);
+    wb__lockfile_free(&of(db)->queue.lock, WB__LOCK_DRAIN + slot);
 }
 
 static void
 lite_drain_flag_set(struct wb__db *db, bool on)
 {
-    wb__lockfile_flag_set(&of(db)->turn.lock, on);
+    wb__lockfile_flag_set(&of(db)->queue.lock, on);
 }
 
 static bool
 lite_drain_flag(struct wb__db *db)
 {
-    return wb__lockfile_flag(&of(db)->turn.lock);
+    return wb__lockfile_flag(&of(db)->queue.lock);
+}
+
+/* ---- backup and health ------------------------------------------------- */
+
+/* Clear the identity of the copy: the first to open it gives it an incarnation.
+ */
+static int
+clear_identity(sqlite3 *copy)
+{
+    return sqlite3_exec(copy,
+        "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+        "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
+        NULL, NULL, NULL);
+}
+
+static int
+copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+{
+    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
+    int code;
+
+    if (b == NULL)
+        return sqlite3_extended_errcode(to);
+    while ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
+           ((code == SQLITE_BUSY || code == SQLITE_LOCKED) && busy_ms > 0)) {
+        if (code != SQLITE_OK) {
+            wb__sleep_us(10000);
+            busy_ms -= 10;
+        }
+    }
+    return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
+}
+
+/* In one read transaction, or each commit of another process would start the
+ * copy again. RELEASE is prepared first: it must not need memory. */
+static int
+copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
+{
+    sqlite3_stmt *release = NULL;
+    int code =
+        sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
+
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(from,
+            "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
+            NULL, NULL);
+    if (code == SQLITE_OK)
+        code = copy_pages(from, to, busy_ms);
+    (void)sqlite3_step(release);
+    (void)sqlite3_finalize(release);
+    return code;
+}
+
+static enum wb_status
+copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    sqlite3 *copy = NULL;
+    enum wb_status rc = WB_OK;
+    int code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
+
+    if (code == SQLITE_OK)
+        code = copy_to(s->handle, copy, s->db.opts.busy_ms);
+    if (code == SQLITE_OK)
+        code = clear_identity(copy);
+    if (code != SQLITE_OK)
+        rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
+            path, sqlite3_errstr(code));
+    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
+        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
+    return rc;
+}
+
+static enum wb_status
+lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    enum wb_status rc;
+
+    if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
+        return wb__fail(err, WB_BUSY, 0,
+            "backup to %s: the connection is inside a transaction that "
+            "wrote; commit it first",
+            path);
+    rc = wb__file_create(path, err);
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_REFUSED, 0,
+            "%s is there already; a backup never overwrites", path);
+    if (rc != WB_OK)
+        return rc;
+    rc = copy_file(s, path, err);
+    if (rc != WB_OK)
+        wb__file_remove(path);
+    return rc;
 }
 
 static void
-lite_wake(struct wb__db *db)
+files_info(const struct wb__sqlite *s, struct wb_health *h)
 {
-    of(db)->wake = true;
+    const char *slash = s->path == NULL ? NULL : strrchr(s->path, '/');
+    char folder[4096] = ".";
+    struct wb__file_info info;
+
+    if (s->path == NULL)
+        return;
+    info = wb__file_info_of(s->path);
+    h->file_bytes = info.bytes;
+    h->file_mode = info.mode;
+    h->network_fs = info.network;
+    h->wal_bytes = wb__file_info_of(s->log_path).bytes;
+    if (slash != NULL)
+        (void)snprintf(folder, sizeof(folder), "%.*s",
+            slash == s->path ? 1 : (int)(slash - s->path), s->path);
+    h->folder_mode = wb__file_info_of(folder).mode;
 }
 
-static struct wb__watch
-lite_watch(struct wb__db *db)
+static bool
+has_reset_bug(void) /* see checkpoint.c (1) */
 {
-    return (struct wb__watch){of(db)->lock_path, of(db)->log_path};
+    int v = sqlite3_libversion_number();
+    bool repaired = (v >= 3044006 && v < 3045000) ||
+                    (v >= 3050007 && v < 3051000) || v >= 3051003;
+
+    return v >= 3007000 && !repaired;
 }
 
-static const char *
-lite_path(struct wb__db *db)
+static enum wb_status
+lite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
 {
-    return of(db)->path;
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    char text[32];
+    enum wb_status rc;
+
+    (void)snprintf(
+        h->engine, sizeof(h->engine), "SQLite %s", sqlite3_libversion());
+    h->wal_reset_bug = has_reset_bug();
+    files_info(s, h);
+    rc = wb__sqlite_text(db, "PRAGMA journal_mode", h->journal_mode,
+        sizeof(h->journal_mode), err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(db, "PRAGMA synchronous", text, sizeof(text), err);
+    /* NORMAL after a relaxed transaction is fine: the next durable one sets
+     * FULL first. */
+    h->full_sync =
+        rc == WB_OK && (s->relaxed || text[0] == '2' || text[0] == '3');
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(db,
+            "SELECT value FROM waybill_meta WHERE name = 'version'", text,
+            sizeof(text), err);
+    if (rc == WB_OK)
+        h->schema_version = text[0] - '0';
+    if (rc == WB_OK)
+        rc = wb__sqlite_text(db, "PRAGMA integrity_check(1)", h->integrity,
+            sizeof(h->integrity), err);
+    return rc;
 }
+
+/* ---- close ------------------------------------------------------------- */
 
 static void
 lite_close(struct wb__db *db)
@@ -333,14 +498,14 @@ lite_close(struct wb__db *db)
     (void)sqlite3_close(s->checkpointer);
     if (s->hooked)
         wb__sqlite_unhook(s);
-    /* After a failed write nothing more is written, not even the checkpoint of
-     * the last connection. */
+    /* Once FAILED nothing more is written, not even the checkpoint that the
+     * last connection makes when it closes. */
     if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))
         (void)sqlite3_db_config(
             s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (!s->borrowed)
         (void)sqlite3_close(s->handle);
-    wb__lockfile_close(&s->turn.lock);
+    wb__lockfile_close(&s->queue.lock);
     wb__free(env, s->path);
     wb__free(env, s->lock_path);
     wb__free(env, s->log_path);
@@ -360,14 +525,13 @@ const struct wb__engine wb__sqlite_engine = {
     .null = lite_null,
     .changed = lite_changed,
     .last_seq = lite_last_seq,
+    .exec = wb__sqlite_exec,
+    .text = wb__sqlite_text,
     .bytes = lite_bytes,
     .drain_try = lite_drain_try,
     .drain_free = lite_drain_free,
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
-    .wake = lite_wake,
-    .watch = lite_watch,
-    .path = lite_path,
-    .backup = wb__sqlite_backup,
-    .health = wb__sqlite_health,
+    .backup = lite_backup,
+    .health = lite_health,
 };

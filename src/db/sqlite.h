@@ -4,96 +4,105 @@
 
 #include <sqlite3.h>
 
-#include "db/engine.h"
+#include "db/db.h"
 #include "os/os.h"
 
-/* A turn between processes; see turn.c. */
-struct wb__turn {
+/* ---- write_queue.c: the processes that want to write, in their order ---- */
+
+struct wb__write_queue {
     struct wb__lockfile lock;
     const struct wb_env *env;
-    int64_t slice_end_us;
+    int64_t slice_end_us; /* until then MAIN may be taken without queueing */
     bool held;
 };
+/* Bytes of the lock file: MAIN, the places NEXT to LAST, a byte for each drain
+ * slot from DRAIN on. */
 enum {
     WB__LOCK_MAIN,
     WB__LOCK_NEXT,
-    WB__LOCK_LAST = 7, /* NEXT to LAST: who waits */
+    WB__LOCK_LAST = 7,
     WB__LOCK_DRAIN
 };
-void wb__turn_take(struct wb__turn *t);
-void wb__turn_give(struct wb__turn *t);
+void wb__write_queue_enter(struct wb__write_queue *q);
+void wb__write_queue_leave(struct wb__write_queue *q); /* fine if not entered */
+
+/* ---- a connection ------------------------------------------------------- */
 
 struct wb__sqlite {
     struct wb__db db;
     sqlite3 *handle;
     sqlite3_stmt *stmt[WB__SQL_COUNT]; /* prepared when first used */
     sqlite3_stmt *begin, *begin_read, *commit, *rollback;
-    sqlite3_stmt *savepoint, *release, *rollback_to; /* in a caller's own */
-    bool borrowed, relaxed, nested, hooked;
-    /* Those adopted: in a ring on one connection, in a list on all of them. */
+    sqlite3_stmt *savepoint, *release, *rollback_to; /* nested */
+    bool borrowed, hooked;
+    bool relaxed; /* synchronous is NORMAL, not FULL */
+    bool begun;   /* a transaction of our own, not nested, is open */
+    bool nested;  /* the last one was a savepoint in the caller's */
+    bool writing; /* the open one may write */
+    /* The caller's transaction has writes of ours; it is being committed. */
+    bool tx_has_our_writes, committing;
+    /* Adopted ones: all on one connection form a ring, all there are a list. */
     struct wb__sqlite *peer, *next;
-    bool begun; /* a transaction of our own, not nested, is open */
-    /* the caller's transaction has writes of ours; is being committed */
-    bool pledged, committing;
-    struct wb__turn turn;
+    struct wb__write_queue queue;
     sqlite3 *checkpointer; /* opened when first needed */
     int wal_frames;        /* in the log after our last commit */
     int wal_long;      /* frames that call for a checkpoint; tests lower it */
-    int checkpoint_at; /* try again once it is this long */
+    int checkpoint_at; /* the next one is tried at so many frames */
     char *path;        /* NULL on a VFS of the caller's */
     char *lock_path, *log_path; /* beside it */
-    bool wake;                  /* see wb__db_wake() */
 };
 
-enum wb_status wb__sqlite_status(int code);
+/* ---- sqlite_call.c: statuses, plain statements, connections ------------- */
 
-/* Map the handle's last error to a status, with what was being done in the
- * text; IO marks the connection FAILED. */
+/* The status for a SQLite result code. */
+enum wb_status wb__sqlite_status(int code);
+/* Whether a write to the log or the database (file: SQLITE_FCNTL_..._POINTER)
+ * failed because the disk, a quota or a limit of the process is full. SQLite
+ * itself recognises only the full disk. */
+bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
+#define WB__SQLITE_FULL_TEXT \
+    "no room: make some on the disk, or raise the limit, and try again"
+/* Report the handle's last error; what: what was being done. An I/O error
+ * inside a write transaction also makes the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
-#define WB__SQLITE_NO_ROOM \
-    "no room: make some on the disk, or raise the limit, and try again"
-/* Whether a write to the log or the database (file: SQLITE_FCNTL_..._POINTER)
- * failed for want of room. SQLite itself knows a full disk, but neither a full
- * quota nor a limit of the process. */
-bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
-/* A write failed: nothing more is written, by nobody on the connection. */
-void wb__sqlite_failed(struct wb__sqlite *s);
-enum wb_status wb__sqlite_exec(
-    struct wb__sqlite *s, const char *sql, struct wb_err *err);
+/* A write failed: from now on all who share the handle are FAILED, and the lock
+ * file counts the failure for those who open the database later. */
+void wb__sqlite_set_failed(struct wb__sqlite *s);
+
+WB_MUST_USE enum wb_status wb__sqlite_exec(
+    struct wb__db *db, const char *sql, struct wb_err *err);
 /* First column of the first row as text, cut to fit; "" without a row. */
-WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__sqlite *s,
-    const char *sql, char *out, size_t size, struct wb_err *err);
-
-/* checkpoint.c: run after a commit; moves the log into the file once it is
- * long. */
-int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
-/* On a caller's connection, which may have several of us. */
-void wb__sqlite_hook(struct wb__sqlite *s);
-void wb__sqlite_unhook(struct wb__sqlite *s);
-enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
-/* Make durable what can be read, after a write that failed. BUSY: not yet. */
-WB_MUST_USE enum wb_status wb__sqlite_mend(
-    struct wb__sqlite *s, struct wb_err *err);
-/* If one failed since the last time. */
-WB_MUST_USE enum wb_status wb__sqlite_mend_if_failed(
-    struct wb__sqlite *s, struct wb_err *err);
-
-/* sqlite_open.c */
+WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__db *db, const char *sql,
+    char *out, size_t size, struct wb_err *err);
+/* Open a connection of our own, with the settings all of ours have. */
 WB_MUST_USE enum wb_status wb__sqlite_handle(
     struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err);
-enum wb_status wb__sqlite_backup(
-    struct wb__db *db, const char *path, struct wb_err *err);
-enum wb_status wb__sqlite_health(
-    struct wb__db *db, struct wb_health *health, struct wb_err *err);
-/* migrate.c: refuse, before anything is changed, a file that is not ours, not
- * to be written, or of a newer version. */
-WB_MUST_USE enum wb_status wb__sqlite_check(
+
+/* ---- checkpoint.c ------------------------------------------------------- */
+
+/* The hook of a connection of our own. */
+int wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames);
+/* The hooks of a caller's connection, which several of us may share. */
+void wb__sqlite_hook(struct wb__sqlite *s);
+void wb__sqlite_unhook(struct wb__sqlite *s);
+/* Run after a commit: move the log into the file if it is long. */
+enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
+/* Make everything that can be read durable, after a write that failed. BUSY:
+ * not yet. */
+WB_MUST_USE enum wb_status wb__sqlite_repair(
     struct wb__sqlite *s, struct wb_err *err);
-/* Bring the tables up to date and give a copied file a new
- * incarnation. */
-WB_MUST_USE enum wb_status wb__sqlite_migrate(
-    struct wb__sqlite *s, bool existing, struct wb_err *err);
+/* The same, if a write failed since the last repair. */
+WB_MUST_USE enum wb_status wb__sqlite_repair_if_failed(
+    struct wb__sqlite *s, struct wb_err *err);
+
+/* ---- sqlite_open.c, sqlite.c --------------------------------------------- */
+
+WB_MUST_USE enum wb_status wb__sqlite_open(struct wb__db **out,
+    const char *path, const struct wb__db_opts *opts, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__sqlite_borrow(struct wb__db **out,
+    struct sqlite3 *handle, bool adopt, const struct wb__db_opts *opts,
+    struct wb_err *err);
 
 extern const struct wb__engine wb__sqlite_engine;
 

@@ -1,5 +1,9 @@
 /* sqlite_call.c - what every part of the SQLite engine calls: statuses, plain
- * statements, connections. */
+ * statements, connections.
+ *
+ * (1) The status of an error depends on the error alone. An I/O error makes the
+ *     connection FAILED inside a write transaction, from BEGIN to its end, in a
+ *     checkpoint, a repair, and the switch to WAL; one of a read does not. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,8 +15,10 @@ wb__sqlite_status(int code)
 {
     if (code == SQLITE_IOERR_NOMEM)
         return WB_NOMEM;
-    if (code == SQLITE_IOERR_SHMSIZE) /* no room for the shared memory */
+    if (code == SQLITE_IOERR_SHMSIZE) /* no space for the shared memory */
         return WB_FULL;
+    if (code == SQLITE_IOERR_GETTEMPPATH)
+        return WB_UNAVAILABLE;
     switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -23,6 +29,8 @@ wb__sqlite_status(int code)
         return WB_NOMEM;
     case SQLITE_FULL:
         return WB_FULL;
+    case SQLITE_CANTOPEN: /* such as a temporary file: nothing was written */
+        return WB_UNAVAILABLE;
     case SQLITE_TOOBIG:
         return WB_TOOBIG;
     case SQLITE_CONSTRAINT:
@@ -55,12 +63,12 @@ wb__sqlite_is_full(sqlite3 *handle, int file, int code)
 }
 
 void
-wb__sqlite_failed(struct wb__sqlite *s)
+wb__sqlite_set_failed(struct wb__sqlite *s)
 {
     struct wb__sqlite *peer = s;
 
     if (!s->db.failed)
-        wb__lockfile_count_failure(&s->turn.lock);
+        wb__lockfile_count_failure(&s->queue.lock);
     do
         peer->db.failed = true;
     while ((peer = peer->peer) != s);
@@ -74,30 +82,36 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 
     if (wb__sqlite_is_full(s->handle, SQLITE_FCNTL_JOURNAL_POINTER, code))
         rc = WB_FULL;
-    if (rc == WB_IO)
-        wb__sqlite_failed(s);
-    /* What is long is a statement of ours, and the mend matters more. */
+    if (rc == WB_IO && s->writing)
+        wb__sqlite_set_failed(s);
+    /* what may be a whole statement: cut it, so that the advice fits. */
     return wb__fail(err, rc, code, "%.40s: %s%s", what,
         sqlite3_errmsg(s->handle),
         rc == WB_IO     ? "; close the store and open it again"
-        : rc == WB_FULL ? "; " WB__SQLITE_NO_ROOM
+        : rc == WB_FULL ? "; " WB__SQLITE_FULL_TEXT
+        : rc == WB_UNAVAILABLE
+            ? "; see to the folder of temporary files and the limit of open "
+              "files"
         : (code & 0xff) == SQLITE_CORRUPT
             ? "; see waybill doctor, and restore a backup"
             : "");
 }
 
 enum wb_status
-wb__sqlite_exec(struct wb__sqlite *s, const char *sql, struct wb_err *err)
+wb__sqlite_exec(struct wb__db *db, const char *sql, struct wb_err *err)
 {
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+
     if (sqlite3_exec(s->handle, sql, NULL, NULL, NULL) != SQLITE_OK)
         return wb__sqlite_fail(s, sql, err);
     return WB_OK;
 }
 
 enum wb_status
-wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
+wb__sqlite_text(struct wb__db *db, const char *sql, char *out, size_t size,
     struct wb_err *err)
 {
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
     sqlite3_stmt *q;
     const unsigned char *text;
     int code;
@@ -113,9 +127,9 @@ wb__sqlite_text(struct wb__sqlite *s, const char *sql, char *out, size_t size,
     return code == SQLITE_OK ? WB_OK : wb__sqlite_fail(s, sql, err);
 }
 
-/* What is wrong with the file, and its mend. */
+/* Why it cannot be opened, and what to do. */
 static const char *
-why_not(sqlite3 *h, int code)
+open_problem(sqlite3 *h, int code)
 {
     switch (code & 0xff) {
     case SQLITE_NOTADB:
@@ -139,12 +153,12 @@ static enum wb_status
 handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
 {
     enum wb_status rc = wb__sqlite_status(code);
-    const char *text = h == NULL ? "out of memory" : why_not(h, code);
+    const char *text = h == NULL ? "out of memory" : open_problem(h, code);
 
     if ((code & 0xff) == SQLITE_CANTOPEN)
         rc = wb__sys_status(sqlite3_system_errno(h));
     if (rc == WB_FULL)
-        text = WB__SQLITE_NO_ROOM;
+        text = WB__SQLITE_FULL_TEXT;
     if (h != NULL && sqlite3_db_readonly(h, "main") == 1) {
         rc = WB_REFUSED;
         text = "it may only be read; give this user the right to write, on a "
@@ -155,7 +169,6 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
     return rc;
 }
 
-/* A connection of our own, with what every one of ours needs. */
 enum wb_status
 wb__sqlite_handle(
     struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
@@ -176,7 +189,8 @@ wb__sqlite_handle(
     if (code == SQLITE_OK)
         code = sqlite3_exec(h,
             "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
+            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;"
+            "PRAGMA temp_store=MEMORY",
             NULL, NULL, NULL);
     if (code == SQLITE_OK)
         *out = h;

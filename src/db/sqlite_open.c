@@ -1,12 +1,16 @@
-/* sqlite_open.c - open, adopt, and refuse what is not safe.
+/* sqlite_open.c - open a file, adopt or attach to a connection; refuse what is
+ * not safe.
  *
  * (1) The database is never opened, nor closed, outside SQLite: that would
- *     drop its locks. A new file is created 0600 before SQLite sees it.
+ *     drop its locks. A new file is created 0600 before SQLite opens it.
  * (2) The connection is WAL and synchronous=FULL: set, then read back, as a
- *     journal_mode that cannot be set stays what it was, without an error. */
+ *     journal_mode that cannot be set stays what it was, without an error.
+ * (3) A copy of the file is told from it by inode and time of creation; a
+ * backup is written with neither. */
 #include <errno.h>
 #include <stdio.h>
 
+#include "db/schema.h" /* generated from schema/ */
 #include "db/sqlite.h"
 
 enum {
@@ -37,26 +41,26 @@ network_check(const char *path, const struct wb__db_opts *opts, bool network,
 }
 
 static enum wb_status
-place_check(const char *path, const struct wb__db_opts *opts,
-    const struct wb__file_info *place, struct wb_err *err)
+path_check(const char *path, const struct wb__db_opts *opts,
+    const struct wb__file_info *info, struct wb_err *err)
 {
-    if (place->exists && !place->is_file)
+    if (info->exists && !info->is_file)
         return wb__fail(err, WB_REFUSED, 0,
             "%s is %s; give the path of a database file", path,
-            place->is_dir ? "a folder" : "no regular file");
-    if (network_check(path, opts, place->network, err) != WB_OK)
+            info->is_dir ? "a folder" : "not a regular file");
+    if (network_check(path, opts, info->network, err) != WB_OK)
         return WB_REFUSED;
-    if (!place->exists && (opts->existing || place->sys != ENOENT))
-        return wb__fail(err, wb__sys_status(place->sys), place->sys, "%s: %s",
-            path, strerror(place->sys));
+    if (!info->exists && (opts->existing || info->sys != ENOENT))
+        return wb__fail(err, wb__sys_status(info->sys), info->sys, "%s: %s",
+            path, strerror(info->sys));
     return WB_OK;
 }
 
 static enum wb_status
-place_prepare(
+path_prepare(
     const char *path, const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__file_info place = wb__file_info_of(path);
+    struct wb__file_info info = wb__file_info_of(path);
     enum wb_status rc;
     bool created;
 
@@ -64,45 +68,47 @@ place_prepare(
         wb__starts(wb_slice(path), WB_LIT("file:")))
         return wb__fail(err, WB_INVALID, 0,
             "\"%s\" is neither the path of a file nor postgres://...", path);
-    rc = place_check(path, opts, &place, err);
-    if (rc != WB_OK || place.exists)
+    rc = path_check(path, opts, &info, err);
+    if (rc != WB_OK || info.exists)
         return rc;
     rc = wb__folders_make(path, err);
     if (rc == WB_OK)
         rc = wb__file_create(path, err);
     if (rc != WB_OK && rc != WB_EMPTY)
         return rc;
-    place = wb__file_info_of(path); /* the folder's file system, too, counts */
+    info = wb__file_info_of(path); /* now on the file system of its folder */
     created = rc == WB_OK;
-    rc = place_check(path, opts, &place, err);
+    rc = path_check(path, opts, &info, err);
     if (rc != WB_OK && created)
         wb__file_remove(path);
     return rc;
 }
 
-/* Other processes may be opening the same new file: the switch to WAL needs
- * it alone for a moment, and does not wait by itself. */
+/* The switch to WAL needs an exclusive lock, for which SQLite does not wait:
+ * other processes may be opening the same new file. */
 static enum wb_status
 set_wal(struct wb__sqlite *s, struct wb_err *err)
 {
     char mode[16] = "";
     enum wb_status rc;
-    /* Some of the locks it needs wait by themselves: time is what counts. */
+    /* SQLite waits for some of the locks: count time, not attempts. */
     const struct wb_env *clock = wb_env_system();
     int64_t began_us = clock->mono_us(clock->ctx);
 
     do {
         rc = wb__sqlite_text(
-            s, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+            &s->db, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
         if (rc != WB_BUSY || (clock->mono_us(clock->ctx) - began_us) / 1000 >=
                                  s->db.opts.busy_ms)
             break;
         wb__sleep_us(5000);
     } while (true);
-    /* Before there is a log, the file itself is written to. */
+    /* This writes to the file itself, not to the log. */
     if (rc == WB_IO && wb__sqlite_is_full(s->handle, SQLITE_FCNTL_FILE_POINTER,
                            sqlite3_extended_errcode(s->handle)))
-        rc = wb__fail(err, WB_FULL, 0, WB__SQLITE_NO_ROOM);
+        return wb__fail(err, WB_FULL, 0, WB__SQLITE_FULL_TEXT);
+    if (rc == WB_IO)
+        wb__sqlite_set_failed(s);
     return rc;
 }
 
@@ -110,12 +116,12 @@ static enum wb_status
 check_modes(struct wb__sqlite *s, struct wb_err *err)
 {
     char mode[16] = "", sync[16] = "";
-    enum wb_status rc =
-        wb__sqlite_text(s, "PRAGMA main.journal_mode", mode, sizeof(mode), err);
+    enum wb_status rc = wb__sqlite_text(
+        &s->db, "PRAGMA main.journal_mode", mode, sizeof(mode), err);
 
     if (rc == WB_OK)
         rc = wb__sqlite_text(
-            s, "PRAGMA main.synchronous", sync, sizeof(sync), err);
+            &s->db, "PRAGMA main.synchronous", sync, sizeof(sync), err);
     if (rc != WB_OK)
         return rc;
     if (strcmp(mode, "wal") != 0)
@@ -131,6 +137,48 @@ check_modes(struct wb__sqlite *s, struct wb_err *err)
     return WB_OK;
 }
 
+static enum wb_status
+identity_of(struct wb__db *db, char out[64], struct wb_err *err)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    struct wb__file_info info = {0};
+
+    (void)err;
+    out[0] = '\0';
+    if (s->path != NULL)
+        info = wb__file_info_of(s->path);
+    if (info.exists)
+        (void)snprintf(out, 64, "%lld.%lld", (long long)info.inode,
+            (long long)info.born_us);
+    return WB_OK;
+}
+
+/* BEGIN IMMEDIATE keeps other migrations out. */
+static const struct wb__tables tables = {
+    .schema = wb__schema,
+    .version = WB_COUNT(wb__schema),
+    .count = "SELECT sum(name IN ('waybill_meta', 'waybill_outbox')) FROM"
+             " sqlite_schema WHERE type IN ('table', 'view')"
+             " AND name LIKE 'waybill\\_%' ESCAPE '\\'",
+    .identity = identity_of,
+    .foreign = "the file has tables named waybill_* that are not Waybill's; "
+               "give another file",
+    .missing = "attach: the tables are not there, or are old; call "
+               "wb_outbox_adopt() or run `waybill status` on the file first",
+};
+
+static enum wb_status
+tables_check(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc = wb__tables_check(&s->db, &tables, err);
+
+    if ((rc == WB_OK || rc == WB_NOTFOUND) &&
+        sqlite3_db_readonly(s->handle, "main") != 0)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the file may only be read; give this user the right to write");
+    return rc;
+}
+
 static struct wb__sqlite *
 sqlite_new(const struct wb__db_opts *opts)
 {
@@ -142,13 +190,13 @@ sqlite_new(const struct wb__db_opts *opts)
     s->db.opts = *opts;
     s->wal_long = WAL_LONG;
     s->peer = s;
-    s->turn.env = opts->env;
-    s->turn.lock.fd = -1;
+    s->queue.env = opts->env;
+    s->queue.lock.fd = -1;
     return s;
 }
 
-/* Paths beside the file. Without a lock file turns are not kept, which is
- * slower and no less safe. */
+/* Paths beside the file. If the lock file cannot be opened there is no queue of
+ * writers: slower, but as safe. */
 static enum wb_status
 paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
 {
@@ -159,7 +207,9 @@ paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
     s->lock_path = path_with(env, path, "-lock");
     if (s->path == NULL || s->log_path == NULL || s->lock_path == NULL)
         return wb__nomem(err, "open");
-    (void)wb__lockfile_open(&s->turn.lock, s->lock_path, NULL);
+    s->db.path = s->path;
+    s->db.watch = (struct wb__watch){s->lock_path, s->log_path};
+    (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
     return WB_OK;
 }
 
@@ -169,7 +219,7 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
     enum wb_status rc = WB_OK;
 
     if (s->db.opts.env->vfs == NULL) {
-        rc = place_prepare(path, &s->db.opts, err);
+        rc = path_prepare(path, &s->db.opts, err);
         if (rc == WB_OK)
             rc = paths_set(s, path, err);
     }
@@ -178,19 +228,19 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
     if (rc != WB_OK)
         return rc;
     (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
-    wb__turn_take(&s->turn);
-    rc = wb__sqlite_check(s, err);
+    wb__write_queue_enter(&s->queue);
+    rc = tables_check(s, err);
     if (rc == WB_OK)
         rc = set_wal(s, err);
     if (rc == WB_OK)
         rc = check_modes(s, err);
-    wb__turn_give(&s->turn);
+    wb__write_queue_leave(&s->queue);
     if (rc == WB_OK)
-        rc = wb__sqlite_migrate(s, false, err);
-    return rc == WB_OK ? wb__sqlite_mend_if_failed(s, err) : rc;
+        rc = wb__tables_migrate(&s->db, &tables, false, err);
+    return rc == WB_OK ? wb__sqlite_repair_if_failed(s, err) : rc;
 }
 
-/* Say which file it was, before what was wrong with it. */
+/* Put the path before the text of the error. */
 static enum wb_status
 name_file(struct wb_err *err, const char *path, enum wb_status rc)
 {
@@ -220,38 +270,44 @@ wb__sqlite_open(struct wb__db **out, const char *path,
     return WB_OK;
 }
 
-static enum wb_status
-borrow(struct wb__sqlite *s, bool adopt, struct wb_err *err)
-{
-    const char *path = sqlite3_db_filename(s->handle, "main");
-    enum wb_status rc = WB_OK;
+/* ---- a connection of the caller's --------------------------------------- */
 
-    if (path != NULL && path[0] != '\0' && s->db.opts.env->vfs == NULL) {
-        rc = network_check(
-            path, &s->db.opts, wb__file_info_of(path).network, err);
-        if (rc == WB_OK)
-            rc = paths_set(s, path, err);
-    }
-    if (rc == WB_OK && adopt && !sqlite3_get_autocommit(s->handle))
+/* Change what does not fit. */
+static enum wb_status
+adopt_handle(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    if (!sqlite3_get_autocommit(s->handle))
         return wb__fail(err, WB_REFUSED, 0,
             "adopt: the connection is inside a transaction; commit it first");
+    rc = tables_check(s, err);
     if (rc == WB_OK)
-        rc = wb__sqlite_check(s, err);
-    if (rc == WB_OK && adopt)
         rc = set_wal(s, err);
-    if (rc == WB_OK && adopt)
-        rc = wb__sqlite_exec(
-            s, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_exec(&s->db,
+            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
     if (rc == WB_OK)
         rc = check_modes(s, err);
     if (rc == WB_OK)
-        rc = wb__sqlite_migrate(s, !adopt, err);
-    if (rc == WB_OK && adopt)
-        rc = wb__sqlite_mend_if_failed(s, err);
-    s->hooked = rc == WB_OK && adopt;
+        rc = wb__tables_migrate(&s->db, &tables, false, err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_repair_if_failed(s, err);
+    s->hooked = rc == WB_OK;
     if (s->hooked)
         wb__sqlite_hook(s);
     return rc;
+}
+
+/* Change nothing, refuse what does not fit. */
+static enum wb_status
+attach_handle(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc = tables_check(s, err);
+
+    if (rc == WB_OK)
+        rc = check_modes(s, err);
+    return rc == WB_OK ? wb__tables_migrate(&s->db, &tables, true, err) : rc;
 }
 
 enum wb_status
@@ -259,13 +315,20 @@ wb__sqlite_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
     struct wb__sqlite *s = sqlite_new(opts);
-    enum wb_status rc;
+    const char *path = sqlite3_db_filename(handle, "main");
+    enum wb_status rc = WB_OK;
 
     if (s == NULL)
         return wb__nomem(err, "adopt");
     s->handle = handle;
     s->borrowed = true;
-    rc = borrow(s, adopt, err);
+    if (path != NULL && path[0] != '\0' && opts->env->vfs == NULL) {
+        rc = network_check(path, opts, wb__file_info_of(path).network, err);
+        if (rc == WB_OK)
+            rc = paths_set(s, path, err);
+    }
+    if (rc == WB_OK)
+        rc = adopt ? adopt_handle(s, err) : attach_handle(s, err);
     if (rc != WB_OK) {
         s->db.engine->close(&s->db);
         return rc;

@@ -1,6 +1,5 @@
 /* quota.c - the claims and bytes of each identity, counted where a limit is
  * set. An identity has an account as long as it has a claim or a record. */
-#include "base/siphash.h"
 #include "idem/memory.h"
 
 struct wb__account {

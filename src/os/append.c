@@ -1,8 +1,8 @@
-/* append.c - whole lines at the end of a file.
+/* append.c - append whole lines to a file.
  *
- * (1) The file is opened for every line: one that was renamed or removed
- *     (rotated) is not written to any more, and a descriptor whose fsync
- *     failed is never used again. */
+ * (1) The file is opened for every line: so a file that was renamed or removed
+ *     (rotated) gets no more lines, and a descriptor whose fsync failed is not
+ *     used again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "os/append.h"
 #include "os/fd.h"
 #include "os/os.h"
 
@@ -23,9 +22,10 @@ fail(struct wb_err *err, enum wb_status rc, const char *what, const char *path)
     return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
 }
 
-/* A regular file that still has its name, and whose name is on the disk. */
+/* It must be a regular file that was not removed while we waited for the lock;
+ * the name of a new one is made durable. */
 static enum wb_status
-place_check(int fd, const char *path, struct wb_err *err)
+file_check(int fd, const char *path, struct wb_err *err)
 {
     struct stat st;
 
@@ -42,7 +42,7 @@ place_check(int fd, const char *path, struct wb_err *err)
 static enum wb_status
 open_locked(const char *path, int *out, struct wb_err *err)
 {
-    /* Non-blocking, or a FIFO without a reader would stop us for ever. */
+    /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
     int fd = open(path,
         O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
         0600);
@@ -57,7 +57,7 @@ open_locked(const char *path, int *out, struct wb_err *err)
     while (flock(fd, LOCK_EX) != 0)
         if (errno != EINTR)
             return fail(err, WB_UNAVAILABLE, "cannot lock", path);
-    return place_check(fd, path, err);
+    return file_check(fd, path, err);
 }
 
 /* All of line in one write, or nothing of it. */

@@ -1,4 +1,4 @@
-/* env.c - clock, chance and memory of this machine. */
+/* env.c - clock, randomness and memory of this machine. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>

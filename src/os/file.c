@@ -1,9 +1,10 @@
-/* file.c - looking at paths, making private files and folders, replacing a
- * small file atomically. */
+/* file.c - what a path names, private files and folders, a small file replaced
+ * atomically, whether a descriptor can be read. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -220,4 +221,12 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
     }
     (void)close(fd);
     return rc;
+}
+
+bool
+wb__readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) != 0;
 }

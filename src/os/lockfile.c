@@ -1,8 +1,8 @@
 /* lockfile.c - locks between processes on bytes of a file.
  *
- * Open-file-description locks: they belong to the open file, not to the
- * process, so that two handles of one process exclude each other and closing
- * another descriptor drops nothing. */
+ * These are open-file-description locks. They belong to the open file, not to
+ * the process: two handles of one process exclude each other, and closing
+ * another descriptor of the file drops none. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -10,12 +10,12 @@
 
 #include "os/os.h"
 
-/* Past every byte that is locked. */
+/* Bytes with a value, behind all those that are locked. */
 enum {
     FLAG_AT = 64,
     POKE_AT,
     FAILED_AT,
-    MENDED_AT
+    REPAIRED_AT
 };
 
 enum wb_status
@@ -93,8 +93,8 @@ wb__lockfile_poke(struct wb__lockfile *f)
     write_byte(f, '.', POKE_AT);
 }
 
-/* A flag that cannot be written or read is not set: nobody looks in vain for
- * ever. */
+/* A flag that cannot be written or read counts as not set, or a drain would run
+ * again for ever. */
 void
 wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
 {
@@ -127,11 +127,11 @@ bool
 wb__lockfile_failed(const struct wb__lockfile *f, uint8_t *failures)
 {
     *failures = read_byte(f, FAILED_AT);
-    return *failures != read_byte(f, MENDED_AT);
+    return *failures != read_byte(f, REPAIRED_AT);
 }
 
 void
 wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures)
 {
-    write_byte(f, (char)failures, MENDED_AT);
+    write_byte(f, (char)failures, REPAIRED_AT);
 }

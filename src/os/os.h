@@ -1,4 +1,4 @@
-/* os.h - the only room that calls the kernel: files, locks, threads, sleep. */
+/* os.h - files, locks, threads, sleep. No other module calls the kernel. */
 #ifndef WB_SRC_OS_H
 #define WB_SRC_OS_H
 
@@ -30,15 +30,15 @@ void wb__mutex_unlock(struct wb__mutex *m);
 void wb__cond_init(struct wb__cond *c);
 void wb__cond_fini(struct wb__cond *c);
 void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
-/* The same, but for us > 0 at most, by the monotonic clock. */
+/* The same for us > 0 at most, by the monotonic clock. */
 void wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us);
 void wb__cond_signal(struct wb__cond *c);
 
-/* A word that one thread sleeps on. It may be gone by the time it is woken:
- * whoever is then there at its place is woken for nothing. */
+/* A word that one thread sleeps on. It may be freed already when it is woken: a
+ * spurious wake-up of whatever uses that memory next is harmless. */
 typedef _Atomic uint32_t wb__futex;
-/* Sleep while *w is still seen, or is woken for nothing, but for us at most
- * where us > 0. False: the time was over. */
+/* Sleep while *w == seen; us > 0: for that long at most. May return early.
+ * False: the time is over. */
 bool wb__futex_wait(wb__futex *w, uint32_t seen, int64_t us);
 void wb__futex_wake(wb__futex *w);
 
@@ -52,33 +52,33 @@ void wb__thread_join(struct wb__thread *t);
 
 /* ---- files ------------------------------------------------------------- */
 
-/* What stands at a path. Looks, and never opens: closing a descriptor of a
- * database drops SQLite's locks on it. */
+/* What a path names. The file is not opened: closing a descriptor of a database
+ * would drop SQLite's locks on it. */
 struct wb__file_info {
     bool exists, is_file, is_dir, network;
     uint32_t mode; /* permission bits */
     int64_t inode, bytes;
     int64_t born_us; /* time of creation, 0 where it is not kept */
-    int sys;         /* errno where it could not be looked at */
+    int sys;         /* errno where stat failed */
 };
 struct wb__file_info wb__file_info_of(const char *path);
 
-/* What an errno of a path means: REFUSED where rights are missing, FULL where
- * room is, NOTFOUND, and else IO. */
+/* The status for an errno of a path: REFUSED for missing rights, FULL for a
+ * full disk, quota or limit, NOTFOUND, else IO. */
 enum wb_status wb__sys_status(int sys);
 
-/* A new name is durable only once its folder is: sync the one path is in. */
+/* Sync the folder that path is in: only then a new name in it is durable. */
 bool wb__folder_sync(const char *path);
 /* Make the folders above path that are missing, 0700 each, durably. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);
 
-/* Create an empty file, 0600, never following a link or touching one that
- * is there: EMPTY if it is. */
+/* Create an empty file, 0600, never through a link. EMPTY: there is one
+ * already, and it was not touched. */
 WB_MUST_USE enum wb_status wb__file_create(
     const char *path, struct wb_err *err);
 
-void wb__file_remove(const char *path); /* that it is gone is enough */
+void wb__file_remove(const char *path); /* no error if there is none */
 
 /* Replace a small file by text: written beside, synced, renamed. 0600. */
 WB_MUST_USE enum wb_status wb__file_replace(
@@ -87,6 +87,22 @@ WB_MUST_USE enum wb_status wb__file_replace(
 /* Read up to max bytes of a file into *buf. NOTFOUND if there is none. */
 WB_MUST_USE enum wb_status wb__file_read(
     const char *path, struct wb__buf *buf, struct wb_err *err);
+
+/*
+ * Append one line (its newline included) to a regular file, durably. An empty
+ * line only makes sure that the file exists and can be written. Other processes
+ * may append to the file, rename or remove it at any time.
+ *
+ * Guarantees  The file is created 0600, never through a link. The line goes
+ *             out in one write; what a failed or short write left is cut off
+ *             again. A half line that a power cut left at the end gets a
+ *             newline first, so that it spoils no other line.
+ * Returns     OK: it is on the disk. REFUSED, NOTFOUND, UNAVAILABLE, FULL:
+ *             nothing was added. IO: unknown whether it will be there.
+ * Blocks      while another process of ours appends, and for the fsync.
+ */
+WB_MUST_USE enum wb_status wb__append_line(
+    const char *path, struct wb_slice line, struct wb_err *err);
 
 /* ---- locks between processes ----------------------------------------------
  * Bytes of one lock file; the kernel frees them when the holder dies. Locks
@@ -99,22 +115,22 @@ enum wb_status wb__lockfile_open(
 void wb__lockfile_close(struct wb__lockfile *f);
 WB_MUST_USE bool wb__lockfile_try(struct wb__lockfile *f, int byte);
 void wb__lockfile_free(struct wb__lockfile *f, int byte);
-/* Whether others hold any of first to last. */
+/* Whether another open of the file holds any of the bytes first to last. */
 WB_MUST_USE bool wb__lockfile_taken(
     struct wb__lockfile *f, int first, int last);
 
-/* A flag in the file, shared by all who have it open, kept when they die. */
+/* A flag in the file, shared by all processes; it stays when they die. */
 void wb__lockfile_flag_set(struct wb__lockfile *f, bool on);
 bool wb__lockfile_flag(struct wb__lockfile *f);
 
-/* Failures since the last mending. The count is in the file and so, like what
- * they spoiled, ends with the machine's uptime. */
+/* How many writes failed, and which of these failures were repaired. After a
+ * restart of the machine there is nothing left to repair. */
 void wb__lockfile_count_failure(struct wb__lockfile *f);
 WB_MUST_USE bool wb__lockfile_failed(
     const struct wb__lockfile *f, uint8_t *failures);
 void wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures);
 
-/* Change the file, for those who watch it. */
+/* Change the file, so that watchers of it wake up. */
 void wb__lockfile_poke(struct wb__lockfile *f);
 
 /* ---- libraries that are loaded when first used ----------------------------

@@ -1,5 +1,5 @@
-/* thread.c - mutexes and condition variables. A call that fails here is our
- * own bug: a lock used before init, or freed while held. */
+/* thread.c - mutexes, condition variables, futexes, threads. A call that fails
+ * here is our own bug: a lock used before init, or freed while held. */
 #define _GNU_SOURCE /* pthread_cond_clockwait, syscall */
 #include <errno.h>
 #include <linux/futex.h>
@@ -76,7 +76,7 @@ wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us)
     int sys;
 
     if (us > INT64_C(86400000000))
-        us = INT64_C(86400000000); /* whoever waits looks at the clock again */
+        us = INT64_C(86400000000); /* a day; an early return is allowed */
     WB_ASSERT(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
     t.tv_sec += us / 1000000;
     t.tv_nsec += us % 1000000 * 1000;

@@ -2,11 +2,11 @@
  *
  * (1) A message is one line, whatever its payload: JSON has its line ends
  *     replaced by spaces, anything else goes as base64.
- * (2) Delivered means on the disk; see os/append.h. */
+ * (2) Delivered means on the disk; see wb__append_line(). */
 #include <jansson.h>
 #include <stdio.h>
 
-#include "os/append.h"
+#include "os/os.h"
 #include "waybill/transport.h"
 
 enum {

@@ -186,7 +186,7 @@ workload_open(struct workload *w, int h)
     ledger_settle(&w->ledger, workload_handle(w, h), false);
     if (w->no_mend || w->mended == w->io_failures)
         return;
-    if (workload_stopped(w, wb__sqlite_mend(engine(w, h), NULL)))
+    if (workload_stopped(w, wb__sqlite_repair(engine(w, h), NULL)))
         workload_close(w, h, false);
     else
         w->mended = w->io_failures;

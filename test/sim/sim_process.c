@@ -124,7 +124,7 @@ mend(int process)
             NULL, NULL, NULL);
     if (sim.mended == sim.failures || sim.opts.sabotage == SIM_NO_MEND)
         return WB_OK;
-    rc = wb__sqlite_mend(engine(process), NULL);
+    rc = wb__sqlite_repair(engine(process), NULL);
     if (rc == WB_OK)
         sim.mended = sim.failures;
     return rc;

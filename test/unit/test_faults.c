@@ -229,6 +229,64 @@ TEST(test_faults__read_fails__io_and_text_says_what_to_do)
     wb_outbox_close(box);
 }
 
+/* A temporary file, or one more where the limit of open files is reached. */
+TEST(test_db__read_cannot_open_temp_file__not_failed)
+{
+    struct wb_outbox *box = shim_box();
+    struct wb_filter all = {.state = -1};
+    struct wb_err err = {0};
+    int n = 0;
+
+    box_fill(box, "a", 5000);
+    wb_outbox_close(box);
+    box = box_open();
+    shim_fail(SHIM_READ, 0, SQLITE_CANTOPEN, true);
+    CHECK_STATUS(UNAVAILABLE, wb_outbox_list(box, &all, row_count, &n, &err));
+    CHECK(shim.fired > 0);
+    CHECK_HAS("limit of open files", err.msg);
+    shim_heal();
+    (void)box_put(box, "a");
+    CHECK_OK(wb_outbox_list(box, &all, row_count, &n, &err), err);
+    wb_outbox_close(box);
+}
+
+TEST(test_db__read_fails__io_and_not_failed)
+{
+    struct wb_outbox *box = shim_box();
+    struct wb_filter all = {.state = -1};
+    struct wb_err err = {0};
+    int n = 0;
+
+    box_fill(box, "a", 5000);
+    wb_outbox_close(box);
+    box = box_open();
+    shim_fail(SHIM_READ, 0, SQLITE_IOERR_READ, true);
+    CHECK_STATUS(IO, wb_outbox_list(box, &all, row_count, &n, &err));
+    CHECK(shim.fired > 0);
+    shim_heal();
+    (void)box_put(box, "a");
+    CHECK_OK(wb_outbox_list(box, &all, row_count, &n, &err), err);
+    wb_outbox_close(box);
+}
+
+TEST(test_db__read_fails_inside_a_write__failed)
+{
+    struct wb_outbox *box = shim_box();
+    struct wb_filter all = {.state = -1};
+    struct wb_message m = keyed();
+    int n = 0;
+
+    box_fill(box, "a", 5000);
+    wb_outbox_close(box);
+    box = box_open();
+    shim_fail(SHIM_READ, 0, SQLITE_IOERR_READ, true);
+    CHECK_STATUS(IO, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK(shim.fired > 0);
+    shim_heal();
+    CHECK_STATUS(IO, wb_outbox_list(box, &all, row_count, &n, NULL));
+    check_failed(box);
+}
+
 TEST(test_faults__open_fails_anywhere__status_and_then_opens)
 {
     for (int op = SHIM_WRITE; op <= SHIM_SYNC; op++) {
@@ -271,6 +329,9 @@ main(void)
         RUN(test_faults__I14_disk_full__full_and_ok_after_space_is_freed),
         RUN(test_faults__I14_no_space_for_shared_memory__full_not_failed),
         RUN(test_faults__read_fails__io_and_text_says_what_to_do),
+        RUN(test_db__read_cannot_open_temp_file__not_failed),
+        RUN(test_db__read_fails__io_and_not_failed),
+        RUN(test_db__read_fails_inside_a_write__failed),
         RUN(test_faults__open_fails_anywhere__status_and_then_opens),
     };
     return RUN_ALL(tests);

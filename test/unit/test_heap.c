@@ -1,7 +1,6 @@
 /* test_heap.c - the heap against a dumb model; SipHash against its vectors. */
 #include "base/heap.h"
 
-#include "base/siphash.h"
 #include "support.h"
 
 enum {

@@ -435,6 +435,45 @@ TEST(test_postgres__connection_cut__connected_again_at_the_next_call)
     wb_outbox_close(box);
 }
 
+/* A cancel or a timeout in the midst of begin, which is several statements: the
+ * session must not stay in a transaction that failed. The function hides the
+ * server's own, which asks the time there. */
+TEST(test_postgres__begin_cancelled__rolled_back_and_the_next_one_begins)
+{
+    static const char cancel[] =
+        "CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'cancelled' USING ERRCODE = '57014'; END $$";
+    const struct wb__db_opts opts = {
+        .env = ENV, .busy_ms = 1000, .server_clock = true};
+    char url[600];
+    PGconn *other;
+
+    wb_outbox_close(box_open());
+    (void)snprintf(url, sizeof(url), "%s,pg_catalog", test_pg_url());
+    other = PQconnectdb(url);
+    for (int borrowed = 0; borrowed < 2; borrowed++) {
+        PGconn *conn = PQconnectdb(url);
+        struct wb__db *db = NULL;
+        struct wb_err err = {0};
+        enum wb_status rc = borrowed == 1
+                                ? wb__db_borrow_pg(&db, conn, &opts, &err)
+                                : wb__db_open(&db, url, &opts, &err);
+
+        CHECK_OK(rc, err);
+        test_pg_run(other, cancel);
+        for (enum wb__tx tx = WB__TX_READ; tx <= WB__TX_FULL; tx++)
+            CHECK_STATUS(BUSY, wb__db_begin(db, tx, &err));
+        CHECK(PQtransactionStatus(((struct wb__postgres *)db)->conn) ==
+              PQTRANS_IDLE);
+        test_pg_run(other, "DROP FUNCTION clock_timestamp()");
+        CHECK_OK(wb__db_begin(db, WB__TX_FULL, &err), err);
+        CHECK_OK(wb__db_commit(db, &err), err);
+        wb__db_close(db);
+        PQfinish(conn);
+    }
+    PQfinish(other);
+}
+
 TEST(test_postgres__no_server__unavailable)
 {
     struct wb_outbox *box = NULL;
@@ -480,6 +519,7 @@ main(void)
         RUN(test_postgres__O16_finish_of_many_lanes__locked_sorted_too),
         RUN(test_postgres__deadlock_with_another_program__run_again),
         RUN(test_postgres__connection_cut__connected_again_at_the_next_call),
+        RUN(test_postgres__begin_cancelled__rolled_back_and_the_next_one_begins),
         RUN(test_postgres__no_server__unavailable),
         RUN(test_postgres__statuses__by_sqlstate),
     };

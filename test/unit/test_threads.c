@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "db/engine.h"
+#include "db/db.h"
 #include "outbox/outbox_internal.h"
 #include "outbox_fixture.h"
 #include "shim_vfs.h"

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "os/append.h"
+#include "os/os.h"
 #include "transport_ground.h"
 
 static int bad_syncs; /* how many of the next fsync() fail */

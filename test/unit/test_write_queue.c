@@ -1,5 +1,5 @@
-/* test_turn.c - turns between processes: fair, and free when their holder dies
- * (turn.c). */
+/* test_write_queue.c - the queue of writing processes: fair, and free when its
+ * holder dies (write_queue.c). */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ write_in_a_loop(atomic_long *n, atomic_long *stop)
     _Exit(0);
 }
 
-TEST(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster)
+TEST(test_write_queue__two_processes_in_a_loop__slower_has_half_of_the_faster)
 {
     atomic_long *shared = shared_new();
     pid_t child[2];
@@ -68,26 +68,26 @@ TEST(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster)
     (void)munmap(shared, 4096);
 }
 
-static struct wb__turn
-turn_open(void)
+static struct wb__write_queue
+queue_open(void)
 {
-    struct wb__turn t = {.env = wb_env_system(), .lock = {.fd = -1}};
+    struct wb__write_queue t = {.env = wb_env_system(), .lock = {.fd = -1}};
 
-    CHECK_STATUS(OK, wb__lockfile_open(&t.lock, "turn-lock", NULL));
+    CHECK_STATUS(OK, wb__lockfile_open(&t.lock, "queue-lock", NULL));
     return t;
 }
 
-TEST(test_turn__holder_killed__turn_is_free_at_once)
+TEST(test_write_queue__holder_killed__free_at_once)
 {
-    struct wb__turn t = turn_open();
+    struct wb__write_queue t = queue_open();
     pid_t child = test_fork();
     int64_t began;
 
     if (child == 0) {
-        struct wb__turn own = turn_open();
+        struct wb__write_queue own = queue_open();
 
         wb__lockfile_close(&t.lock);
-        wb__turn_take(&own);
+        wb__write_queue_enter(&own);
         test_write("taken", "", 0);
         (void)pause();
         _Exit(0);
@@ -98,36 +98,36 @@ TEST(test_turn__holder_killed__turn_is_free_at_once)
     CHECK(kill(child, SIGKILL) == 0);
     CHECK(waitpid(child, NULL, 0) == child);
     began = real_us();
-    wb__turn_take(&t);
+    wb__write_queue_enter(&t);
     CHECK(t.held);
     CHECK(real_us() - began < 100000);
-    wb__turn_give(&t);
+    wb__write_queue_leave(&t);
     wb__lockfile_close(&t.lock);
 }
 
 /* A holder that is stopped costs patience, not the work. */
-TEST(test_turn__holder_stopped__taken_for_granted_after_patience)
+TEST(test_write_queue__holder_stopped__goes_on_after_patience)
 {
-    struct wb__turn a = turn_open(), b = turn_open();
+    struct wb__write_queue a = queue_open(), b = queue_open();
     int64_t began;
 
-    wb__turn_take(&a);
+    wb__write_queue_enter(&a);
     began = real_us();
-    wb__turn_take(&b);
+    wb__write_queue_enter(&b);
     CHECK(!b.held);
     CHECK(real_us() - began >= 200000);
     CHECK(real_us() - began < 5000000);
-    wb__turn_give(&b); /* gives nothing that is not its own */
+    wb__write_queue_leave(&b); /* gives nothing that is not its own */
     CHECK(!wb__lockfile_try(&b.lock, WB__LOCK_MAIN));
-    wb__turn_give(&a);
-    wb__turn_take(&b);
+    wb__write_queue_leave(&a);
+    wb__write_queue_enter(&b);
     CHECK(b.held);
-    wb__turn_give(&b);
+    wb__write_queue_leave(&b);
     wb__lockfile_close(&a.lock);
     wb__lockfile_close(&b.lock);
 }
 
-/* ---- who waits --------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------- */
 
 enum {
     WAITERS = 3
@@ -138,34 +138,34 @@ static struct {
 } came;
 
 static void *
-wait_for_turn(void *number)
+wait_in_queue(void *number)
 {
-    struct wb__turn t = turn_open();
+    struct wb__write_queue t = queue_open();
 
-    wb__turn_take(&t);
+    wb__write_queue_enter(&t);
     CHECK(t.held);
     came.order[came.n++] = *(int *)number;
-    wb__turn_give(&t);
+    wb__write_queue_leave(&t);
     wb__lockfile_close(&t.lock);
     return NULL;
 }
 
-TEST(test_turn__three_wait__in_the_order_they_came)
+TEST(test_write_queue__three_wait__in_the_order_they_came)
 {
-    struct wb__turn t = turn_open();
+    struct wb__write_queue t = queue_open();
     int number[WAITERS];
     pthread_t thread[WAITERS];
 
-    wb__turn_take(&t);
+    wb__write_queue_enter(&t);
     for (int i = 0; i < WAITERS; i++) {
         int place = WB__LOCK_NEXT + i;
 
         number[i] = i;
-        CHECK(pthread_create(&thread[i], NULL, wait_for_turn, &number[i]) == 0);
+        CHECK(pthread_create(&thread[i], NULL, wait_in_queue, &number[i]) == 0);
         while (!wb__lockfile_taken(&t.lock, place, place))
             (void)usleep(100);
     }
-    wb__turn_give(&t);
+    wb__write_queue_leave(&t);
     for (int i = 0; i < WAITERS; i++) {
         CHECK(pthread_join(thread[i], NULL) == 0);
         CHECK_INT(i, came.order[i]);
@@ -173,28 +173,28 @@ TEST(test_turn__three_wait__in_the_order_they_came)
     wb__lockfile_close(&t.lock);
 }
 
-TEST(test_turn__others_wait__no_turn_but_behind_them)
+TEST(test_write_queue__others_wait__only_behind_them)
 {
-    struct wb__turn t = turn_open(), waiting = turn_open();
+    struct wb__write_queue t = queue_open(), waiting = queue_open();
 
-    wb__turn_take(&t);
+    wb__write_queue_enter(&t);
     CHECK(wb__lockfile_try(&waiting.lock, WB__LOCK_NEXT));
-    wb__turn_give(&t);
-    wb__turn_take(&t); /* nobody takes MAIN: its patience ends */
+    wb__write_queue_leave(&t);
+    wb__write_queue_enter(&t); /* nobody takes MAIN: its patience ends */
     CHECK(!t.held);
     wb__lockfile_close(&waiting.lock);
-    wb__turn_take(&t);
+    wb__write_queue_enter(&t);
     CHECK(t.held);
-    wb__turn_give(&t);
+    wb__write_queue_leave(&t);
     wb__lockfile_close(&t.lock);
 }
 
-TEST(test_turn__no_lock_file__no_turns_and_no_wait)
+TEST(test_write_queue__no_lock_file__no_queue_and_no_wait)
 {
-    struct wb__turn t = {.env = wb_env_system(), .lock = {.fd = -1}};
+    struct wb__write_queue t = {.env = wb_env_system(), .lock = {.fd = -1}};
 
-    wb__turn_take(&t);
-    wb__turn_give(&t);
+    wb__write_queue_enter(&t);
+    wb__write_queue_leave(&t);
     CHECK(wb__lockfile_try(&t.lock, WB__LOCK_MAIN));
     wb__lockfile_free(&t.lock, WB__LOCK_MAIN);
     wb__lockfile_flag_set(&t.lock, true);
@@ -206,12 +206,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_turn__two_processes_in_a_loop__slower_has_half_of_the_faster),
-        RUN(test_turn__holder_killed__turn_is_free_at_once),
-        RUN(test_turn__holder_stopped__taken_for_granted_after_patience),
-        RUN(test_turn__three_wait__in_the_order_they_came),
-        RUN(test_turn__others_wait__no_turn_but_behind_them),
-        RUN(test_turn__no_lock_file__no_turns_and_no_wait),
+        RUN(test_write_queue__two_processes_in_a_loop__slower_has_half_of_the_faster),
+        RUN(test_write_queue__holder_killed__free_at_once),
+        RUN(test_write_queue__holder_stopped__goes_on_after_patience),
+        RUN(test_write_queue__three_wait__in_the_order_they_came),
+        RUN(test_write_queue__others_wait__only_behind_them),
+        RUN(test_write_queue__no_lock_file__no_queue_and_no_wait),
     };
     return RUN_ALL(tests);
 }
