@@ -1,4 +1,4 @@
-/* sql.c - the store in a SQL database: open and close, how a call is made.
+/* sql.c - the store in a SQL database: calls, list, reap, open and close.
  *
  * (1) Everything that writes goes through one connection, in groups that share
  *     a commit.
@@ -141,7 +141,7 @@ run_writes(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
     return rc;
 }
 
-/* Any order will do, if it is the same in every process. */
+/* Transactions lock their rows in this order, the same in every process. */
 static uint64_t
 order_of(const struct wb_idem_op *op)
 {
@@ -189,8 +189,8 @@ call_once(struct wb__idem_call *call, struct wb_err *err)
 {
     enum wb_status rc = read_call(call, err);
 
-    /* More than once only if the clock moves backwards: BEGIN did not get the
-     * key because its row had not expired, then read that it has. */
+    /* More than once only if a row expires after the INSERT of BEGIN did not
+     * replace it and before it is read. */
     while (rc == WB_OK && !call->decided)
         rc = write_calls((struct wb__idem_sql *)call->store, &call, 1, err);
     return rc;
@@ -307,6 +307,7 @@ sql_many(struct wb_idem *store, struct wb__idem_call *const *call, size_t n)
     size_t n_left = 0;
     enum wb_status rc;
 
+    WB_ASSERT(n <= WB__IDEM_MANY);
     for (size_t i = 0; i < n; i++) {
         rc = prepare(store, call[i], NULL);
         if (rc == WB_OK)
@@ -493,7 +494,8 @@ copy_url(struct wb__idem_sql *sql, const char *url)
     return sql->url != NULL;
 }
 
-/* On the connection db of the caller's, or if it is NULL on one to url. */
+/* Open a store on the caller's connection db; if it is NULL, on a new one to
+ * url. */
 static enum wb_status
 open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
     bool adopt, const struct wb_idem_opts *opts, struct wb_err *err)
