@@ -46,9 +46,9 @@ wb__fingerprint_eq(
 /* ---- for backends ----------------------------------------------- */
 
 static int64_t
-or_default(int64_t value, int64_t standard)
+or_default(int64_t value, int64_t by_default)
 {
-    return value > 0 ? value : standard;
+    return value > 0 ? value : by_default;
 }
 
 void
@@ -163,7 +163,7 @@ wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
 /* ---- checks ------------------------------------------------------------ */
 
 static enum wb_status
-op_lengths(const struct wb_idem_op *op, struct wb_err *err)
+check_lengths(const struct wb_idem_op *op, struct wb_err *err)
 {
     if (op->key.len >= 1 && op->key.len <= WB__IDEM_KEY_MAX &&
         op->identity.len <= WB__IDEM_IDENTITY_MAX &&
@@ -187,7 +187,7 @@ wb__idem_op_check(const struct wb_idem_op *op, struct wb_err *err)
 }
 
 static enum wb_status
-record_check(const struct wb_idem_record *record, struct wb_err *err)
+check_record(const struct wb_idem_record *record, struct wb_err *err)
 {
     if (record->status < 0 || record->status > 65535)
         return wb__fail(err, WB_INVALID, 0,
@@ -223,11 +223,11 @@ check(struct wb__idem_call *c, struct wb_err *err)
     if (has_token && c->token == 0)
         return fenced(c->op, err);
     c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
-    rc = op_lengths(c->op, err);
+    rc = check_lengths(c->op, err);
     if (rc == WB_OK && c->verb == WB__IDEM_STORE)
         rc = wb__idem_op_check(c->op, err);
     if (rc == WB_OK && has_record)
-        rc = record_check(&c->record, err);
+        rc = check_record(&c->record, err);
     return rc;
 }
 

@@ -1,4 +1,4 @@
-/* sql.c - the store in a SQL database: open and close, how a call is made.
+/* sql.c - the store in a SQL database: calls, list, reap, open and close.
  *
  * (1) Everything that writes goes through one connection, in groups that share
  *     a commit.
@@ -25,15 +25,15 @@ static const struct verb {
 } verbs[] = {
     /* A power cut that undoes a claim has ended its process, too. */
     [WB__IDEM_BEGIN] = {wb__sql_find_answer, wb__sql_acquire, WB__TX_RELAXED},
-    [WB__IDEM_COMPLETE] = {NULL, wb__sql_complete, WB__TX_FULL},
-    [WB__IDEM_RELEASE] = {NULL, wb__sql_release, WB__TX_RELAXED},
-    [WB__IDEM_EXTEND] = {NULL, wb__sql_extend, WB__TX_RELAXED},
-    [WB__IDEM_SENDING] = {NULL, wb__sql_mark, WB__TX_FULL},
-    [WB__IDEM_UNKNOWN] = {NULL, wb__sql_mark, WB__TX_FULL},
-    [WB__IDEM_SETTLE] = {NULL, wb__sql_settle, WB__TX_FULL},
-    [WB__IDEM_SETTLE_FREE] = {NULL, wb__sql_settle, WB__TX_FULL},
+    [WB__IDEM_COMPLETE] = {NULL, wb__sql_move, WB__TX_FULL},
+    [WB__IDEM_RELEASE] = {NULL, wb__sql_move, WB__TX_RELAXED},
+    [WB__IDEM_EXTEND] = {NULL, wb__sql_move, WB__TX_RELAXED},
+    [WB__IDEM_SENDING] = {NULL, wb__sql_move, WB__TX_FULL},
+    [WB__IDEM_UNKNOWN] = {NULL, wb__sql_move, WB__TX_FULL},
+    [WB__IDEM_SETTLE] = {NULL, wb__sql_move, WB__TX_FULL},
+    [WB__IDEM_SETTLE_FREE] = {NULL, wb__sql_move, WB__TX_FULL},
     [WB__IDEM_LOOKUP] = {wb__sql_lookup, wb__sql_drop_expired, WB__TX_RELAXED},
-    [WB__IDEM_STORE] = {NULL, wb__sql_store, WB__TX_FULL},
+    [WB__IDEM_STORE] = {NULL, wb__sql_move, WB__TX_FULL},
     [WB__IDEM_PEEK] = {wb__sql_peek, NULL, WB__TX_READ},
     [WB__IDEM_FORGET] = {NULL, wb__sql_forget, WB__TX_FULL},
 };
@@ -51,11 +51,11 @@ tx_of(const struct wb__idem_call *call)
 static struct wb__db_opts
 db_opts(const struct wb__idem_sql *sql)
 {
-    return (struct wb__db_opts){.env = sql->face.env,
-        .busy_ms = sql->face.opts.busy_ms,
+    return (struct wb__db_opts){.env = sql->base.env,
+        .busy_ms = sql->base.opts.busy_ms,
         /* A clock that the caller gave is the clock. */
-        .server_clock = sql->face.env->wall_ms == wb_env_system()->wall_ms,
-        .allow_network_fs = sql->face.opts.allow_network_fs};
+        .server_clock = sql->base.env->wall_ms == wb_env_system()->wall_ms,
+        .allow_network_fs = sql->base.opts.allow_network_fs};
 }
 
 /* Needs sql->reading. NULL if it cannot be opened. */
@@ -103,7 +103,7 @@ read_job(struct wb__idem_sql *sql, struct wb__db_job *job, struct wb_err *err)
     job->tx = WB__TX_READ;
     if (wb__commit_group_try(&sql->group, job, err))
         return job->status;
-    if (!sql->face.borrowed) {
+    if (!sql->base.borrowed) {
         rc = read_beside(sql, job, &done, err);
         if (done)
             return rc;
@@ -141,7 +141,7 @@ run_writes(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
     return rc;
 }
 
-/* Any order will do, if it is the same in every process. */
+/* Transactions lock their rows in this order, the same in every process. */
 static uint64_t
 order_of(const struct wb_idem_op *op)
 {
@@ -189,8 +189,8 @@ call_once(struct wb__idem_call *call, struct wb_err *err)
 {
     enum wb_status rc = read_call(call, err);
 
-    /* More than once only if the clock moves backwards: BEGIN did not get the
-     * key because its row had not expired, then read that it has. */
+    /* More than once only if a row expires after the INSERT of BEGIN did not
+     * replace it and before it is read. */
     while (rc == WB_OK && !call->decided)
         rc = write_calls((struct wb__idem_sql *)call->store, &call, 1, err);
     return rc;
@@ -202,7 +202,8 @@ call_once(struct wb__idem_call *call, struct wb_err *err)
 
 struct wb__sql_waiter {
     const struct wb_idem_op *op;
-    struct wb__sql_waiter *next, **link;
+    bool joined;
+    struct wb__sql_waiter *next;
 };
 
 static bool
@@ -218,29 +219,31 @@ join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
 {
     int64_t n = 0;
 
+    if (w->joined)
+        return true;
     wb__mutex_lock(&sql->waiting);
     for (const struct wb__sql_waiter *o = sql->waiters; o != NULL; o = o->next)
         n += same_op(o->op, w->op);
-    if (n < sql->face.opts.max_waiters) {
+    if (n < sql->base.opts.max_waiters) {
+        w->joined = true;
         w->next = sql->waiters;
-        w->link = &sql->waiters;
-        if (w->next != NULL)
-            w->next->link = &w->next;
         sql->waiters = w;
     }
     wb__mutex_unlock(&sql->waiting);
-    return w->link != NULL;
+    return w->joined;
 }
 
 static void
-leave_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
+leave_waiters(struct wb__idem_sql *sql, const struct wb__sql_waiter *w)
 {
-    if (w->link == NULL)
+    struct wb__sql_waiter **at = &sql->waiters;
+
+    if (!w->joined)
         return;
     wb__mutex_lock(&sql->waiting);
-    *w->link = w->next;
-    if (w->next != NULL)
-        w->next->link = w->link;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
     wb__mutex_unlock(&sql->waiting);
 }
 
@@ -260,8 +263,7 @@ begin_or_wait(struct wb__idem_call *call, struct wb_err *err)
         if (rc != WB_OK || call->result->answer != WB_IDEM_IN_FLIGHT)
             break;
         left_us = wait_ms * 1000 - (env->mono_us(env->ctx) - from_us);
-        if (left_us <= 0 || call->store->borrowed ||
-            (w.link == NULL && !join_waiters(sql, &w))) {
+        if (left_us <= 0 || call->store->borrowed || !join_waiters(sql, &w)) {
             if (wait_ms > 0)
                 call->result->answer = WB_IDEM_HELD;
             break;
@@ -305,6 +307,7 @@ sql_many(struct wb_idem *store, struct wb__idem_call *const *call, size_t n)
     size_t n_left = 0;
     enum wb_status rc;
 
+    WB_ASSERT(n <= WB__IDEM_MANY);
     for (size_t i = 0; i < n; i++) {
         rc = prepare(store, call[i], NULL);
         if (rc == WB_OK)
@@ -472,22 +475,49 @@ sql_new(const struct wb_idem_opts *opts)
 
     if (sql == NULL)
         return NULL;
-    wb__idem_init(&sql->face, &sql_backend, opts);
-    sql->face.opts.hold_ms = wb__sql_time(sql->face.opts.hold_ms, 0);
+    wb__idem_init(&sql->base, &sql_backend, opts);
+    sql->base.opts.hold_ms = wb__sql_time(sql->base.opts.hold_ms, 0);
     wb__commit_group_init(&sql->group, NULL);
     wb__mutex_init(&sql->waiting);
     wb__mutex_init(&sql->reading);
     return sql;
 }
 
-/* Hand over the store if it was opened, or else free it. */
-static enum wb_status
-opened(struct wb_idem **out, struct wb__idem_sql *sql, enum wb_status rc)
+static bool
+copy_url(struct wb__idem_sql *sql, const char *url)
 {
-    if (rc == WB_OK)
-        *out = &sql->face;
+    size_t size = strlen(url) + 1;
+
+    sql->url = wb__alloc(sql->base.env, size);
+    if (sql->url != NULL)
+        memcpy(sql->url, url, size);
+    return sql->url != NULL;
+}
+
+/* Open a store on the caller's connection db; if it is NULL, on a new one to
+ * url. */
+static enum wb_status
+open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
+    bool adopt, const struct wb_idem_opts *opts, struct wb_err *err)
+{
+    struct wb__idem_sql *sql = sql_new(opts);
+    struct wb__db_opts o;
+    enum wb_status rc;
+
+    if (sql == NULL)
+        return wb__nomem(err, "a store");
+    sql->base.borrowed = db != NULL;
+    o = db_opts(sql);
+    if (db != NULL)
+        rc = wb__db_borrow(&sql->group.db, db, adopt, &o, err);
+    else if (copy_url(sql, url))
+        rc = wb__db_open(&sql->group.db, url, &o, err);
     else
-        sql_close(&sql->face);
+        rc = wb__nomem(err, "a store");
+    if (rc == WB_OK)
+        *out = &sql->base;
+    else
+        sql_close(&sql->base);
     return rc;
 }
 
@@ -495,44 +525,19 @@ enum wb_status
 wb_idem_open(struct wb_idem **out, const char *url,
     const struct wb_idem_opts *opts, struct wb_err *err)
 {
-    struct wb__idem_sql *sql = sql_new(opts);
-    size_t size = strlen(url) + 1;
-    struct wb__db_opts o;
-
-    if (sql == NULL)
-        return wb__nomem(err, "a store");
-    sql->url = wb__alloc(sql->face.env, size);
-    if (sql->url == NULL)
-        return opened(out, sql, wb__nomem(err, "a store"));
-    memcpy(sql->url, url, size);
-    o = db_opts(sql);
-    return opened(out, sql, wb__db_open(&sql->group.db, url, &o, err));
-}
-
-static enum wb_status
-borrow(struct wb_idem **out, struct sqlite3 *db, bool adopt,
-    const struct wb_idem_opts *opts, struct wb_err *err)
-{
-    struct wb__idem_sql *sql = sql_new(opts);
-    struct wb__db_opts o;
-
-    if (sql == NULL)
-        return wb__nomem(err, "a store");
-    sql->face.borrowed = true;
-    o = db_opts(sql);
-    return opened(out, sql, wb__db_borrow(&sql->group.db, db, adopt, &o, err));
+    return open_store(out, url, NULL, false, opts, err);
 }
 
 enum wb_status
 wb_idem_adopt(struct wb_idem **out, struct sqlite3 *db,
     const struct wb_idem_opts *opts, struct wb_err *err)
 {
-    return borrow(out, db, true, opts, err);
+    return open_store(out, NULL, db, true, opts, err);
 }
 
 enum wb_status
 wb_idem_attach(struct wb_idem **out, struct sqlite3 *db,
     const struct wb_idem_opts *opts, struct wb_err *err)
 {
-    return borrow(out, db, false, opts, err);
+    return open_store(out, NULL, db, false, opts, err);
 }

@@ -6,7 +6,7 @@
 #include "idem/idem.h"
 
 struct wb__idem_sql {
-    struct wb_idem face;           /* first */
+    struct wb_idem base;           /* first */
     struct wb__commit_group group; /* all writes, and reads while it is idle */
     struct wb__mutex reading;
     struct wb__db *reader; /* for reads during a commit; opened when needed */
@@ -53,19 +53,44 @@ bool wb__sql_item(struct wb__db *db, int64_t now_ms, int64_t hold_ms,
 typedef enum wb_status wb__sql_step(
     struct wb__db *db, struct wb__idem_call *call, struct wb_err *err);
 
+/* To be returned by a step: the outcome is final. */
+static inline enum wb_status
+wb__sql_decide(struct wb__idem_call *call, enum wb_status outcome)
+{
+    call->decided = true;
+    call->rc = outcome;
+    return WB_OK;
+}
+
+/* The arguments ?1 to ?3 of every statement on one row. */
+#define WB__OP_ARGS(op) \
+    wb__text((op)->identity), wb__text((op)->scope), wb__text((op)->key)
+
+static inline struct wb__val
+wb__sql_fingerprint(const struct wb_fingerprint *fp)
+{
+    return wb__blob(
+        (struct wb_slice){(const char *)fp->bytes, sizeof(fp->bytes)});
+}
+
+static inline struct wb__val
+wb__sql_state(enum wb_idem_state state)
+{
+    return wb__text(wb_slice(wb_idem_state_name(state)));
+}
+
 /* sql_begin.c */
 wb__sql_step wb__sql_find_answer, wb__sql_acquire;
-/* Delete expired rows, some of them; *n (may be NULL): how many. */
 enum {
     WB__SQL_REAP_ROWS = 1000
 };
+/* Delete at most WB__SQL_REAP_ROWS expired rows; *n (may be NULL): how many. */
 WB_MUST_USE enum wb_status wb__sql_reap_some(struct wb__db *db,
     const struct wb_idem *store, int64_t now_ms, int64_t *n,
     struct wb_err *err);
 
 /* sql_move.c */
-wb__sql_step wb__sql_complete, wb__sql_release, wb__sql_extend, wb__sql_mark,
-    wb__sql_settle, wb__sql_store, wb__sql_lookup, wb__sql_drop_expired,
-    wb__sql_peek, wb__sql_forget;
+wb__sql_step wb__sql_move, wb__sql_lookup, wb__sql_drop_expired, wb__sql_peek,
+    wb__sql_forget;
 
 #endif /* WB_SRC_IDEM_SQL_H */

@@ -16,8 +16,6 @@ answer_row(struct wb__idem_call *call, const struct wb__idem_row *row,
 {
     struct wb_idem_result *result = call->result;
 
-    call->decided = true;
-    call->rc = WB_OK;
     if (!wb__fingerprint_eq(&row->record.fingerprint, call->fingerprint))
         result->answer = WB_IDEM_MISMATCH;
     else if (row->state == WB_IDEM_DOUBTFUL)
@@ -26,7 +24,7 @@ answer_row(struct wb__idem_call *call, const struct wb__idem_row *row,
         result->answer = WB_IDEM_IN_FLIGHT;
     else if (!wb__idem_copy_record(result, call->store->env, &row->record))
         return wb__nomem(err, "a record");
-    return WB_OK;
+    return wb__sql_decide(call, WB_OK);
 }
 
 /* Not decided if the key is free. */
@@ -86,9 +84,8 @@ admit(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
     if (rc == WB_OK && !call->decided)
         rc = check_quota(db, call, &used_up, err);
     if (rc == WB_OK && used_up) {
-        call->decided = true;
-        call->rc = WB_OK;
         call->result->answer = WB_IDEM_LIMIT;
+        rc = wb__sql_decide(call, WB_OK);
     }
     return rc;
 }
@@ -97,17 +94,13 @@ static enum wb_status
 insert_claim(struct wb__db *db, const struct wb__idem_call *call,
     int64_t *inserted, struct wb_err *err)
 {
-    const struct wb_idem_op *op = call->op;
-    struct wb_slice fp = {(const char *)call->fingerprint->bytes,
-        sizeof(call->fingerprint->bytes)};
     enum wb_idem_state state =
         call->how.sending ? WB_IDEM_SENDING : WB_IDEM_CLAIMED;
 
     return wb__db_run(db, WB__SQL_IDEM_CLAIM,
-        WB__ARGS(wb__text(op->identity), wb__text(op->scope), wb__text(op->key),
-            wb__int((int64_t)call->token), wb__int(call->now_ms),
-            wb__int(call->store->opts.hold_ms),
-            wb__text(wb_slice(wb_idem_state_name(state))), wb__blob(fp),
+        WB__ARGS(WB__OP_ARGS(call->op), wb__int((int64_t)call->token),
+            wb__int(call->now_ms), wb__int(call->store->opts.hold_ms),
+            wb__sql_state(state), wb__sql_fingerprint(call->fingerprint),
             wb__int(wb__sql_time(call->now_ms, call->how.lease_ms))),
         inserted, err);
 }
@@ -143,9 +136,7 @@ wb__sql_acquire(
     if (inserted == 0)
         return wb__sql_find_answer(db, call, err);
     sql->acquired++;
-    call->decided = true;
-    call->rc = WB_OK;
     call->result->answer = WB_IDEM_ACQUIRED;
     call->result->token = call->token;
-    return WB_OK;
+    return wb__sql_decide(call, WB_OK);
 }

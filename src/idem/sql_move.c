@@ -1,173 +1,128 @@
-/* sql_move.c - what ends or changes a claim, and the calls without a claim, in
- * SQL.
+/* sql_move.c - the steps of all calls but BEGIN, in SQL.
  *
- * (1) A move is one guarded statement: it changes one row, or the token did
- *     not fit. Only then the row is read, to find out whether the same call was
- *     made before. */
+ * (1) A move changes the state of a key by one guarded statement: it changes
+ *     one row, or the token or the state did not fit. Only then the row is
+ *     read, to find out whether the same call was made before. */
 #include "idem/sql.h"
 
-#define AT(op) \
-    wb__text((op)->identity), wb__text((op)->scope), wb__text((op)->key)
+/* Arguments that statements share: the operation, the token and the time; what
+ * is kept of a record. */
+#define CLAIM(call)                                           \
+    WB__OP_ARGS((call)->op), wb__int((int64_t)(call)->token), \
+        wb__int((call)->now_ms)
+#define RECORD(call)                                                      \
+    ends_of(call), wb__int_or_null(ttl_of(&(call)->record)),              \
+        wb__int((call)->record.status), wb__blob((call)->record.headers), \
+        wb__blob((call)->record.body)
 
-static enum wb_status
-decide(struct wb__idem_call *call, enum wb_status outcome)
-{
-    call->decided = true;
-    call->rc = outcome;
-    return WB_OK;
-}
-
-static struct wb__val
-ends_of(const struct wb_idem_record *record, int64_t now_ms)
-{
-    if (record->ttl_ms <= 0)
-        return wb__int_or_null(0);
-    return wb__int(wb__sql_time(now_ms, record->ttl_ms));
-}
-
-static struct wb__val
+/* 0: for ever. */
+static int64_t
 ttl_of(const struct wb_idem_record *record)
 {
-    return wb__int_or_null(record->ttl_ms > 0 ? record->ttl_ms : 0);
+    return record->ttl_ms > 0 ? record->ttl_ms : 0;
 }
 
-/* ---- with a token ------------------------------------------------------ */
+static struct wb__val
+ends_of(const struct wb__idem_call *call)
+{
+    int64_t ttl_ms = ttl_of(&call->record);
 
-/* The same token and the same record: nothing is left to do. */
+    return wb__int_or_null(
+        ttl_ms == 0 ? 0 : wb__sql_time(call->now_ms, ttl_ms));
+}
+
+static enum wb_status
+change(struct wb__db *db, struct wb__idem_call *call, enum wb__sql sql,
+    struct wb__args args, enum wb_status refused, struct wb_err *err)
+{
+    int64_t changed = 0;
+    enum wb_status rc = wb__db_run(db, sql, args, &changed, err);
+
+    if (rc != WB_OK)
+        return rc;
+    return wb__sql_decide(call, changed > 0 ? WB_OK : refused);
+}
+
+/* ---- moves ------------------------------------------------------------- */
+
+/* COMPLETE and RELEASE that changed nothing: OK if the same call has done it
+ * already. */
 static enum wb_status
 check_repeat(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
 {
     const struct wb_idem_record *want = &call->record;
     struct wb__idem_row row;
     enum wb_status rc = wb__sql_find(db, call, &row, err);
-    bool repeat;
+    bool same;
 
     if (rc == WB_EMPTY)
-        return decide(call, WB_FENCED);
+        return wb__sql_decide(
+            call, call->verb == WB__IDEM_RELEASE ? WB_OK : WB_FENCED);
     if (rc != WB_OK)
         return rc;
-    repeat = row.state == WB_IDEM_DONE && row.token == call->token &&
-             row.record.status == want->status &&
-             row.record.ttl_ms == (want->ttl_ms > 0 ? want->ttl_ms : 0) &&
-             wb__eq(row.record.headers, want->headers) &&
-             wb__eq(row.record.body, want->body);
+    same = call->verb == WB__IDEM_COMPLETE && row.state == WB_IDEM_DONE &&
+           row.token == call->token && row.record.status == want->status &&
+           row.record.ttl_ms == ttl_of(want) &&
+           wb__eq(row.record.headers, want->headers) &&
+           wb__eq(row.record.body, want->body);
     wb__sql_found_end(db);
-    return decide(call, repeat ? WB_OK : WB_FENCED);
+    return wb__sql_decide(call, same ? WB_OK : WB_FENCED);
 }
 
+/* Run the guarded statement of a move. The outcome is OK if it changed a row.
+ */
 enum wb_status
-wb__sql_complete(
-    struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
+wb__sql_move(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
 {
-    const struct wb_idem_record *r = &call->record;
-    int64_t changed = 0;
-    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_COMPLETE,
-        WB__ARGS(AT(call->op), wb__int((int64_t)call->token),
-            wb__int(call->now_ms), ends_of(r, call->now_ms), ttl_of(r),
-            wb__int(r->status), wb__blob(r->headers), wb__blob(r->body)),
-        &changed, err);
-
-    if (rc != WB_OK)
-        return rc;
-    return changed > 0 ? decide(call, WB_OK) : check_repeat(db, call, err);
-}
-
-enum wb_status
-wb__sql_release(
-    struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
-{
-    struct wb__idem_row row;
-    int64_t changed = 0;
-    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_RELEASE,
-        WB__ARGS(
-            AT(call->op), wb__int((int64_t)call->token), wb__int(call->now_ms)),
-        &changed, err);
-
-    if (rc != WB_OK)
-        return rc;
-    if (changed > 0)
-        return decide(call, WB_OK);
-    rc = wb__sql_find(db, call, &row, err);
-    if (rc == WB_EMPTY) /* the key is free already */
-        return decide(call, WB_OK);
-    if (rc != WB_OK)
-        return rc;
-    wb__sql_found_end(db);
-    return decide(call, WB_FENCED);
-}
-
-enum wb_status
-wb__sql_extend(
-    struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
-{
-    int64_t changed = 0;
-    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_EXTEND,
-        WB__ARGS(AT(call->op), wb__int((int64_t)call->token),
-            wb__int(call->now_ms),
-            wb__int(wb__sql_time(call->now_ms, call->how.lease_ms))),
-        &changed, err);
-
-    return rc != WB_OK ? rc : decide(call, changed > 0 ? WB_OK : WB_FENCED);
-}
-
-/* SENDING keeps the end of the lease; UNKNOWN holds the key for hold_ms. */
-enum wb_status
-wb__sql_mark(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
-{
-    bool unknown = call->verb == WB__IDEM_UNKNOWN;
-    const char *state =
-        wb_idem_state_name(unknown ? WB_IDEM_DOUBTFUL : WB_IDEM_SENDING);
-    int64_t ends_ms =
-        unknown ? wb__sql_time(call->now_ms, call->store->opts.hold_ms) : 0;
-    int64_t changed = 0;
-    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_MARK,
-        WB__ARGS(AT(call->op), wb__int((int64_t)call->token),
-            wb__int(call->now_ms), wb__text(wb_slice(state)),
-            wb__int_or_null(ends_ms)),
-        &changed, err);
-
-    return rc != WB_OK ? rc : decide(call, changed > 0 ? WB_OK : WB_FENCED);
-}
-
-/* ---- settle, store, lookup --------------------------------------------- */
-
-enum wb_status
-wb__sql_settle(
-    struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
-{
-    const struct wb_idem_record *r = &call->record;
     struct wb__val now = wb__int(call->now_ms);
     struct wb__val hold = wb__int(call->store->opts.hold_ms);
-    int64_t changed = 0;
-    enum wb_status rc;
+    struct wb__val held_until = wb__int(wb__sql_time(now.i, hold.i));
+    enum wb_status rc = WB_INVALID;
 
-    if (call->verb == WB__IDEM_SETTLE_FREE)
-        rc = wb__db_run(db, WB__SQL_IDEM_SETTLE_FREE,
-            WB__ARGS(AT(call->op), now, hold), &changed, err);
-    else
-        rc = wb__db_run(db, WB__SQL_IDEM_SETTLE,
-            WB__ARGS(AT(call->op), now, hold, ends_of(r, now.i), ttl_of(r),
-                wb__int(r->status), wb__blob(r->headers), wb__blob(r->body)),
-            &changed, err);
-    return rc != WB_OK ? rc : decide(call, changed > 0 ? WB_OK : WB_NOTFOUND);
+    switch (call->verb) {
+    case WB__IDEM_COMPLETE:
+        rc = change(db, call, WB__SQL_IDEM_COMPLETE,
+            WB__ARGS(CLAIM(call), RECORD(call)), WB_FENCED, err);
+        break;
+    case WB__IDEM_RELEASE:
+        rc = change(db, call, WB__SQL_IDEM_RELEASE, WB__ARGS(CLAIM(call)),
+            WB_FENCED, err);
+        break;
+    case WB__IDEM_EXTEND:
+        return change(db, call, WB__SQL_IDEM_EXTEND,
+            WB__ARGS(
+                CLAIM(call), wb__int(wb__sql_time(now.i, call->how.lease_ms))),
+            WB_FENCED, err);
+    case WB__IDEM_SENDING: /* the lease ends when it would have */
+        return change(db, call, WB__SQL_IDEM_MARK,
+            WB__ARGS(CLAIM(call), wb__sql_state(WB_IDEM_SENDING),
+                wb__int_or_null(0)),
+            WB_FENCED, err);
+    case WB__IDEM_UNKNOWN:
+        return change(db, call, WB__SQL_IDEM_MARK,
+            WB__ARGS(CLAIM(call), wb__sql_state(WB_IDEM_DOUBTFUL), held_until),
+            WB_FENCED, err);
+    case WB__IDEM_SETTLE:
+        return change(db, call, WB__SQL_IDEM_SETTLE,
+            WB__ARGS(WB__OP_ARGS(call->op), now, hold, RECORD(call)),
+            WB_NOTFOUND, err);
+    case WB__IDEM_SETTLE_FREE:
+        return change(db, call, WB__SQL_IDEM_SETTLE_FREE,
+            WB__ARGS(WB__OP_ARGS(call->op), now, hold), WB_NOTFOUND, err);
+    case WB__IDEM_STORE:
+        return change(db, call, WB__SQL_IDEM_STORE,
+            WB__ARGS(WB__OP_ARGS(call->op), wb__int(0), now, hold,
+                wb__sql_fingerprint(&call->record.fingerprint), RECORD(call)),
+            WB_BUSY, err);
+    default:
+        WB_ASSERT(!"a move");
+    }
+    if (rc == WB_OK && call->rc == WB_FENCED)
+        rc = check_repeat(db, call, err);
+    return rc;
 }
 
-enum wb_status
-wb__sql_store(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
-{
-    const struct wb_idem_record *r = &call->record;
-    struct wb_slice fp = {
-        (const char *)r->fingerprint.bytes, sizeof(r->fingerprint.bytes)};
-    int64_t changed = 0;
-    enum wb_status rc = wb__db_run(db, WB__SQL_IDEM_STORE,
-        WB__ARGS(AT(call->op), wb__int(0), wb__int(call->now_ms),
-            wb__int(call->store->opts.hold_ms), wb__blob(fp),
-            ends_of(r, call->now_ms), ttl_of(r), wb__int(r->status),
-            wb__blob(r->headers), wb__blob(r->body)),
-        &changed, err);
-
-    return rc != WB_OK ? rc : decide(call, changed > 0 ? WB_OK : WB_BUSY);
-}
+/* ---- lookup ------------------------------------------------------------ */
 
 /* Not decided if the row has expired: it is to be deleted. */
 enum wb_status
@@ -179,15 +134,14 @@ wb__sql_lookup(
 
     call->decided = false;
     if (rc == WB_EMPTY)
-        return decide(call, WB_EMPTY);
+        return wb__sql_decide(call, WB_EMPTY);
     if (rc != WB_OK)
         return rc;
-    if (row.state == WB_IDEM_DONE && !row.expired)
-        rc = wb__idem_copy_record(call->result, call->store->env, &row.record)
-                 ? decide(call, WB_OK)
-                 : wb__nomem(err, "a record");
-    else if (!row.expired)
-        rc = decide(call, WB_EMPTY);
+    if (!row.expired)
+        rc = wb__sql_decide(call, row.state == WB_IDEM_DONE ? WB_OK : WB_EMPTY);
+    if (call->decided && call->rc == WB_OK &&
+        !wb__idem_copy_record(call->result, call->store->env, &row.record))
+        rc = wb__nomem(err, "a record");
     wb__sql_found_end(db);
     return rc;
 }
@@ -202,10 +156,10 @@ wb__sql_drop_expired(
     if (rc != WB_OK || call->decided)
         return rc;
     rc = wb__db_run(db, WB__SQL_IDEM_DROP,
-        WB__ARGS(AT(call->op), wb__int(call->now_ms),
+        WB__ARGS(WB__OP_ARGS(call->op), wb__int(call->now_ms),
             wb__int(call->store->opts.hold_ms)),
         NULL, err);
-    return rc != WB_OK ? rc : decide(call, WB_EMPTY);
+    return rc != WB_OK ? rc : wb__sql_decide(call, WB_EMPTY);
 }
 
 /* ---- peek, forget ------------------------------------------------------ */
@@ -228,14 +182,14 @@ wb__sql_peek(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
     enum wb_status rc = wb__sql_find(db, call, &row, err);
 
     if (rc == WB_EMPTY)
-        return decide(call, WB_NOTFOUND);
+        return wb__sql_decide(call, WB_NOTFOUND);
     if (rc != WB_OK)
         return rc;
     wb__sql_found_end(db);
     if (row.expired)
-        return decide(call, WB_NOTFOUND);
+        return wb__sql_decide(call, WB_NOTFOUND);
     item_of(&row, call->item);
-    return decide(call, WB_OK);
+    return wb__sql_decide(call, WB_OK);
 }
 
 /* A row that cannot be read is deleted as well: there is no other way to free
@@ -248,7 +202,7 @@ wb__sql_forget(
     enum wb_status rc = wb__sql_find(db, call, &row, err);
 
     if (rc == WB_EMPTY)
-        return decide(call, WB_NOTFOUND);
+        return wb__sql_decide(call, WB_NOTFOUND);
     if (rc == WB_OK)
         wb__sql_found_end(db);
     else if (rc == WB_CORRUPT || rc == WB_NEWER)
@@ -256,6 +210,9 @@ wb__sql_forget(
     else
         return rc;
     item_of(&row, call->item);
-    rc = wb__db_run(db, WB__SQL_IDEM_DELETE, WB__ARGS(AT(call->op)), NULL, err);
-    return rc != WB_OK ? rc : decide(call, row.expired ? WB_NOTFOUND : WB_OK);
+    rc = wb__db_run(
+        db, WB__SQL_IDEM_DELETE, WB__ARGS(WB__OP_ARGS(call->op)), NULL, err);
+    return rc != WB_OK
+               ? rc
+               : wb__sql_decide(call, row.expired ? WB_NOTFOUND : WB_OK);
 }

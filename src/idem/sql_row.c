@@ -123,10 +123,8 @@ wb__sql_find(struct wb__db *db, struct wb__idem_call *call,
     struct wb__idem_row *row, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_IDEM_FIND;
-    enum wb_status rc = wb__db_start(db, sql,
-        WB__ARGS(wb__text(call->op->identity), wb__text(call->op->scope),
-            wb__text(call->op->key)),
-        err);
+    enum wb_status rc =
+        wb__db_start(db, sql, WB__ARGS(WB__OP_ARGS(call->op)), err);
 
     call->now_ms = wb__db_now(db);
     if (rc != WB_OK)

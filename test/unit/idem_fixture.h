@@ -1,5 +1,5 @@
 /* idem_fixture.h - what the tests of the idempotency store share: stores of
- * every backend, short words for long calls. A program that uses it names its
+ * every backend, short forms of long calls. A program that uses it names its
  * backend in `backend` before a test runs. */
 #ifndef WB_TEST_IDEM_FIXTURE_H
 #define WB_TEST_IDEM_FIXTURE_H
@@ -36,7 +36,7 @@ static const struct backend memory_backend = {"memory", wb_idem_open_memory};
 static const struct backend sql_backend = {"sqlite", open_sql};
 static const struct backend pg_backend = {"postgres", open_pg};
 
-/* Time that passes when somebody waits. */
+/* A sleep that only moves the clock. */
 static inline void
 sleep_by_clock(void *ctx, int64_t us)
 {

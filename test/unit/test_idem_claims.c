@@ -1,14 +1,14 @@
-/* test_idem_claims.c - claims of the idempotency store, on every backend: who
- * may finish what, waiting, unknown outcomes (C of the specification). */
+/* test_idem_claims.c - claims of the idempotency store, on every backend:
+ * fencing, waiting, unknown outcomes (C of the specification). */
 #include "idem_fixture.h"
 
 /* ---- the fencing table (C-4, C-6) -------------------------------------- */
 
-/* How the claim of `token` stands when something is presented. */
+/* The state of the claim of `token` when the token is presented. */
 enum situation {
     LIVE,
-    LATE,      /* the lease is over, nobody came */
-    TAKEN,     /* over, and somebody else claimed it */
+    LATE,      /* the lease has ended, the key is free */
+    TAKEN,     /* the lease has ended, another begin acquired the key */
     COMPLETED, /* by this token */
     RELEASED,  /* by this token */
     NEXT_DONE, /* the next holder completed */
@@ -272,7 +272,7 @@ static struct wb_idem *sleeping_store;
 static uint64_t sleeping_token;
 static int naps;
 
-/* The holder comes back while somebody waits. */
+/* The holder ends its claim while another begin waits. */
 static void
 complete_at_third_nap(void *ctx, int64_t us)
 {
@@ -291,7 +291,7 @@ release_at_third_nap(void *ctx, int64_t us)
 }
 
 static void
-doubt_at_third_nap(void *ctx, int64_t us)
+unknown_at_third_nap(void *ctx, int64_t us)
 {
     struct wb_idem_op op = op_of("me", "s", "k");
 
@@ -301,14 +301,14 @@ doubt_at_third_nap(void *ctx, int64_t us)
             OK, wb_idem_unknown(sleeping_store, &op, sleeping_token, NULL));
 }
 
-TEST(test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left)
+TEST(test_idem__holder_ends_while_waited_for__waiter_gets_the_outcome)
 {
     static const struct {
         void (*nap)(void *ctx, int64_t us);
         enum wb_idem_answer answer;
     } ways[] = {{complete_at_third_nap, WB_IDEM_REPLAY},
         {release_at_third_nap, WB_IDEM_ACQUIRED},
-        {doubt_at_third_nap, WB_IDEM_UNKNOWN}};
+        {unknown_at_third_nap, WB_IDEM_UNKNOWN}};
     struct wb_idem_begin how = {.wait_ms = 10000};
 
     for (size_t i = 0; i < WB_COUNT(ways); i++) {
@@ -330,7 +330,7 @@ TEST(test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left)
     }
 }
 
-/* M-7: who waits with another fingerprint is told at once */
+/* M-7: a begin with another fingerprint is answered at once */
 TEST(test_idem__mismatch_in_flight__no_wait)
 {
     struct wb_idem *store = open_store();
@@ -347,7 +347,7 @@ TEST(test_idem__mismatch_in_flight__no_wait)
 
 /* ---- unknown (dispatcher, G-9) ----------------------------------------- */
 
-TEST(test_idem__sending_lease_over__unknown_never_free)
+TEST(test_idem__sending_lease_ended__unknown_never_free)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.sending = true};
@@ -368,7 +368,7 @@ TEST(test_idem__sending_lease_over__unknown_never_free)
     CHECK_STATUS(FENCED, complete(store, "k", r.token, "late"));
     world_pass_ms(86400000 - 1);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
-    world_pass_ms(1); /* the time is over */
+    world_pass_ms(1); /* the hold ends */
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     wb_idem_close(store);
 }
@@ -388,7 +388,7 @@ TEST(test_idem__sending__completes_and_releases_as_any_claim)
     wb_idem_close(store);
 }
 
-TEST(test_idem__unknown__holds_the_key_until_its_time_is_over)
+TEST(test_idem__unknown__holds_the_key_until_hold_ms_passed)
 {
     struct wb_idem *store = open_with((struct wb_idem_opts){.hold_ms = 5000});
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -446,11 +446,11 @@ main(void)
         RUN(test_idem__completed__outlives_the_lease),
         RUN(test_idem__wait__held_after_it),
         RUN(test_idem__wait_past_the_lease__waiter_acquires),
-        RUN(test_idem__holder_ends_while_waited_for__waiter_gets_what_it_left),
+        RUN(test_idem__holder_ends_while_waited_for__waiter_gets_the_outcome),
         RUN(test_idem__mismatch_in_flight__no_wait),
-        RUN(test_idem__sending_lease_over__unknown_never_free),
+        RUN(test_idem__sending_lease_ended__unknown_never_free),
         RUN(test_idem__sending__completes_and_releases_as_any_claim),
-        RUN(test_idem__unknown__holds_the_key_until_its_time_is_over),
+        RUN(test_idem__unknown__holds_the_key_until_hold_ms_passed),
         RUN(test_idem__settle__done_with_a_record_or_free),
     };
 

@@ -33,10 +33,10 @@ stop(void *ctx, const struct wb_idem_item *item)
     return WB_REFUSED;
 }
 
-TEST(test_idem__list__every_key_that_is_not_over)
+TEST(test_idem__list__every_key_that_has_not_expired)
 {
     struct wb_idem *store = open_store();
-    struct wb_idem_op doubt = op_of("me", "s", "doubt");
+    struct wb_idem_op unknown = op_of("me", "s", "unknown");
     struct wb_idem_begin sending = {.sending = true, .lease_ms = 10000};
     struct seen s = {0};
     uint64_t token;
@@ -46,8 +46,8 @@ TEST(test_idem__list__every_key_that_is_not_over)
     put(store, "done", "12345", 5000);
     world_pass_ms(1000);
     CHECK_ANSWER(ACQUIRED, begin(store, "claimed", NULL));
-    CHECK_ANSWER(ACQUIRED, begin(store, "doubt", &token));
-    CHECK_STATUS(OK, wb_idem_unknown(store, &doubt, token, NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "unknown", &token));
+    CHECK_STATUS(OK, wb_idem_unknown(store, &unknown, token, NULL));
     (void)begin_with(store, "sending", "r", sending);
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(4, s.n);
@@ -57,7 +57,7 @@ TEST(test_idem__list__every_key_that_is_not_over)
     CHECK_INT(1, s.unknown);
     CHECK_STATUS(REFUSED, wb_idem_list(store, stop, &n, NULL));
     CHECK_INT(1, n);
-    world_pass_ms(60000); /* what was sending is doubtful now */
+    world_pass_ms(60000); /* what was sending is unknown now */
     s = (struct seen){0};
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(2, s.n);
@@ -226,7 +226,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_idem__list__every_key_that_is_not_over),
+        RUN(test_idem__list__every_key_that_has_not_expired),
         RUN(test_idem__list__says_what_is_known),
         RUN(test_idem__peek__as_listed),
         RUN(test_idem__forget__key_is_free_and_holder_fenced),

@@ -88,7 +88,7 @@ test_idem_many__two_of_each_key__one_acquires_completes_the_other_fenced(
     wb_idem_close(store);
 }
 
-TEST(test_idem_many__released_extended_doubted__as_alone)
+TEST(test_idem_many__released_extended_unknown__as_alone)
 {
     static const enum wb__idem_verb verb[] = {
         WB__IDEM_RELEASE, WB__IDEM_EXTEND, WB__IDEM_UNKNOWN};
@@ -102,7 +102,7 @@ TEST(test_idem_many__released_extended_doubted__as_alone)
         many[i].call.token = many[i].result.token;
         many[i].call.how.lease_ms = 3 * WB_IDEM_LEASE_MS;
         many[i + 1].call = many[i].call;
-        many[i + 1].call.token++; /* a stranger */
+        many[i + 1].call.token++; /* a wrong token */
     }
     wb__idem_many(store, chain());
     world_pass_ms(WB_IDEM_LEASE_MS);
@@ -147,7 +147,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_idem_many__two_of_each_key__one_acquires_completes_the_other_fenced),
-        RUN(test_idem_many__released_extended_doubted__as_alone),
+        RUN(test_idem_many__released_extended_unknown__as_alone),
         RUN(test_idem_many__one_cannot_be_done__all_others_are),
     };
 

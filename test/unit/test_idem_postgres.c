@@ -20,8 +20,8 @@ sql_int(const char *sql)
 
 /* ---- S-6 --------------------------------------------------------------- */
 
-/* From now on the server's clock is ahead by so much, for who looks a function
- * up in the test's schema first. */
+/* From now on the server's clock is ahead by so much, for connections that look
+ * up functions in the test's schema first. */
 static void
 set_server_clock(const char *ahead)
 {
@@ -119,7 +119,7 @@ look_up(void *ctx)
     return (void *)(intptr_t)wb_idem_lookup(store, &op, &r, NULL);
 }
 
-/* A lookup drops what is over; it must look at what it drops. */
+/* A lookup deletes an expired row; it must read it again before. */
 TEST(test_idem_postgres__dropped_while_claimed_again__stays)
 {
     PGconn *conn = claim_again();
@@ -165,7 +165,7 @@ TEST(test_idem_postgres__S5_quota__counted_by_one_at_a_time)
     wb_idem_close(store);
 }
 
-/* A connection that was cut while idle costs nobody an answer. */
+/* A connection that was cut while idle fails no call. */
 static void
 test_idem_postgres__connection_cut__connected_again_at_the_next_call(
     void **state)

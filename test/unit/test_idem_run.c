@@ -140,7 +140,7 @@ TEST(test_run__maybe__unknown_until_settled)
     wb_idem_close(store);
 }
 
-TEST(test_run__somebody_else_at_it__not_run)
+TEST(test_run__claimed_by_another__not_run)
 {
     struct wb_idem *store = open_store();
     struct effect e = {.end = WB_IDEM_APPLIED, .body = ""};
@@ -154,7 +154,7 @@ TEST(test_run__somebody_else_at_it__not_run)
     wb_idem_close(store);
 }
 
-/* The lease is lost in spite of all: by a clock that jumps over it. */
+/* The lease is lost although it is renewed: the clock jumps past its end. */
 TEST(test_run__lease_lost__fenced_and_said_so)
 {
     struct wb_idem *store = open_store();
@@ -166,7 +166,7 @@ TEST(test_run__lease_lost__fenced_and_said_so)
 
     CHECK_STATUS(FENCED, run_it(store, &e, none, &r, &err));
     CHECK_HAS("k", err.msg);
-    CHECK_ANSWER(ACQUIRED, e.others); /* somebody had got in */
+    CHECK_ANSWER(ACQUIRED, e.others); /* another begin got the key */
     CHECK(!has(store, "k", "late"));
     wb_idem_result_free(&r);
     wb_idem_close(store);
@@ -247,7 +247,7 @@ run_many(void *arg)
     return NULL;
 }
 
-/* S-7: the leases of all are kept by one thread; ThreadSanitizer looks on */
+/* S-7: one thread renews all leases; to be run under ThreadSanitizer, too */
 TEST(test_run__many_threads__each_runs_its_own)
 {
     struct wb_idem *store = open_store();
@@ -327,7 +327,7 @@ main(void)
         RUN(test_run__applied__once_then_replayed),
         RUN(test_run__not_applied__key_is_free_and_it_runs_again),
         RUN(test_run__maybe__unknown_until_settled),
-        RUN(test_run__somebody_else_at_it__not_run),
+        RUN(test_run__claimed_by_another__not_run),
         RUN(test_run__lease_lost__fenced_and_said_so),
         RUN(test_run__sending_and_lease_lost__unknown),
         RUN(test_run__longer_than_its_lease__renewed),

@@ -78,7 +78,7 @@ test_idem_sql__claim_effect_record_in_one_transaction__all_or_nothing(
         must(own, "INSERT INTO effect VALUES('made')");
         CHECK_STATUS(OK, complete(store, "k", token, "done"));
         CHECK_ANSWER(REPLAY, begin(store, "k", NULL));
-        CHECK(!has(other, "k", "done")); /* nobody else sees it yet */
+        CHECK(!has(other, "k", "done")); /* not committed yet */
         must(own, commits ? "COMMIT" : "ROLLBACK");
         CHECK_INT(commits, ask(own, "SELECT count(*) FROM effect"));
         CHECK_INT(commits, has(store, "k", "done"));
@@ -186,7 +186,7 @@ TEST(test_idem_sql__malformed_or_unknown_row__error_never_a_run)
         CHECK_HAS("\"k\"", err.msg);
         CHECK_INT(rows[i].status, wb_idem_lookup(store, &op, &r, NULL));
         CHECK_STATUS(OK, wb_idem_reap(store, NULL, NULL));
-        CHECK_STATUS(OK, wb_idem_forget(store, &op, &was, NULL)); /* mends */
+        CHECK_STATUS(OK, wb_idem_forget(store, &op, &was, NULL)); /* the fix */
         CHECK_INT(WB_IDEM_DOUBTFUL, was.state);
         CHECK_STATUS(OK, wb_idem_begin(store, &op, &fp, NULL, &r, NULL));
         CHECK_ANSWER(ACQUIRED, r.answer);
@@ -254,7 +254,7 @@ TEST(test_idem_sql__wall_clock__decides)
     wb_idem_close(store);
 }
 
-TEST(test_idem_sql__other_words_in_the_file__left_alone)
+TEST(test_idem_sql__application_tables_in_the_file__left_alone)
 {
     sqlite3 *db = connect_db();
 
@@ -286,14 +286,14 @@ TEST(test_idem_sql__file_copied__tokens_of_its_claims_are_dead)
     wb_idem_close(store);
     CHECK_INT(0, system("mv first.db idem.db; rm -f idem.db-*"));
     world_pass_ms(-WB_IDEM_LEASE_MS);
-    store = open_store(); /* the original, moved or not, knows its own */
+    store = open_store(); /* the original, moved or not, still accepts it */
     CHECK_STATUS(OK, complete(store, "k", token, "in time"));
     wb_idem_close(store);
 }
 
 /* ---- reaping and plans ------------------------------------------------- */
 
-TEST(test_idem_sql__thousands_over__reaped_in_batches)
+TEST(test_idem_sql__thousands_expired__reaped_in_batches)
 {
     struct wb_idem *store = open_store();
     sqlite3 *db = connect_db();
@@ -382,9 +382,9 @@ main(void)
         RUN(test_idem_sql__opened_again__claims_and_records_are_there),
         RUN(test_idem_sql__complete_fails__claim_stays_and_may_be_completed),
         RUN(test_idem_sql__wall_clock__decides),
-        RUN(test_idem_sql__other_words_in_the_file__left_alone),
+        RUN(test_idem_sql__application_tables_in_the_file__left_alone),
         RUN(test_idem_sql__file_copied__tokens_of_its_claims_are_dead),
-        RUN(test_idem_sql__thousands_over__reaped_in_batches),
+        RUN(test_idem_sql__thousands_expired__reaped_in_batches),
         RUN(test_idem_sql__plans__by_index),
     };
 

@@ -271,7 +271,7 @@ TEST(test_idem__store__overwrites_a_record_never_a_claim)
     wb_idem_close(store);
 }
 
-/* S-2: a lease that is over holds nobody */
+/* S-2: a claim whose lease has ended does not hold its key */
 TEST(test_idem__store_over_a_dead_claim__stored_and_holder_fenced)
 {
     struct wb_idem *store = open_store();
@@ -286,7 +286,7 @@ TEST(test_idem__store_over_a_dead_claim__stored_and_holder_fenced)
 }
 
 /* S-3 */
-TEST(test_idem__ttl__over_at_exactly_stored_plus_ttl)
+TEST(test_idem__ttl__expired_at_exactly_stored_plus_ttl)
 {
     static const int64_t forever[] = {0, -1, INT64_MIN, INT64_MAX};
     struct wb_idem *store = open_store();
@@ -305,8 +305,8 @@ TEST(test_idem__ttl__over_at_exactly_stored_plus_ttl)
     wb_idem_close(store);
 }
 
-/* S-3: the key of a record that is over can be begun, with any fingerprint */
-TEST(test_idem__ttl_over__begun_anew_old_token_fenced)
+/* S-3: the key of an expired record can be begun, with any fingerprint */
+TEST(test_idem__ttl_expired__begun_anew_old_token_fenced)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_op op = op_of("me", "s", "k");
@@ -355,7 +355,7 @@ TEST(test_idem__identity_claims_used_up__limit_for_it_alone)
 }
 
 /* S-5 */
-TEST(test_idem__identity_bytes_used_up__limit_and_nobody_loses)
+TEST(test_idem__identity_bytes_used_up__limit_and_no_record_lost)
 {
     static char body[6001];
     struct wb_idem *store =
@@ -398,10 +398,10 @@ main(void)
         RUN(test_idem__lookup__leaves_no_claim_and_releases_none),
         RUN(test_idem__store__overwrites_a_record_never_a_claim),
         RUN(test_idem__store_over_a_dead_claim__stored_and_holder_fenced),
-        RUN(test_idem__ttl__over_at_exactly_stored_plus_ttl),
-        RUN(test_idem__ttl_over__begun_anew_old_token_fenced),
+        RUN(test_idem__ttl__expired_at_exactly_stored_plus_ttl),
+        RUN(test_idem__ttl_expired__begun_anew_old_token_fenced),
         RUN(test_idem__identity_claims_used_up__limit_for_it_alone),
-        RUN(test_idem__identity_bytes_used_up__limit_and_nobody_loses),
+        RUN(test_idem__identity_bytes_used_up__limit_and_no_record_lost),
     };
 
     RUN_EVERY(tests);
