@@ -9,7 +9,6 @@
  *     is repeated. A caller that guessed it, and the record, changes nothing.
  */
 #include "idem/memory.h"
-#include "base/siphash.h"
 
 enum {
     WRITE_EFFORT = 2, /* for wb__memory_clean() */

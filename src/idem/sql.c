@@ -12,8 +12,6 @@
  *     done twice. And after BUSY: each would wait as long again. */
 #include "idem/sql.h"
 
-#include "base/siphash.h"
-
 /* ---- verbs ------------------------------------------------------------- */
 
 /* A call is decided by `read`, or else by `write`. */
