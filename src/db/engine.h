@@ -55,10 +55,15 @@ WB_MUST_USE enum wb_status wb__sqlite_borrow(struct wb__db **out,
     struct sqlite3 *handle, bool adopt, const struct wb__db_opts *opts,
     struct wb_err *err);
 
-/* Only where libpq is built in. */
-WB_MUST_USE enum wb_status wb__postgres_open(struct wb__db **out,
-    const char *url, const struct wb__db_opts *opts, struct wb_err *err);
-WB_MUST_USE enum wb_status wb__postgres_borrow(struct wb__db **out,
-    struct pg_conn *conn, const struct wb__db_opts *opts, struct wb_err *err);
+/* How a connection to PostgreSQL is had. The engine is in libwaybill, which
+ * sets this when it is loaded (wb__postgres_add); NULL: the program has the
+ * core alone, or libpq was missing when libwaybill was built. */
+struct wb__db_opener {
+    enum wb_status (*open)(struct wb__db **out, const char *url,
+        const struct wb__db_opts *opts, struct wb_err *err);
+    enum wb_status (*borrow)(struct wb__db **out, struct pg_conn *conn,
+        const struct wb__db_opts *opts, struct wb_err *err);
+};
+extern const struct wb__db_opener *wb__db_postgres;
 
 #endif /* WB_SRC_DB_ENGINE_H */

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "db/libpq.h"
-
 enum {
     ARGS_MAX = 16,
     TEXT_MAX = 2048,

@@ -62,4 +62,8 @@ WB_MUST_USE enum wb_status wb__postgres_migrate(
 
 extern const struct wb__engine wb__postgres_engine;
 
+/* postgres_open.c: make the engine known to the core. A program that links the
+ * static library has to name it: -Wl,-u,wb__postgres_add. */
+void wb__postgres_add(void);
+
 #endif /* WB_SRC_DB_POSTGRES_H */

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "db/libpq.h"
 #include "db/postgres.h"
 
 enum wb_status

@@ -2,7 +2,6 @@
  * plain statements, the connection. */
 #include <stdio.h>
 
-#include "db/libpq.h"
 #include "db/postgres.h"
 
 /* By class, or by the whole code where a class holds more than one case; the

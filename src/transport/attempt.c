@@ -11,28 +11,12 @@
 #include <stdio.h>
 
 #include "transport/attempt.h"
-#include "transport/curl.h"
 
 enum {
     LINES_BYTES = 131072,
     IDLE_MAX = 256,
     REDIRECTS_MAX = 3
 };
-
-#if LIBCURL_VERSION_NUM < 0x075700
-#error "libcurl 7.87 or later is needed"
-#endif
-
-enum wb_outcome
-wb_http_outcome(int status)
-{
-    if (status >= 200 && status < 300)
-        return WB_DELIVERED;
-    if (status == 408 || status == 425 || status == 429 ||
-        (status >= 500 && status < 600))
-        return WB_RETRY;
-    return WB_REJECTED;
-}
 
 void
 wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)

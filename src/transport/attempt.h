@@ -3,6 +3,8 @@
 #ifndef WB_SRC_TRANSPORT_ATTEMPT_H
 #define WB_SRC_TRANSPORT_ATTEMPT_H
 
+#include <curl/curl.h>
+
 #include "transport/http.h"
 
 /* Hand a failure of libcurl on at once. */
@@ -12,6 +14,29 @@
         if (try_ != CURLE_OK)   \
             return try_;        \
     } while (0)
+
+/* ---- http.c: many transfers on one loop -------------------------------- */
+
+/* A transfer under way. CURLOPT_PRIVATE of its easy handle points at it. */
+struct wb__transfer {
+    CURL *easy;
+    /* It ended and left the multi handle. May start others and free what it
+     * belongs to, but not close the wb_http. */
+    void (*ended)(struct wb__transfer *job, CURLcode code);
+};
+
+const struct wb_env *wb__http_env(const struct wb_http *http);
+void wb__http_ref(struct wb_http *http, int by); /* endpoints on it */
+
+/* Options of every easy handle on this multi: sockets, shared sessions. */
+WB_MUST_USE CURLcode wb__http_adopt(struct wb_http *http, CURL *easy);
+/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
+WB_MUST_USE curl_socket_t wb__http_socket(
+    struct wb_http *http, const struct curl_sockaddr *address);
+WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__transfer *job);
+void wb__http_cancel(struct wb_http *http, struct wb__transfer *job);
+
+/* ---- endpoints and attempts ------------------------------------------------ */
 
 /* id twice, timestamp, content type, signature, kind, key, ids */
 enum {
@@ -57,6 +82,10 @@ struct wb__endpoint {
     struct wb__attempt *telling; /* its done() is being called */
     size_t n_idle;
 };
+
+/* wb__url_spelling(), and libcurl reads host and port. */
+WB_MUST_USE enum wb_status wb__url_check(
+    struct wb_slice url, struct wb_err *err);
 
 /* One that rests, or a new one; on no list. NULL if memory ran out. */
 WB_MUST_USE struct wb__attempt *wb__attempt_take(struct wb__endpoint *ep);

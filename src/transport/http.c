@@ -6,9 +6,8 @@
  *     callbacks; a job's end is told after libcurl has let go of it.
  * (3) Closing is asynchronous as libuv's is: the memory goes with the last
  *     watcher, on the loop's next turn. */
-#include "transport/http.h"
 #include "os/fd.h"
-#include "transport/curl.h"
+#include "transport/attempt.h"
 
 enum {
     FDS_MAX = 1 << 20,
@@ -320,12 +319,9 @@ wb_http_open(struct wb_http **out, const struct wb_env *env,
     struct uv_loop_s *loop, struct wb_err *err)
 {
     struct wb_http *http;
-    enum wb_status rc = wb__curl_load(err);
 
     env = env == NULL ? wb_env_system() : env;
     *out = NULL;
-    if (rc != WB_OK)
-        return rc;
     http = wb__alloc(env, sizeof(*http));
     if (http == NULL)
         return wb__nomem(err, "http transport");

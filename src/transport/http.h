@@ -7,7 +7,6 @@
 #ifndef WB_SRC_TRANSPORT_HTTP_H
 #define WB_SRC_TRANSPORT_HTTP_H
 
-#include <curl/curl.h>
 #include <uv.h>
 
 #include "base/base.h"
@@ -33,10 +32,6 @@ enum {
 /* http:// or https://, a host, printable ASCII without space and backslash, no
  * user@. INVALID says why; the text never quotes the url, which may hold a
  * secret. */
-WB_MUST_USE enum wb_status wb__url_check(
-    struct wb_slice url, struct wb_err *err);
-/* The same but for host and port, which libcurl reads: for those who do not
- * send, and need not load it. */
 WB_MUST_USE enum wb_status wb__url_spelling(
     struct wb_slice url, struct wb_err *err);
 
@@ -101,26 +96,5 @@ enum {
 /* "401 Unauthorized: {"error":"..."}", one line. Returns its length. */
 size_t wb__reply_error(
     const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE]);
-
-/* ---- http.c: many transfers on one loop -------------------------------- */
-
-/* A transfer under way. CURLOPT_PRIVATE of its easy handle points at it. */
-struct wb__transfer {
-    CURL *easy;
-    /* It ended and left the multi handle. May start others and free what it
-     * belongs to, but not close the wb_http. */
-    void (*ended)(struct wb__transfer *job, CURLcode code);
-};
-
-const struct wb_env *wb__http_env(const struct wb_http *http);
-void wb__http_ref(struct wb_http *http, int by); /* endpoints on it */
-
-/* Options of every easy handle on this multi: sockets, shared sessions. */
-WB_MUST_USE CURLcode wb__http_adopt(struct wb_http *http, CURL *easy);
-/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
-WB_MUST_USE curl_socket_t wb__http_socket(
-    struct wb_http *http, const struct curl_sockaddr *address);
-WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__transfer *job);
-void wb__http_cancel(struct wb_http *http, struct wb__transfer *job);
 
 #endif /* WB_SRC_TRANSPORT_HTTP_H */

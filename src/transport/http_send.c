@@ -10,13 +10,39 @@
 
 #include "os/os.h"
 #include "transport/attempt.h"
-#include "transport/curl.h"
 
 enum {
     CONNECT_MS = 10000,
     REPLY_DEFAULT = 65536,
     REPLY_MOST = 64 << 20
 };
+
+/* Host and port as libcurl will read them. */
+static const char *
+parse_wrong(struct wb_slice url)
+{
+    char text[WB__URL_MAX + 1];
+    CURLU *u = curl_url();
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    curl_url_cleanup(u);
+    return code == CURLUE_OK ? NULL : curl_url_strerror(code);
+}
+
+enum wb_status
+wb__url_check(struct wb_slice url, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_spelling(url, err);
+    const char *wrong = rc == WB_OK ? parse_wrong(url) : NULL;
+
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
+    return rc;
+}
 
 static void
 line_begin(struct wb__attempt *a, struct wb_slice name)

@@ -14,6 +14,17 @@ enum {
     MASK_LEAST = 4
 };
 
+enum wb_outcome
+wb_http_outcome(int status)
+{
+    if (status >= 200 && status < 300)
+        return WB_DELIVERED;
+    if (status == 408 || status == 425 || status == 429 ||
+        (status >= 500 && status < 600))
+        return WB_RETRY;
+    return WB_REJECTED;
+}
+
 void
 wb__reply_next_hop(struct wb__reply *r)
 {

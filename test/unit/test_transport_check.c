@@ -2,7 +2,7 @@
  * what is said or to whom; S7: signatures. */
 #include "base/base.h"
 #include "support.h"
-#include "transport/http.h"
+#include "transport/attempt.h"
 
 static bool
 url_passes(const char *url, size_t len)
