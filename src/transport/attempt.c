@@ -19,7 +19,7 @@ enum {
 };
 
 void
-wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)
+wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a)
 {
     a->next = *head;
     a->link = head;
@@ -29,7 +29,7 @@ wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)
 }
 
 void
-wb__attempt_cut(struct wb__attempt *a)
+wb__attempt_unlink(struct wb__attempt *a)
 {
     *a->link = a->next;
     if (a->next != NULL)
@@ -48,13 +48,13 @@ on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
     curl_socket_t fd;
 
     (void)purpose;
-    if (a->ep->public_only &&
-        (!wb__addr_public(&address->addr) || wb__addr_own(&address->addr))) {
+    if (a->ep->public_only && (!wb__address_public(&address->addr) ||
+                                  wb__address_own(&address->addr))) {
         if (uv_ip_name(&address->addr, a->refused, sizeof(a->refused)) != 0)
             (void)snprintf(a->refused, sizeof(a->refused), "the address");
         return CURL_SOCKET_BAD;
     }
-    fd = wb__http_socket(a->ep->http, address);
+    fd = wb__http_open_socket(a->ep->http, address);
     if (fd != CURL_SOCKET_BAD)
         a->opened++;
     return fd;
@@ -62,7 +62,7 @@ on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 
 /* Just before a request goes out. */
 static int
-on_issue(void *user, char *peer, char *local, int peer_port, int local_port)
+on_request(void *user, char *peer, char *local, int peer_port, int local_port)
 {
     struct wb__attempt *a = user;
     long redirects = 0;
@@ -70,21 +70,22 @@ on_issue(void *user, char *peer, char *local, int peer_port, int local_port)
     (void)local;
     (void)peer_port;
     (void)local_port;
-    (void)curl_easy_getinfo(a->job.easy, CURLINFO_REDIRECT_COUNT, &redirects);
-    if (a->issues > redirects) {
-        a->again = true;
+    (void)curl_easy_getinfo(
+        a->transfer.easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    if (a->requests > redirects) {
+        a->repeated = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    if (a->ep->public_only && !wb__addr_text_public(peer)) {
+    if (a->ep->public_only && !wb__address_text_public(peer)) {
         (void)snprintf(a->refused, sizeof(a->refused), "%s", peer);
         a->opened = 0;
         return CURL_PREREQFUNC_ABORT;
     }
-    a->issues++;
+    a->requests++;
     a->opened = 0;
     a->refused[0] = '\0';
-    if (a->issues > 1)
-        wb__reply_next_hop(&a->reply);
+    if (a->requests > 1)
+        wb__received_next_hop(&a->received);
     return CURL_PREREQFUNC_OK;
 }
 
@@ -94,7 +95,8 @@ on_header(char *line, size_t size, size_t n, void *user)
     struct wb__attempt *a = user;
     size_t len = size * n;
 
-    return wb__reply_line(&a->reply, (struct wb_slice){line, len}) ? len : 0;
+    return wb__received_line(&a->received, (struct wb_slice){line, len}) ? len
+                                                                         : 0;
 }
 
 static size_t
@@ -103,7 +105,8 @@ on_body(char *piece, size_t size, size_t n, void *user)
     struct wb__attempt *a = user;
     size_t len = size * n;
 
-    return wb__reply_body(&a->reply, (struct wb_slice){piece, len}) ? len : 0;
+    return wb__received_body(&a->received, (struct wb_slice){piece, len}) ? len
+                                                                          : 0;
 }
 
 /* NOLINTEND(readability-non-const-parameter) */
@@ -113,17 +116,17 @@ on_body(char *piece, size_t size, size_t n, void *user)
 void
 wb__attempt_free(struct wb__attempt *a)
 {
-    const struct wb_env *env = a->reply.body.env;
+    const struct wb_env *env = a->received.body.env;
 
-    curl_easy_cleanup(a->job.easy);
-    wb__buf_fini(&a->reply.body);
+    curl_easy_cleanup(a->transfer.easy);
+    wb__buf_fini(&a->received.body);
     wb__buf_fini(&a->lines);
     wb__free(env, a);
 }
 
 /* Keep it for the next request, or let it go. */
 void
-wb__attempt_rest(struct wb__attempt *a)
+wb__attempt_release(struct wb__attempt *a)
 {
     struct wb__endpoint *ep = a->ep;
 
@@ -131,22 +134,22 @@ wb__attempt_rest(struct wb__attempt *a)
         wb__attempt_free(a);
         return;
     }
-    wb__reply_clear(&a->reply);
-    wb__attempt_push(&ep->idle, a);
+    wb__received_clear(&a->received);
+    wb__attempt_link(&ep->idle, a);
     ep->n_idle++;
 }
 
 /* "transport: could not resolve host ..." */
 static size_t
-trouble_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
+error_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
 {
     const char *text =
-        a->trouble[0] != '\0' ? a->trouble : curl_easy_strerror(code);
+        a->curl_error[0] != '\0' ? a->curl_error : curl_easy_strerror(code);
     char line[4 * CURL_ERROR_SIZE + 1];
 
-    if (a->reply.wrong != NULL)
-        text = a->reply.wrong;
-    else if (a->again)
+    if (a->received.error != NULL)
+        text = a->received.error;
+    else if (a->repeated)
         text = "the connection closed before an answer; not sent twice";
     (void)wb__one_line(wb_slice(text), CURL_ERROR_SIZE, line);
     if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
@@ -157,11 +160,11 @@ trouble_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
 /* An answer whose header is complete counts, whatever befell its body. A
  * redirect that was to be followed is no answer if the next hop failed. */
 static bool
-answered(const struct wb__attempt *a, CURLcode code)
+has_response(const struct wb__attempt *a, CURLcode code)
 {
-    const struct wb__reply *r = &a->reply;
+    const struct wb__received *r = &a->received;
 
-    if (!r->final || r->wrong != NULL || a->again || a->refused[0] != '\0')
+    if (!r->final || r->error != NULL || a->repeated || a->refused[0] != '\0')
         return false;
     return !a->ep->follow || r->status / 100 != 3 || code == CURLE_OK ||
            code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_URL_MALFORMAT ||
@@ -181,67 +184,69 @@ mask_secrets(struct wb__attempt *a)
             continue;
         while (wb__cut(&value, ' ', &word))
             if (word.len >= 8)
-                wb__reply_mask(&a->reply, word);
+                wb__received_mask(&a->received, word);
     }
 }
 
 static void
-judge_answer(
+judge_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
     mask_secrets(a);
-    res->status = a->reply.status;
-    res->outcome = wb_http_outcome(a->reply.status);
-    res->body = wb__buf_slice(&a->reply.body);
+    res->status = a->received.status;
+    res->outcome = wb_http_outcome(a->received.status);
+    res->body = wb__buf_slice(&a->received.body);
     res->cut = code != CURLE_OK;
     /* Whoever refuses and says when to come again refuses for now: so does an
      * idempotency gateway while the first request is under way. */
-    if (res->status == 409 && a->reply.retry_after[0] != '\0')
+    if (res->status == 409 && a->received.retry_after[0] != '\0')
         res->outcome = WB_RETRY;
     if (res->outcome == WB_DELIVERED)
         return;
-    res->error = (struct wb_slice){text, wb__reply_error(&a->reply, text)};
+    res->error =
+        (struct wb_slice){text, wb__received_error(&a->received, text)};
     if (res->outcome == WB_RETRY)
-        res->retry_after_ms = wb__reply_retry_after_ms(&a->reply, a->now_ms);
+        res->retry_after_ms =
+            wb__received_retry_after_ms(&a->received, a->now_ms);
 }
 
 static void
 judge_silence(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
-    bool hop = a->reply.final && a->reply.status / 100 == 3;
+    bool hop = a->received.final && a->received.status / 100 == 3;
     size_t len;
 
-    if (a->refused[0] != '\0' && a->opened == 0 && !a->again) {
+    if (a->refused[0] != '\0' && a->opened == 0 && !a->repeated) {
         res->outcome = WB_REJECTED;
-        len = (size_t)snprintf(text, WB__REPLY_ERROR_SIZE,
+        len = (size_t)snprintf(text, WB__RECEIVED_ERROR_SIZE,
             "transport: %s is not a public address (public_only)", a->refused);
     } else {
         res->outcome =
-            a->issues == 0 || (hop && !a->again) ? WB_RETRY : WB_UNKNOWN;
-        len = trouble_text(a, code, text, WB__REPLY_ERROR_SIZE);
+            a->requests == 0 || (hop && !a->repeated) ? WB_RETRY : WB_UNKNOWN;
+        len = error_text(a, code, text, WB__RECEIVED_ERROR_SIZE);
     }
     res->error = (struct wb_slice){text, len};
 }
 
 static void
-on_ended(struct wb__transfer *job, CURLcode code)
+on_ended(struct wb__transfer *transfer, CURLcode code)
 {
-    struct wb__attempt *a = (struct wb__attempt *)job;
-    char text[WB__REPLY_ERROR_SIZE];
+    struct wb__attempt *a = (struct wb__attempt *)transfer;
+    char text[WB__RECEIVED_ERROR_SIZE];
     struct wb_result res = {0};
 
-    if (answered(a, code))
-        judge_answer(a, code, &res, text);
+    if (has_response(a, code))
+        judge_response(a, code, &res, text);
     else
         judge_silence(a, code, &res, text);
     /* done() may free the endpoint, which then sets a->ep to NULL. */
-    wb__attempt_cut(a);
-    a->ep->telling = a;
+    wb__attempt_unlink(a);
+    a->ep->reporting = a;
     a->done(a->ctx, &res);
     if (a->ep != NULL)
-        a->ep->telling = NULL;
-    wb__attempt_rest(a);
+        a->ep->reporting = NULL;
+    wb__attempt_release(a);
 }
 
 /* ---- a fresh handle ---------------------------------------------------- */
@@ -274,7 +279,7 @@ set_fixed(CURL *easy)
     TRY(curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https"));
     TRY(curl_easy_setopt(easy, CURLOPT_USERAGENT, "waybill/" WB_VERSION));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open));
-    TRY(curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_issue));
+    TRY(curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request));
     TRY(curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header));
     return curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 }
@@ -284,7 +289,7 @@ set_endpoint(CURL *easy, const struct wb__endpoint *ep)
 {
     long version = ep->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS;
 
-    TRY(wb__http_adopt(ep->http, easy));
+    TRY(wb__http_set_options(ep->http, easy));
     TRY(curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version));
     TRY(curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, (long)ep->follow));
     TRY(curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, ep->method));
@@ -297,14 +302,14 @@ set_endpoint(CURL *easy, const struct wb__endpoint *ep)
 static CURLcode
 set_attempt(struct wb__attempt *a)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
 
-    TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->job));
+    TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_HEADERDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_WRITEDATA, a));
-    TRY(curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, a->trouble));
+    TRY(curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, a->curl_error));
     return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, a->node);
 }
 
@@ -317,28 +322,29 @@ attempt_new(struct wb__endpoint *ep)
     if (a == NULL)
         return NULL;
     a->ep = ep;
-    a->job.ended = on_ended;
-    a->reply.body = (struct wb__buf){.env = ep->env, .max = ep->max_reply};
+    a->transfer.ended = on_ended;
+    a->received.body = (struct wb__buf){.env = ep->env, .max = ep->max_reply};
     a->lines = (struct wb__buf){.env = ep->env, .max = LINES_BYTES};
-    a->job.easy = curl_easy_init();
-    if (a->job.easy != NULL && set_fixed(a->job.easy) == CURLE_OK &&
-        set_endpoint(a->job.easy, ep) == CURLE_OK && set_attempt(a) == CURLE_OK)
+    a->transfer.easy = curl_easy_init();
+    if (a->transfer.easy != NULL && set_fixed(a->transfer.easy) == CURLE_OK &&
+        set_endpoint(a->transfer.easy, ep) == CURLE_OK &&
+        set_attempt(a) == CURLE_OK)
         return a;
     wb__attempt_free(a);
     return NULL;
 }
 
 struct wb__attempt *
-wb__attempt_take(struct wb__endpoint *ep)
+wb__attempt_acquire(struct wb__endpoint *ep)
 {
     struct wb__attempt *a = ep->idle;
 
     if (a == NULL)
         return attempt_new(ep);
-    wb__attempt_cut(a);
+    wb__attempt_unlink(a);
     ep->n_idle--;
-    a->issues = a->opened = 0;
-    a->again = false;
-    a->refused[0] = a->trouble[0] = '\0';
+    a->requests = a->opened = 0;
+    a->repeated = false;
+    a->refused[0] = a->curl_error[0] = '\0';
     return a;
 }

@@ -22,19 +22,20 @@ struct wb__transfer {
     CURL *easy;
     /* It ended and left the multi handle. May start others and free what it
      * belongs to, but not close the wb_http. */
-    void (*ended)(struct wb__transfer *job, CURLcode code);
+    void (*ended)(struct wb__transfer *transfer, CURLcode code);
 };
 
 const struct wb_env *wb__http_env(const struct wb_http *http);
 void wb__http_ref(struct wb_http *http, int by); /* endpoints on it */
 
 /* Options of every easy handle on this multi: sockets, shared sessions. */
-WB_MUST_USE CURLcode wb__http_adopt(struct wb_http *http, CURL *easy);
+WB_MUST_USE CURLcode wb__http_set_options(struct wb_http *http, CURL *easy);
 /* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
-WB_MUST_USE curl_socket_t wb__http_socket(
+WB_MUST_USE curl_socket_t wb__http_open_socket(
     struct wb_http *http, const struct curl_sockaddr *address);
-WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__transfer *job);
-void wb__http_cancel(struct wb_http *http, struct wb__transfer *job);
+WB_MUST_USE bool wb__http_start(
+    struct wb_http *http, struct wb__transfer *transfer);
+void wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer);
 
 /* ---- endpoints and attempts ------------------------------------------------ */
 
@@ -44,7 +45,7 @@ enum {
 };
 
 struct wb__attempt {
-    struct wb__transfer job;          /* first: a job is its attempt */
+    struct wb__transfer transfer;     /* first: a job is its attempt */
     struct wb__endpoint *ep;          /* NULL: freed while done() was called */
     struct wb__attempt *next, **link; /* of the list it is on */
     wb_done_fn *done;
@@ -53,16 +54,16 @@ struct wb__attempt {
     long timeout_ms; /* that the handle has now */
     bool url_own;    /* the handle has the endpoint's url */
 
-    int issues;       /* requests on the wire */
+    int requests;     /* requests on the wire */
     int opened;       /* sockets since the last of them */
-    bool again;       /* libcurl wanted to send twice */
+    bool repeated;    /* libcurl wanted to send twice */
     char refused[64]; /* address that public_only refused; or empty */
 
-    struct wb__reply reply;
+    struct wb__received received;
     struct wb__buf lines; /* NUL-ended header lines of this request */
     size_t n_lines, at[WB__LINES_MAX];
     struct curl_slist node[WB__LINES_MAX];
-    char trouble[CURL_ERROR_SIZE];
+    char curl_error[CURL_ERROR_SIZE];
 };
 
 struct wb__endpoint {
@@ -78,22 +79,22 @@ struct wb__endpoint {
     struct wb__signer *signer; /* or NULL */
     size_t max_reply;
     bool public_only, follow, http1;
-    struct wb__attempt *flying, *idle;
-    struct wb__attempt *telling; /* its done() is being called */
+    struct wb__attempt *in_flight, *idle;
+    struct wb__attempt *reporting; /* its done() is being called */
     size_t n_idle;
 };
 
-/* wb__url_spelling(), and libcurl reads host and port. */
+/* wb__url_check_syntax(), and libcurl reads host and port. */
 WB_MUST_USE enum wb_status wb__url_check(
     struct wb_slice url, struct wb_err *err);
 
 /* One that rests, or a new one; on no list. NULL if memory ran out. */
-WB_MUST_USE struct wb__attempt *wb__attempt_take(struct wb__endpoint *ep);
+WB_MUST_USE struct wb__attempt *wb__attempt_acquire(struct wb__endpoint *ep);
 /* Keep it for the next request, or let it go. */
-void wb__attempt_rest(struct wb__attempt *a);
+void wb__attempt_release(struct wb__attempt *a);
 void wb__attempt_free(struct wb__attempt *a); /* on no list, not under way */
 
-void wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a);
-void wb__attempt_cut(struct wb__attempt *a);
+void wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a);
+void wb__attempt_unlink(struct wb__attempt *a);
 
 #endif /* WB_SRC_TRANSPORT_ATTEMPT_H */

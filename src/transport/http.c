@@ -34,7 +34,7 @@ struct wb_http {
     size_t n_watch;
     size_t handles; /* of libuv, not yet closed */
     int users;
-    bool closed, telling;
+    bool closed, reporting;
 };
 
 const struct wb_env *
@@ -61,22 +61,22 @@ handle_gone(struct wb_http *http)
 /* Tell the jobs that ended. libcurl's message dies with the handle's removal.
  */
 static void
-tell(struct wb_http *http)
+report_ended(struct wb_http *http)
 {
     CURLMsg *msg;
     int left;
 
-    http->telling = true;
+    http->reporting = true;
     while ((msg = curl_multi_info_read(http->multi, &left)) != NULL) {
         CURLcode code = msg->data.result;
         CURL *easy = msg->easy_handle;
-        struct wb__transfer *job = NULL;
+        struct wb__transfer *transfer = NULL;
 
-        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &job);
+        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
         (void)curl_multi_remove_handle(http->multi, easy);
-        job->ended(job, code);
+        transfer->ended(transfer, code);
     }
-    http->telling = false;
+    http->reporting = false;
 }
 
 static void
@@ -87,7 +87,7 @@ on_timer(uv_timer_t *timer)
 
     (void)curl_multi_socket_action(
         http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    tell(http);
+    report_ended(http);
 }
 
 static int
@@ -124,11 +124,11 @@ on_ready(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
     (void)curl_multi_socket_action(http->multi, w->fd, flags, &running);
-    tell(http);
+    report_ended(http);
 }
 
 static bool
-watch_room(struct wb_http *http, size_t fd)
+watch_reserve(struct wb_http *http, size_t fd)
 {
     size_t n = http->n_watch == 0 ? 64 : http->n_watch;
     struct watch **grown;
@@ -175,7 +175,7 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 {
     struct watch *w;
 
-    if (fd < 0 || !watch_room(http, (size_t)fd))
+    if (fd < 0 || !watch_reserve(http, (size_t)fd))
         return NULL;
     watch_close(http, fd); /* of one that was closed and not told */
     w = wb__alloc(http->env, sizeof(*w));
@@ -206,7 +206,7 @@ watch_set(struct watch *w, int wanted)
 /* libcurl closes a socket that never came to be connected without telling, and
  * only then says that it has no interest in it. libuv must not meet it. */
 static bool
-is_dead(struct watch *w)
+socket_is_dead(struct watch *w)
 {
     if (w->own && !w->connected)
         w->connected = wb__fd_is_open(w->fd);
@@ -232,7 +232,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         w = watch_new(http, fd, false);
     if (w == NULL)
         return 0;
-    if (wanted == 0 && is_dead(w))
+    if (wanted == 0 && socket_is_dead(w))
         watch_close(http, fd);
     else
         watch_set(w, wanted);
@@ -240,7 +240,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
 }
 
 curl_socket_t
-wb__http_socket(struct wb_http *http, const struct curl_sockaddr *address)
+wb__http_open_socket(struct wb_http *http, const struct curl_sockaddr *address)
 {
     int fd =
         wb__fd_socket(address->family, address->socktype, address->protocol);
@@ -262,7 +262,7 @@ on_close(void *user, curl_socket_t fd)
 /* ---- transfers --------------------------------------------------------- */
 
 CURLcode
-wb__http_adopt(struct wb_http *http, CURL *easy)
+wb__http_set_options(struct wb_http *http, CURL *easy)
 {
     CURLcode code = curl_easy_setopt(easy, CURLOPT_SHARE, http->share);
 
@@ -274,15 +274,15 @@ wb__http_adopt(struct wb_http *http, CURL *easy)
 }
 
 bool
-wb__http_start(struct wb_http *http, struct wb__transfer *job)
+wb__http_start(struct wb_http *http, struct wb__transfer *transfer)
 {
-    return curl_multi_add_handle(http->multi, job->easy) == CURLM_OK;
+    return curl_multi_add_handle(http->multi, transfer->easy) == CURLM_OK;
 }
 
 void
-wb__http_cancel(struct wb_http *http, struct wb__transfer *job)
+wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer)
 {
-    (void)curl_multi_remove_handle(http->multi, job->easy);
+    (void)curl_multi_remove_handle(http->multi, transfer->easy);
 }
 
 /* ---- birth and death --------------------------------------------------- */
@@ -352,7 +352,7 @@ wb_http_close(struct wb_http *http)
 {
     if (http == NULL)
         return;
-    WB_ASSERT(http->users == 0 && !http->telling);
+    WB_ASSERT(http->users == 0 && !http->reporting);
     multi_drop(http);
     http->closed = true;
     for (size_t fd = 0; fd < http->n_watch; fd++)

@@ -36,7 +36,7 @@ parse_wrong(struct wb_slice url)
 enum wb_status
 wb__url_check(struct wb_slice url, struct wb_err *err)
 {
-    enum wb_status rc = wb__url_spelling(url, err);
+    enum wb_status rc = wb__url_check_syntax(url, err);
     const char *wrong = rc == WB_OK ? parse_wrong(url) : NULL;
 
     if (wrong != NULL)
@@ -123,7 +123,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
 static CURLcode
 set_url(struct wb__attempt *a, struct wb_slice url)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
     char text[WB__URL_MAX + 1];
     bool tls;
 
@@ -153,15 +153,15 @@ set_timeout(struct wb__attempt *a, int64_t timeout_ms)
     if (ms == a->timeout_ms)
         return CURLE_OK;
     a->timeout_ms = ms;
-    TRY(curl_easy_setopt(a->job.easy, CURLOPT_CONNECTTIMEOUT_MS,
+    TRY(curl_easy_setopt(a->transfer.easy, CURLOPT_CONNECTTIMEOUT_MS,
         ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-    return curl_easy_setopt(a->job.easy, CURLOPT_TIMEOUT_MS, ms);
+    return curl_easy_setopt(a->transfer.easy, CURLOPT_TIMEOUT_MS, ms);
 }
 
 static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
 
     TRY(set_url(a, q->url));
     TRY(set_timeout(a, q->timeout_ms));
@@ -256,7 +256,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         refuse(done, ctx, WB_REJECTED, err.msg);
         return;
     }
-    a = wb__attempt_take(ep);
+    a = wb__attempt_acquire(ep);
     if (a == NULL) {
         refuse(done, ctx, WB_RETRY, "out of memory");
         return;
@@ -264,11 +264,11 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     a->done = done;
     a->ctx = ctx;
     a->now_ms = request->now_ms;
-    wb__attempt_push(&ep->flying, a);
+    wb__attempt_link(&ep->in_flight, a);
     if (lines_write(a, request) && set_request(a, request) == CURLE_OK &&
-        wb__http_start(ep->http, &a->job))
+        wb__http_start(ep->http, &a->transfer))
         return;
-    wb__attempt_cut(a);
+    wb__attempt_unlink(a);
     wb__attempt_free(a); /* of half a request: nobody else may get it */
     refuse(done, ctx, WB_RETRY, "out of memory");
 }
@@ -276,7 +276,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
 /* ---- endpoints --------------------------------------------------------- */
 
 static void
-endpoint_wipe(struct wb__endpoint *ep)
+endpoint_destroy(struct wb__endpoint *ep)
 {
     if (ep->fixed_len > 0)
         OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
@@ -291,19 +291,19 @@ endpoint_free(struct wb_transport *self)
     struct wb__endpoint *ep = (struct wb__endpoint *)self;
     struct wb__attempt *a;
 
-    if (ep->telling != NULL)
-        ep->telling->ep = NULL;
-    while ((a = ep->flying) != NULL) {
-        wb__http_cancel(ep->http, &a->job);
-        wb__attempt_cut(a);
+    if (ep->reporting != NULL)
+        ep->reporting->ep = NULL;
+    while ((a = ep->in_flight) != NULL) {
+        wb__http_cancel(ep->http, &a->transfer);
+        wb__attempt_unlink(a);
         wb__attempt_free(a);
     }
     while ((a = ep->idle) != NULL) {
-        wb__attempt_cut(a);
+        wb__attempt_unlink(a);
         wb__attempt_free(a);
     }
     wb__http_ref(ep->http, -1);
-    endpoint_wipe(ep);
+    endpoint_destroy(ep);
 }
 
 static enum wb_status
@@ -416,7 +416,7 @@ wb_http_new(struct wb_transport **out, struct wb_http *http,
     ep->http = http;
     rc = endpoint_fill(ep, opts, err);
     if (rc != WB_OK) {
-        endpoint_wipe(ep);
+        endpoint_destroy(ep);
         return rc;
     }
     wb__http_ref(http, 1);

@@ -1,4 +1,4 @@
-/* check.c - urls and headers that may go on the wire.
+/* validate.c - urls and headers that may go on the wire.
  *
  * (1) Nothing that passes can end a line, add a header, name another host
  *     than the one that is read, or change how the message is framed (S2, S3).
@@ -50,7 +50,7 @@ url_wrong(struct wb_slice url)
 }
 
 enum wb_status
-wb__url_spelling(struct wb_slice url, struct wb_err *err)
+wb__url_check_syntax(struct wb_slice url, struct wb_err *err)
 {
     const char *wrong = url_wrong(url);
 

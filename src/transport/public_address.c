@@ -1,4 +1,4 @@
-/* guard.c - which addresses are public, by the IANA special-purpose
+/* public_address.c - which addresses are public, by the IANA special-purpose
  * registries (RFC 6890 and its updates, as of 2025).
  *
  * (1) Judges the address connected to, never the name or its spelling (S1). */
@@ -88,7 +88,7 @@ addr_bytes(const struct sockaddr *addr, uint8_t out[16])
 }
 
 bool
-wb__addr_public(const struct sockaddr *addr)
+wb__address_public(const struct sockaddr *addr)
 {
     uint8_t a[16];
     size_t len = addr_bytes(addr, a);
@@ -97,7 +97,7 @@ wb__addr_public(const struct sockaddr *addr)
 }
 
 bool
-wb__addr_text_public(const char *text)
+wb__address_text_public(const char *text)
 {
     uint8_t a[16];
 
@@ -109,7 +109,7 @@ wb__addr_text_public(const char *text)
 }
 
 bool
-wb__addr_own(const struct sockaddr *addr)
+wb__address_own(const struct sockaddr *addr)
 {
     uv_interface_address_t *list;
     uint8_t a[16], b[16];
