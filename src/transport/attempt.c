@@ -1,12 +1,12 @@
-/* attempt.c - one request over libcurl, from a handle to a result.
+/* attempt.c - one attempt over libcurl: its easy handle, and its result.
  *
- * (1) At most one request goes on the wire, plus one for each redirect that is
- *     followed. libcurl by itself would send again on a connection that died
- *     under it: the second issue is refused (T-7).
- * (2) With public_only no byte goes to an address that is not public: judged
- *     when a socket is opened, and again before a request goes out on one
- *     that may have been opened for somebody else (S1).
- * (3) No header, secret or url shows up in an error (S9). */
+ * (1) At most one request is sent, and one for each redirect that is followed.
+ *     libcurl repeats a request when a reused connection is closed: the
+ *     repetition is refused (T-7).
+ * (2) With public_only no byte goes to an address that is not public. Checked
+ *     when a socket is opened, and again before a request is sent on a socket
+ *     that another endpoint may have opened (S1).
+ * (3) No header, secret or URL appears in an error (S9). */
 #include <ctype.h>
 #include <stdio.h>
 
@@ -60,7 +60,7 @@ on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
     return fd;
 }
 
-/* Just before a request goes out. */
+/* Before a request is sent; the connection is there. */
 static int
 on_request(void *user, char *peer, char *local, int peer_port, int local_port)
 {
@@ -111,7 +111,7 @@ on_body(char *piece, size_t size, size_t n, void *user)
 
 /* NOLINTEND(readability-non-const-parameter) */
 
-/* ---- the end of an attempt --------------------------------------------- */
+/* ---- the result --------------------------------------------- */
 
 void
 wb__attempt_free(struct wb__attempt *a)
@@ -124,7 +124,6 @@ wb__attempt_free(struct wb__attempt *a)
     wb__free(env, a);
 }
 
-/* Keep it for the next request, or let it go. */
 void
 wb__attempt_release(struct wb__attempt *a)
 {
@@ -139,7 +138,8 @@ wb__attempt_release(struct wb__attempt *a)
     ep->n_idle++;
 }
 
-/* "transport: could not resolve host ..." */
+/* "transport: could not resolve host ...": libcurl's text as one line that
+ * begins in lower case. */
 static size_t
 error_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
 {
@@ -157,8 +157,8 @@ error_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
     return (size_t)snprintf(out, size, "transport: %s", line);
 }
 
-/* An answer whose header is complete counts, whatever befell its body. A
- * redirect that was to be followed is no answer if the next hop failed. */
+/* A response with a complete header counts even if its body failed. A redirect
+ * that should have been followed does not count if the next request failed. */
 static bool
 has_response(const struct wb__attempt *a, CURLcode code)
 {
@@ -171,8 +171,8 @@ has_response(const struct wb__attempt *a, CURLcode code)
            code == CURLE_UNSUPPORTED_PROTOCOL;
 }
 
-/* Secrets that the receiver may have quoted: the words of header values
- * ("Bearer <token>"). Short ones are words, not secrets. */
+/* The receiver may have quoted a secret: mask each word of a secret header
+ * ("Bearer <token>"). Words under 8 bytes are not secrets. */
 static void
 mask_secrets(struct wb__attempt *a)
 {
@@ -197,8 +197,8 @@ judge_response(
     res->outcome = wb_http_outcome(a->received.status);
     res->body = wb__buf_slice(&a->received.body);
     res->cut = code != CURLE_OK;
-    /* Whoever refuses and says when to come again refuses for now: so does an
-     * idempotency gateway while the first request is under way. */
+    /* With Retry-After a 409 is temporary: an idempotency gateway sends it
+     * while the first request is still running. */
     if (res->status == 409 && a->received.retry_after[0] != '\0')
         res->outcome = WB_RETRY;
     if (res->outcome == WB_DELIVERED)
@@ -210,22 +210,32 @@ judge_response(
             wb__received_retry_after_ms(&a->received, a->now_ms);
 }
 
+static enum wb_outcome
+outcome_without_response(const struct wb__attempt *a)
+{
+    bool redirected = a->received.final && a->received.status / 100 == 3;
+
+    if (a->repeated)
+        return WB_UNKNOWN; /* sent, and the connection closed */
+    if (a->refused[0] != '\0' && a->opened == 0)
+        return WB_REJECTED; /* only addresses that are not public */
+    if (a->requests == 0 || redirected)
+        return WB_RETRY; /* nothing sent, or the redirect not followed */
+    return WB_UNKNOWN;
+}
+
 static void
-judge_silence(
+judge_no_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
-    bool hop = a->received.final && a->received.status / 100 == 3;
     size_t len;
 
-    if (a->refused[0] != '\0' && a->opened == 0 && !a->repeated) {
-        res->outcome = WB_REJECTED;
+    res->outcome = outcome_without_response(a);
+    if (res->outcome == WB_REJECTED)
         len = (size_t)snprintf(text, WB__RECEIVED_ERROR_SIZE,
             "transport: %s is not a public address (public_only)", a->refused);
-    } else {
-        res->outcome =
-            a->requests == 0 || (hop && !a->repeated) ? WB_RETRY : WB_UNKNOWN;
+    else
         len = error_text(a, code, text, WB__RECEIVED_ERROR_SIZE);
-    }
     res->error = (struct wb_slice){text, len};
 }
 
@@ -239,8 +249,8 @@ on_ended(struct wb__transfer *transfer, CURLcode code)
     if (has_response(a, code))
         judge_response(a, code, &res, text);
     else
-        judge_silence(a, code, &res, text);
-    /* done() may free the endpoint, which then sets a->ep to NULL. */
+        judge_no_response(a, code, &res, text);
+    /* done() may free the endpoint: endpoint_free() then sets a->ep to NULL. */
     wb__attempt_unlink(a);
     a->ep->reporting = a;
     a->done(a->ctx, &res);
@@ -249,7 +259,7 @@ on_ended(struct wb__transfer *transfer, CURLcode code)
     wb__attempt_release(a);
 }
 
-/* ---- a fresh handle ---------------------------------------------------- */
+/* ---- the easy handle ---------------------------------------------------- */
 
 static CURLcode
 set_fixed(CURL *easy)
@@ -268,8 +278,8 @@ set_fixed(CURL *easy)
         {CURLOPT_POST, 1},
         {CURLOPT_POSTREDIR, CURL_REDIR_POST_301 | CURL_REDIR_POST_302},
         {CURLOPT_MAXREDIRS, REDIRECTS_MAX},
-        /* A lookup that hangs past the deadline must not stop the loop until
-         * its thread is done. */
+        /* Do not wait for the resolver's thread when a lookup runs past the
+         * deadline: that would block the loop. */
         {CURLOPT_QUICK_EXIT, 1},
     };
 
@@ -313,7 +323,7 @@ set_attempt(struct wb__attempt *a)
     return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, a->node);
 }
 
-/* NULL if memory ran out or libcurl cannot do what we need. */
+/* NULL if memory ran out or libcurl lacks an option. */
 static struct wb__attempt *
 attempt_new(struct wb__endpoint *ep)
 {

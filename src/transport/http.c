@@ -1,11 +1,11 @@
 /* http.c - libcurl's multi handle driven by libuv.
  *
- * (1) One watcher a socket, from the socket's birth to its death: a request
- *     on a kept connection costs no system call to watch it.
- * (2) libcurl is entered from the loop only, never from inside its own
- *     callbacks; a job's end is told after libcurl has let go of it.
- * (3) Closing is asynchronous as libuv's is: the memory goes with the last
- *     watcher, on the loop's next turn. */
+ * (1) One watcher for each socket from its opening to its closing: a request on
+ *     a reused connection needs no system call to watch it.
+ * (2) libcurl is called from the loop only, never from its own callbacks; the
+ *     end of a transfer is reported after libcurl has removed its handle.
+ * (3) Closing is asynchronous, as in libuv: memory is freed with the last
+ *     watcher, in the next iteration of the loop. */
 #include "os/fd.h"
 #include "transport/attempt.h"
 
@@ -15,13 +15,13 @@ enum {
 };
 
 struct watch {
-    uv_poll_t poll; /* first: a handle is its watch */
+    uv_poll_t poll; /* first: cast back to the watch */
     struct wb_http *http;
     curl_socket_t fd;
-    int wanted;  /* by libcurl; libuv's flags */
-    int watched; /* by libuv: kept on until an event comes unwanted */
-    bool own;    /* opened by us, so that its end is told to us, once it was */
-    bool connected; /* for sure: left open without a transfer once */
+    int wanted;  /* by libcurl, as flags of libuv */
+    int watched; /* by libuv; goes on until an event comes that is not wanted */
+    bool own;    /* opened here: libcurl calls on_close() once connected */
+    bool connected; /* certainly: was open without a transfer */
 };
 
 struct wb_http {
@@ -32,7 +32,7 @@ struct wb_http {
     uv_timer_t timer;
     struct watch **watch; /* by descriptor */
     size_t n_watch;
-    size_t handles; /* of libuv, not yet closed */
+    size_t handles; /* of libuv, not closed yet */
     int users;
     bool closed, reporting;
 };
@@ -58,8 +58,7 @@ handle_gone(struct wb_http *http)
     wb__free(http->env, http);
 }
 
-/* Tell the jobs that ended. libcurl's message dies with the handle's removal.
- */
+/* A message of libcurl is gone when its handle is removed. */
 static void
 report_ended(struct wb_http *http)
 {
@@ -177,13 +176,13 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 
     if (fd < 0 || !watch_reserve(http, (size_t)fd))
         return NULL;
-    watch_close(http, fd); /* of one that was closed and not told */
+    watch_close(http, fd); /* its last socket was closed without on_close() */
     w = wb__alloc(http->env, sizeof(*w));
     if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
         wb__free(http->env, w);
         return NULL;
     }
-    /* The timer alone keeps the loop going: every transfer has a deadline. */
+    /* Every transfer has a deadline: the timer alone keeps the loop alive. */
     uv_unref((uv_handle_t *)&w->poll);
     w->http = http;
     w->fd = fd;
@@ -203,8 +202,9 @@ watch_set(struct watch *w, int wanted)
         w->watched = wanted;
 }
 
-/* libcurl closes a socket that never came to be connected without telling, and
- * only then says that it has no interest in it. libuv must not meet it. */
+/* libcurl closes a socket that was never connected without calling on_close(),
+ * and only then reports that it has no interest in it. libuv aborts on a closed
+ * descriptor. */
 static bool
 socket_is_dead(struct watch *w)
 {
@@ -213,8 +213,8 @@ socket_is_dead(struct watch *w)
     return !w->own || !w->connected;
 }
 
-/* libcurl's CURLMOPT_SOCKETFUNCTION. A socket that cannot be watched is left
- * to the deadline of its transfer: an error here would end all of them. */
+/* libcurl's CURLMOPT_SOCKETFUNCTION. A transfer whose socket cannot be watched
+ * ends by its deadline; an error returned here would end all transfers. */
 static int
 on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
 {
@@ -285,7 +285,7 @@ wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer)
     (void)curl_multi_remove_handle(http->multi, transfer->easy);
 }
 
-/* ---- birth and death --------------------------------------------------- */
+/* ---- open and close --------------------------------------------------- */
 
 static bool
 multi_setup(struct wb_http *http)

@@ -1,6 +1,6 @@
-/* http_send.c - endpoints: what is sent to one of them, and how.
+/* http_send.c - an endpoint: its options, and the requests it sends.
  *
- * (1) What goes on the wire was checked here, whoever checked it before (S3).
+ * (1) Everything that is sent was checked here, also if the caller did (S3).
  * (2) Every attempt ends by its deadline.
  * (3) Secrets are wiped when the endpoint is freed (S9). */
 #include <ctype.h>
@@ -17,7 +17,7 @@ enum {
     REPLY_MOST = 64 << 20
 };
 
-/* Host and port as libcurl will read them. */
+/* What libcurl, which reads host and port, finds wrong; or NULL. */
 static const char *
 parse_wrong(struct wb_slice url)
 {
@@ -52,8 +52,7 @@ line_begin(struct wb__attempt *a, struct wb_slice name)
     wb__buf_add(&a->lines, name);
 }
 
-/* libcurl takes "Name:" as an order to leave the header out, and "Name;" as
- * one to send it empty. */
+/* To libcurl "Name:" means: leave the header out; "Name;": send it empty. */
 static void
 line_add(struct wb__attempt *a, struct wb_slice name, struct wb_slice value)
 {
@@ -76,7 +75,7 @@ lines_sign(struct wb__attempt *a, struct wb_slice id, struct wb_slice seconds,
     return true;
 }
 
-/* Chain the lines of this request before those of every request. */
+/* The list for libcurl: the lines of this request, then those of every one. */
 static void
 lines_link(struct wb__attempt *a)
 {
@@ -137,8 +136,8 @@ set_url(struct wb__attempt *a, struct wb_slice url)
     TRY(curl_easy_setopt(easy, CURLOPT_URL, text));
     TRY(curl_easy_setopt(
         easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https"));
-    /* Rather a stream on a connection that is being made than a connection
-     * more; without TLS there is no HTTP/2, and nothing to wait for. */
+    /* Wait for a connection that is being made if HTTP/2 may share it; without
+     * TLS there is no HTTP/2. */
     return curl_easy_setopt(
         easy, CURLOPT_PIPEWAIT, (long)(tls && !a->ep->http1));
 }
@@ -269,7 +268,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         wb__http_start(ep->http, &a->transfer))
         return;
     wb__attempt_unlink(a);
-    wb__attempt_free(a); /* of half a request: nobody else may get it */
+    wb__attempt_free(a); /* not idle: its handle has half a request */
     refuse(done, ctx, WB_RETRY, "out of memory");
 }
 
@@ -328,8 +327,8 @@ opts_check(const struct wb_http_opts *o, struct wb_err *err)
     return rc;
 }
 
-/* Turn "Name: value\n" lines into libcurl's list, in place. A content type is
- * only the default of the messages'. */
+/* Make a list for libcurl of "Name: value\n" lines, in place. A content type is
+ * the default for messages that have none. */
 static void
 fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
 {

@@ -1,8 +1,8 @@
-/* response.c - what came back: status, the little of the header that matters,
- * the bounded body, and the line for people.
+/* response.c - what was received: status, reason, Retry-After, the body up to a
+ * limit, and the error text made of them.
  *
- * (1) Whatever the receiver sends, what is kept and what is read of a header
- *     is bounded (S4).
+ * (1) What is kept and what is read of a header is bounded, whatever the
+ *     receiver sends (S4).
  * (2) Every text is one line of valid UTF-8 without control characters (S10).
  */
 #include <stdio.h>
@@ -44,7 +44,7 @@ wb__received_clear(struct wb__received *r)
     r->error = NULL;
 }
 
-/* "HTTP/1.1 401 Unauthorized". libcurl has checked that it is one. */
+/* "HTTP/1.1 401 Unauthorized"; libcurl has checked its form. */
 static void
 take_status(struct wb__received *r, struct wb_slice line)
 {
@@ -81,7 +81,7 @@ stop_reading(struct wb__received *r, const char *error)
     return false;
 }
 
-/* The blank line: of an interim reply, or of the one that counts. */
+/* The blank line: ends an interim response (1xx) or the final header. */
 static bool
 end_header(struct wb__received *r)
 {

@@ -1,8 +1,7 @@
-/* validate.c - urls and headers that may go on the wire.
+/* validate.c - URLs, and which headers are secret.
  *
- * (1) Nothing that passes can end a line, add a header, name another host
- *     than the one that is read, or change how the message is framed (S2, S3).
- */
+ * (1) A URL that passes cannot end a line, add a header or name another host
+ *     than a reader sees (S2, S3). */
 #include <stdio.h>
 
 #include "transport/http.h"
