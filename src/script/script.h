@@ -130,8 +130,7 @@ void wb__json_encode(lua_State *L, int at, struct wb__buf *out);
 /* ---- templates --------------------------------------------------------- */
 
 /* What wb__url_check_syntax() of the transport wants, and no fragment and no
- * "." or
- * ".." in the path. The error shows none of it. */
+ * "." or ".." in the path. The error shows none of it. */
 WB_MUST_USE enum wb_status wb__target_check(
     struct wb_slice url, struct wb_err *err);
 /* Same for one with {field}s, which may stand in path and query. */
