@@ -12,7 +12,8 @@ all: $(BUILD)/build.ninja
 
 $(BUILD)/build.ninja:
 	@tools/install_deps build
-	@meson setup $(BUILD) --prefix=$(PREFIX) -Dtests=disabled >/dev/null
+	@meson setup $(BUILD) --prefix=$(PREFIX) --libdir=lib -Dtests=disabled \
+	    >/dev/null
 
 demo: all
 	@$(if $(EVENTS),,tools/install_deps demo)
@@ -30,13 +31,18 @@ torture: all
 bench: all
 	@tools/bench
 
-# The build folder may have been set up for another prefix.
+# The build folder may have been set up for another prefix. The linker of
+# programs looks into libdir only after ldconfig has.
 install: all
+	@mkdir -p '$(DESTDIR)$(PREFIX)' 2>/dev/null; \
+	    test -w '$(DESTDIR)$(PREFIX)' || { echo "make install: no right to \
+	write to $(DESTDIR)$(PREFIX); use sudo, or give PREFIX=" >&2; exit 1; }
 	@meson introspect $(BUILD) --buildoptions | \
 	    grep -q '"name": "prefix", "value": "$(PREFIX)"' || \
 	    { meson configure $(BUILD) -Dprefix='$(PREFIX)' && \
 	    ninja -C $(BUILD) --quiet; }
 	@meson install -C $(BUILD) --no-rebuild
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 format:
 	@tools/install_deps format

@@ -1,9 +1,9 @@
-/* waybill/transport.h - carry one message once, and say what happened.
+/* waybill/transport.h - one attempt to deliver one message.
  *
- * A transport makes one attempt and never retries on its own. The relay gives
- * it a request and gets one result back, from inside send() or later out of
- * the event loop. Write your own by filling in struct wb_transport, or take
- * wb_callback_new(). */
+ * A transport makes one attempt and never retries by itself. The relay gives it
+ * a request and gets one result, during send() or later from the event loop.
+ * Write your own by filling in struct wb_transport, or use wb_callback_new().
+ */
 #ifndef WB_TRANSPORT_H
 #define WB_TRANSPORT_H
 
@@ -16,7 +16,7 @@ extern "C" {
 
 struct uv_loop_s; /* libuv's loop; <uv.h> calls it uv_loop_t */
 
-/* One attempt. All that it points at stays valid until done() was called. */
+/* One attempt. What it points at stays valid until done() has been called. */
 struct wb_request {
     struct wb_id id; /* the idempotency key on the wire */
     struct wb_slice kind;
@@ -31,14 +31,14 @@ struct wb_request {
     struct wb_slice ids; /* batch: "id,id,..." of its messages */
 };
 
-/* What became of it. Slices are borrowed for the length of the done() call. */
+/* The result. Slices are borrowed until done() returns. */
 struct wb_result {
     enum wb_outcome outcome;
     int status;             /* HTTP status or exit status; 0 if there is none */
     int64_t retry_after_ms; /* 0: the receiver asked for nothing */
-    struct wb_slice body;   /* of the reply, as much as was kept */
-    struct wb_slice error;  /* one line for people; empty if delivered */
-    bool cut;               /* body is not all of the reply */
+    struct wb_slice body;   /* of the response, as much as was kept */
+    struct wb_slice error;  /* one line of text; empty if delivered */
+    bool cut;               /* body is not all of the response */
 };
 
 typedef void wb_done_fn(void *ctx, const struct wb_result *result);
@@ -47,7 +47,7 @@ struct wb_transport {
     const char *name; /* "http", "exec", "file", "callback"; static */
 
     /* Begin one attempt. Calls done(ctx, result) exactly once, now or later,
-     * on the thread of the loop. A failure to begin is a result too. */
+     * on the thread of the loop; also if the attempt cannot begin. */
     void (*send)(struct wb_transport *self, const struct wb_request *request,
         wb_done_fn *done, void *ctx);
 
@@ -64,8 +64,8 @@ void wb_transport_free(struct wb_transport *transport);
 struct wb_http;
 WB_MUST_USE enum wb_status wb_http_open(struct wb_http **out,
     const struct wb_env *env, struct uv_loop_s *loop, struct wb_err *err);
-/* After its endpoints. Sockets close now, memory on the loop's next turn: run
- * the loop once more before uv_loop_close(). NULL is fine. */
+/* After its endpoints. Sockets close now, memory is freed in the next iteration
+ * of the loop: run it once more before uv_loop_close(). NULL is fine. */
 void wb_http_close(struct wb_http *http);
 
 struct wb_http_opts {
@@ -76,7 +76,7 @@ struct wb_http_opts {
     const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
                                        gives one v1 signature, newest first */
     size_t n_secrets;
-    size_t max_reply_bytes;  /* kept of a reply [64 KiB] */
+    size_t max_reply_bytes;  /* kept of a response [64 KiB] */
     struct wb_slice ca_file; /* PEM bundle [the system's] */
     bool public_only;        /* refuse addresses that are not global unicast,
                                 checked on the address connected to */
@@ -85,14 +85,14 @@ struct wb_http_opts {
 };
 
 /*
- * An endpoint of its own on the shared part.
+ * A transport for one endpoint.
  *
- * Guarantees  One request a send(): a connection that dies under a reused
- *             request is reported, never tried again. TLS verified. Adds
+ * Guarantees  One request for each send(): if a reused connection closes, that
+ *             is reported and never tried again. TLS is verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
  *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
  *             webhook-signature. The url and headers are refused here
- *             (INVALID), those of a request at send (REJECTED). An answer
+ *             (INVALID), those of a request at send (REJECTED). A response
  *             counts once its header is complete; of a header at most 64 KiB
  *             and 256 lines are read.
  * Takes       opts: copied; secrets are wiped when freed.
@@ -116,8 +116,8 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
  * WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered, 75 retry, 65..78
  * other rejected, anything else and death by signal retry. On timeout the whole
  * process group is killed: unknown. The last line of stderr is the error;
- * stdout (up to 64 KiB) the reply. Freeing kills what still runs, and the loop
- * must turn until it is gone. Returns OK, INVALID (no command, or one of 1,024
+ * stdout (up to 64 KiB) the response. Freeing it kills what still runs; run the
+ * loop until that has exited. Returns OK, INVALID (no command, or one of 1,024
  * words), NOMEM. Threads: the loop's. */
 WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
     const struct wb_env *env, struct uv_loop_s *loop,
@@ -125,11 +125,11 @@ WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
 
 /* ---- file: append NDJSON ----------------------------------------------- */
 
-/* One line {"id":…,"kind":…,"payload":…} a message, in one write, then fsync.
- * A payload that is not JSON goes as "payload_base64". A failed or short
- * write is cut off again; a failed fsync is unknown. Created 0600. Returns OK,
- * NOMEM, or why it cannot be written: NOTFOUND (its folder), REFUSED (a link,
- * no regular file), UNAVAILABLE. Threads: one. */
+/* One line {"id":…,"kind":…,"payload":…} for each message, in one write, then
+ * fsync. A payload that is not JSON is written as "payload_base64". A failed or
+ * short write is cut off again; a failed fsync is unknown. Created 0600.
+ * Returns OK, NOMEM, or why it cannot be written: NOTFOUND (its folder),
+ * REFUSED (a link, no regular file), UNAVAILABLE. Threads: one. */
 WB_MUST_USE enum wb_status wb_file_new(struct wb_transport **out,
     const struct wb_env *env, const char *path, struct wb_err *err);
 

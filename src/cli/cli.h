@@ -134,6 +134,8 @@ enum cli_exit cli_open(struct cli *cli);
 /* The same with the transports, for drains and the doctor. */
 enum cli_exit cli_open_relay(struct cli *cli, struct wb_relay **relay);
 /* The pieces, for the doctor, which goes on after a failure. */
+/* --db or $WAYBILL_DB; or NULL. */
+const char *cli_named_db(const struct cli *cli);
 enum wb_status cli_find_db(struct cli *cli, struct wb_err *err);
 enum wb_status cli_open_config(
     struct cli *cli, bool transports, struct wb_err *err);
@@ -141,6 +143,15 @@ void cli_close(struct cli *cli);
 
 /* The route of a kind, or NULL: exact, else the longest prefix. */
 const struct wb_route *cli_route(const struct cli *cli, struct wb_slice kind);
+
+/* ---- waybill and waybill-full (small.c, full.c) ------------------------- */
+
+/* Go on in waybill-full, with the same words, unless this is it: then, and
+ * after a failure that was printed, it comes back. */
+enum cli_exit cli_switch(struct cli *cli, char **argv);
+/* Read cli->config_path to cli->config; transports only in waybill-full. */
+enum wb_status cli_read_config(
+    struct cli *cli, bool transports, struct wb_err *err);
 
 /* ---- output (out.c) ---------------------------------------------------- */
 

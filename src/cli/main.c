@@ -6,6 +6,7 @@
 #include <signal.h>
 
 #include "cli/cli.h"
+#include "db/db.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -44,6 +45,20 @@ keep_heap(void)
 #endif
 }
 
+/* Whether the command delivers, or its database is PostgreSQL: it then needs
+ * libcurl or libpq, which waybill-full alone is linked with. */
+static bool
+needs_full(const struct cli *cli)
+{
+    const struct cli_command *command = cli->command;
+    const char *db = cli_named_db(cli);
+
+    return command == &cli_drain_once || command == &cli_run ||
+           command == &cli_doctor ||
+           (command == &cli_send && cli_has(cli, "drain")) ||
+           (db != NULL && wb__db_is_postgres(db));
+}
+
 static enum cli_exit
 run(struct cli *cli, int argc, char **argv)
 {
@@ -61,7 +76,9 @@ run(struct cli *cli, int argc, char **argv)
         cli_help(cli);
         return CLI_DONE;
     }
-    return cli->command->run(cli);
+    if (needs_full(cli))
+        code = cli_switch(cli, argv);
+    return code == CLI_DONE ? cli->command->run(cli) : code;
 }
 
 static enum cli_exit

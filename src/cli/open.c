@@ -43,13 +43,19 @@ copy(char *out, size_t room, const char *text)
     return n > 0 && (size_t)n < room;
 }
 
-enum wb_status
-cli_find_db(struct cli *cli, struct wb_err *err)
+const char *
+cli_named_db(const struct cli *cli)
 {
     const char *named = cli_text(cli, "db");
 
-    if (named == NULL)
-        named = variable("WAYBILL_DB");
+    return named != NULL ? named : variable("WAYBILL_DB");
+}
+
+enum wb_status
+cli_find_db(struct cli *cli, struct wb_err *err)
+{
+    const char *named = cli_named_db(cli);
+
     if (named != NULL && named[0] == '~' && named[1] == '/')
         return wb__fail(err, WB_INVALID, 0,
             "%s: it is the shell that knows ~, and none has read this; write "
@@ -107,8 +113,7 @@ cli_open_config(struct cli *cli, bool transports, struct wb_err *err)
         rc = open_loop(cli, err);
     if (rc != WB_OK || cli->config_path[0] == '\0')
         return rc;
-    rc = wb_config_open(&cli->config, cli->config_path, cli->env,
-        transports ? &cli->loop : NULL, err);
+    rc = cli_read_config(cli, transports, err);
     if (rc == WB_OK)
         cli->routes = wb_config_routes(cli->config, &cli->n_routes);
     return rc;

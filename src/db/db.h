@@ -38,6 +38,17 @@ WB_MUST_USE enum wb_status wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err);
 bool wb__db_is_postgres(const char *url);
 
+/* How a connection to PostgreSQL is had. The engine is in libwaybill, which
+ * sets this when it is loaded (wb__postgres_add); NULL: the program has the
+ * core alone, or libpq was missing when libwaybill was built. */
+struct wb__db_opener {
+    enum wb_status (*open)(struct wb__db **out, const char *url,
+        const struct wb__db_opts *opts, struct wb_err *err);
+    enum wb_status (*borrow)(struct wb__db **out, struct pg_conn *conn,
+        const struct wb__db_opts *opts, struct wb_err *err);
+};
+extern const struct wb__db_opener *wb__db_postgres;
+
 /* Use a connection of the caller's; see wb_outbox_adopt(). With adopt false
  * nothing is changed, and a connection that does not fit is refused. */
 WB_MUST_USE enum wb_status wb__db_borrow(struct wb__db **out,

@@ -1,18 +1,15 @@
 /* open.c - which engine a url names. */
 #include "db/sqlite.h"
-#ifdef WB_LIBPQ
-#include "db/postgres.h"
-#endif
 
-#ifndef WB_LIBPQ
+const struct wb__db_opener *wb__db_postgres;
+
 static enum wb_status
-not_built(struct wb_err *err)
+no_postgres(struct wb_err *err)
 {
     return wb__fail(err, WB_UNAVAILABLE, 0,
-        "PostgreSQL is not built into this libwaybill; give the path of a "
-        "SQLite file");
+        "PostgreSQL is not in this program; link libwaybill too (pkg-config "
+        "waybill), built with libpq; or give the path of a SQLite file");
 }
-#endif
 
 /* The length of SCHEME in SCHEME://..., which nobody means as a path; else 0.
  */
@@ -38,11 +35,9 @@ wb__db_open(struct wb__db **out, const char *url,
             scheme, url); /* the rest may hold a password */
     if (!wb__db_is_postgres(url))
         return wb__sqlite_open(out, url, opts, err);
-#ifdef WB_LIBPQ
-    return wb__postgres_open(out, url, opts, err);
-#else
-    return not_built(err);
-#endif
+    if (wb__db_postgres == NULL)
+        return no_postgres(err);
+    return wb__db_postgres->open(out, url, opts, err);
 }
 
 bool
@@ -65,12 +60,7 @@ enum wb_status
 wb__db_borrow_pg(struct wb__db **out, struct pg_conn *conn,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
-#ifdef WB_LIBPQ
-    return wb__postgres_borrow(out, conn, opts, err);
-#else
-    (void)out;
-    (void)conn;
-    (void)opts;
-    return not_built(err);
-#endif
+    if (wb__db_postgres == NULL)
+        return no_postgres(err);
+    return wb__db_postgres->borrow(out, conn, opts, err);
 }

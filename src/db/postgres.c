@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "db/libpq.h"
 #include "waybill/outbox.h" /* struct wb_health */
 
 enum {

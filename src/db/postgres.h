@@ -43,12 +43,10 @@ void wb__postgres_silence(PGconn *conn);
 WB_MUST_USE enum wb_status wb__postgres_session(
     struct wb__postgres *s, struct wb_err *err);
 
-/* postgres_open.c */
-WB_MUST_USE enum wb_status wb__postgres_open(struct wb__db **out,
-    const char *url, const struct wb__db_opts *opts, struct wb_err *err);
-WB_MUST_USE enum wb_status wb__postgres_borrow(struct wb__db **out,
-    struct pg_conn *conn, const struct wb__db_opts *opts, struct wb_err *err);
-
 extern const struct wb__engine wb__postgres_engine;
+
+/* postgres_open.c: make the engine known to the core. A program that links the
+ * static library has to name it: -Wl,-u,wb__postgres_add. */
+void wb__postgres_add(void);
 
 #endif /* WB_SRC_DB_POSTGRES_H */

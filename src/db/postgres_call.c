@@ -1,27 +1,8 @@
-/* postgres_call.c - what every part of the PostgreSQL engine calls: libpq
- * itself, statuses, plain statements, the connection. */
+/* postgres_call.c - what every part of the PostgreSQL engine calls:
+ * statuses, plain statements, the connection. */
 #include <stdio.h>
 
-#include "db/libpq.h"
 #include "db/postgres.h"
-
-struct wb__pq wb__pq;
-
-enum wb_status
-wb__pq_load(struct wb_err *err)
-{
-    static const char *const names[] = {
-#define X(name) #name,
-        WB__PQ_MAP(X)
-#undef X
-    };
-    static struct wb__library lib = {.soname = WB_LIBPQ,
-        .names = names,
-        .n = WB_COUNT(names),
-        .functions = &wb__pq};
-
-    return wb__library_load(&lib, err);
-}
 
 /* By the class of the SQLSTATE, or by the whole code where a class is more than
  * one case; the first that matches counts.

@@ -8,7 +8,6 @@
  *     copy of the server's files has the same ones, and is not noticed. */
 #include <stdio.h>
 
-#include "db/libpq.h"
 #include "db/postgres.h"
 #include "db/schema_pg.h" /* generated from schema/pg */
 
@@ -106,16 +105,13 @@ connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
     return wb__postgres_session(s, err);
 }
 
-enum wb_status
-wb__postgres_open(struct wb__db **out, const char *url,
+static enum wb_status
+postgres_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__postgres *s;
-    enum wb_status rc = wb__pq_load(err);
+    struct wb__postgres *s = postgres_new(opts);
+    enum wb_status rc;
 
-    if (rc != WB_OK)
-        return rc;
-    s = postgres_new(opts);
     if (s == NULL)
         return wb__nomem(err, "open");
     rc = connect_to(s, url, err);
@@ -130,16 +126,13 @@ wb__postgres_open(struct wb__db **out, const char *url,
     return rc;
 }
 
-enum wb_status
-wb__postgres_borrow(struct wb__db **out, struct pg_conn *conn,
+static enum wb_status
+postgres_borrow(struct wb__db **out, struct pg_conn *conn,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
-    struct wb__postgres *s;
-    enum wb_status rc = wb__pq_load(err);
+    struct wb__postgres *s = postgres_new(opts);
+    enum wb_status rc;
 
-    if (rc != WB_OK)
-        return rc;
-    s = postgres_new(opts);
     if (s == NULL)
         return wb__nomem(err, "attach");
     s->conn = conn;
@@ -155,4 +148,13 @@ wb__postgres_borrow(struct wb__db **out, struct pg_conn *conn,
     else
         s->db.engine->close(&s->db);
     return rc;
+}
+
+/* Before main(), or when libwaybill is loaded. */
+__attribute__((constructor)) void
+wb__postgres_add(void)
+{
+    static const struct wb__db_opener opener = {postgres_open, postgres_borrow};
+
+    wb__db_postgres = &opener;
 }

@@ -133,21 +133,4 @@ void wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures);
 /* Change the file, so that watchers of it wake up. */
 void wb__lockfile_poke(struct wb__lockfile *f);
 
-/* ---- libraries that are loaded when first used ----------------------------
- * A large one costs milliseconds at every start, of programs too that do not
- * use it. Its functions stand in a table that is called through. */
-enum {
-    WB__LIBRARY_MOST = 64
-};
-struct wb__library {
-    const char *soname;
-    const char *const *names;
-    size_t n;
-    void *functions; /* a struct of n pointers in the order of names */
-    bool loaded;
-};
-/* Before the first call through the table. UNAVAILABLE names the library. */
-WB_MUST_USE enum wb_status wb__library_load(
-    struct wb__library *lib, struct wb_err *err);
-
 #endif /* WB_SRC_OS_H */

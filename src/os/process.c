@@ -1,13 +1,12 @@
-/* process.c - fork, exec, and the signals in between.
+/* process.c - run one child process to its end and forward signals to it.
  *
- * (1) Between fork and exec only what is safe there: other threads may hold
- *     any lock.
- * (2) SIGCHLD is let in while we wait and at no other time: an end is never
- *     missed. The signals that are handed on are handed on by their handler,
- *     and wait while there is nobody to hand them to: in the child, until it
- *     has let go of that handler, they would be lost.
- * (3) The child's number is forgotten before it is reaped: a signal never goes
- *     to a stranger who was given the same one. */
+ * (1) Between fork and exec only async-signal-safe calls: other threads may
+ *     hold any lock.
+ * (2) SIGCHLD is blocked except in ppoll(): an exit is never missed. The
+ *     forwarded signals are blocked until the child is there to get them, and
+ *     in the child until their handlers are the old ones again.
+ * (3) `child` is cleared before the child is reaped: no signal goes to another
+ *     process that was given the same pid. */
 #define _GNU_SOURCE /* pipe2, ppoll */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,19 +27,19 @@ enum {
 
 /* ---- signals ----------------------------------------------------------- */
 
-static const int handed_on[] = {SIGTERM, SIGINT, SIGHUP};
+static const int forwarded_signals[] = {SIGTERM, SIGINT, SIGHUP};
 static volatile sig_atomic_t child; /* 0: none */
-static volatile sig_atomic_t handed;
+static volatile sig_atomic_t forwarded;
 
 static void
-hand_on(int number, siginfo_t *info, void *context)
+forward_signal(int number, siginfo_t *info, void *context)
 {
     int sys = errno;
 
     (void)context;
     if (child != 0) {
-        handed = 1;
-        /* What a terminal sends it sends to the command as well. */
+        forwarded = 1;
+        /* A terminal sends its signals to the child as well. */
         if (info->si_code != SI_KERNEL)
             (void)kill((pid_t)child, number);
     }
@@ -50,41 +49,42 @@ hand_on(int number, siginfo_t *info, void *context)
 static void
 wake(int number)
 {
-    (void)number; /* ppoll comes back */
+    (void)number; /* ppoll() returns */
 }
 
 struct signals {
-    struct sigaction before[WB_COUNT(handed_on)], chld;
+    struct sigaction before[WB_COUNT(forwarded_signals)], chld;
     sigset_t mask;
 };
 
 static void
-signals_take(struct signals *s)
+signals_block(struct signals *s)
 {
-    struct sigaction act = {.sa_sigaction = hand_on, .sa_flags = SA_SIGINFO};
+    struct sigaction act = {
+        .sa_sigaction = forward_signal, .sa_flags = SA_SIGINFO};
     struct sigaction end = {.sa_handler = wake};
     sigset_t hold;
 
     child = 0;
-    handed = 0;
+    forwarded = 0;
     (void)sigemptyset(&hold);
     (void)sigaddset(&hold, SIGCHLD);
-    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
-        (void)sigaddset(&hold, handed_on[i]);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaddset(&hold, forwarded_signals[i]);
     WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, &s->mask) == 0);
     (void)sigemptyset(&act.sa_mask);
     (void)sigemptyset(&end.sa_mask);
-    for (size_t i = 0; i < WB_COUNT(handed_on); i++) {
-        (void)sigaction(handed_on[i], NULL, &s->before[i]);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++) {
+        (void)sigaction(forwarded_signals[i], NULL, &s->before[i]);
         if (s->before[i].sa_handler != SIG_IGN)
-            (void)sigaction(handed_on[i], &act, NULL);
+            (void)sigaction(forwarded_signals[i], &act, NULL);
     }
     (void)sigaction(SIGCHLD, &end, &s->chld);
 }
 
-/* There is a child to hand them to. */
+/* Once the child is there. */
 static void
-signals_let_in(const struct signals *s)
+signals_unblock(const struct signals *s)
 {
     sigset_t hold = s->mask;
 
@@ -93,17 +93,18 @@ signals_let_in(const struct signals *s)
 }
 
 static void
-signals_give(const struct signals *s)
+signals_restore(const struct signals *s)
 {
-    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
-        (void)sigaction(handed_on[i], &s->before[i], NULL);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
     (void)sigaction(SIGCHLD, &s->chld, NULL);
     WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
 }
 
 /* ---- start ------------------------------------------------------------- */
 
-/* What is read from the child; -1 once it is closed. */
+/* From the child: its output, and the errno of a failed start, which closes
+ * when exec succeeds. -1: closed. */
 struct pipes {
     int out[2], err[2], start[2];
 };
@@ -136,31 +137,31 @@ pipes_open(struct pipes *p)
     return false;
 }
 
-/* In the child. The pipes are above 2, which the command line keeps taken. */
+/* In the child. The pipes are above 2: main.c keeps 0 to 2 open. */
 WB_NORETURN static void
-become(const struct wb__process *process, const struct pipes *p,
+child_exec(const struct wb__process *process, const struct pipes *p,
     const struct signals *s, pid_t parent)
 {
     int sys;
 
-    (void)signal(SIGPIPE, SIG_DFL); /* ours to ignore, not the command's */
+    (void)signal(SIGPIPE, SIG_DFL); /* ignored in this process only */
     (void)signal(SIGXFSZ, SIG_DFL);
     (void)signal(SIGCHLD, SIG_DFL);
-    for (size_t i = 0; i < WB_COUNT(handed_on); i++)
-        (void)sigaction(handed_on[i], &s->before[i], NULL);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
     (void)pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
-        (void)raise(SIGKILL); /* it died before it could be said */
+        (void)raise(SIGKILL); /* the parent died before prctl() */
     if (dup2(p->out[1], STDOUT_FILENO) >= 0 &&
         dup2(p->err[1], STDERR_FILENO) >= 0)
         (void)execvp(process->argv[0], (char *const *)process->argv);
     sys = errno;
     if (write(p->start[1], &sys, sizeof(sys)) < 0)
-        (void)raise(SIGKILL); /* an end without exec must not look like one */
+        (void)raise(SIGKILL); /* the parent must not take this for a start */
     _exit(127);
 }
 
-/* The command is running, or *sys says why not. */
+/* The pid; *sys: 0, or why the command could not be executed. */
 static pid_t
 start(const struct wb__process *process, struct pipes *p,
     const struct signals *s, int *sys)
@@ -169,15 +170,15 @@ start(const struct wb__process *process, struct pipes *p,
     ssize_t n;
 
     if (pid == 0)
-        become(process, p, s, parent);
+        child_exec(process, p, s, parent);
     if (pid < 0)
         return pid;
     child = pid;
-    signals_let_in(s);
+    signals_unblock(s);
     close_end(&p->out[1]);
     close_end(&p->err[1]);
     close_end(&p->start[1]);
-    do /* the end comes with exec */
+    do /* end of file: exec succeeded */
         n = read(p->start[0], sys, sizeof(*sys));
     while (n < 0 && errno == EINTR);
     if (n != sizeof(*sys))
@@ -185,7 +186,7 @@ start(const struct wb__process *process, struct pipes *p,
     return pid;
 }
 
-/* ---- until its end ----------------------------------------------------- */
+/* ---- wait ----------------------------------------------------- */
 
 static int64_t
 now_ms(void)
@@ -220,7 +221,7 @@ reap(struct wb__process *process, pid_t pid)
         process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* One piece, or the end of this pipe. */
+/* Pass on one piece of output, or close the pipe at its end. */
 static void
 read_some(struct wb__process *process, int fd, int *from)
 {
@@ -238,7 +239,7 @@ static void
 follow(struct wb__process *process, struct pipes *p, pid_t pid,
     const sigset_t *mask)
 {
-    int64_t until_ms = -1, left_ms = 0; /* once it has ended */
+    int64_t until_ms = -1, left_ms = 0; /* set when it has ended */
     struct timespec wait;
     bool ended;
 
@@ -273,7 +274,7 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
     if (!pipes_open(&pipes))
         return wb__fail(
             err, WB_IO, errno, "no pipes for the command: %s", strerror(errno));
-    signals_take(&signals);
+    signals_block(&signals);
     pid = start(process, &pipes, &signals, &process->start_errno);
     if (pid < 0)
         (void)wb__fail(err, WB_IO, errno, "no process for the command: %s",
@@ -283,8 +284,8 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
     child = 0;
     if (pid > 0)
         reap(process, pid);
-    process->forwarded = handed != 0;
-    signals_give(&signals);
+    process->forwarded = forwarded != 0;
+    signals_restore(&signals);
     pipes_close(&pipes);
     return pid < 0 ? WB_IO : WB_OK;
 }
@@ -299,7 +300,7 @@ wb__write_all(int fd, struct wb_slice bytes)
 
         if (n >= 0)
             bytes = wb__from(bytes, (size_t)n);
-        else if (errno == EAGAIN) /* somebody shares it and made it so */
+        else if (errno == EAGAIN) /* made non-blocking by another process */
             (void)poll(&p, 1, -1);
         else if (errno != EINTR)
             return errno;

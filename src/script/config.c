@@ -15,17 +15,6 @@ enum {
     PATH_SHOWN = 120
 };
 
-struct wb_config {
-    struct wb__script script; /* first: the script leads here */
-    struct wb__settings settings;
-    struct wb__route_spec *first, *last;
-    struct wb_route *routes;
-    size_t n_routes;
-    struct wb_http *http;
-    struct wb__buf text;
-    int ready; /* function in the registry; 0: none */
-};
-
 static struct wb_config *
 config_of(lua_State *L)
 {
@@ -369,25 +358,7 @@ keep_path(struct wb_config *c, const char *path, struct wb_err *err)
 }
 
 static enum wb_status
-open_transports(struct wb_config *c, struct uv_loop_s *loop, struct wb_err *err)
-{
-    const struct wb__route_spec *spec = c->first;
-    enum wb_status rc = WB_OK;
-
-    for (size_t i = 0; i < c->n_routes && rc == WB_OK; i++) {
-        if (spec->transport == WB_CARRY_HTTP && c->http == NULL)
-            rc = wb_http_open(&c->http, c->script.env, loop, err);
-        if (rc == WB_OK)
-            rc = wb__route_open(
-                &c->script, spec, c->http, loop, &c->routes[i].transport, err);
-        spec = spec->next;
-    }
-    return rc;
-}
-
-static enum wb_status
-read_all(struct wb_config *c, const char *path, struct uv_loop_s *loop,
-    struct wb_err *err)
+read_all(struct wb_config *c, const char *path, struct wb_err *err)
 {
     enum wb_status rc = keep_path(c, path, err);
 
@@ -397,7 +368,6 @@ read_all(struct wb_config *c, const char *path, struct uv_loop_s *loop,
         rc = wb__script_open(&c->script, err);
     if (rc != WB_OK)
         return rc;
-    c->script.look = loop == NULL;
     c->script.reading = true;
     rc = wb__script_call(&c->script, read_file, c, err);
     c->script.reading = false;
@@ -407,14 +377,12 @@ read_all(struct wb_config *c, const char *path, struct uv_loop_s *loop,
             *err = c->script.err;
         return c->script.err.status;
     }
-    if (rc == WB_OK && loop != NULL)
-        rc = open_transports(c, loop, err);
     return rc;
 }
 
 enum wb_status
-wb_config_open(struct wb_config **out, const char *path,
-    const struct wb_env *env, struct uv_loop_s *loop, struct wb_err *err)
+wb__config_read(struct wb_config **out, const char *path,
+    const struct wb_env *env, bool check_only, struct wb_err *err)
 {
     static const struct wb__limits limits = WB_SCRIPT_LIMITS;
     struct wb_config *c;
@@ -428,9 +396,10 @@ wb_config_open(struct wb_config **out, const char *path,
     c->script.env = env;
     c->script.arena.env = env;
     c->script.limits = limits;
+    c->script.look = check_only;
     c->settings.outbox.env = env;
     c->text = (struct wb__buf){.env = env, .max = WB_SOURCE_MAX};
-    rc = read_all(c, path, loop, err);
+    rc = read_all(c, path, err);
     if (rc == WB_OK)
         *out = c;
     else
@@ -449,7 +418,7 @@ wb_config_close(struct wb_config *c)
     for (size_t i = 0; c->routes != NULL && i < c->n_routes; i++)
         wb_transport_free(c->routes[i].transport);
     if (c->http != NULL)
-        wb_http_close(c->http);
+        c->http_close(c->http);
     wb__script_close(&c->script);
     wb__buf_fini(&c->text);
     wb__free(env, c);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 #include "script/script.h"
-#include "transport/http.h"
 
 enum {
     KEY_LEAST = 24,
@@ -250,91 +249,4 @@ wb__route_make(struct wb__script *s, const struct wb__route_spec *spec,
         .disable_on_410 = spec->disable_on_410,
     };
     return wb__hooks_attach(s, spec, route, err);
-}
-
-/* ---- the transport ----------------------------------------------------- */
-
-static void
-write_headers(const struct wb__headers *headers, struct wb__buf *out)
-{
-    for (size_t i = 0; i < headers->n; i++) {
-        wb__buf_add(out, headers->item[i].name);
-        wb__buf_add(out, WB_LIT(": "));
-        wb__buf_add(out, headers->item[i].value.s);
-        wb__buf_add(out, WB_LIT("\n"));
-    }
-}
-
-static size_t
-copy_secrets(const struct wb__route_spec *spec, struct wb_slice out[8])
-{
-    out[0] = spec->secret.s;
-    for (size_t i = 0; i < spec->secrets.n; i++)
-        out[i] = spec->secrets.item[i].s;
-    return spec->secret.secret ? 1 : spec->secrets.n;
-}
-
-static enum wb_status
-open_http(struct wb__script *s, const struct wb__route_spec *spec,
-    struct wb_http *http, struct wb_transport **out, struct wb_err *err)
-{
-    static const char *const methods[] = {"POST", "PUT", "PATCH"};
-    struct wb__buf headers = {.env = s->env, .max = (size_t)1 << 20};
-    struct wb_slice secrets[8];
-    struct wb_http_opts opts = {
-        .method = wb_slice(methods[spec->method]),
-        .secrets = secrets,
-        .n_secrets = copy_secrets(spec, secrets),
-        .max_reply_bytes = (size_t)spec->max_reply,
-        .ca_file = spec->ca_file.s,
-        .public_only = spec->public_only,
-        .follow = spec->follow,
-        .http1 = spec->http1,
-    };
-    enum wb_status rc;
-
-    if (!wb__template_has_fields(spec->url.text.s))
-        opts.url = spec->url.text.s;
-    write_headers(&spec->headers, &headers);
-    opts.headers = wb__buf_slice(&headers);
-    rc = headers.failed == WB_OK ? wb_http_new(out, http, &opts, err)
-                                 : wb__nomem(err, "headers");
-    if (headers.ptr != NULL)
-        explicit_bzero(headers.ptr, headers.cap);
-    wb__buf_fini(&headers);
-    return rc;
-}
-
-static enum wb_status
-open_exec(struct wb__script *s, const struct wb__route_spec *spec,
-    struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err)
-{
-    const char **argv =
-        wb__arena_alloc(&s->arena, (spec->argv.n + 1) * sizeof(*argv));
-
-    if (argv == NULL)
-        return wb__nomem(err, "argv");
-    for (size_t i = 0; i < spec->argv.n; i++)
-        argv[i] = spec->argv.item[i].s.ptr;
-    return wb_exec_new(out, s->env, loop, argv, err);
-}
-
-enum wb_status
-wb__route_open(struct wb__script *s, const struct wb__route_spec *spec,
-    struct wb_http *http, struct uv_loop_s *loop, struct wb_transport **out,
-    struct wb_err *err)
-{
-    struct wb_err why = {0};
-    enum wb_status rc;
-
-    if (spec->transport == WB_CARRY_HTTP)
-        rc = open_http(s, spec, http, out, &why);
-    else if (spec->transport == WB_CARRY_EXEC)
-        rc = open_exec(s, spec, loop, out, &why);
-    else
-        rc = wb_file_new(out, s->env, spec->path.s.ptr, &why);
-    if (rc == WB_OK)
-        return rc;
-    return wb__fail(err, rc, why.sys, "%s:%d: route \"%s\": %.150s", s->path,
-        spec->line, spec->name, why.msg);
 }

@@ -129,8 +129,8 @@ void wb__json_encode(lua_State *L, int at, struct wb__buf *out);
 
 /* ---- templates --------------------------------------------------------- */
 
-/* What wb__url_spelling() of the transport wants, and no fragment and no "." or
- * ".." in the path. The error shows none of it. */
+/* What wb__url_check_syntax() of the transport wants, and no fragment and no
+ * "." or ".." in the path. The error shows none of it. */
 WB_MUST_USE enum wb_status wb__target_check(
     struct wb_slice url, struct wb_err *err);
 /* Same for one with {field}s, which may stand in path and query. */
@@ -270,9 +270,26 @@ void wb__route_check(lua_State *L, int at, struct wb__route_spec *spec,
 WB_MUST_USE enum wb_status wb__route_make(struct wb__script *s,
     const struct wb__route_spec *spec, struct wb_route *route,
     struct wb_err *err);
-/* Its transport. */
-WB_MUST_USE enum wb_status wb__route_open(struct wb__script *s,
-    const struct wb__route_spec *spec, struct wb_http *http,
-    struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err);
+
+/* ---- a configuration --------------------------------------------------- */
+
+struct wb_config {
+    struct wb__script script; /* first: the script leads here */
+    struct wb__settings settings;
+    struct wb__route_spec *first, *last;
+    struct wb_route *routes;
+    size_t n_routes;
+    struct wb_http *http;
+    void (*http_close)(struct wb_http *http);
+    struct wb__buf text;
+    int ready; /* function in the registry; 0: none */
+};
+
+/* wb_config_open() without its transports, which transports.c opens: a program
+ * that only checks a configuration does not link libcurl. check_only: nothing
+ * will be delivered, secrets may be absent. */
+WB_MUST_USE enum wb_status wb__config_read(struct wb_config **out,
+    const char *path, const struct wb_env *env, bool check_only,
+    struct wb_err *err);
 
 #endif /* WB_SRC_SCRIPT_H */

@@ -68,7 +68,7 @@ target_wrong(struct wb_slice url)
 enum wb_status
 wb__target_check(struct wb_slice url, struct wb_err *err)
 {
-    enum wb_status rc = wb__url_spelling(url, err);
+    enum wb_status rc = wb__url_check_syntax(url, err);
     const char *wrong = rc == WB_OK ? target_wrong(url) : NULL;
 
     if (wrong == NULL)

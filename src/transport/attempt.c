@@ -1,17 +1,16 @@
-/* attempt.c - one request over libcurl, from a handle to a result.
+/* attempt.c - one attempt over libcurl: its easy handle, and its result.
  *
- * (1) At most one request goes on the wire, plus one for each redirect that is
- *     followed. libcurl by itself would send again on a connection that died
- *     under it: the second issue is refused (T-7).
- * (2) With public_only no byte goes to an address that is not public: judged
- *     when a socket is opened, and again before a request goes out on one
- *     that may have been opened for somebody else (S1).
- * (3) No header, secret or url shows up in an error (S9). */
+ * (1) At most one request is sent, and one for each redirect that is followed.
+ *     libcurl repeats a request when a reused connection is closed: the
+ *     repetition is refused (T-7).
+ * (2) With public_only no byte goes to an address that is not public. Checked
+ *     when a socket is opened, and again before a request is sent on a socket
+ *     that another endpoint may have opened (S1).
+ * (3) No header, secret or URL appears in an error (S9). */
 #include <ctype.h>
 #include <stdio.h>
 
 #include "transport/attempt.h"
-#include "transport/curl.h"
 
 enum {
     LINES_BYTES = 131072,
@@ -19,23 +18,8 @@ enum {
     REDIRECTS_MAX = 3
 };
 
-#if LIBCURL_VERSION_NUM < 0x075700
-#error "libcurl 7.87 or later is needed"
-#endif
-
-enum wb_outcome
-wb_http_outcome(int status)
-{
-    if (status >= 200 && status < 300)
-        return WB_DELIVERED;
-    if (status == 408 || status == 425 || status == 429 ||
-        (status >= 500 && status < 600))
-        return WB_RETRY;
-    return WB_REJECTED;
-}
-
 void
-wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)
+wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a)
 {
     a->next = *head;
     a->link = head;
@@ -45,7 +29,7 @@ wb__attempt_push(struct wb__attempt **head, struct wb__attempt *a)
 }
 
 void
-wb__attempt_cut(struct wb__attempt *a)
+wb__attempt_unlink(struct wb__attempt *a)
 {
     *a->link = a->next;
     if (a->next != NULL)
@@ -64,21 +48,21 @@ on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
     curl_socket_t fd;
 
     (void)purpose;
-    if (a->ep->public_only &&
-        (!wb__addr_public(&address->addr) || wb__addr_own(&address->addr))) {
+    if (a->ep->public_only && (!wb__address_public(&address->addr) ||
+                                  wb__address_own(&address->addr))) {
         if (uv_ip_name(&address->addr, a->refused, sizeof(a->refused)) != 0)
             (void)snprintf(a->refused, sizeof(a->refused), "the address");
         return CURL_SOCKET_BAD;
     }
-    fd = wb__http_socket(a->ep->http, address);
+    fd = wb__http_open_socket(a->ep->http, address);
     if (fd != CURL_SOCKET_BAD)
         a->opened++;
     return fd;
 }
 
-/* Just before a request goes out. */
+/* Before a request is sent; the connection is there. */
 static int
-on_issue(void *user, char *peer, char *local, int peer_port, int local_port)
+on_request(void *user, char *peer, char *local, int peer_port, int local_port)
 {
     struct wb__attempt *a = user;
     long redirects = 0;
@@ -86,21 +70,22 @@ on_issue(void *user, char *peer, char *local, int peer_port, int local_port)
     (void)local;
     (void)peer_port;
     (void)local_port;
-    (void)curl_easy_getinfo(a->job.easy, CURLINFO_REDIRECT_COUNT, &redirects);
-    if (a->issues > redirects) {
-        a->again = true;
+    (void)curl_easy_getinfo(
+        a->transfer.easy, CURLINFO_REDIRECT_COUNT, &redirects);
+    if (a->requests > redirects) {
+        a->repeated = true;
         return CURL_PREREQFUNC_ABORT;
     }
-    if (a->ep->public_only && !wb__addr_text_public(peer)) {
+    if (a->ep->public_only && !wb__address_text_public(peer)) {
         (void)snprintf(a->refused, sizeof(a->refused), "%s", peer);
         a->opened = 0;
         return CURL_PREREQFUNC_ABORT;
     }
-    a->issues++;
+    a->requests++;
     a->opened = 0;
     a->refused[0] = '\0';
-    if (a->issues > 1)
-        wb__reply_next_hop(&a->reply);
+    if (a->requests > 1)
+        wb__received_next_hop(&a->received);
     return CURL_PREREQFUNC_OK;
 }
 
@@ -110,7 +95,8 @@ on_header(char *line, size_t size, size_t n, void *user)
     struct wb__attempt *a = user;
     size_t len = size * n;
 
-    return wb__reply_line(&a->reply, (struct wb_slice){line, len}) ? len : 0;
+    return wb__received_line(&a->received, (struct wb_slice){line, len}) ? len
+                                                                         : 0;
 }
 
 static size_t
@@ -119,27 +105,27 @@ on_body(char *piece, size_t size, size_t n, void *user)
     struct wb__attempt *a = user;
     size_t len = size * n;
 
-    return wb__reply_body(&a->reply, (struct wb_slice){piece, len}) ? len : 0;
+    return wb__received_body(&a->received, (struct wb_slice){piece, len}) ? len
+                                                                          : 0;
 }
 
 /* NOLINTEND(readability-non-const-parameter) */
 
-/* ---- the end of an attempt --------------------------------------------- */
+/* ---- the result --------------------------------------------- */
 
 void
 wb__attempt_free(struct wb__attempt *a)
 {
-    const struct wb_env *env = a->reply.body.env;
+    const struct wb_env *env = a->received.body.env;
 
-    curl_easy_cleanup(a->job.easy);
-    wb__buf_fini(&a->reply.body);
+    curl_easy_cleanup(a->transfer.easy);
+    wb__buf_fini(&a->received.body);
     wb__buf_fini(&a->lines);
     wb__free(env, a);
 }
 
-/* Keep it for the next request, or let it go. */
 void
-wb__attempt_rest(struct wb__attempt *a)
+wb__attempt_release(struct wb__attempt *a)
 {
     struct wb__endpoint *ep = a->ep;
 
@@ -147,22 +133,23 @@ wb__attempt_rest(struct wb__attempt *a)
         wb__attempt_free(a);
         return;
     }
-    wb__reply_clear(&a->reply);
-    wb__attempt_push(&ep->idle, a);
+    wb__received_clear(&a->received);
+    wb__attempt_link(&ep->idle, a);
     ep->n_idle++;
 }
 
-/* "transport: could not resolve host ..." */
+/* "transport: could not resolve host ...": libcurl's text as one line that
+ * begins in lower case. */
 static size_t
-trouble_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
+error_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
 {
     const char *text =
-        a->trouble[0] != '\0' ? a->trouble : curl_easy_strerror(code);
+        a->curl_error[0] != '\0' ? a->curl_error : curl_easy_strerror(code);
     char line[4 * CURL_ERROR_SIZE + 1];
 
-    if (a->reply.wrong != NULL)
-        text = a->reply.wrong;
-    else if (a->again)
+    if (a->received.error != NULL)
+        text = a->received.error;
+    else if (a->repeated)
         text = "the connection closed before an answer; not sent twice";
     (void)wb__one_line(wb_slice(text), CURL_ERROR_SIZE, line);
     if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
@@ -170,22 +157,22 @@ trouble_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
     return (size_t)snprintf(out, size, "transport: %s", line);
 }
 
-/* An answer whose header is complete counts, whatever befell its body. A
- * redirect that was to be followed is no answer if the next hop failed. */
+/* A response with a complete header counts even if its body failed. A redirect
+ * that should have been followed does not count if the next request failed. */
 static bool
-answered(const struct wb__attempt *a, CURLcode code)
+has_response(const struct wb__attempt *a, CURLcode code)
 {
-    const struct wb__reply *r = &a->reply;
+    const struct wb__received *r = &a->received;
 
-    if (!r->final || r->wrong != NULL || a->again || a->refused[0] != '\0')
+    if (!r->final || r->error != NULL || a->repeated || a->refused[0] != '\0')
         return false;
     return !a->ep->follow || r->status / 100 != 3 || code == CURLE_OK ||
            code == CURLE_TOO_MANY_REDIRECTS || code == CURLE_URL_MALFORMAT ||
            code == CURLE_UNSUPPORTED_PROTOCOL;
 }
 
-/* Secrets that the receiver may have quoted: the words of header values
- * ("Bearer <token>"). Short ones are words, not secrets. */
+/* The receiver may have quoted a secret: mask each word of a secret header
+ * ("Bearer <token>"). Words under 8 bytes are not secrets. */
 static void
 mask_secrets(struct wb__attempt *a)
 {
@@ -197,70 +184,82 @@ mask_secrets(struct wb__attempt *a)
             continue;
         while (wb__cut(&value, ' ', &word))
             if (word.len >= 8)
-                wb__reply_mask(&a->reply, word);
+                wb__received_mask(&a->received, word);
     }
 }
 
 static void
-judge_answer(
+judge_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
     mask_secrets(a);
-    res->status = a->reply.status;
-    res->outcome = wb_http_outcome(a->reply.status);
-    res->body = wb__buf_slice(&a->reply.body);
+    res->status = a->received.status;
+    res->outcome = wb_http_outcome(a->received.status);
+    res->body = wb__buf_slice(&a->received.body);
     res->cut = code != CURLE_OK;
-    /* Whoever refuses and says when to come again refuses for now: so does an
-     * idempotency gateway while the first request is under way. */
-    if (res->status == 409 && a->reply.retry_after[0] != '\0')
+    /* With Retry-After a 409 is temporary: an idempotency gateway sends it
+     * while the first request is still running. */
+    if (res->status == 409 && a->received.retry_after[0] != '\0')
         res->outcome = WB_RETRY;
     if (res->outcome == WB_DELIVERED)
         return;
-    res->error = (struct wb_slice){text, wb__reply_error(&a->reply, text)};
+    res->error =
+        (struct wb_slice){text, wb__received_error(&a->received, text)};
     if (res->outcome == WB_RETRY)
-        res->retry_after_ms = wb__reply_retry_after_ms(&a->reply, a->now_ms);
+        res->retry_after_ms =
+            wb__received_retry_after_ms(&a->received, a->now_ms);
+}
+
+static enum wb_outcome
+outcome_without_response(const struct wb__attempt *a)
+{
+    bool redirected = a->received.final && a->received.status / 100 == 3;
+
+    if (a->repeated)
+        return WB_UNKNOWN; /* sent, and the connection closed */
+    if (a->refused[0] != '\0' && a->opened == 0)
+        return WB_REJECTED; /* only addresses that are not public */
+    if (a->requests == 0 || redirected)
+        return WB_RETRY; /* nothing sent, or the redirect not followed */
+    return WB_UNKNOWN;
 }
 
 static void
-judge_silence(
+judge_no_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
-    bool hop = a->reply.final && a->reply.status / 100 == 3;
     size_t len;
 
-    if (a->refused[0] != '\0' && a->opened == 0 && !a->again) {
-        res->outcome = WB_REJECTED;
-        len = (size_t)snprintf(text, WB__REPLY_ERROR_SIZE,
+    res->outcome = outcome_without_response(a);
+    if (res->outcome == WB_REJECTED)
+        len = (size_t)snprintf(text, WB__RECEIVED_ERROR_SIZE,
             "transport: %s is not a public address (public_only)", a->refused);
-    } else {
-        res->outcome =
-            a->issues == 0 || (hop && !a->again) ? WB_RETRY : WB_UNKNOWN;
-        len = trouble_text(a, code, text, WB__REPLY_ERROR_SIZE);
-    }
+    else
+        len = error_text(a, code, text, WB__RECEIVED_ERROR_SIZE);
     res->error = (struct wb_slice){text, len};
 }
 
 static void
-on_ended(struct wb__transfer *job, CURLcode code)
+on_ended(struct wb__transfer *transfer, CURLcode code)
 {
-    struct wb__attempt *a = (struct wb__attempt *)job;
-    char text[WB__REPLY_ERROR_SIZE];
+    struct wb__attempt *a = (struct wb__attempt *)transfer;
+    char text[WB__RECEIVED_ERROR_SIZE];
     struct wb_result res = {0};
 
-    if (answered(a, code))
-        judge_answer(a, code, &res, text);
+    if (has_response(a, code))
+        judge_response(a, code, &res, text);
     else
-        judge_silence(a, code, &res, text);
-    /* done() may free the endpoint, which then sets a->ep to NULL. */
-    wb__attempt_cut(a);
-    a->ep->telling = a;
+        judge_no_response(a, code, &res, text);
+    /* done() may free the endpoint: endpoint_free() then sets a->ep to NULL. */
+    wb__attempt_unlink(a);
+    a->ep->reporting = a;
     a->done(a->ctx, &res);
     if (a->ep != NULL)
-        a->ep->telling = NULL;
-    wb__attempt_rest(a);
+        a->ep->reporting = NULL;
+    wb__attempt_release(a);
 }
 
-/* ---- a fresh handle ---------------------------------------------------- */
+/* ---- the easy handle ---------------------------------------------------- */
 
 static CURLcode
 set_fixed(CURL *easy)
@@ -279,8 +278,8 @@ set_fixed(CURL *easy)
         {CURLOPT_POST, 1},
         {CURLOPT_POSTREDIR, CURL_REDIR_POST_301 | CURL_REDIR_POST_302},
         {CURLOPT_MAXREDIRS, REDIRECTS_MAX},
-        /* A lookup that hangs past the deadline must not stop the loop until
-         * its thread is done. */
+        /* Do not wait for the resolver's thread when a lookup runs past the
+         * deadline: that would block the loop. */
         {CURLOPT_QUICK_EXIT, 1},
     };
 
@@ -290,7 +289,7 @@ set_fixed(CURL *easy)
     TRY(curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https"));
     TRY(curl_easy_setopt(easy, CURLOPT_USERAGENT, "waybill/" WB_VERSION));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open));
-    TRY(curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_issue));
+    TRY(curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request));
     TRY(curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header));
     return curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 }
@@ -300,7 +299,7 @@ set_endpoint(CURL *easy, const struct wb__endpoint *ep)
 {
     long version = ep->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS;
 
-    TRY(wb__http_adopt(ep->http, easy));
+    TRY(wb__http_set_options(ep->http, easy));
     TRY(curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version));
     TRY(curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, (long)ep->follow));
     TRY(curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, ep->method));
@@ -313,18 +312,18 @@ set_endpoint(CURL *easy, const struct wb__endpoint *ep)
 static CURLcode
 set_attempt(struct wb__attempt *a)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
 
-    TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->job));
+    TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_HEADERDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_WRITEDATA, a));
-    TRY(curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, a->trouble));
+    TRY(curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, a->curl_error));
     return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, a->node);
 }
 
-/* NULL if memory ran out or libcurl cannot do what we need. */
+/* NULL if memory ran out or libcurl lacks an option. */
 static struct wb__attempt *
 attempt_new(struct wb__endpoint *ep)
 {
@@ -333,28 +332,29 @@ attempt_new(struct wb__endpoint *ep)
     if (a == NULL)
         return NULL;
     a->ep = ep;
-    a->job.ended = on_ended;
-    a->reply.body = (struct wb__buf){.env = ep->env, .max = ep->max_reply};
+    a->transfer.ended = on_ended;
+    a->received.body = (struct wb__buf){.env = ep->env, .max = ep->max_reply};
     a->lines = (struct wb__buf){.env = ep->env, .max = LINES_BYTES};
-    a->job.easy = curl_easy_init();
-    if (a->job.easy != NULL && set_fixed(a->job.easy) == CURLE_OK &&
-        set_endpoint(a->job.easy, ep) == CURLE_OK && set_attempt(a) == CURLE_OK)
+    a->transfer.easy = curl_easy_init();
+    if (a->transfer.easy != NULL && set_fixed(a->transfer.easy) == CURLE_OK &&
+        set_endpoint(a->transfer.easy, ep) == CURLE_OK &&
+        set_attempt(a) == CURLE_OK)
         return a;
     wb__attempt_free(a);
     return NULL;
 }
 
 struct wb__attempt *
-wb__attempt_take(struct wb__endpoint *ep)
+wb__attempt_acquire(struct wb__endpoint *ep)
 {
     struct wb__attempt *a = ep->idle;
 
     if (a == NULL)
         return attempt_new(ep);
-    wb__attempt_cut(a);
+    wb__attempt_unlink(a);
     ep->n_idle--;
-    a->issues = a->opened = 0;
-    a->again = false;
-    a->refused[0] = a->trouble[0] = '\0';
+    a->requests = a->opened = 0;
+    a->repeated = false;
+    a->refused[0] = a->curl_error[0] = '\0';
     return a;
 }

@@ -1,10 +1,9 @@
-/* callback.c - a transport that is a C function, and what all transports
- * share. */
+/* callback.c - a transport that calls a C function; wb_transport_free(). */
 #include "base/base.h"
 #include "waybill/transport.h"
 
 struct callback {
-    struct wb_transport base; /* first: a transport is its callback */
+    struct wb_transport base; /* first: cast back to the callback */
     const struct wb_env *env;
     wb_callback_fn *fn;
     void *ctx;

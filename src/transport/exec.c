@@ -2,11 +2,11 @@
  *
  * (1) No shell, and nothing of the message in argv: it cannot become a command
  *     or an option.
- * (2) The payload is a nameless file, not a pipe: a command that reads nothing
- *     costs no SIGPIPE, one that reads late no waiting.
+ * (2) The payload is a nameless file and not a pipe: a command that reads
+ *     nothing raises no SIGPIPE here, one that reads late blocks nothing.
  * (3) An attempt ends at most two seconds after its deadline, or one second
- *     after its command, whoever still holds the pipes.
- * (4) Every child is waited for, also one whose transport was freed. */
+ *     after its command, even if the pipes are still open elsewhere.
+ * (4) Every child is waited for, also after its transport was freed. */
 #include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ enum {
 };
 
 struct exec {
-    struct wb_transport base; /* first: a transport is its exec */
+    struct wb_transport base; /* first: cast back to the exec */
     const struct wb_env *env;
     uv_loop_t *loop;
     struct wb__arena arena; /* of argv */
@@ -36,7 +36,7 @@ struct exec {
 
 struct run {
     const struct wb_env *env;
-    struct run *next, **link; /* of the exec's; NULL once told or dropped */
+    struct run *next, **link; /* list of runs; NULL: reported or dropped */
     wb_done_fn *done;
     void *ctx;
     int64_t timeout_ms;
@@ -60,7 +60,7 @@ struct run {
 
 extern char **environ;
 
-/* Ours, or one that an outer Waybill has set for its own child. */
+/* A variable that we set, or that an outer Waybill set for this process. */
 static bool
 is_ours(struct wb_slice var)
 {
@@ -167,7 +167,7 @@ handle_close(void *handle)
     uv_close(handle, on_closed);
 }
 
-/* Let go of all but a child that still has to be waited for. */
+/* Close all but the process handle of a child that has not exited yet. */
 static void
 run_close(struct run *r)
 {
@@ -442,7 +442,7 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
     wb__fd_close(payload);
 }
 
-/* ---- birth and death --------------------------------------------------- */
+/* ---- new and free --------------------------------------------------- */
 
 static void
 exec_wipe(struct exec *ex)

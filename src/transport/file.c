@@ -14,13 +14,13 @@ enum {
 };
 
 struct file {
-    struct wb_transport base; /* first: a transport is its file */
+    struct wb_transport base; /* first: cast back to the file */
     const struct wb_env *env;
     struct wb__buf line;
     char path[];
 };
 
-/* As far as jansson takes it: what it refuses (1e400) goes as base64. */
+/* What jansson refuses (1e400) is written as base64. */
 static bool
 is_json(struct wb_slice s)
 {
@@ -68,7 +68,7 @@ line_write(struct wb__buf *b, const struct wb_request *q)
     }
 }
 
-/* May stand between quotes as it is. */
+/* Needs no escape between quotes. */
 static bool
 is_plain(struct wb_slice s)
 {

@@ -1,14 +1,13 @@
 /* http.c - libcurl's multi handle driven by libuv.
  *
- * (1) One watcher a socket, from the socket's birth to its death: a request
- *     on a kept connection costs no system call to watch it.
- * (2) libcurl is entered from the loop only, never from inside its own
- *     callbacks; a job's end is told after libcurl has let go of it.
- * (3) Closing is asynchronous as libuv's is: the memory goes with the last
- *     watcher, on the loop's next turn. */
-#include "transport/http.h"
+ * (1) One watcher for each socket from its opening to its closing: a request on
+ *     a reused connection needs no system call to watch it.
+ * (2) libcurl is called from the loop only, never from its own callbacks; the
+ *     end of a transfer is reported after libcurl has removed its handle.
+ * (3) Closing is asynchronous, as in libuv: memory is freed with the last
+ *     watcher, in the next iteration of the loop. */
 #include "os/fd.h"
-#include "transport/curl.h"
+#include "transport/attempt.h"
 
 enum {
     FDS_MAX = 1 << 20,
@@ -16,13 +15,13 @@ enum {
 };
 
 struct watch {
-    uv_poll_t poll; /* first: a handle is its watch */
+    uv_poll_t poll; /* first: cast back to the watch */
     struct wb_http *http;
     curl_socket_t fd;
-    int wanted;  /* by libcurl; libuv's flags */
-    int watched; /* by libuv: kept on until an event comes unwanted */
-    bool own;    /* opened by us, so that its end is told to us, once it was */
-    bool connected; /* for sure: left open without a transfer once */
+    int wanted;  /* by libcurl, as flags of libuv */
+    int watched; /* by libuv; goes on until an event comes that is not wanted */
+    bool own;    /* opened here: libcurl calls on_close() once connected */
+    bool connected; /* certainly: was open without a transfer */
 };
 
 struct wb_http {
@@ -33,9 +32,9 @@ struct wb_http {
     uv_timer_t timer;
     struct watch **watch; /* by descriptor */
     size_t n_watch;
-    size_t handles; /* of libuv, not yet closed */
+    size_t handles; /* of libuv, not closed yet */
     int users;
-    bool closed, telling;
+    bool closed, reporting;
 };
 
 const struct wb_env *
@@ -59,25 +58,24 @@ handle_gone(struct wb_http *http)
     wb__free(http->env, http);
 }
 
-/* Tell the jobs that ended. libcurl's message dies with the handle's removal.
- */
+/* A message of libcurl is gone when its handle is removed. */
 static void
-tell(struct wb_http *http)
+report_ended(struct wb_http *http)
 {
     CURLMsg *msg;
     int left;
 
-    http->telling = true;
+    http->reporting = true;
     while ((msg = curl_multi_info_read(http->multi, &left)) != NULL) {
         CURLcode code = msg->data.result;
         CURL *easy = msg->easy_handle;
-        struct wb__transfer *job = NULL;
+        struct wb__transfer *transfer = NULL;
 
-        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &job);
+        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
         (void)curl_multi_remove_handle(http->multi, easy);
-        job->ended(job, code);
+        transfer->ended(transfer, code);
     }
-    http->telling = false;
+    http->reporting = false;
 }
 
 static void
@@ -88,7 +86,7 @@ on_timer(uv_timer_t *timer)
 
     (void)curl_multi_socket_action(
         http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    tell(http);
+    report_ended(http);
 }
 
 static int
@@ -125,11 +123,11 @@ on_ready(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
     (void)curl_multi_socket_action(http->multi, w->fd, flags, &running);
-    tell(http);
+    report_ended(http);
 }
 
 static bool
-watch_room(struct wb_http *http, size_t fd)
+watch_reserve(struct wb_http *http, size_t fd)
 {
     size_t n = http->n_watch == 0 ? 64 : http->n_watch;
     struct watch **grown;
@@ -176,15 +174,15 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 {
     struct watch *w;
 
-    if (fd < 0 || !watch_room(http, (size_t)fd))
+    if (fd < 0 || !watch_reserve(http, (size_t)fd))
         return NULL;
-    watch_close(http, fd); /* of one that was closed and not told */
+    watch_close(http, fd); /* its last socket was closed without on_close() */
     w = wb__alloc(http->env, sizeof(*w));
     if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
         wb__free(http->env, w);
         return NULL;
     }
-    /* The timer alone keeps the loop going: every transfer has a deadline. */
+    /* Every transfer has a deadline: the timer alone keeps the loop alive. */
     uv_unref((uv_handle_t *)&w->poll);
     w->http = http;
     w->fd = fd;
@@ -204,18 +202,19 @@ watch_set(struct watch *w, int wanted)
         w->watched = wanted;
 }
 
-/* libcurl closes a socket that never came to be connected without telling, and
- * only then says that it has no interest in it. libuv must not meet it. */
+/* libcurl closes a socket that was never connected without calling on_close(),
+ * and only then reports that it has no interest in it. libuv aborts on a closed
+ * descriptor. */
 static bool
-is_dead(struct watch *w)
+socket_is_dead(struct watch *w)
 {
     if (w->own && !w->connected)
         w->connected = wb__fd_is_open(w->fd);
     return !w->own || !w->connected;
 }
 
-/* libcurl's CURLMOPT_SOCKETFUNCTION. A socket that cannot be watched is left
- * to the deadline of its transfer: an error here would end all of them. */
+/* libcurl's CURLMOPT_SOCKETFUNCTION. A transfer whose socket cannot be watched
+ * ends by its deadline; an error returned here would end all transfers. */
 static int
 on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
 {
@@ -233,7 +232,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         w = watch_new(http, fd, false);
     if (w == NULL)
         return 0;
-    if (wanted == 0 && is_dead(w))
+    if (wanted == 0 && socket_is_dead(w))
         watch_close(http, fd);
     else
         watch_set(w, wanted);
@@ -241,7 +240,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
 }
 
 curl_socket_t
-wb__http_socket(struct wb_http *http, const struct curl_sockaddr *address)
+wb__http_open_socket(struct wb_http *http, const struct curl_sockaddr *address)
 {
     int fd =
         wb__fd_socket(address->family, address->socktype, address->protocol);
@@ -263,7 +262,7 @@ on_close(void *user, curl_socket_t fd)
 /* ---- transfers --------------------------------------------------------- */
 
 CURLcode
-wb__http_adopt(struct wb_http *http, CURL *easy)
+wb__http_set_options(struct wb_http *http, CURL *easy)
 {
     CURLcode code = curl_easy_setopt(easy, CURLOPT_SHARE, http->share);
 
@@ -275,18 +274,18 @@ wb__http_adopt(struct wb_http *http, CURL *easy)
 }
 
 bool
-wb__http_start(struct wb_http *http, struct wb__transfer *job)
+wb__http_start(struct wb_http *http, struct wb__transfer *transfer)
 {
-    return curl_multi_add_handle(http->multi, job->easy) == CURLM_OK;
+    return curl_multi_add_handle(http->multi, transfer->easy) == CURLM_OK;
 }
 
 void
-wb__http_cancel(struct wb_http *http, struct wb__transfer *job)
+wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer)
 {
-    (void)curl_multi_remove_handle(http->multi, job->easy);
+    (void)curl_multi_remove_handle(http->multi, transfer->easy);
 }
 
-/* ---- birth and death --------------------------------------------------- */
+/* ---- open and close --------------------------------------------------- */
 
 static bool
 multi_setup(struct wb_http *http)
@@ -320,12 +319,9 @@ wb_http_open(struct wb_http **out, const struct wb_env *env,
     struct uv_loop_s *loop, struct wb_err *err)
 {
     struct wb_http *http;
-    enum wb_status rc = wb__curl_load(err);
 
     env = env == NULL ? wb_env_system() : env;
     *out = NULL;
-    if (rc != WB_OK)
-        return rc;
     http = wb__alloc(env, sizeof(*http));
     if (http == NULL)
         return wb__nomem(err, "http transport");
@@ -356,7 +352,7 @@ wb_http_close(struct wb_http *http)
 {
     if (http == NULL)
         return;
-    WB_ASSERT(http->users == 0 && !http->telling);
+    WB_ASSERT(http->users == 0 && !http->reporting);
     multi_drop(http);
     http->closed = true;
     for (size_t fd = 0; fd < http->n_watch; fd++)

@@ -1,30 +1,25 @@
-/* http.h - what the files of the http transport share.
- *
- * From the bottom: guard.c (addresses), check.c (urls and headers), sign.c
- * (signatures) and reply.c (what came back) know nothing of each other;
- * http.c drives libcurl's multi handle by libuv; http_send.c makes endpoints
- * and attempts of all of them. */
+/* http.h - the parts of the http transport that do without libcurl: addresses,
+ * URLs and headers, signatures, responses. attempt.h has the others. */
 #ifndef WB_SRC_TRANSPORT_HTTP_H
 #define WB_SRC_TRANSPORT_HTTP_H
 
-#include <curl/curl.h>
 #include <uv.h>
 
 #include "base/base.h"
 #include "waybill/transport.h"
 
-/* ---- guard.c: addresses ------------------------------------------------ */
+/* ---- public_address.c: addresses ------------------------------------------------ */
 
 /* A global unicast address that stands for itself: not private, loopback,
  * link-local, shared, multicast, reserved, documentation or benchmarking, and
  * no IPv6 form that carries an IPv4 address (mapped, NAT64, 6to4, Teredo). */
-WB_MUST_USE bool wb__addr_public(const struct sockaddr *addr);
-/* The same of a textual address; false if it is none. */
-WB_MUST_USE bool wb__addr_text_public(const char *text);
+WB_MUST_USE bool wb__address_public(const struct sockaddr *addr);
+/* The same for an address as text; false if the text is not an address. */
+WB_MUST_USE bool wb__address_text_public(const char *text);
 /* An address of one of this machine's interfaces. */
-WB_MUST_USE bool wb__addr_own(const struct sockaddr *addr);
+WB_MUST_USE bool wb__address_own(const struct sockaddr *addr);
 
-/* ---- check.c: what may go on the wire ---------------------------------- */
+/* ---- validate.c: URLs and header names ---------------------------------- */
 
 enum {
     WB__URL_MAX = 8192
@@ -33,14 +28,10 @@ enum {
 /* http:// or https://, a host, printable ASCII without space and backslash, no
  * user@. INVALID says why; the text never quotes the url, which may hold a
  * secret. */
-WB_MUST_USE enum wb_status wb__url_check(
-    struct wb_slice url, struct wb_err *err);
-/* The same but for host and port, which libcurl reads: for those who do not
- * send, and need not load it. */
-WB_MUST_USE enum wb_status wb__url_spelling(
+WB_MUST_USE enum wb_status wb__url_check_syntax(
     struct wb_slice url, struct wb_err *err);
 
-/* Is this a header whose value must not show up in an error? */
+/* Whether the value of this header must not appear in an error. */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
 
 /* ---- sign.c: Standard Webhooks ----------------------------------------- */
@@ -58,69 +49,52 @@ void wb__signer_free(struct wb__signer *s); /* NULL is fine */
 WB_MUST_USE bool wb__sign(struct wb__signer *s, struct wb_slice id,
     struct wb_slice timestamp, struct wb_slice body, struct wb__buf *out);
 
-/* ---- reply.c: what came back ------------------------------------------- */
+/* ---- response.c: what was received ------------------------------------------- */
 
-/* The most that is read of a reply besides its body, interim replies (1xx),
- * trailers and followed redirects included. */
+/* Limits of what is read of a response besides its body; interim responses
+ * (1xx), trailers and followed redirects are included. */
 enum {
-    WB__REPLY_HEADER_BYTES = 65536,
-    WB__REPLY_HEADER_LINES = 256,
-    WB__REPLY_INTERIMS = 16
+    WB__RECEIVED_HEADER_BYTES = 65536,
+    WB__RECEIVED_HEADER_LINES = 256,
+    WB__RECEIVED_INTERIMS = 16
 };
 
-struct wb__reply {
+struct wb__received {
     struct wb__buf body; /* its max is the limit of what is kept */
     size_t header_bytes, header_lines, interims;
-    const char *wrong;       /* why reading was given up, or NULL */
+    const char *error;       /* why reading was stopped, or NULL */
     int status;              /* of the last status line; 0: none yet */
-    bool inside;             /* between a status line and the blank line */
+    bool in_header;          /* between a status line and the blank line */
     bool final;              /* status >= 200 and its header is complete */
     bool cut;                /* the body was longer than what was kept */
-    char reason[4 * 60 + 1]; /* the words of the status line, cut */
-    char retry_after[40];    /* as the receiver wrote it; too long: empty */
+    char reason[4 * 60 + 1]; /* of the status line, cut */
+    char retry_after[40];    /* as received; empty if too long */
 };
 
-/* Forget all; the memory of the body is kept unless it is large. */
-void wb__reply_clear(struct wb__reply *r);
-/* Forget the answer, keep the counts: a redirect is being followed. */
-void wb__reply_next_hop(struct wb__reply *r);
+/* Reset for another request; the memory of the body is kept unless it is
+ * large. */
+void wb__received_clear(struct wb__received *r);
+/* Reset for the response to a redirected request; the counts go on. */
+void wb__received_next_hop(struct wb__received *r);
 /* One line as libcurl's header callback gives it. False: stop reading. */
-WB_MUST_USE bool wb__reply_line(struct wb__reply *r, struct wb_slice line);
-/* A piece of the body. False: enough. */
-WB_MUST_USE bool wb__reply_body(struct wb__reply *r, struct wb_slice piece);
-/* Milliseconds from now_ms that the receiver asked for; 0: nothing sane. */
-int64_t wb__reply_retry_after_ms(const struct wb__reply *r, int64_t now_ms);
-/* Overwrite every occurrence of secret in what was kept with asterisks, also
- * one that is cut off at the end. */
-void wb__reply_mask(struct wb__reply *r, struct wb_slice secret);
+WB_MUST_USE bool wb__received_line(
+    struct wb__received *r, struct wb_slice line);
+/* A piece of the body. False: stop reading. */
+WB_MUST_USE bool wb__received_body(
+    struct wb__received *r, struct wb_slice piece);
+/* Retry-After in milliseconds from now_ms; 0: none, or not usable. */
+int64_t wb__received_retry_after_ms(
+    const struct wb__received *r, int64_t now_ms);
+/* Overwrite every occurrence of secret with asterisks, also one that is cut off
+ * at the end. */
+void wb__received_mask(struct wb__received *r, struct wb_slice secret);
 
 enum {
-    WB__REPLY_BODY_CHARS = 1024,
-    WB__REPLY_ERROR_SIZE = 4 * 1024 + 300
+    WB__RECEIVED_BODY_CHARS = 1024,
+    WB__RECEIVED_ERROR_SIZE = 4 * 1024 + 300
 };
 /* "401 Unauthorized: {"error":"..."}", one line. Returns its length. */
-size_t wb__reply_error(
-    const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE]);
-
-/* ---- http.c: many transfers on one loop -------------------------------- */
-
-/* A transfer under way. CURLOPT_PRIVATE of its easy handle points at it. */
-struct wb__transfer {
-    CURL *easy;
-    /* It ended and left the multi handle. May start others and free what it
-     * belongs to, but not close the wb_http. */
-    void (*ended)(struct wb__transfer *job, CURLcode code);
-};
-
-const struct wb_env *wb__http_env(const struct wb_http *http);
-void wb__http_ref(struct wb_http *http, int by); /* endpoints on it */
-
-/* Options of every easy handle on this multi: sockets, shared sessions. */
-WB_MUST_USE CURLcode wb__http_adopt(struct wb_http *http, CURL *easy);
-/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
-WB_MUST_USE curl_socket_t wb__http_socket(
-    struct wb_http *http, const struct curl_sockaddr *address);
-WB_MUST_USE bool wb__http_start(struct wb_http *http, struct wb__transfer *job);
-void wb__http_cancel(struct wb_http *http, struct wb__transfer *job);
+size_t wb__received_error(
+    const struct wb__received *r, char out[WB__RECEIVED_ERROR_SIZE]);
 
 #endif /* WB_SRC_TRANSPORT_HTTP_H */

@@ -1,6 +1,6 @@
-/* http_send.c - endpoints: what is sent to one of them, and how.
+/* http_send.c - an endpoint: its options, and the requests it sends.
  *
- * (1) What goes on the wire was checked here, whoever checked it before (S3).
+ * (1) Everything that is sent was checked here, also if the caller did (S3).
  * (2) Every attempt ends by its deadline.
  * (3) Secrets are wiped when the endpoint is freed (S9). */
 #include <ctype.h>
@@ -10,13 +10,39 @@
 
 #include "os/os.h"
 #include "transport/attempt.h"
-#include "transport/curl.h"
 
 enum {
     CONNECT_MS = 10000,
     REPLY_DEFAULT = 65536,
     REPLY_MOST = 64 << 20
 };
+
+/* What libcurl, which reads host and port, finds wrong; or NULL. */
+static const char *
+parse_wrong(struct wb_slice url)
+{
+    char text[WB__URL_MAX + 1];
+    CURLU *u = curl_url();
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    curl_url_cleanup(u);
+    return code == CURLUE_OK ? NULL : curl_url_strerror(code);
+}
+
+enum wb_status
+wb__url_check(struct wb_slice url, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_check_syntax(url, err);
+    const char *wrong = rc == WB_OK ? parse_wrong(url) : NULL;
+
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
+    return rc;
+}
 
 static void
 line_begin(struct wb__attempt *a, struct wb_slice name)
@@ -26,8 +52,7 @@ line_begin(struct wb__attempt *a, struct wb_slice name)
     wb__buf_add(&a->lines, name);
 }
 
-/* libcurl takes "Name:" as an order to leave the header out, and "Name;" as
- * one to send it empty. */
+/* To libcurl "Name:" means: leave the header out; "Name;": send it empty. */
 static void
 line_add(struct wb__attempt *a, struct wb_slice name, struct wb_slice value)
 {
@@ -50,7 +75,7 @@ lines_sign(struct wb__attempt *a, struct wb_slice id, struct wb_slice seconds,
     return true;
 }
 
-/* Chain the lines of this request before those of every request. */
+/* The list for libcurl: the lines of this request, then those of every one. */
 static void
 lines_link(struct wb__attempt *a)
 {
@@ -97,7 +122,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
 static CURLcode
 set_url(struct wb__attempt *a, struct wb_slice url)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
     char text[WB__URL_MAX + 1];
     bool tls;
 
@@ -111,8 +136,8 @@ set_url(struct wb__attempt *a, struct wb_slice url)
     TRY(curl_easy_setopt(easy, CURLOPT_URL, text));
     TRY(curl_easy_setopt(
         easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https"));
-    /* Rather a stream on a connection that is being made than a connection
-     * more; without TLS there is no HTTP/2, and nothing to wait for. */
+    /* Wait for a connection that is being made if HTTP/2 may share it; without
+     * TLS there is no HTTP/2. */
     return curl_easy_setopt(
         easy, CURLOPT_PIPEWAIT, (long)(tls && !a->ep->http1));
 }
@@ -127,15 +152,15 @@ set_timeout(struct wb__attempt *a, int64_t timeout_ms)
     if (ms == a->timeout_ms)
         return CURLE_OK;
     a->timeout_ms = ms;
-    TRY(curl_easy_setopt(a->job.easy, CURLOPT_CONNECTTIMEOUT_MS,
+    TRY(curl_easy_setopt(a->transfer.easy, CURLOPT_CONNECTTIMEOUT_MS,
         ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-    return curl_easy_setopt(a->job.easy, CURLOPT_TIMEOUT_MS, ms);
+    return curl_easy_setopt(a->transfer.easy, CURLOPT_TIMEOUT_MS, ms);
 }
 
 static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
-    CURL *easy = a->job.easy;
+    CURL *easy = a->transfer.easy;
 
     TRY(set_url(a, q->url));
     TRY(set_timeout(a, q->timeout_ms));
@@ -230,7 +255,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         refuse(done, ctx, WB_REJECTED, err.msg);
         return;
     }
-    a = wb__attempt_take(ep);
+    a = wb__attempt_acquire(ep);
     if (a == NULL) {
         refuse(done, ctx, WB_RETRY, "out of memory");
         return;
@@ -238,19 +263,19 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     a->done = done;
     a->ctx = ctx;
     a->now_ms = request->now_ms;
-    wb__attempt_push(&ep->flying, a);
+    wb__attempt_link(&ep->in_flight, a);
     if (lines_write(a, request) && set_request(a, request) == CURLE_OK &&
-        wb__http_start(ep->http, &a->job))
+        wb__http_start(ep->http, &a->transfer))
         return;
-    wb__attempt_cut(a);
-    wb__attempt_free(a); /* of half a request: nobody else may get it */
+    wb__attempt_unlink(a);
+    wb__attempt_free(a); /* not idle: its handle has half a request */
     refuse(done, ctx, WB_RETRY, "out of memory");
 }
 
 /* ---- endpoints --------------------------------------------------------- */
 
 static void
-endpoint_wipe(struct wb__endpoint *ep)
+endpoint_destroy(struct wb__endpoint *ep)
 {
     if (ep->fixed_len > 0)
         OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
@@ -265,19 +290,19 @@ endpoint_free(struct wb_transport *self)
     struct wb__endpoint *ep = (struct wb__endpoint *)self;
     struct wb__attempt *a;
 
-    if (ep->telling != NULL)
-        ep->telling->ep = NULL;
-    while ((a = ep->flying) != NULL) {
-        wb__http_cancel(ep->http, &a->job);
-        wb__attempt_cut(a);
+    if (ep->reporting != NULL)
+        ep->reporting->ep = NULL;
+    while ((a = ep->in_flight) != NULL) {
+        wb__http_cancel(ep->http, &a->transfer);
+        wb__attempt_unlink(a);
         wb__attempt_free(a);
     }
     while ((a = ep->idle) != NULL) {
-        wb__attempt_cut(a);
+        wb__attempt_unlink(a);
         wb__attempt_free(a);
     }
     wb__http_ref(ep->http, -1);
-    endpoint_wipe(ep);
+    endpoint_destroy(ep);
 }
 
 static enum wb_status
@@ -302,8 +327,8 @@ opts_check(const struct wb_http_opts *o, struct wb_err *err)
     return rc;
 }
 
-/* Turn "Name: value\n" lines into libcurl's list, in place. A content type is
- * only the default of the messages'. */
+/* Make a list for libcurl of "Name: value\n" lines, in place. A content type is
+ * the default for messages that have none. */
 static void
 fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
 {
@@ -390,7 +415,7 @@ wb_http_new(struct wb_transport **out, struct wb_http *http,
     ep->http = http;
     rc = endpoint_fill(ep, opts, err);
     if (rc != WB_OK) {
-        endpoint_wipe(ep);
+        endpoint_destroy(ep);
         return rc;
     }
     wb__http_ref(http, 1);

@@ -1,7 +1,7 @@
 /* sign.c - Standard Webhooks signatures: HMAC-SHA256 over id.timestamp.body.
  *
- * (1) A key lives in OpenSSL's context only, which wipes it when freed (S9).
- * (2) Every key gives one signature, in the order given: rotation (S7). */
+ * (1) A key is kept in OpenSSL's context only, which wipes it when freed (S9).
+ * (2) Every key makes one signature, in the order given: key rotation (S7). */
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
@@ -21,8 +21,8 @@ struct wb__signer {
     EVP_MAC_CTX *key[KEYS_MAX];
 };
 
-/* A context that holds the key: later re-initialised without one, which saves
- * hashing the key again for every message. */
+/* A context with the key. EVP_MAC_init() without a key reuses it: the key is
+ * not hashed again for every message. */
 static EVP_MAC_CTX *
 key_new(EVP_MAC *mac, struct wb_slice secret)
 {
@@ -78,7 +78,7 @@ wb__signer_new(struct wb__signer **out, const struct wb_env *env,
     if (s->n < n) {
         wb__signer_free(s);
         return wb__fail(
-            err, WB_UNAVAILABLE, 0, "OpenSSL gives no HMAC with SHA-256");
+            err, WB_UNAVAILABLE, 0, "OpenSSL has no HMAC with SHA-256");
     }
     *out = s;
     return WB_OK;

@@ -2,7 +2,7 @@
  * user, or miss a host. */
 #include <stdlib.h>
 
-#include "transport/http.h"
+#include "transport/attempt.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -227,31 +227,6 @@ TEST(test_os__system_environment__clocks_go_and_chance_differs)
     CHECK(e->resize(e->ctx, p, 0) == NULL);
 }
 
-static void
-test_os__library__cannot_be_loaded__unavailable_named_and_nothing_filled(
-    void **state)
-{
-    static const char *const names[] = {"puts", "wb_no_such_function"};
-    void *found[2] = {NULL, NULL};
-    struct wb__library lib = {.soname = "libnowhere.so.7",
-        .names = names,
-        .n = 2,
-        .functions = found};
-    struct wb_err err = {0};
-
-    (void)state;
-    CHECK_STATUS(UNAVAILABLE, wb__library_load(&lib, &err));
-    CHECK(strstr(err.msg, "libnowhere.so.7 cannot be loaded") != NULL);
-    lib.soname = "libc.so.6";
-    CHECK_STATUS(UNAVAILABLE, wb__library_load(&lib, &err));
-    CHECK(strstr(err.msg, "libc.so.6 cannot be loaded") != NULL);
-    CHECK(strstr(err.msg, "wb_no_such_function") != NULL);
-    CHECK(found[0] == NULL);
-    lib.n = 1; /* and when it is there after all */
-    CHECK_STATUS(OK, wb__library_load(&lib, &err));
-    CHECK(found[0] != NULL);
-}
-
 static bool stop_it;
 
 /* A signal for us that comes as our child has begun, and is not the command
@@ -306,7 +281,6 @@ main(void)
         RUN(test_os__locks__two_opens_of_one_process_exclude_each_other),
         RUN(test_os__flag__shared_and_kept),
         RUN(test_os__S11_lock_file_is_a_link__not_followed),
-        RUN(test_os__library__cannot_be_loaded__unavailable_named_and_nothing_filled),
         RUN(test_os__process_signalled_between_fork_and_exec__signal_not_lost),
         RUN(test_os__system_environment__clocks_go_and_chance_differs),
     };

@@ -1,9 +1,12 @@
 /* test_transport_http_faults.c - T-7, F4, F5, S4: connections that die, replies
  * that lie or do not end, memory that runs out. */
+#define _GNU_SOURCE /* RTLD_NEXT */
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <stdarg.h>
 #include <unistd.h>
 
 #include "http_fixture.h"
-#include "transport/curl.h"
 
 /* ---- connections ------------------------------------------------------- */
 
@@ -465,23 +468,27 @@ TEST(test_http__memory_fails__retry_and_no_leak) /* F4 */
     CHECK(n >= 4);
 }
 
-static __typeof__(&curl_easy_setopt) real_setopt;
 static int urls_to_fail;
 
-/* As libcurl does without memory: the old one is gone by then. */
-static CURLcode
-setopt_short_of_memory(CURL *easy, CURLoption option, ...)
+/* In place of libcurl's; fails as that does without memory, when the old URL is
+ * gone already. */
+#undef curl_easy_setopt
+CURLcode
+curl_easy_setopt(CURL *easy, CURLoption option, ...)
 {
+    static CURLcode (*real)(CURL *, CURLoption, ...);
     va_list args;
     void *value;
 
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "curl_easy_setopt");
     va_start(args, option);
     value = va_arg(args, void *);
     va_end(args);
     if (option != CURLOPT_URL || urls_to_fail == 0)
-        return real_setopt(easy, option, value);
+        return real(easy, option, value);
     urls_to_fail--;
-    (void)real_setopt(easy, option, NULL);
+    (void)real(easy, option, NULL);
     return CURLE_OUT_OF_MEMORY;
 }
 
@@ -493,14 +500,11 @@ TEST(test_http__memory_fails_in_libcurl__next_one_goes_out) /* F4 */
     open_endpoint(plain);
     own.url = wb_slice(url_at(peer.port));
     send_and_wait(&loop, endpoint, &own, &sent);
-    real_setopt = wb__curl.curl_easy_setopt;
-    wb__curl.curl_easy_setopt = setopt_short_of_memory;
     urls_to_fail = 1;
     send_and_wait(&loop, endpoint, &q, &sent);
     CHECK_INT(WB_RETRY, sent.outcome);
     CHECK_INT(0, urls_to_fail);
     send_and_wait(&loop, endpoint, &q, &sent);
-    wb__curl.curl_easy_setopt = real_setopt;
     CHECK_INT(WB_DELIVERED, sent.outcome);
     close_all();
 }

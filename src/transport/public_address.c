@@ -1,7 +1,8 @@
-/* guard.c - which addresses are public, by the IANA special-purpose
+/* public_address.c - which addresses are public, by the IANA special-purpose
  * registries (RFC 6890 and its updates, as of 2025).
  *
- * (1) Judges the address connected to, never the name or its spelling (S1). */
+ * (1) Checks the address connected to, never the name or how it is written
+ *     (S1). */
 #include "transport/http.h"
 
 struct net4 {
@@ -30,8 +31,8 @@ static const struct net4 closed4[] = {
     {IP4(240, 0, 0, 0), 4},     /* reserved, broadcast */
 };
 
-/* Within 2000::/3; everything outside it is closed anyway: unspecified,
- * loopback, mapped, NAT64, discard, SRv6, ULA, link-local, multicast. */
+/* Within 2000::/3. All else is not public: unspecified, loopback, mapped,
+ * NAT64, discard, SRv6, ULA, link-local, multicast. */
 static const struct net6 {
     uint64_t net; /* the upper half */
     int bits;
@@ -68,7 +69,7 @@ public6(const uint8_t a[16])
     return true;
 }
 
-/* The address in its wire form and that form's length; 0 for other families. */
+/* The bytes of the address and their number; 0 for other families. */
 static size_t
 addr_bytes(const struct sockaddr *addr, uint8_t out[16])
 {
@@ -88,7 +89,7 @@ addr_bytes(const struct sockaddr *addr, uint8_t out[16])
 }
 
 bool
-wb__addr_public(const struct sockaddr *addr)
+wb__address_public(const struct sockaddr *addr)
 {
     uint8_t a[16];
     size_t len = addr_bytes(addr, a);
@@ -97,7 +98,7 @@ wb__addr_public(const struct sockaddr *addr)
 }
 
 bool
-wb__addr_text_public(const char *text)
+wb__address_text_public(const char *text)
 {
     uint8_t a[16];
 
@@ -109,7 +110,7 @@ wb__addr_text_public(const char *text)
 }
 
 bool
-wb__addr_own(const struct sockaddr *addr)
+wb__address_own(const struct sockaddr *addr)
 {
     uv_interface_address_t *list;
     uint8_t a[16], b[16];
@@ -118,7 +119,7 @@ wb__addr_own(const struct sockaddr *addr)
     int n;
 
     if (uv_interface_addresses(&list, &n) != 0)
-        return true; /* nobody can say: refuse */
+        return true; /* not known: refuse */
     for (int i = 0; i < n && !own; i++)
         own = addr_bytes((const void *)&list[i].address, b) == len &&
               memcmp(a, b, len) == 0;

@@ -1,8 +1,8 @@
-/* reply.c - what came back: status, the little of the header that matters, the
- * bounded body, and the line for people.
+/* response.c - what was received: status, reason, Retry-After, the body up to a
+ * limit, and the error text made of them.
  *
- * (1) Whatever the receiver sends, what is kept and what is read of a header
- *     is bounded (S4).
+ * (1) What is kept and what is read of a header is bounded, whatever the
+ *     receiver sends (S4).
  * (2) Every text is one line of valid UTF-8 without control characters (S10).
  */
 #include <stdio.h>
@@ -14,33 +14,44 @@ enum {
     MASK_LEAST = 4
 };
 
+enum wb_outcome
+wb_http_outcome(int status)
+{
+    if (status >= 200 && status < 300)
+        return WB_DELIVERED;
+    if (status == 408 || status == 425 || status == 429 ||
+        (status >= 500 && status < 600))
+        return WB_RETRY;
+    return WB_REJECTED;
+}
+
 void
-wb__reply_next_hop(struct wb__reply *r)
+wb__received_next_hop(struct wb__received *r)
 {
     wb__buf_clear(&r->body);
     r->status = 0;
-    r->inside = r->final = r->cut = false;
+    r->in_header = r->final = r->cut = false;
     r->reason[0] = r->retry_after[0] = '\0';
 }
 
 void
-wb__reply_clear(struct wb__reply *r)
+wb__received_clear(struct wb__received *r)
 {
     if (r->body.cap > BODY_KEEP)
         wb__buf_fini(&r->body);
-    wb__reply_next_hop(r);
+    wb__received_next_hop(r);
     r->header_bytes = r->header_lines = r->interims = 0;
-    r->wrong = NULL;
+    r->error = NULL;
 }
 
-/* "HTTP/1.1 401 Unauthorized". libcurl has checked that it is one. */
+/* "HTTP/1.1 401 Unauthorized"; libcurl has checked its form. */
 static void
-take_status(struct wb__reply *r, struct wb_slice line)
+take_status(struct wb__received *r, struct wb_slice line)
 {
     struct wb_slice version, code = {NULL, 0};
     uint64_t status = 0;
 
-    wb__reply_next_hop(r);
+    wb__received_next_hop(r);
     if (!wb__cut(&line, ' ', &version) || !wb__cut(&line, ' ', &code) ||
         !wb__parse_u64(code, 999, &status))
         status = 0;
@@ -49,7 +60,7 @@ take_status(struct wb__reply *r, struct wb_slice line)
 }
 
 static void
-take_field(struct wb__reply *r, struct wb_slice line)
+take_field(struct wb__received *r, struct wb_slice line)
 {
     struct wb_slice name;
 
@@ -64,45 +75,45 @@ take_field(struct wb__reply *r, struct wb_slice line)
 }
 
 static bool
-give_up(struct wb__reply *r, const char *wrong)
+stop_reading(struct wb__received *r, const char *error)
 {
-    r->wrong = wrong;
+    r->error = error;
     return false;
 }
 
-/* The blank line: of an interim reply, or of the one that counts. */
+/* The blank line: ends an interim response (1xx) or the final header. */
 static bool
-end_header(struct wb__reply *r)
+end_header(struct wb__received *r)
 {
-    r->inside = false;
+    r->in_header = false;
     r->final = r->status >= 200;
-    if (!r->final && ++r->interims > WB__REPLY_INTERIMS)
-        return give_up(r, "interim replies without end");
+    if (!r->final && ++r->interims > WB__RECEIVED_INTERIMS)
+        return stop_reading(r, "interim replies without end");
     return true;
 }
 
 bool
-wb__reply_line(struct wb__reply *r, struct wb_slice line)
+wb__received_line(struct wb__received *r, struct wb_slice line)
 {
     r->header_bytes += line.len;
-    if (r->header_bytes > WB__REPLY_HEADER_BYTES ||
-        ++r->header_lines > WB__REPLY_HEADER_LINES)
-        return give_up(r, "the header of the reply does not end");
+    if (r->header_bytes > WB__RECEIVED_HEADER_BYTES ||
+        ++r->header_lines > WB__RECEIVED_HEADER_LINES)
+        return stop_reading(r, "the header of the reply does not end");
     line = wb__trim(line);
     if (r->final) /* a trailer */
         return true;
     if (line.len == 0)
         return end_header(r);
-    if (r->inside)
+    if (r->in_header)
         take_field(r, line);
     else
         take_status(r, line);
-    r->inside = true;
+    r->in_header = true;
     return true;
 }
 
 bool
-wb__reply_body(struct wb__reply *r, struct wb_slice piece)
+wb__received_body(struct wb__received *r, struct wb_slice piece)
 {
     size_t room = r->body.max - r->body.len;
 
@@ -113,7 +124,7 @@ wb__reply_body(struct wb__reply *r, struct wb_slice piece)
 }
 
 int64_t
-wb__reply_retry_after_ms(const struct wb__reply *r, int64_t now_ms)
+wb__received_retry_after_ms(const struct wb__received *r, int64_t now_ms)
 {
     struct wb_slice text = wb_slice(r->retry_after);
     uint64_t seconds;
@@ -138,7 +149,7 @@ mask(char *text, size_t len, struct wb_slice secret)
 }
 
 void
-wb__reply_mask(struct wb__reply *r, struct wb_slice secret)
+wb__received_mask(struct wb__received *r, struct wb_slice secret)
 {
     WB_ASSERT(secret.len >= MASK_LEAST);
     if (r->body.len > 0)
@@ -147,18 +158,19 @@ wb__reply_mask(struct wb__reply *r, struct wb_slice secret)
 }
 
 size_t
-wb__reply_error(const struct wb__reply *r, char out[WB__REPLY_ERROR_SIZE])
+wb__received_error(
+    const struct wb__received *r, char out[WB__RECEIVED_ERROR_SIZE])
 {
     /* HTTP/2's status line has no reason phrase. */
     const char *reason =
         r->reason[0] != '\0' ? r->reason : wb__http_reason(r->status);
     size_t body;
-    int n = snprintf(out, WB__REPLY_ERROR_SIZE, "%d%s%s", r->status,
+    int n = snprintf(out, WB__RECEIVED_ERROR_SIZE, "%d%s%s", r->status,
         reason[0] == '\0' ? "" : " ", reason);
 
     WB_ASSERT(n > 0 && n < 280);
     body = wb__one_line(
-        wb__buf_slice(&r->body), WB__REPLY_BODY_CHARS, out + n + 2);
+        wb__buf_slice(&r->body), WB__RECEIVED_BODY_CHARS, out + n + 2);
     if (body == 0) {
         out[n] = '\0';
         return (size_t)n;

@@ -1,8 +1,8 @@
-/* test_transport_check.c - S2, S3: no url and no header that passes can change
- * what is said or to whom; S7: signatures. */
+/* test_transport_validate.c - S2, S3: no url and no header that passes can
+ * change what is said or to whom; S7: signatures. */
 #include "base/base.h"
 #include "support.h"
-#include "transport/http.h"
+#include "transport/attempt.h"
 
 static bool
 url_passes(const char *url, size_t len)

@@ -1,5 +1,6 @@
-/* test_transport_guard.c - S1: with public_only nothing goes to an address
- * that is not public, whatever its spelling and whatever a name resolves to.
+/* test_transport_public_address.c - S1: with public_only nothing goes to an
+ * address that is not public, whatever its spelling and whatever a name
+ * resolves to.
  *
  * getaddrinfo() is ours here, so that names mean what a test wants. */
 #define _GNU_SOURCE /* RTLD_NEXT */
@@ -142,8 +143,8 @@ TEST(test_guard__table__public_or_not)
 {
     for (size_t i = 0; i < WB_COUNT(addresses); i++) {
         struct sockaddr_storage s = address_of(addresses[i].text);
-        bool by_addr = wb__addr_public((struct sockaddr *)&s);
-        bool by_text = wb__addr_text_public(addresses[i].text);
+        bool by_addr = wb__address_public((struct sockaddr *)&s);
+        bool by_text = wb__address_text_public(addresses[i].text);
 
         if (by_addr != addresses[i].open || by_text != addresses[i].open)
             fail_msg("%s: expected %s", addresses[i].text,
@@ -155,11 +156,11 @@ TEST(test_guard__no_address__closed)
 {
     struct sockaddr other = {.sa_family = AF_UNIX};
 
-    CHECK(!wb__addr_public(&other));
-    CHECK(!wb__addr_text_public(NULL));
-    CHECK(!wb__addr_text_public(""));
-    CHECK(!wb__addr_text_public("8.8.8.8.8"));
-    CHECK(!wb__addr_text_public("example.org"));
+    CHECK(!wb__address_public(&other));
+    CHECK(!wb__address_text_public(NULL));
+    CHECK(!wb__address_text_public(""));
+    CHECK(!wb__address_text_public("8.8.8.8.8"));
+    CHECK(!wb__address_text_public("example.org"));
 }
 
 TEST(test_guard__this_machine__is_own)
@@ -167,8 +168,8 @@ TEST(test_guard__this_machine__is_own)
     struct sockaddr_storage own = address_of("127.0.0.1");
     struct sockaddr_storage other = address_of("198.51.100.77");
 
-    CHECK(wb__addr_own((struct sockaddr *)&own));
-    CHECK(!wb__addr_own((struct sockaddr *)&other));
+    CHECK(wb__address_own((struct sockaddr *)&own));
+    CHECK(!wb__address_own((struct sockaddr *)&other));
 }
 
 /* ---- over http --------------------------------------------------------- */

@@ -1,11 +1,9 @@
-/* check.c - urls and headers that may go on the wire.
+/* validate.c - URLs, and which headers are secret.
  *
- * (1) Nothing that passes can end a line, add a header, name another host
- *     than the one that is read, or change how the message is framed (S2, S3).
- */
+ * (1) A URL that passes cannot end a line, add a header or name another host
+ *     than a reader sees (S2, S3). */
 #include <stdio.h>
 
-#include "transport/curl.h"
 #include "transport/http.h"
 
 static const char *
@@ -50,45 +48,13 @@ url_wrong(struct wb_slice url)
     return authority_wrong(wb__from(url, scheme));
 }
 
-/* Host and port as libcurl will read them. */
-static const char *
-parse_wrong(struct wb_slice url)
-{
-    char text[WB__URL_MAX + 1];
-    CURLU *u = curl_url();
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    curl_url_cleanup(u);
-    return code == CURLUE_OK ? NULL : curl_url_strerror(code);
-}
-
 enum wb_status
-wb__url_spelling(struct wb_slice url, struct wb_err *err)
+wb__url_check_syntax(struct wb_slice url, struct wb_err *err)
 {
     const char *wrong = url_wrong(url);
 
     if (wrong != NULL)
         return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
-    return WB_OK;
-}
-
-enum wb_status
-wb__url_check(struct wb_slice url, struct wb_err *err)
-{
-    enum wb_status rc = wb__url_spelling(url, err);
-    const char *wrong;
-
-    if (rc == WB_OK)
-        rc = wb__curl_load(err);
-    if (rc != WB_OK)
-        return rc;
-    wrong = parse_wrong(url);
-    if (wrong != NULL)
-        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
     return WB_OK;
 }
 
