@@ -284,16 +284,27 @@ wb__idem_many(struct wb_idem *store, struct wb__idem_call *c)
     }
 }
 
+/* For the calls that are made most often. Clearing the whole struct is slow,
+ * and only a call with a record needs more than its first part. */
+static void
+init(struct wb__idem_call *c, enum wb__idem_verb verb,
+    const struct wb_idem_op *op)
+{
+    memset(c, 0, offsetof(struct wb__idem_call, record));
+    c->verb = verb;
+    c->op = op;
+}
+
 enum wb_status
 wb_idem_begin(struct wb_idem *store, const struct wb_idem_op *op,
     const struct wb_fingerprint *fingerprint, const struct wb_idem_begin *begin,
     struct wb_idem_result *result, struct wb_err *err)
 {
-    struct wb__idem_call c = {.verb = WB__IDEM_BEGIN,
-        .op = op,
-        .fingerprint = fingerprint,
-        .result = result};
+    struct wb__idem_call c;
 
+    init(&c, WB__IDEM_BEGIN, op);
+    c.fingerprint = fingerprint;
+    c.result = result;
     if (begin != NULL)
         c.how = *begin;
     return make(store, &c, err);
@@ -303,9 +314,11 @@ enum wb_status
 wb_idem_complete(struct wb_idem *store, const struct wb_idem_op *op,
     uint64_t token, const struct wb_idem_record *record, struct wb_err *err)
 {
-    struct wb__idem_call c = {
-        .verb = WB__IDEM_COMPLETE, .op = op, .token = token, .record = *record};
+    struct wb__idem_call c;
 
+    init(&c, WB__IDEM_COMPLETE, op);
+    c.token = token;
+    c.record = *record;
     return make(store, &c, err);
 }
 
@@ -368,9 +381,10 @@ enum wb_status
 wb_idem_lookup(struct wb_idem *store, const struct wb_idem_op *op,
     struct wb_idem_result *result, struct wb_err *err)
 {
-    struct wb__idem_call c = {
-        .verb = WB__IDEM_LOOKUP, .op = op, .result = result};
+    struct wb__idem_call c;
 
+    init(&c, WB__IDEM_LOOKUP, op);
+    c.result = result;
     return make(store, &c, err);
 }
 

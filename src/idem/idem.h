@@ -42,11 +42,11 @@ struct wb__idem_call {
     uint64_t token;                           /* COMPLETE to UNKNOWN */
     const struct wb_fingerprint *fingerprint; /* BEGIN */
     struct wb_idem_begin how;                 /* BEGIN; EXTEND: lease_ms */
-    struct wb_idem_record record;             /* COMPLETE, SETTLE, STORE */
     struct wb_idem_result *result;            /* BEGIN, LOOKUP */
     struct wb_idem_item *item;                /* PEEK, FORGET */
     enum wb_status rc;                        /* the outcome */
     struct wb__idem_call *next;               /* see wb__idem_many() */
+    struct wb_idem_record record;             /* COMPLETE, SETTLE, STORE */
     /* The backend's, while it makes the call: */
     struct wb_idem *store;
     int64_t now_ms;
