@@ -70,7 +70,7 @@ child_run(const struct wb__child *c, int out, int err, int start, pid_t parent)
     err = above_stdio(err);
     start = above_stdio(start);
     if (read(start, &go, 1) != 1)
-        _exit(127);
+        (void)raise(SIGKILL);
     if (c->own_session)
         (void)setsid();
     signals_default(c->own_session);
@@ -306,8 +306,8 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
     process->forwarded = forwarded != 0;
     signals_restore(&signals);
     if (sys != 0)
-        return wb__fail(
-            err, WB_IO, sys, "no process for the command: %s", strerror(sys));
+        return wb__fail(err, WB_IO, sys, "no process for the command: %s",
+            sys == ENOSYS ? "Linux 5.3 or later is needed" : strerror(sys));
     return WB_OK;
 }
 

@@ -430,7 +430,8 @@ run_start(
     }
     run_close(r);
     refuse(r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY,
-        "cannot start the command: ", uv_strerror(rc));
+        "cannot start the command: ",
+        rc == UV_ENOSYS ? "Linux 5.3 or later is needed" : uv_strerror(rc));
 }
 
 static enum wb_status
