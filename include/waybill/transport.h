@@ -117,8 +117,9 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
  * other rejected, anything else and death by signal retry. On timeout the whole
  * process group is killed: unknown. The last line of stderr is the error;
  * stdout (up to 64 KiB) the response. Freeing it kills what still runs; run the
- * loop until that has exited. Returns OK, INVALID (no command, or one of 1,024
- * words), NOMEM. Threads: the loop's. */
+ * loop until that has exited. The end of the loop's thread, also by kill -9,
+ * kills the commands, but not what they started. Returns OK, INVALID (no
+ * command, or one of 1,024 words), NOMEM. Threads: the loop's. */
 WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
     const struct wb_env *env, struct uv_loop_s *loop,
     const char *const *argv /* NULL-ended, copied */, struct wb_err *err);

@@ -1,18 +1,20 @@
-/* process.c - run one child process to its end and forward signals to it.
+/* process.c - start a child process; run one command and forward signals to it.
  *
  * (1) Between fork and exec only async-signal-safe calls: other threads may
  *     hold any lock.
- * (2) SIGCHLD is blocked except in ppoll(): an exit is never missed. The
- *     forwarded signals are blocked until the child is there to get them, and
- *     in the child until their handlers are the old ones again.
- * (3) `child` is cleared before the child is reaped: no signal goes to another
- *     process that was given the same pid. */
-#define _GNU_SOURCE /* pipe2, ppoll */
+ * (2) The forwarded signals are blocked until the child is there to get them.
+ *     In the child all signals are blocked until no handler of this process is
+ *     left: it loses none.
+ * (3) `running` is cleared before the child is reaped: no signal goes to
+ * another process that was given the same pid. */
+#define _GNU_SOURCE /* pipe2, execvpe */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,89 +27,7 @@ enum {
     READ_BYTES = 65536
 };
 
-/* ---- signals ----------------------------------------------------------- */
-
-static const int forwarded_signals[] = {SIGTERM, SIGINT, SIGHUP};
-static volatile sig_atomic_t child; /* 0: none */
-static volatile sig_atomic_t forwarded;
-
-static void
-forward_signal(int number, siginfo_t *info, void *context)
-{
-    int sys = errno;
-
-    (void)context;
-    if (child != 0) {
-        forwarded = 1;
-        /* A terminal sends its signals to the child as well. */
-        if (info->si_code != SI_KERNEL)
-            (void)kill((pid_t)child, number);
-    }
-    errno = sys;
-}
-
-static void
-wake(int number)
-{
-    (void)number; /* ppoll() returns */
-}
-
-struct signals {
-    struct sigaction before[WB_COUNT(forwarded_signals)], chld;
-    sigset_t mask;
-};
-
-static void
-signals_block(struct signals *s)
-{
-    struct sigaction act = {
-        .sa_sigaction = forward_signal, .sa_flags = SA_SIGINFO};
-    struct sigaction end = {.sa_handler = wake};
-    sigset_t hold;
-
-    child = 0;
-    forwarded = 0;
-    (void)sigemptyset(&hold);
-    (void)sigaddset(&hold, SIGCHLD);
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaddset(&hold, forwarded_signals[i]);
-    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, &s->mask) == 0);
-    (void)sigemptyset(&act.sa_mask);
-    (void)sigemptyset(&end.sa_mask);
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++) {
-        (void)sigaction(forwarded_signals[i], NULL, &s->before[i]);
-        if (s->before[i].sa_handler != SIG_IGN)
-            (void)sigaction(forwarded_signals[i], &act, NULL);
-    }
-    (void)sigaction(SIGCHLD, &end, &s->chld);
-}
-
-/* Once the child is there. */
-static void
-signals_unblock(const struct signals *s)
-{
-    sigset_t hold = s->mask;
-
-    (void)sigaddset(&hold, SIGCHLD);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &hold, NULL) == 0);
-}
-
-static void
-signals_restore(const struct signals *s)
-{
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
-    (void)sigaction(SIGCHLD, &s->chld, NULL);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
-}
-
-/* ---- start ------------------------------------------------------------- */
-
-/* From the child: its output, and the errno of a failed start, which closes
- * when exec succeeds. -1: closed. */
-struct pipes {
-    int out[2], err[2], start[2];
-};
+/* ---- one child --------------------------------------------------------- */
 
 static void
 close_end(int *fd)
@@ -116,77 +36,198 @@ close_end(int *fd)
     *fd = -1;
 }
 
+/* dup2() to 0, 1 or 2 must neither overwrite fd nor leave it closed on exec. */
+static int
+above_stdio(int fd)
+{
+    return fd < 0 || fd > STDERR_FILENO
+               ? fd
+               : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+/* In the child. SIGPIPE and SIGXFSZ are ignored in this process only. */
 static void
-pipes_close(struct pipes *p)
+signals_default(bool all)
 {
-    for (int i = 0; i < 2; i++) {
-        wb__fd_close(p->out[i]);
-        wb__fd_close(p->err[i]);
-        wb__fd_close(p->start[i]);
-    }
+    struct sigaction now;
+
+    for (int i = 1; i < 32; i++) /* those above belong to libc */
+        if (sigaction(i, NULL, &now) == 0 &&
+            (all || now.sa_handler != SIG_IGN || i == SIGPIPE || i == SIGXFSZ))
+            (void)signal(i, SIG_DFL);
 }
 
-static bool
-pipes_open(struct pipes *p)
-{
-    *p = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}};
-    if (pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 &&
-        pipe2(p->start, O_CLOEXEC) == 0)
-        return true;
-    pipes_close(p);
-    return false;
-}
-
-/* In the child. The pipes are above 2: main.c keeps 0 to 2 open. */
 WB_NORETURN static void
-child_exec(const struct wb__process *process, const struct pipes *p,
-    const struct signals *s, pid_t parent)
+child_run(const struct wb__child *c, int out, int err, int start, pid_t parent)
 {
-    int sys;
+    int in = above_stdio(c->in), sys;
+    sigset_t none;
+    char go;
 
-    (void)signal(SIGPIPE, SIG_DFL); /* ignored in this process only */
-    (void)signal(SIGXFSZ, SIG_DFL);
-    (void)signal(SIGCHLD, SIG_DFL);
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
-    (void)pthread_sigmask(SIG_SETMASK, &s->mask, NULL);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
         (void)raise(SIGKILL); /* the parent died before prctl() */
-    if (dup2(p->out[1], STDOUT_FILENO) >= 0 &&
-        dup2(p->err[1], STDERR_FILENO) >= 0)
-        (void)execvp(process->argv[0], (char *const *)process->argv);
+    out = above_stdio(out);
+    err = above_stdio(err);
+    start = above_stdio(start);
+    if (read(start, &go, 1) != 1)
+        (void)raise(SIGKILL);
+    if (c->own_session)
+        (void)setsid();
+    signals_default(c->own_session);
+    (void)sigemptyset(&none);
+    (void)pthread_sigmask(SIG_SETMASK, c->mask != NULL ? c->mask : &none, NULL);
+    if ((c->in < 0 || dup2(in, STDIN_FILENO) >= 0) &&
+        dup2(out, STDOUT_FILENO) >= 0 && dup2(err, STDERR_FILENO) >= 0)
+        (void)execvpe(c->argv[0], (char *const *)c->argv,
+            c->env != NULL ? c->env : environ);
     sys = errno;
-    if (write(p->start[1], &sys, sizeof(sys)) < 0)
+    if (write(start, &sys, sizeof(sys)) < 0)
         (void)raise(SIGKILL); /* the parent must not take this for a start */
     _exit(127);
 }
 
-/* The pid; *sys: 0, or why the command could not be executed. */
 static pid_t
-start(const struct wb__process *process, struct pipes *p,
-    const struct signals *s, int *sys)
+child_fork(const struct wb__child *c, int out, int err, int start)
 {
-    pid_t parent = getpid(), pid = fork();
-    ssize_t n;
+    pid_t parent = getpid(), pid;
+    sigset_t all, before;
 
+    (void)sigfillset(&all);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    pid = fork();
     if (pid == 0)
-        child_exec(process, p, s, parent);
-    if (pid < 0)
-        return pid;
-    child = pid;
-    signals_unblock(s);
-    close_end(&p->out[1]);
-    close_end(&p->err[1]);
-    close_end(&p->start[1]);
-    do /* end of file: exec succeeded */
-        n = read(p->start[0], sys, sizeof(*sys));
-    while (n < 0 && errno == EINTR);
-    if (n != sizeof(*sys))
-        *sys = 0;
+        child_run(c, out, err, start, parent);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     return pid;
 }
 
-/* ---- wait ----------------------------------------------------- */
+int
+wb__child_start(struct wb__child *c)
+{
+    int out[2] = {-1, -1}, err[2] = {-1, -1}, start[2] = {-1, -1}, sys;
+    struct sigaction chld;
+
+    /* Where it is ignored, the kernel reaps the children and drops their exit
+     * status. A process can be started so. */
+    if (sigaction(SIGCHLD, NULL, &chld) == 0 && chld.sa_handler == SIG_IGN)
+        (void)signal(SIGCHLD, SIG_DFL);
+    c->pid = c->end = -1;
+    if (pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0 &&
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, start) == 0)
+        c->pid = child_fork(c, out[1], err[1], start[1]);
+    if (c->pid > 0)
+        c->end = (int)syscall(SYS_pidfd_open, c->pid, 0);
+    sys = errno;
+    c->out = out[0];
+    c->err = err[0];
+    c->start = start[0];
+    wb__fd_close(out[1]);
+    wb__fd_close(err[1]);
+    wb__fd_close(start[1]);
+    if (c->end >= 0)
+        return 0;
+    if (c->pid > 0) {
+        (void)kill(c->pid, SIGKILL);
+        (void)wb__child_reap(c, &(int){0}, &(int){0});
+    }
+    wb__child_close(c);
+    return sys;
+}
+
+int
+wb__child_exec(struct wb__child *c)
+{
+    int sys = 0;
+    ssize_t n;
+
+    /* Fails if it has been killed: then its end is reported as any other. */
+    (void)send(c->start, "", 1, MSG_NOSIGNAL);
+    do /* end of file: exec succeeded */
+        n = read(c->start, &sys, sizeof(sys));
+    while (n < 0 && errno == EINTR);
+    close_end(&c->start);
+    return n == sizeof(sys) ? sys : 0;
+}
+
+bool
+wb__child_reap(struct wb__child *c, int *exit_status, int *signal)
+{
+    int status = 0;
+    pid_t pid;
+
+    do
+        pid = waitpid(c->pid, &status, 0);
+    while (pid < 0 && errno == EINTR);
+    *exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    *signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return pid == c->pid;
+}
+
+void
+wb__child_close(struct wb__child *c)
+{
+    close_end(&c->out);
+    close_end(&c->err);
+    close_end(&c->end);
+    close_end(&c->start);
+}
+
+/* ---- forwarded signals ------------------------------------------------- */
+
+static const int forwarded_signals[] = {SIGTERM, SIGINT, SIGHUP};
+static volatile sig_atomic_t running; /* 0: none */
+static volatile sig_atomic_t forwarded;
+
+static void
+forward_signal(int number, siginfo_t *info, void *context)
+{
+    int sys = errno;
+
+    (void)context;
+    if (running != 0) {
+        forwarded = 1;
+        /* A terminal sends its signals to the child as well. */
+        if (info->si_code != SI_KERNEL)
+            (void)kill((pid_t)running, number);
+    }
+    errno = sys;
+}
+
+struct signals {
+    struct sigaction before[WB_COUNT(forwarded_signals)];
+    sigset_t mask;
+};
+
+static void
+signals_block(struct signals *s)
+{
+    struct sigaction act = {
+        .sa_sigaction = forward_signal, .sa_flags = SA_SIGINFO};
+    sigset_t hold;
+
+    running = 0;
+    forwarded = 0;
+    (void)sigemptyset(&hold);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaddset(&hold, forwarded_signals[i]);
+    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, &s->mask) == 0);
+    (void)sigemptyset(&act.sa_mask);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++) {
+        (void)sigaction(forwarded_signals[i], NULL, &s->before[i]);
+        if (s->before[i].sa_handler != SIG_IGN)
+            (void)sigaction(forwarded_signals[i], &act, NULL);
+    }
+}
+
+static void
+signals_restore(const struct signals *s)
+{
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
+}
+
+/* ---- one command ------------------------------------------------------- */
 
 static int64_t
 now_ms(void)
@@ -195,30 +236,6 @@ now_ms(void)
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static bool
-has_ended(pid_t pid)
-{
-    siginfo_t info = {0};
-
-    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-        info.si_pid != pid)
-        return false;
-    child = 0;
-    return true;
-}
-
-static void
-reap(struct wb__process *process, pid_t pid)
-{
-    int status = 0;
-
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    process->by_signal = WIFSIGNALED(status);
-    process->status =
-        process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 /* Pass on one piece of output, or close the pipe at its end. */
@@ -235,32 +252,31 @@ read_some(struct wb__process *process, int fd, int *from)
     }
 }
 
+/* Until it has ended and its output is closed, or GRACE_MS after its end. */
 static void
-follow(struct wb__process *process, struct pipes *p, pid_t pid,
-    const sigset_t *mask)
+follow(struct wb__process *process, struct wb__child *c)
 {
-    int64_t until_ms = -1, left_ms = 0; /* set when it has ended */
-    struct timespec wait;
-    bool ended;
+    int64_t until_ms = -1, left_ms = -1; /* set when it has ended */
 
     for (;;) {
-        struct pollfd fds[] = {{.fd = p->out[0], .events = POLLIN},
-            {.fd = p->err[0], .events = POLLIN}};
+        struct pollfd fds[] = {{.fd = c->out, .events = POLLIN},
+            {.fd = c->err, .events = POLLIN},
+            {.fd = until_ms < 0 ? c->end : -1, .events = POLLIN}};
 
-        ended = until_ms >= 0 || has_ended(pid);
-        if (ended && until_ms < 0)
-            until_ms = now_ms() + GRACE_MS;
-        if (ended)
+        if (until_ms >= 0)
             left_ms = until_ms - now_ms();
-        if (ended && (left_ms <= 0 || (p->out[0] < 0 && p->err[0] < 0)))
+        if (until_ms >= 0 && (left_ms <= 0 || (c->out < 0 && c->err < 0)))
             return;
-        wait = (struct timespec){left_ms / 1000, left_ms % 1000 * 1000000};
-        if (ppoll(fds, 2, ended ? &wait : NULL, mask) <= 0)
+        if (poll(fds, WB_COUNT(fds), (int)left_ms) <= 0)
             continue;
+        if (fds[2].revents != 0) {
+            running = 0;
+            until_ms = now_ms() + GRACE_MS;
+        }
         if (fds[0].revents != 0)
-            read_some(process, STDOUT_FILENO, &p->out[0]);
+            read_some(process, STDOUT_FILENO, &c->out);
         if (fds[1].revents != 0)
-            read_some(process, STDERR_FILENO, &p->err[0]);
+            read_some(process, STDERR_FILENO, &c->err);
     }
 }
 
@@ -268,26 +284,31 @@ enum wb_status
 wb__process_run(struct wb__process *process, struct wb_err *err)
 {
     struct signals signals;
-    struct pipes pipes;
-    pid_t pid;
+    struct wb__child c = {
+        .argv = process->argv, .in = -1, .mask = &signals.mask};
+    int sys, signal = 0;
 
-    if (!pipes_open(&pipes))
-        return wb__fail(
-            err, WB_IO, errno, "no pipes for the command: %s", strerror(errno));
     signals_block(&signals);
-    pid = start(process, &pipes, &signals, &process->start_errno);
-    if (pid < 0)
-        (void)wb__fail(err, WB_IO, errno, "no process for the command: %s",
-            strerror(errno));
-    if (pid > 0 && process->start_errno == 0)
-        follow(process, &pipes, pid, &signals.mask);
-    child = 0;
-    if (pid > 0)
-        reap(process, pid);
+    sys = wb__child_start(&c);
+    if (sys == 0) {
+        running = c.pid;
+        WB_ASSERT(pthread_sigmask(SIG_SETMASK, &signals.mask, NULL) == 0);
+        process->start_errno = wb__child_exec(&c);
+        if (process->start_errno == 0)
+            follow(process, &c);
+        running = 0;
+        WB_ASSERT(wb__child_reap(&c, &process->status, &signal));
+        process->by_signal = signal != 0;
+        if (signal != 0)
+            process->status = 128 + signal;
+        wb__child_close(&c);
+    }
     process->forwarded = forwarded != 0;
     signals_restore(&signals);
-    pipes_close(&pipes);
-    return pid < 0 ? WB_IO : WB_OK;
+    if (sys != 0)
+        return wb__fail(err, WB_IO, sys, "no process for the command: %s",
+            sys == ENOSYS ? "Linux 5.3 or later is needed" : strerror(sys));
+    return WB_OK;
 }
 
 int

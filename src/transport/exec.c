@@ -6,13 +6,17 @@
  *     nothing raises no SIGPIPE here, one that reads late blocks nothing.
  * (3) An attempt ends at most two seconds after its deadline, or one second
  *     after its command, even if the pipes are still open elsewhere.
- * (4) Every child is waited for, also after its transport was freed. */
+ * (4) Every child is waited for, also after its transport was freed.
+ * (5) The loop's thread starts the children. SIGKILL ends a child when that
+ *     thread ends, so that no command of a killed worker runs on while another
+ *     worker sends its message again. */
 #include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include <uv.h>
 
 #include "os/fd.h"
+#include "os/process.h"
 #include "waybill/transport.h"
 
 enum {
@@ -41,12 +45,14 @@ struct run {
     void *ctx;
     int64_t timeout_ms;
 
-    uv_process_t process;
+    struct wb__child child;
     uv_timer_t timer;
     uv_pipe_t out, err;
-    int handles; /* not closed yet */
-    int pipes;   /* not at their end yet */
-    bool started, exited, killed, cut;
+    uv_poll_t end; /* of the child; initialised if watched */
+    int handles;   /* not closed yet */
+    int pipes;     /* not at their end yet */
+    bool watched, exited, killed, cut;
+    bool lost; /* exit_status and signal are unknown */
     int exit_status, signal;
 
     struct wb__buf reply, vars;
@@ -146,6 +152,7 @@ env_build(struct run *r, const struct wb_request *q)
 static void
 run_free(struct run *r)
 {
+    wb__child_close(&r->child);
     wb__buf_fini(&r->reply);
     wb__buf_fini(&r->vars);
     wb__free(r->env, r->envp);
@@ -167,7 +174,7 @@ handle_close(void *handle)
     uv_close(handle, on_closed);
 }
 
-/* Close all but the process handle of a child that has not exited yet. */
+/* Close all but the handle that watches for the end of a child. */
 static void
 run_close(struct run *r)
 {
@@ -178,8 +185,8 @@ run_close(struct run *r)
     handle_close(&r->timer);
     handle_close(&r->out);
     handle_close(&r->err);
-    if (r->exited || !r->started)
-        handle_close(&r->process);
+    if (r->watched && r->exited)
+        handle_close(&r->end);
 }
 
 /* The last line that is not empty. */
@@ -215,6 +222,10 @@ run_finish(struct run *r)
         res.outcome = WB_UNKNOWN;
         len = (size_t)snprintf(text, sizeof(text),
             "transport: killed after %lld ms", (long long)r->timeout_ms);
+    } else if (r->lost) {
+        res.outcome = WB_UNKNOWN;
+        len = (size_t)snprintf(text, sizeof(text),
+            "transport: other code of this process took the exit status");
     } else if (r->signal != 0) {
         res.outcome = WB_RETRY;
         if (len == 0)
@@ -238,8 +249,8 @@ run_finish(struct run *r)
 static void
 run_kill(struct run *r)
 {
-    (void)uv_kill(-r->process.pid, SIGKILL);
-    (void)uv_process_kill(&r->process, SIGKILL);
+    (void)uv_kill(-r->child.pid, SIGKILL);
+    (void)uv_kill(r->child.pid, SIGKILL);
 }
 
 /* ---- libuv's callbacks ------------------------------------------------- */
@@ -259,15 +270,17 @@ on_timer(uv_timer_t *timer)
 }
 
 static void
-on_exit_status(uv_process_t *process, int64_t status, int signal)
+on_end(uv_poll_t *end, int status, int events)
 {
-    struct run *r = process->data;
+    struct run *r = end->data;
 
+    (void)status;
+    (void)events;
+    (void)uv_poll_stop(end);
     r->exited = true;
-    r->exit_status = (int)status;
-    r->signal = signal;
+    r->lost = !wb__child_reap(&r->child, &r->exit_status, &r->signal);
     if (r->link == NULL)
-        handle_close(&r->process);
+        handle_close(&r->end);
     else if (r->pipes == 0)
         run_finish(r);
     else
@@ -331,41 +344,54 @@ run_new(struct exec *ex, wb_done_fn *done, void *ctx)
     r->ctx = ctx;
     r->reply = (struct wb__buf){.env = ex->env, .max = REPLY_BYTES};
     r->vars = (struct wb__buf){.env = ex->env, .max = ENV_BYTES};
-    r->process.data = r->timer.data = r->out.data = r->err.data = r;
+    r->child = (struct wb__child){.out = -1, .err = -1, .end = -1, .start = -1};
+    r->end.data = r->timer.data = r->out.data = r->err.data = r;
     return r;
 }
 
+/* 0, or an error of libuv: the command has not run and there is no child. */
 static int
 child_start(struct exec *ex, struct run *r, int payload)
 {
-    uv_stdio_container_t stdio[3] = {
-        {.flags = UV_INHERIT_FD, .data.fd = payload},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE,
-            .data.stream = (uv_stream_t *)&r->out},
-        {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE,
-            .data.stream = (uv_stream_t *)&r->err},
-    };
-    uv_process_options_t options = {
-        .exit_cb = on_exit_status,
-        .file = ex->argv[0],
-        .args = ex->argv,
-        .env = r->envp,
-        .flags = UV_PROCESS_DETACHED, /* a process group of its own */
-        .stdio_count = 3,
-        .stdio = stdio,
-    };
+    int rc;
 
-    return payload < 0 ? UV_ENOMEM : uv_spawn(ex->loop, &r->process, &options);
+    r->child.argv = (const char *const *)ex->argv;
+    r->child.env = r->envp;
+    r->child.in = payload;
+    r->child.own_session = true; /* run_kill() kills its group */
+    rc = wb__child_start(&r->child);
+    if (rc != 0)
+        return uv_translate_sys_error(rc);
+    rc = uv_poll_init(ex->loop, &r->end, r->child.end);
+    if (rc == 0) {
+        r->watched = true;
+        r->handles++;
+        rc = uv_translate_sys_error(wb__child_exec(&r->child));
+    }
+    if (rc != 0) {
+        (void)uv_kill(r->child.pid, SIGKILL);
+        (void)wb__child_reap(&r->child, &r->exit_status, &r->signal);
+        r->exited = true;
+    }
+    return rc;
+}
+
+static void
+read_start(struct run *r, uv_pipe_t *pipe, int *fd)
+{
+    WB_ASSERT(uv_pipe_open(pipe, *fd) == 0);
+    *fd = -1; /* the pipe closes it */
+    (void)uv_read_start((uv_stream_t *)pipe, on_alloc, on_read);
+    r->pipes++;
 }
 
 static void
 run_watch(struct run *r, int64_t timeout_ms)
 {
-    r->started = true;
     r->timeout_ms = timeout_ms;
-    r->pipes = 2;
-    (void)uv_read_start((uv_stream_t *)&r->out, on_alloc, on_read);
-    (void)uv_read_start((uv_stream_t *)&r->err, on_alloc, on_read);
+    read_start(r, &r->out, &r->child.out);
+    read_start(r, &r->err, &r->child.err);
+    (void)uv_poll_start(&r->end, UV_READABLE, on_end);
     (void)uv_timer_start(
         &r->timer, on_timer, timeout_ms > 0 ? (uint64_t)timeout_ms : 1, 0);
 }
@@ -391,7 +417,7 @@ run_start(
     (void)uv_timer_init(ex->loop, &r->timer);
     (void)uv_pipe_init(ex->loop, &r->out, 0);
     (void)uv_pipe_init(ex->loop, &r->err, 0);
-    r->handles = 4;
+    r->handles = 3;
     r->next = ex->runs;
     r->link = &ex->runs;
     if (r->next != NULL)
@@ -404,7 +430,8 @@ run_start(
     }
     run_close(r);
     refuse(r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY,
-        "cannot start the command: ", uv_strerror(rc));
+        "cannot start the command: ",
+        rc == UV_ENOSYS ? "Linux 5.3 or later is needed" : uv_strerror(rc));
 }
 
 static enum wb_status

@@ -246,6 +246,21 @@ interrupt_gone() { ! kill -INT "$PIDS" 2>/dev/null; }
     same "" "$(cat report)"
 }
 
+command_gone() { ! kill -0 "$(cat command)" 2>/dev/null; }
+
+@test "run: after kill -9 of the worker its command is gone" {
+    deliver 'echo "$WAYBILL_ID" >>ids; echo $$ >command; exec sleep 60'
+    waybill --quiet send k x
+    "$WAYBILL" --json run >report 2>run.err 3>&- &
+    PIDS=$!
+    until_true 10 test -s command
+    kill -0 "$(cat command)"
+    kill -9 "$PIDS"
+    wait "$PIDS" || :
+    PIDS=
+    until_true 5 command_gone
+}
+
 @test "run: a SIGINT that was ignored stays so: a job in the background" {
     worker env --ignore-signal=INT "$WAYBILL"
     kill -INT "$PIDS"

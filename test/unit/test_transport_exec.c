@@ -1,6 +1,8 @@
 /* test_transport_exec.c - T-5: a command per message; F5, S3, S11. */
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "transport_ground.h"
@@ -233,6 +235,84 @@ TEST(test_exec__timeout__whole_group_killed_and_unknown)
     free(pid);
 }
 
+/* The message of a killed worker is sent again by another: the first command
+ * must not run on beside the second. */
+TEST(test_exec__worker_killed__child_is_killed)
+{
+    struct wb_request q = some_request();
+    pid_t worker = fork();
+    char *pid;
+
+    CHECK(worker >= 0);
+    if (worker == 0) {
+        open_shell("echo $$ > new && mv new command; exec sleep 30");
+        run_with(&q);
+        _exit(0);
+    }
+    for (int i = 0; i < 2000 && access("command", F_OK) != 0; i++)
+        uv_sleep(5);
+    pid = test_read("command", NULL);
+    CHECK(!is_dead(pid));
+    CHECK_INT(0, kill(worker, SIGKILL));
+    CHECK_INT(worker, waitpid(worker, NULL, 0));
+    for (int i = 0; i < 1000 && !is_dead(pid); i++)
+        uv_sleep(5);
+    CHECK(is_dead(pid));
+    free(pid);
+}
+
+/* SIGCHLD ignored: the exit status arrives all the same. */
+TEST(test_exec__signals_ignored_here__default_in_the_command)
+{
+    CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR);
+    CHECK(signal(SIGHUP, SIG_IGN) != SIG_ERR);
+    run_shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; exit 3", 5000);
+    CHECK_INT(3, sent.status);
+    CHECK_TEXT(
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", sent.body);
+    CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+    CHECK(signal(SIGHUP, SIG_DFL) != SIG_ERR);
+}
+
+/* The kernel, or a waitpid() of the program, was faster. */
+TEST(test_exec__exit_status_taken_by_others__unknown)
+{
+    struct wb_request q = some_request();
+
+    open_shell("sleep 0.3");
+    memset(&sent, 0, sizeof(sent));
+    command->send(command, &q, sent_done, &sent);
+    CHECK(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK(signal(SIGCHLD, SIG_DFL) != SIG_ERR);
+    CHECK_INT(1, sent.calls);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: other code of this process took the exit status",
+        sent.error);
+    close_command();
+}
+
+/* The payload then has descriptor 0. */
+TEST(test_exec__stdin_closed_here__command_has_the_payload)
+{
+    struct wb_request q = some_request();
+    int kept, left;
+
+    open_shell("cat");
+    kept = fcntl(0, F_DUPFD_CLOEXEC, 10);
+    (void)close(0);
+    run_with(&q);
+    left = fcntl(0, F_GETFD);
+    if (kept >= 0) {
+        (void)dup2(kept, 0);
+        (void)close(kept);
+    }
+    CHECK_INT(-1, left); /* the payload is closed */
+    CHECK_TEXT("{\"n\":1}", sent.body);
+    close_command();
+}
+
 TEST(test_exec__grandchild_holds_the_pipes__not_waited_for)
 {
     uint64_t start = uv_hrtime();
@@ -354,6 +434,10 @@ main(void)
         RUN(test_exec__reads_nothing__large_payload_harmless),
         RUN(test_exec__writes_a_lot__64_kib_kept),
         RUN(test_exec__timeout__whole_group_killed_and_unknown),
+        RUN(test_exec__worker_killed__child_is_killed),
+        RUN(test_exec__signals_ignored_here__default_in_the_command),
+        RUN(test_exec__exit_status_taken_by_others__unknown),
+        RUN(test_exec__stdin_closed_here__command_has_the_payload),
         RUN(test_exec__grandchild_holds_the_pipes__not_waited_for),
         RUN(test_exec__no_such_command__retry_and_says_so),
         RUN(test_exec__bad_request__rejected),
