@@ -177,40 +177,6 @@ wrong_type(
 
 /* ---- the nearest name -------------------------------------------------- */
 
-enum {
-    WORD_MAX = 32
-};
-
-static size_t
-least(size_t a, size_t b, size_t c)
-{
-    a = a < b ? a : b;
-    return a < c ? a : c;
-}
-
-/* Levenshtein's distance; long words are as far as can be. */
-static size_t
-distance(struct wb_slice a, struct wb_slice b)
-{
-    size_t row[WORD_MAX + 1], diagonal, above;
-
-    if (a.len > WORD_MAX || b.len > WORD_MAX)
-        return WORD_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            above = row[j];
-            row[j] = least(above + 1, row[j - 1] + 1,
-                diagonal + (a.ptr[i - 1] != b.ptr[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b.len];
-}
-
 void
 wb__suggest(struct wb_slice word, const char *const *names, size_t n,
     char out[WB_SUGGEST_MAX])
@@ -219,7 +185,7 @@ wb__suggest(struct wb_slice word, const char *const *names, size_t n,
 
     out[0] = '\0';
     for (size_t i = 0; i < n; i++) {
-        d = distance(word, wb_slice(names[i]));
+        d = wb__edit_distance(word, wb_slice(names[i]));
         if (d >= nearest || d >= strlen(names[i]))
             continue;
         nearest = d;
