@@ -170,7 +170,7 @@ name_at(lua_State *L)
 static int
 env_get(lua_State *L)
 {
-    char hint[WB_SUGGEST_MAX];
+    char hint[WB__SUGGEST_MAX];
     struct wb_slice name = name_at(L);
 
     lua_settop(L, 2);
@@ -191,7 +191,7 @@ env_set(lua_State *L)
     struct wb_config *c = config_of(L);
     struct wb_slice name = name_at(L);
     int line = wb__script_line(L);
-    char hint[WB_SUGGEST_MAX];
+    char hint[WB__SUGGEST_MAX];
 
     if (!wb__eq(name, WB_LIT("ready")) || !c->script.reading) {
         wb__suggest(name, known, WB_COUNT(known), hint);
@@ -308,7 +308,7 @@ read_file(lua_State *L)
     struct wb_slice text = c->script.source;
 
     push_env(L);
-    if (luaL_loadbufferx(L, text.ptr, text.len, "=" WB_CHUNK, "t") != LUA_OK)
+    if (luaL_loadbufferx(L, text.ptr, text.len, "=" WB__CHUNK, "t") != LUA_OK)
         return lua_error(L);
     lua_insert(L, -2);
     (void)lua_setupvalue(L, -2, 1);
@@ -384,7 +384,7 @@ enum wb_status
 wb__config_read(struct wb_config **out, const char *path,
     const struct wb_env *env, bool check_only, struct wb_err *err)
 {
-    static const struct wb__limits limits = WB_SCRIPT_LIMITS;
+    static const struct wb__limits limits = WB__SCRIPT_LIMITS;
     struct wb_config *c;
     enum wb_status rc;
 
@@ -396,9 +396,9 @@ wb__config_read(struct wb_config **out, const char *path,
     c->script.env = env;
     c->script.arena.env = env;
     c->script.limits = limits;
-    c->script.look = check_only;
+    c->script.check_only = check_only;
     c->settings.outbox.env = env;
-    c->text = (struct wb__buf){.env = env, .max = WB_SOURCE_MAX};
+    c->text = (struct wb__buf){.env = env, .max = WB__SOURCE_MAX};
     rc = read_all(c, path, err);
     if (rc == WB_OK)
         *out = c;

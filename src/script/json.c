@@ -3,7 +3,7 @@
  * (1) An object is a table; a null in it is an absent field. An array is a
  *     table that knows it is one; a null in it is `null`, so that the others
  *     keep their places.
- * (2) Both ways stop at WB_JSON_DEPTH and spend steps for every value.
+ * (2) Both ways stop at WB__JSON_DEPTH and spend steps for every value.
  * (3) A Lua error on the way leaks nothing: a userdata owns the tree.
  * (4) Errors show nothing of a text. */
 #include <math.h>
@@ -187,7 +187,7 @@ next_child(lua_State *L, struct open_node *at)
 static void
 push_tree(lua_State *L, json_t *root)
 {
-    struct open_node stack[WB_JSON_DEPTH];
+    struct open_node stack[WB__JSON_DEPTH];
     size_t depth = 0;
     json_t *v;
 
@@ -205,9 +205,9 @@ push_tree(lua_State *L, json_t *root)
         }
         wb__script_spend(L, 10);
         if (json_is_object(v) || json_is_array(v)) {
-            if (depth == WB_JSON_DEPTH)
+            if (depth == WB__JSON_DEPTH)
                 (void)luaL_error(
-                    L, "JSON nested deeper than %d", WB_JSON_DEPTH);
+                    L, "JSON nested deeper than %d", WB__JSON_DEPTH);
             open_container(L, &stack[depth++], v);
             lua_pushvalue(L, -1);
             lua_insert(L, -3);
@@ -376,7 +376,7 @@ begin(lua_State *L, struct open_node *at, json_t *node)
 static void
 build_tree(lua_State *L, int at, json_t **root)
 {
-    struct open_node stack[WB_JSON_DEPTH];
+    struct open_node stack[WB__JSON_DEPTH];
     size_t depth = 0;
     json_t *child;
 
@@ -396,9 +396,9 @@ build_tree(lua_State *L, int at, json_t **root)
         child = new_node(L, -1);
         attach(L, stack[depth - 1].node, child);
         if (lua_type(L, -1) == LUA_TTABLE) {
-            if (depth == WB_JSON_DEPTH)
+            if (depth == WB__JSON_DEPTH)
                 (void)luaL_error(
-                    L, "tables nested deeper than %d", WB_JSON_DEPTH);
+                    L, "tables nested deeper than %d", WB__JSON_DEPTH);
             begin(L, &stack[depth++], child);
         } else {
             lua_pop(L, json_is_array(stack[depth - 1].node) ? 2 : 1);

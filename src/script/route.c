@@ -65,9 +65,9 @@ static const char *
 transport_name(int64_t transport)
 {
     static const char *const names[] = {
-        [WB_CARRY_HTTP] = "http",
-        [WB_CARRY_EXEC] = "exec",
-        [WB_CARRY_FILE] = "file",
+        [WB__TRANSPORT_HTTP] = "http",
+        [WB__TRANSPORT_EXEC] = "exec",
+        [WB__TRANSPORT_FILE] = "file",
     };
 
     return names[transport];
@@ -86,9 +86,9 @@ check_fit(lua_State *L, int at, const struct wb__route_spec *spec,
         if (lua_rawget(L, at) != LUA_TNIL && (f->on & here) == 0)
             wb__record_fail(L, r, WB_INVALID, f->name,
                 "%s is for transport = \"%s\", this is \"%s\"", f->name,
-                f->on == WB_ON_HTTP   ? "http"
-                : f->on == WB_ON_EXEC ? "exec"
-                                      : "file",
+                f->on == WB__ON_HTTP   ? "http"
+                : f->on == WB__ON_EXEC ? "exec"
+                                       : "file",
                 transport_name(spec->transport));
         lua_pop(L, 1);
     }
@@ -102,13 +102,13 @@ check_target(
     bool named = url->function != 0 || url->text.s.len > 0 || url->text.absent;
     struct wb_err err;
 
-    if (spec->transport == WB_CARRY_EXEC && spec->argv.n == 0)
+    if (spec->transport == WB__TRANSPORT_EXEC && spec->argv.n == 0)
         wb__record_fail(L, r, WB_INVALID, NULL,
             "no argv; write argv = { \"command\", \"argument\" }");
-    if (spec->transport == WB_CARRY_FILE && spec->path.s.len == 0)
+    if (spec->transport == WB__TRANSPORT_FILE && spec->path.s.len == 0)
         wb__record_fail(
             L, r, WB_INVALID, NULL, "no path; write path = \"/a/file\"");
-    if (spec->transport == WB_CARRY_HTTP && !named)
+    if (spec->transport == WB__TRANSPORT_HTTP && !named)
         wb__record_fail(
             L, r, WB_INVALID, NULL, "no url; write url = \"https://…\"");
     if (url->text.s.len > 0 && !url->text.absent &&
@@ -216,9 +216,9 @@ breaker_of(const struct wb__route_spec *spec)
 static const char *
 endpoint_of(const struct wb__route_spec *spec)
 {
-    if (spec->transport == WB_CARRY_EXEC)
+    if (spec->transport == WB__TRANSPORT_EXEC)
         return spec->argv.item[0].s.ptr;
-    if (spec->transport == WB_CARRY_FILE)
+    if (spec->transport == WB__TRANSPORT_FILE)
         return spec->path.s.ptr;
     return spec->url.text.secret ? NULL : spec->url.text.s.ptr;
 }

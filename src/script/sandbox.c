@@ -60,7 +60,7 @@ WB_NORETURN static void
 fail_at(lua_State *L, int line, const char *text)
 {
     if (line > 0)
-        (void)lua_pushfstring(L, WB_CHUNK ":%d: %s", line, text);
+        (void)lua_pushfstring(L, WB__CHUNK ":%d: %s", line, text);
     else
         (void)lua_pushstring(L, text);
     (void)lua_error(L);
@@ -496,10 +496,10 @@ report(struct wb__script *s, int code, struct wb_err *err)
             luaL_typename(s->lua, -1));
     text = lua_tolstring(s->lua, -1, &all.len);
     all.ptr = text;
-    if (!wb__starts(all, WB_LIT(WB_CHUNK ":")))
+    if (!wb__starts(all, WB_LIT(WB__CHUNK ":")))
         return wb__fail(err, WB_INVALID, 0, "%s: %s", s->path, text);
     return wb__fail(
-        err, WB_INVALID, 0, "%s%s", s->path, text + sizeof(WB_CHUNK) - 1);
+        err, WB_INVALID, 0, "%s%s", s->path, text + sizeof(WB__CHUNK) - 1);
 }
 
 /* ---- open, call, close ------------------------------------------------- */

@@ -23,66 +23,66 @@ static const char *const formats[] = {"array", "ndjson", NULL};
 
 #define AT(member)  offsetof(struct wb__route_spec, member)
 #define SET(member) offsetof(struct wb__settings, member)
-#define HTTP        WB_ON_HTTP
-#define ALL         WB_ON_ALL
+#define HTTP        WB__ON_HTTP
+#define ALL         WB__ON_ALL
 
 /* clang-format off */
 static const struct wb__field retry_fields[] = {
-    {"base", WB_TYPE_DURATION, ALL, AT(base_ms), 0, MS_MAX, NULL, NULL},
-    {"cap", WB_TYPE_DURATION, ALL, AT(cap_ms), 0, MS_MAX, NULL, NULL},
-    {"factor", WB_TYPE_COUNT, ALL, AT(factor), 1, 1000, NULL, NULL},
-    {"attempts", WB_TYPE_COUNT, ALL, AT(attempts), 1, 1000, NULL, NULL},
-    {"immediate", WB_TYPE_BOOL, ALL, AT(immediate), 0, 0, NULL, NULL},
-    {"retry_after", WB_TYPE_DURATION, ALL, AT(retry_after_ms), 0, MS_MAX, NULL, NULL},
-    {"rejected", WB_TYPE_BOOL, ALL, AT(retry_rejected), 0, 0, NULL, NULL},
+    {"base", WB__TYPE_DURATION, ALL, AT(base_ms), 0, MS_MAX, NULL, NULL},
+    {"cap", WB__TYPE_DURATION, ALL, AT(cap_ms), 0, MS_MAX, NULL, NULL},
+    {"factor", WB__TYPE_COUNT, ALL, AT(factor), 1, 1000, NULL, NULL},
+    {"attempts", WB__TYPE_COUNT, ALL, AT(attempts), 1, 1000, NULL, NULL},
+    {"immediate", WB__TYPE_BOOL, ALL, AT(immediate), 0, 0, NULL, NULL},
+    {"retry_after", WB__TYPE_DURATION, ALL, AT(retry_after_ms), 0, MS_MAX, NULL, NULL},
+    {"rejected", WB__TYPE_BOOL, ALL, AT(retry_rejected), 0, 0, NULL, NULL},
 };
 static const struct wb__field breaker_fields[] = {
-    {"failures", WB_TYPE_COUNT, ALL, AT(failures), 1, 1000000, NULL, NULL},
-    {"open", WB_TYPE_DURATION, ALL, AT(open_ms), 1, MS_MAX, NULL, NULL},
-    {"scope", WB_TYPE_TEXT, ALL, AT(scope), 1, 255, NULL, NULL},
+    {"failures", WB__TYPE_COUNT, ALL, AT(failures), 1, 1000000, NULL, NULL},
+    {"open", WB__TYPE_DURATION, ALL, AT(open_ms), 1, MS_MAX, NULL, NULL},
+    {"scope", WB__TYPE_TEXT, ALL, AT(scope), 1, 255, NULL, NULL},
 };
 static const struct wb__field batch_fields[] = {
-    {"max", WB_TYPE_COUNT, HTTP, AT(batch), 1, 64, NULL, NULL},
-    {"format", WB_TYPE_WORD, HTTP, AT(format), 0, 0, formats, NULL},
+    {"max", WB__TYPE_COUNT, HTTP, AT(batch), 1, 64, NULL, NULL},
+    {"format", WB__TYPE_WORD, HTTP, AT(format), 0, 0, formats, NULL},
 };
 static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields)};
 static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields)};
 static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields)};
 
 static const struct wb__field route_fields[] = {
-    {"transport", WB_TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
-    {"url", WB_TYPE_VALUE, HTTP, AT(url), 1, WB__URL_MAX, NULL, NULL},
-    {"method", WB_TYPE_WORD, HTTP, AT(method), 0, 0, methods, NULL},
-    {"headers", WB_TYPE_HEADERS, HTTP, AT(headers), 0, 0, NULL, NULL},
-    {"secret", WB_TYPE_SECRET, HTTP, AT(secret), 0, 0, NULL, NULL},
-    {"secrets", WB_TYPE_SECRETS, HTTP, AT(secrets), 0, 0, NULL, NULL},
-    {"argv", WB_TYPE_LIST, WB_ON_EXEC, AT(argv), 0, 0, NULL, NULL},
-    {"path", WB_TYPE_TEXT, WB_ON_FILE, AT(path), 1, 4000, NULL, NULL},
-    {"body", WB_TYPE_VALUE, ALL, AT(body), 1, 1000, NULL, NULL},
-    {"response", WB_TYPE_FUNCTION, ALL, AT(response), 0, 0, NULL, NULL},
-    {"timeout", WB_TYPE_DURATION, ALL, AT(timeout_ms), 1, 86400000, NULL, NULL},
-    {"concurrency", WB_TYPE_COUNT, ALL, AT(concurrency), 1, 1000, NULL, NULL},
-    {"rate", WB_TYPE_COUNT, ALL, AT(rate), 1, 1000000, NULL, NULL},
-    {"retry", WB_TYPE_GROUP, ALL, 0, 0, 0, NULL, &retry_schema},
-    {"breaker", WB_TYPE_GROUP, ALL, 0, 0, 0, NULL, &breaker_schema},
-    {"batch", WB_TYPE_GROUP, HTTP, 0, 0, 0, NULL, &batch_schema},
-    {"public_only", WB_TYPE_BOOL, HTTP, AT(public_only), 0, 0, NULL, NULL},
-    {"follow", WB_TYPE_BOOL, HTTP, AT(follow), 0, 0, NULL, NULL},
-    {"http1", WB_TYPE_BOOL, HTTP, AT(http1), 0, 0, NULL, NULL},
-    {"ca_file", WB_TYPE_TEXT, HTTP, AT(ca_file), 1, 4000, NULL, NULL},
-    {"max_reply", WB_TYPE_SIZE, HTTP, AT(max_reply), 1, 16 << 20, NULL, NULL},
-    {"disable_on_410", WB_TYPE_BOOL, HTTP, AT(disable_on_410), 0, 0, NULL, NULL},
+    {"transport", WB__TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
+    {"url", WB__TYPE_VALUE, HTTP, AT(url), 1, WB__URL_MAX, NULL, NULL},
+    {"method", WB__TYPE_WORD, HTTP, AT(method), 0, 0, methods, NULL},
+    {"headers", WB__TYPE_HEADERS, HTTP, AT(headers), 0, 0, NULL, NULL},
+    {"secret", WB__TYPE_SECRET, HTTP, AT(secret), 0, 0, NULL, NULL},
+    {"secrets", WB__TYPE_SECRETS, HTTP, AT(secrets), 0, 0, NULL, NULL},
+    {"argv", WB__TYPE_LIST, WB__ON_EXEC, AT(argv), 0, 0, NULL, NULL},
+    {"path", WB__TYPE_TEXT, WB__ON_FILE, AT(path), 1, 4000, NULL, NULL},
+    {"body", WB__TYPE_VALUE, ALL, AT(body), 1, 1000, NULL, NULL},
+    {"response", WB__TYPE_FUNCTION, ALL, AT(response), 0, 0, NULL, NULL},
+    {"timeout", WB__TYPE_DURATION, ALL, AT(timeout_ms), 1, 86400000, NULL, NULL},
+    {"concurrency", WB__TYPE_COUNT, ALL, AT(concurrency), 1, 1000, NULL, NULL},
+    {"rate", WB__TYPE_COUNT, ALL, AT(rate), 1, 1000000, NULL, NULL},
+    {"retry", WB__TYPE_GROUP, ALL, 0, 0, 0, NULL, &retry_schema},
+    {"breaker", WB__TYPE_GROUP, ALL, 0, 0, 0, NULL, &breaker_schema},
+    {"batch", WB__TYPE_GROUP, HTTP, 0, 0, 0, NULL, &batch_schema},
+    {"public_only", WB__TYPE_BOOL, HTTP, AT(public_only), 0, 0, NULL, NULL},
+    {"follow", WB__TYPE_BOOL, HTTP, AT(follow), 0, 0, NULL, NULL},
+    {"http1", WB__TYPE_BOOL, HTTP, AT(http1), 0, 0, NULL, NULL},
+    {"ca_file", WB__TYPE_TEXT, HTTP, AT(ca_file), 1, 4000, NULL, NULL},
+    {"max_reply", WB__TYPE_SIZE, HTTP, AT(max_reply), 1, 16 << 20, NULL, NULL},
+    {"disable_on_410", WB__TYPE_BOOL, HTTP, AT(disable_on_410), 0, 0, NULL, NULL},
 };
 static const struct wb__field outbox_fields[] = {
-    {"max_payload", WB_TYPE_SIZE, ALL, SET(outbox.max_payload_bytes), 1, 1 << 30, NULL, NULL},
-    {"max_rows", WB_TYPE_COUNT, ALL, SET(outbox.max_rows), 1, BYTES_MAX, NULL, NULL},
-    {"max_file", WB_TYPE_SIZE, ALL, SET(outbox.max_file_bytes), 65536, BYTES_MAX, NULL, NULL},
-    {"keep_delivered", WB_TYPE_DURATION, ALL, SET(outbox.keep_delivered_ms), 1, MS_MAX, NULL, NULL},
-    {"keep_abandoned", WB_TYPE_DURATION, ALL, SET(outbox.keep_abandoned_ms), 1, MS_MAX, NULL, NULL},
-    {"busy", WB_TYPE_DURATION, ALL, SET(outbox.busy_ms), 1, 3600000, NULL, NULL},
+    {"max_payload", WB__TYPE_SIZE, ALL, SET(outbox.max_payload_bytes), 1, 1 << 30, NULL, NULL},
+    {"max_rows", WB__TYPE_COUNT, ALL, SET(outbox.max_rows), 1, BYTES_MAX, NULL, NULL},
+    {"max_file", WB__TYPE_SIZE, ALL, SET(outbox.max_file_bytes), 65536, BYTES_MAX, NULL, NULL},
+    {"keep_delivered", WB__TYPE_DURATION, ALL, SET(outbox.keep_delivered_ms), 1, MS_MAX, NULL, NULL},
+    {"keep_abandoned", WB__TYPE_DURATION, ALL, SET(outbox.keep_abandoned_ms), 1, MS_MAX, NULL, NULL},
+    {"busy", WB__TYPE_DURATION, ALL, SET(outbox.busy_ms), 1, 3600000, NULL, NULL},
 };
 static const struct wb__field relay_fields[] = {
-    {"lease", WB_TYPE_DURATION, ALL, SET(lease_ms), 1000, 7 * 86400000, NULL, NULL},
+    {"lease", WB__TYPE_DURATION, ALL, SET(lease_ms), 1000, 7 * 86400000, NULL, NULL},
 };
 /* clang-format on */
 const struct wb__schema wb__route_schema = {
@@ -129,23 +129,23 @@ static const char *
 wanted(lua_State *L, const struct wb__field *f)
 {
     static const char *const fixed[] = {
-        [WB_TYPE_TEXT] = "text",
-        [WB_TYPE_SECRET] = "env \"NAME\" or file \"PATH\"",
-        [WB_TYPE_VALUE] = "text or a function",
-        [WB_TYPE_FUNCTION] = "a function",
-        [WB_TYPE_DURATION] = "a duration like \"30s\"",
-        [WB_TYPE_SIZE] = "a size like \"64k\"",
-        [WB_TYPE_BOOL] = "true or false",
-        [WB_TYPE_LIST] = "a list like { \"a\", \"b\" }",
-        [WB_TYPE_SECRETS] = "a list like { env \"NEW\", env \"OLD\" }",
-        [WB_TYPE_HEADERS] = "a table like { [\"X-Name\"] = \"text\" }",
-        [WB_TYPE_GROUP] = "a table",
+        [WB__TYPE_TEXT] = "text",
+        [WB__TYPE_SECRET] = "env \"NAME\" or file \"PATH\"",
+        [WB__TYPE_VALUE] = "text or a function",
+        [WB__TYPE_FUNCTION] = "a function",
+        [WB__TYPE_DURATION] = "a duration like \"30s\"",
+        [WB__TYPE_SIZE] = "a size like \"64k\"",
+        [WB__TYPE_BOOL] = "true or false",
+        [WB__TYPE_LIST] = "a list like { \"a\", \"b\" }",
+        [WB__TYPE_SECRETS] = "a list like { env \"NEW\", env \"OLD\" }",
+        [WB__TYPE_HEADERS] = "a table like { [\"X-Name\"] = \"text\" }",
+        [WB__TYPE_GROUP] = "a table",
     };
 
-    if (f->type == WB_TYPE_COUNT)
+    if (f->type == WB__TYPE_COUNT)
         return lua_pushfstring(L, "a whole number from %I to %I",
             (LUAI_UACINT)f->min, (LUAI_UACINT)f->max);
-    if (f->type != WB_TYPE_WORD)
+    if (f->type != WB__TYPE_WORD)
         return fixed[f->type];
     lua_pushfstring(L, "\"%s\"", f->words[0]);
     for (size_t i = 1; f->words[i] != NULL; i++)
@@ -179,7 +179,7 @@ wrong_type(
 
 void
 wb__suggest(struct wb_slice word, const char *const *names, size_t n,
-    char out[WB_SUGGEST_MAX])
+    char out[WB__SUGGEST_MAX])
 {
     size_t nearest = 3, d; /* more than two letters off is another word */
 
@@ -189,7 +189,8 @@ wb__suggest(struct wb_slice word, const char *const *names, size_t n,
         if (d >= nearest || d >= strlen(names[i]))
             continue;
         nearest = d;
-        (void)snprintf(out, WB_SUGGEST_MAX, "; did you mean \"%s\"?", names[i]);
+        (void)snprintf(
+            out, WB__SUGGEST_MAX, "; did you mean \"%s\"?", names[i]);
     }
 }
 
@@ -208,8 +209,8 @@ WB_NORETURN static void
 unknown(lua_State *L, const struct wb__record *r,
     const struct wb__schema *schema, struct wb_slice name)
 {
-    const char *names[WB_FIELDS_MAX];
-    char hint[WB_SUGGEST_MAX], list[200];
+    const char *names[WB__FIELDS_MAX];
+    char hint[WB__SUGGEST_MAX], list[200];
     size_t used = 0;
 
     for (size_t i = 0; i < schema->n; i++)
@@ -261,13 +262,13 @@ check_range(lua_State *L, const struct wb__record *r, const struct wb__field *f,
 {
     if (n >= f->min && n <= f->max)
         return;
-    if (f->type == WB_TYPE_COUNT)
+    if (f->type == WB__TYPE_COUNT)
         wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not %lld",
             full_name(L, r, f->name), wanted(L, f), (long long)n);
     wb__record_fail(L, r, WB_INVALID, f->name, "%s is too %s; %lld%s at %s",
         full_name(L, r, f->name), n < f->min ? "small" : "large",
         (long long)(n < f->min ? f->min : f->max),
-        f->type == WB_TYPE_SIZE ? " bytes" : " ms",
+        f->type == WB__TYPE_SIZE ? " bytes" : " ms",
         n < f->min ? "least" : "most");
 }
 
@@ -292,14 +293,14 @@ read_units(lua_State *L, const struct wb__record *r, const struct wb__field *f)
     enum wb_status rc;
     int64_t n;
 
-    if (f->type == WB_TYPE_SIZE && lua_isinteger(L, -1)) {
+    if (f->type == WB__TYPE_SIZE && lua_isinteger(L, -1)) {
         n = lua_tointeger(L, -1);
     } else {
         if (lua_type(L, -1) != LUA_TSTRING)
             wrong_type(L, r, f, -1);
         s.ptr = lua_tolstring(L, -1, &s.len);
-        rc = f->type == WB_TYPE_SIZE ? wb__parse_size(s, &n, &err)
-                                     : wb__parse_duration(s, &n, &err);
+        rc = f->type == WB__TYPE_SIZE ? wb__parse_size(s, &n, &err)
+                                      : wb__parse_duration(s, &n, &err);
         if (rc != WB_OK)
             wb__record_fail(L, r, WB_INVALID, f->name, "%s: %s",
                 full_name(L, r, f->name), err.msg);
@@ -329,7 +330,7 @@ static struct wb__text
 read_text(lua_State *L, const struct wb__record *r, const struct wb__field *f)
 {
     struct wb__text text;
-    bool secret_fits = f->type == WB_TYPE_VALUE;
+    bool secret_fits = f->type == WB__TYPE_VALUE;
 
     if (!wb__text_at(L, -1, &text) || (text.secret && !secret_fits))
         wrong_type(L, r, f, -1);
@@ -360,7 +361,7 @@ read_value(lua_State *L, const struct wb__record *r, const struct wb__field *f)
 {
     if (lua_isfunction(L, -1))
         return (struct wb__value){.function = keep(L, -1)};
-    if (f->type == WB_TYPE_FUNCTION)
+    if (f->type == WB__TYPE_FUNCTION)
         wrong_type(L, r, f, -1);
     return (struct wb__value){.text = read_text(L, r, f)};
 }
@@ -387,8 +388,8 @@ read_list(lua_State *L, const struct wb__record *r, const struct wb__field *f)
     list.item = room_for(L, list.n, sizeof(*list.item));
     for (size_t i = 0; i < list.n; i++) {
         (void)lua_rawgeti(L, at, (lua_Integer)i + 1);
-        list.item[i] = f->type == WB_TYPE_SECRETS ? read_secret(L, r, f)
-                                                  : read_text(L, r, f);
+        list.item[i] = f->type == WB__TYPE_SECRETS ? read_secret(L, r, f)
+                                                   : read_text(L, r, f);
         lua_pop(L, 1);
     }
     return list;
@@ -474,39 +475,39 @@ read_field(lua_State *L, const struct wb__record *r, const struct wb__field *f,
     void *to)
 {
     switch (f->type) {
-    case WB_TYPE_TEXT:
+    case WB__TYPE_TEXT:
         *(struct wb__text *)to = read_text(L, r, f);
         break;
-    case WB_TYPE_SECRET:
+    case WB__TYPE_SECRET:
         *(struct wb__text *)to = read_secret(L, r, f);
         break;
-    case WB_TYPE_VALUE:
-    case WB_TYPE_FUNCTION:
+    case WB__TYPE_VALUE:
+    case WB__TYPE_FUNCTION:
         *(struct wb__value *)to = read_value(L, r, f);
         break;
-    case WB_TYPE_DURATION:
-    case WB_TYPE_SIZE:
+    case WB__TYPE_DURATION:
+    case WB__TYPE_SIZE:
         *(int64_t *)to = read_units(L, r, f);
         break;
-    case WB_TYPE_COUNT:
+    case WB__TYPE_COUNT:
         *(int64_t *)to = read_count(L, r, f);
         break;
-    case WB_TYPE_BOOL:
+    case WB__TYPE_BOOL:
         if (!lua_isboolean(L, -1))
             wrong_type(L, r, f, -1);
         *(bool *)to = lua_toboolean(L, -1);
         break;
-    case WB_TYPE_WORD:
+    case WB__TYPE_WORD:
         *(int64_t *)to = read_word(L, r, f);
         break;
-    case WB_TYPE_LIST:
-    case WB_TYPE_SECRETS:
+    case WB__TYPE_LIST:
+    case WB__TYPE_SECRETS:
         *(struct wb__list *)to = read_list(L, r, f);
         break;
-    case WB_TYPE_HEADERS:
+    case WB__TYPE_HEADERS:
         *(struct wb__headers *)to = read_headers(L, r, f);
         break;
-    case WB_TYPE_GROUP:
+    case WB__TYPE_GROUP:
         break;
     }
 }
@@ -521,7 +522,7 @@ read_plain(lua_State *L, int at, const struct wb__schema *schema,
         const struct wb__field *f = &schema->field[i];
 
         lua_pushstring(L, f->name);
-        if (lua_rawget(L, at) != LUA_TNIL && f->type != WB_TYPE_GROUP)
+        if (lua_rawget(L, at) != LUA_TNIL && f->type != WB__TYPE_GROUP)
             read_field(L, r, f, out + f->offset);
         lua_settop(L, -2);
     }
@@ -538,7 +539,7 @@ wb__schema_read(lua_State *L, int at, const struct wb__schema *schema,
     for (size_t i = 0; i < schema->n; i++) {
         const struct wb__field *f = &schema->field[i];
 
-        if (f->type != WB_TYPE_GROUP)
+        if (f->type != WB__TYPE_GROUP)
             continue;
         inner.outer = f->name;
         lua_pushstring(L, f->name);

@@ -29,14 +29,14 @@ struct wb__limits {
     int64_t cpu_ms; /* of this process: for what steps do not see */
     size_t bytes;   /* of the whole state */
 };
-#define WB_SCRIPT_LIMITS                  \
+#define WB__SCRIPT_LIMITS                 \
     {                                     \
         20000000, 10000, (size_t)64 << 20 \
     }
-#define WB_SOURCE_MAX ((size_t)1 << 20) /* bytes of a configuration */
+#define WB__SOURCE_MAX ((size_t)1 << 20) /* bytes of a configuration */
 
 /* Name of the chunk in Lua's own messages; replaced by the path. */
-#define WB_CHUNK "waybill"
+#define WB__CHUNK "waybill"
 
 struct wb__hooks;
 
@@ -56,7 +56,7 @@ struct wb__script {
     int64_t cpu_end;           /* of the call under way, in clock() ticks */
     bool denied;               /* limits.bytes was hit */
     bool reading;              /* the file is being read */
-    bool look;         /* nothing will be delivered: secrets may be absent */
+    bool check_only;   /* nothing will be delivered: secrets may be absent */
     struct wb_err err; /* the first thing wrong in it */
 };
 
@@ -108,7 +108,7 @@ bool wb__text_at(lua_State *L, int at, struct wb__text *out);
 
 /* ---- JSON -------------------------------------------------------------- */
 
-#define WB_JSON_DEPTH 100
+#define WB__JSON_DEPTH 100
 
 /* INVALID without a word of the text. */
 WB_MUST_USE enum wb_status wb__json_parse(
@@ -163,15 +163,15 @@ struct wb__headers {
 };
 
 enum {
-    WB_ON_HTTP = 1,
-    WB_ON_EXEC = 2,
-    WB_ON_FILE = 4,
-    WB_ON_ALL = 7
+    WB__ON_HTTP = 1,
+    WB__ON_EXEC = 2,
+    WB__ON_FILE = 4,
+    WB__ON_ALL = 7
 };
-enum wb__carrier {
-    WB_CARRY_HTTP,
-    WB_CARRY_EXEC,
-    WB_CARRY_FILE
+enum wb__transport_kind {
+    WB__TRANSPORT_HTTP,
+    WB__TRANSPORT_EXEC,
+    WB__TRANSPORT_FILE
 };
 
 /* route "name" { … } */
@@ -200,19 +200,19 @@ struct wb__settings {
 };
 
 enum wb__field_type {
-    WB_TYPE_TEXT,     /* struct wb__text */
-    WB_TYPE_SECRET,   /* struct wb__text, of env or file */
-    WB_TYPE_VALUE,    /* struct wb__value: text or function */
-    WB_TYPE_FUNCTION, /* struct wb__value */
-    WB_TYPE_DURATION, /* int64_t, ms */
-    WB_TYPE_SIZE,     /* int64_t, bytes */
-    WB_TYPE_COUNT,    /* int64_t */
-    WB_TYPE_BOOL,     /* bool */
-    WB_TYPE_WORD,     /* int64_t: index into words */
-    WB_TYPE_LIST,     /* struct wb__list */
-    WB_TYPE_SECRETS,  /* struct wb__list, of env or file */
-    WB_TYPE_HEADERS,  /* struct wb__headers */
-    WB_TYPE_GROUP,    /* fields of their own, in the same struct */
+    WB__TYPE_TEXT,     /* struct wb__text */
+    WB__TYPE_SECRET,   /* struct wb__text, of env or file */
+    WB__TYPE_VALUE,    /* struct wb__value: text or function */
+    WB__TYPE_FUNCTION, /* struct wb__value */
+    WB__TYPE_DURATION, /* int64_t, ms */
+    WB__TYPE_SIZE,     /* int64_t, bytes */
+    WB__TYPE_COUNT,    /* int64_t */
+    WB__TYPE_BOOL,     /* bool */
+    WB__TYPE_WORD,     /* int64_t: index into words */
+    WB__TYPE_LIST,     /* struct wb__list */
+    WB__TYPE_SECRETS,  /* struct wb__list, of env or file */
+    WB__TYPE_HEADERS,  /* struct wb__headers */
+    WB__TYPE_GROUP,    /* fields of their own, in the same struct */
 };
 
 struct wb__schema;
@@ -227,9 +227,9 @@ struct wb__field {
 };
 struct wb__schema {
     const struct wb__field *field;
-    size_t n; /* at most WB_FIELDS_MAX */
+    size_t n; /* at most WB__FIELDS_MAX */
 };
-#define WB_FIELDS_MAX 32
+#define WB__FIELDS_MAX 32
 extern const struct wb__schema wb__route_schema, wb__outbox_schema,
     wb__relay_schema;
 
@@ -248,9 +248,9 @@ WB_NORETURN void wb__record_fail(lua_State *L, const struct wb__record *record,
 void wb__schema_read(lua_State *L, int at, const struct wb__schema *schema,
     const struct wb__record *record, void *out);
 /* `; did you mean "y"?` for an unknown name, or nothing. */
-#define WB_SUGGEST_MAX 64
+#define WB__SUGGEST_MAX 64
 void wb__suggest(struct wb_slice word, const char *const *names, size_t n,
-    char out[WB_SUGGEST_MAX]);
+    char out[WB__SUGGEST_MAX]);
 
 /* ---- hooks ------------------------------------------------------------- */
 

@@ -97,7 +97,7 @@ give(lua_State *L, struct wb_slice value, const char *what, const char *mend)
     const char *name = lua_tostring(L, 1);
     bool needed = value.len == 0 && lua_isnoneornil(L, 2);
 
-    if (needed && wb__script_of(L)->look) {
+    if (needed && wb__script_of(L)->check_only) {
         secret_room(L, 0)->absent = true;
         return 1;
     }

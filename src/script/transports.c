@@ -97,9 +97,9 @@ open_transport(struct wb_config *c, const struct wb__route_spec *spec,
     struct wb_err why = {0};
     enum wb_status rc;
 
-    if (spec->transport == WB_CARRY_HTTP)
+    if (spec->transport == WB__TRANSPORT_HTTP)
         rc = open_http(c, spec, loop, out, &why);
-    else if (spec->transport == WB_CARRY_EXEC)
+    else if (spec->transport == WB__TRANSPORT_EXEC)
         rc = open_exec(&c->script, spec, loop, out, &why);
     else
         rc = wb_file_new(out, c->script.env, spec->path.s.ptr, &why);

@@ -22,12 +22,12 @@ TEST(test_config__binary_chunk__refused)
 
 TEST(test_config__too_large__refused)
 {
-    char *text = malloc(WB_SOURCE_MAX + 1);
+    char *text = malloc(WB__SOURCE_MAX + 1);
 
     CHECK(text != NULL);
-    memset(text, ' ', WB_SOURCE_MAX + 1);
-    CHECK_STATUS(TOOBIG, read_bytes(text, WB_SOURCE_MAX + 1, LOOP));
-    CHECK_OK(read_bytes(text, WB_SOURCE_MAX, LOOP), err);
+    memset(text, ' ', WB__SOURCE_MAX + 1);
+    CHECK_STATUS(TOOBIG, read_bytes(text, WB__SOURCE_MAX + 1, LOOP));
+    CHECK_OK(read_bytes(text, WB__SOURCE_MAX, LOOP), err);
     close_config();
     free(text);
 }
