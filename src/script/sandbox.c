@@ -316,15 +316,17 @@ pattern_cost(struct wb_slice pattern, size_t n, bool anywhere)
     return ways < 1e15 ? (int64_t)ways : (int64_t)1e15;
 }
 
+/* Upvalue 2: does ^ bind the match to the start? It does not for gmatch. */
 static int
 safe_pattern(lua_State *L)
 {
     struct wb_slice text, pattern;
+    bool anchors = lua_tointeger(L, lua_upvalueindex(2));
 
     text.ptr = luaL_checklstring(L, 1, &text.len);
     pattern.ptr = luaL_checklstring(L, 2, &pattern.len);
-    wb__script_spend(L, pattern_cost(pattern, text.len,
-                            pattern.len == 0 || pattern.ptr[0] != '^'));
+    anchors = anchors && pattern.len > 0 && pattern.ptr[0] == '^';
+    wb__script_spend(L, pattern_cost(pattern, text.len, !anchors));
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
@@ -384,10 +386,10 @@ static const struct name base_names[] = {{"_G", "assert", NULL, 0},
     {"_G", "setmetatable", safe_setmetatable, 0}, {"_G", "tonumber", NULL, 0},
     {"_G", "tostring", NULL, 0}, {"_G", "type", NULL, 0}};
 static const struct name string_names[] = {{"string", "byte", NULL, 0},
-    {"string", "char", NULL, 0}, {"string", "find", safe_pattern, 0},
+    {"string", "char", NULL, 0}, {"string", "find", safe_pattern, 1},
     {"string", "format", NULL, 0}, {"string", "gmatch", safe_pattern, 0},
-    {"string", "gsub", safe_pattern, 0}, {"string", "len", NULL, 0},
-    {"string", "lower", NULL, 0}, {"string", "match", safe_pattern, 0},
+    {"string", "gsub", safe_pattern, 1}, {"string", "len", NULL, 0},
+    {"string", "lower", NULL, 0}, {"string", "match", safe_pattern, 1},
     {"string", "rep", safe_rep, 0}, {"string", "reverse", NULL, 0},
     {"string", "sub", NULL, 0}, {"string", "upper", NULL, 0}};
 static const struct name table_names[] = {

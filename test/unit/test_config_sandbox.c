@@ -101,6 +101,8 @@ static const struct {
         "ran out of steps"},
     {"for _ in (\"a\"):rep(40):gmatch((\"a*\"):rep(30) .. \"b\") do end",
         "ran out of steps"},
+    {"for _ in (\"^\"):rep(6000):gmatch(\"^.-.-x\") do end",
+        "ran out of steps"}, /* ^ is no anchor there */
     {"(\"(\"):rep(1 << 20):find(\"%b()\")", "ran out of steps"},
     {"local t = {} for i = 1, 1e5 do t[i] = i end "
      "while true do table.insert(t, 1, 1) end",
