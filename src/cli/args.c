@@ -6,6 +6,7 @@
  *     command; `--` ends the options.
  * (3) A usage error names the word and, where there is one, its nearest. */
 #include "cli/cli.h"
+#include "outbox/box.h"
 
 const struct cli_option cli_globals[] = {
     {"db", CLI_FILE, "URL",
@@ -93,16 +94,6 @@ command_name(const void *list, size_t i)
 
 /* ---- values by type ---------------------------------------------------- */
 
-static bool
-is_kind(struct wb_slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if (strchr("abcdefghijklmnopqrstuvwxyz0123456789_.-", s.ptr[i]) == NULL)
-            return false;
-    }
-    return s.len >= 1 && s.len <= 64;
-}
-
 static enum wb_status
 parse_state(struct wb_slice s, uint64_t *n, struct wb_err *err)
 {
@@ -180,7 +171,7 @@ parse_name(enum cli_type type, struct wb_slice s, struct wb_err *err)
     size_t max = type == CLI_NAME ? 255 : CLI_PREFIX_MAX;
     struct wb_id id;
 
-    if (type == CLI_KIND && !is_kind(s))
+    if (type == CLI_KIND && !wb__kind_valid(s))
         return refuse(err, "not a kind; take 1 to 64 of a-z 0-9 _ . -");
     if ((type == CLI_NAME || type == CLI_PREFIX) &&
         (s.len < 1 || s.len > max || !wb__printable(s)))

@@ -88,48 +88,13 @@ wb__template_has_fields(struct wb_slice text)
     return text.len > 0 && memchr(text.ptr, '{', text.len) != NULL;
 }
 
-/* Append what replaces a field, or fail. */
-typedef enum wb_status field_fn(void *ctx, struct wb_slice field, bool in_path,
-    struct wb__buf *out, struct wb_err *err);
-
-/* Append the text around the fields to out, and call fn for each field. */
+/* Append an x, which any value may replace. */
 static enum wb_status
-walk(struct wb_slice text, field_fn *fn, void *ctx, struct wb__buf *out,
-    struct wb_err *err)
-{
-    bool in_path = true;
-
-    while (text.len > 0) {
-        struct wb_slice piece = {text.ptr, span_before(text, "{}")};
-        enum wb_status rc;
-
-        wb__buf_add(out, piece);
-        in_path = in_path && span_before(piece, "?") == piece.len;
-        text = wb__from(text, piece.len);
-        if (text.len == 0)
-            break;
-        piece = wb__from(text, 1);
-        piece.len = span_before(piece, "{}");
-        if (text.ptr[0] == '}' || piece.len + 1 == text.len ||
-            piece.ptr[piece.len] == '{')
-            return wb__fail(err, WB_INVALID, 0,
-                "the url has a %c without its pair; a field is written {name}",
-                text.ptr[0]);
-        rc = fn(ctx, piece, in_path, out, err);
-        if (rc != WB_OK)
-            return rc;
-        text = wb__from(text, piece.len + 2);
-    }
-    return WB_OK;
-}
-
-static enum wb_status
-check_field(void *ctx, struct wb_slice field, bool in_path, struct wb__buf *out,
+check_field(struct wb_slice field, bool in_path, struct wb__buf *out,
     struct wb_err *err)
 {
     struct wb_slice before = after_scheme(wb__buf_slice(out));
 
-    (void)ctx;
     if (!wb__path_valid(field))
         return wb__fail(err, WB_INVALID, 0,
             "the url has {%.*s}, which names no field; names are of letters, "
@@ -143,22 +108,6 @@ check_field(void *ctx, struct wb_slice field, bool in_path, struct wb__buf *out,
     wb__buf_add(out, WB_LIT("x"));
     return WB_OK;
 }
-
-enum wb_status
-wb__template_check(struct wb_slice text, struct wb_err *err)
-{
-    char url[WB__URL_MAX + 1];
-    /* Never grows: no more is written than was read. */
-    struct wb__buf out = {.max = WB__URL_MAX, .ptr = url, .cap = sizeof(url)};
-    enum wb_status rc;
-
-    if (text.len > WB__URL_MAX)
-        return wb__target_check(text, err);
-    rc = walk(text, check_field, NULL, &out, err);
-    return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
-}
-
-/* ---- expand ------------------------------------------------------------ */
 
 static void
 encode(struct wb__buf *out, struct wb_slice s)
@@ -177,10 +126,10 @@ encode(struct wb__buf *out, struct wb_slice s)
 }
 
 static enum wb_status
-expand_field(void *ctx, struct wb_slice field, bool in_path,
+expand_field(json_t *payload, struct wb_slice field, bool in_path,
     struct wb__buf *out, struct wb_err *err)
 {
-    const json_t *value = wb__json_member(ctx, field);
+    const json_t *value = wb__json_member(payload, field);
     const char *problem = NULL;
     char text[64]; /* a number, true or false */
     struct wb__buf scalar = {.max = 63, .ptr = text, .cap = sizeof(text)};
@@ -206,11 +155,57 @@ expand_field(void *ctx, struct wb_slice field, bool in_path,
     return WB_OK;
 }
 
+/* Append the text with its fields expanded; payload NULL: checked. */
+static enum wb_status
+expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
+    struct wb_err *err)
+{
+    bool in_path = true;
+
+    while (text.len > 0) {
+        struct wb_slice piece = {text.ptr, span_before(text, "{}")};
+        enum wb_status rc;
+
+        wb__buf_add(out, piece);
+        in_path = in_path && span_before(piece, "?") == piece.len;
+        text = wb__from(text, piece.len);
+        if (text.len == 0)
+            break;
+        piece = wb__from(text, 1);
+        piece.len = span_before(piece, "{}");
+        if (text.ptr[0] == '}' || piece.len + 1 == text.len ||
+            piece.ptr[piece.len] == '{')
+            return wb__fail(err, WB_INVALID, 0,
+                "the url has a %c without its pair; a field is written {name}",
+                text.ptr[0]);
+        rc = payload == NULL ? check_field(piece, in_path, out, err)
+                             : expand_field(payload, piece, in_path, out, err);
+        if (rc != WB_OK)
+            return rc;
+        text = wb__from(text, piece.len + 2);
+    }
+    return WB_OK;
+}
+
+enum wb_status
+wb__template_check(struct wb_slice text, struct wb_err *err)
+{
+    char url[WB__URL_MAX + 1];
+    /* Never grows: no more is written than was read. */
+    struct wb__buf out = {.max = WB__URL_MAX, .ptr = url, .cap = sizeof(url)};
+    enum wb_status rc;
+
+    if (text.len > WB__URL_MAX)
+        return wb__target_check(text, err);
+    rc = expand(text, NULL, &out, err);
+    return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
+}
+
 enum wb_status
 wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
     struct wb_err *err)
 {
-    enum wb_status rc = walk(text, expand_field, payload, out, err);
+    enum wb_status rc = expand(text, payload, out, err);
 
     if (rc != WB_OK)
         return rc;
