@@ -3,7 +3,7 @@
  *     route "mail.sent" { url = "https://example.org/hook",
  *                         secret = env "HOOK_SECRET" }
  *
- * doc/CONFIG.md lists every name. All is checked when the file is read. */
+ * doc/CONFIG.md lists every name. All is checked while the file is read. */
 #ifndef WB_CONFIG_H
 #define WB_CONFIG_H
 
@@ -16,18 +16,19 @@ extern "C" {
 struct wb_config;
 
 /*
- * Read a configuration and open its transports on loop. loop NULL only looks:
- * all is checked, but no transport is opened (routes have none) and secrets
- * need not be there, for those who send and claim without delivering.
+ * Read a configuration and open its transports on loop. With loop NULL the
+ * configuration is only checked: no transport is opened (routes have none), and
+ * secrets may be absent. That is for programs that send or claim messages
+ * without delivering them.
  *
  * Guarantees  Unknown names, wrong types, values out of range and secrets that
- *             are not there are errors: "FILE:LINE: what is wrong; the mend".
- *             The file's Lua runs without os, io, debug and load, and with
- *             bounds on steps and memory.
+ *             are absent are errors: "FILE:LINE: problem; fix". The file's Lua
+ *             runs without os, io, debug and load, and with limits on steps,
+ *             CPU time and memory.
  * Gives       *out: routes and hooks live until wb_config_close(), which comes
- *             after wb_relay_free().
+ *             after wb_relay_free(). Untouched unless OK.
  * Returns     OK, INVALID, NOTFOUND (no such file), UNAVAILABLE (a secret),
- *             NOMEM, IO.
+ *             TOOBIG (over 1 MiB), NOMEM, IO.
  * Threads     the loop's. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_config_open(struct wb_config **out,
@@ -42,8 +43,9 @@ const struct wb_route *wb_config_routes(
 const struct wb_outbox_opts *wb_config_outbox(const struct wb_config *config);
 int64_t wb_config_lease_ms(const struct wb_config *config); /* 0: default */
 
-/* The `ready` function's word, and in err its reason for a no; true where there
- * is none. Fits wb_relay_opts.ready with the config as ctx. */
+/* Call the `ready` function. False, and the reason in *err, if it does not
+ * return true or fails; true if there is no such function. Fits
+ * wb_relay_opts.ready with the config as ctx. */
 bool wb_config_ready(void *config, struct wb_err *err);
 
 #ifdef __cplusplus

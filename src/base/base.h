@@ -113,6 +113,10 @@ bool wb__printable(struct wb_slice s);
  * on a character boundary. out holds 4 * max_chars + 1 bytes. */
 size_t wb__one_line(struct wb_slice s, size_t max_chars, char *out);
 
+/* Letters to insert, remove or replace (Levenshtein). Words of more than 32
+ * bytes are 32 apart. */
+size_t wb__edit_distance(struct wb_slice a, struct wb_slice b);
+
 /* Lines "Name: value\n" as stored with a message and given to transports. The
  * name is a token of RFC 9110, the value has no control character but tab, and
  * neither end is white space. INVALID says which line and why. */

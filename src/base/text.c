@@ -181,3 +181,32 @@ wb__uuid_parse(struct wb_slice s, struct wb_id *out)
     *out = id;
     return true;
 }
+
+/* ---- the distance of two words ----------------------------------------- */
+
+enum {
+    WORD_MAX = 32
+};
+
+size_t
+wb__edit_distance(struct wb_slice a, struct wb_slice b)
+{
+    size_t row[WORD_MAX + 1], diagonal, above, least;
+
+    if (a.len > WORD_MAX || b.len > WORD_MAX)
+        return WORD_MAX;
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            above = row[j];
+            least = (above < row[j - 1] ? above : row[j - 1]) + 1;
+            diagonal += a.ptr[i - 1] != b.ptr[j - 1];
+            row[j] = diagonal < least ? diagonal : least;
+            diagonal = above;
+        }
+    }
+    return row[b.len];
+}

@@ -6,6 +6,7 @@
  *     command; `--` ends the options.
  * (3) A usage error names the word and, where there is one, its nearest. */
 #include "cli/cli.h"
+#include "outbox/box.h"
 
 const struct cli_option cli_globals[] = {
     {"db", CLI_FILE, "URL",
@@ -27,38 +28,6 @@ const struct cli_option cli_globals[] = {
 
 /* ---- the nearest name -------------------------------------------------- */
 
-#define WORD_MAX 32
-
-static size_t
-least(size_t a, size_t b, size_t c)
-{
-    a = a < b ? a : b;
-    return a < c ? a : c;
-}
-
-/* Levenshtein's distance; longer words are as far as can be. */
-static size_t
-distance(const char *a, const char *b)
-{
-    size_t row[WORD_MAX + 1], la = strlen(a), lb = strlen(b), diagonal, above;
-
-    if (la > WORD_MAX || lb > WORD_MAX)
-        return WORD_MAX;
-    for (size_t j = 0; j <= lb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            above = row[j];
-            row[j] = least(
-                above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[lb];
-}
-
 const char *
 cli_closest(const char *word, const char *(*name)(const void *list, size_t i),
     const void *list)
@@ -69,7 +38,7 @@ cli_closest(const char *word, const char *(*name)(const void *list, size_t i),
     for (size_t i = 0; (candidate = name(list, i)) != NULL; i++) {
         d = wb__starts(wb_slice(candidate), wb_slice(word))
                 ? 1
-                : distance(word, candidate);
+                : wb__edit_distance(wb_slice(word), wb_slice(candidate));
         if (d < nearest && d < strlen(candidate)) {
             nearest = d;
             best = candidate;
@@ -124,16 +93,6 @@ command_name(const void *list, size_t i)
 }
 
 /* ---- values by type ---------------------------------------------------- */
-
-static bool
-is_kind(struct wb_slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        if (strchr("abcdefghijklmnopqrstuvwxyz0123456789_.-", s.ptr[i]) == NULL)
-            return false;
-    }
-    return s.len >= 1 && s.len <= 64;
-}
 
 static enum wb_status
 parse_state(struct wb_slice s, uint64_t *n, struct wb_err *err)
@@ -212,7 +171,7 @@ parse_name(enum cli_type type, struct wb_slice s, struct wb_err *err)
     size_t max = type == CLI_NAME ? 255 : CLI_PREFIX_MAX;
     struct wb_id id;
 
-    if (type == CLI_KIND && !is_kind(s))
+    if (type == CLI_KIND && !wb__kind_valid(s))
         return refuse(err, "not a kind; take 1 to 64 of a-z 0-9 _ . -");
     if ((type == CLI_NAME || type == CLI_PREFIX) &&
         (s.len < 1 || s.len > max || !wb__printable(s)))
@@ -273,7 +232,7 @@ static enum cli_exit
 unknown_option(struct cli *cli, const char *word)
 {
     struct wb_slice name, rest = wb_slice(word + 2);
-    char text[WORD_MAX + 1] = "";
+    char text[33] = ""; /* no name is longer */
     const char *near = NULL;
 
     if (word[1] != '-')
@@ -281,7 +240,7 @@ unknown_option(struct cli *cli, const char *word)
             "unknown option %s; options are long (--help lists them), and -- "
             "goes before an argument that begins with -",
             word);
-    if (wb__cut(&rest, '=', &name) && name.len <= WORD_MAX) {
+    if (wb__cut(&rest, '=', &name) && name.len < sizeof(text)) {
         memcpy(text, name.ptr, name.len);
         near = cli_closest(text, option_name, cli);
     }

@@ -1,12 +1,13 @@
-/* config.c - a configuration file, from its text to routes.
+/* config.c - a configuration file, from its text to routes and settings.
  *
- * (1) Whatever is wrong is found while the file is read, before anything is
- *     opened; the first thing found is what is reported, in its own line.
- * (2) A name that nobody knows is an error, read or written: a mistyped
- *     `raedy = …` does not pass for a variable. */
+ * (1) Every mistake is found while the file is read, before anything is opened;
+ *     the first one is reported, with its own line.
+ * (2) An unknown name is an error, read or written: a mistyped `raedy = …` does
+ *     not pass for a variable. */
 #include <stdio.h>
 
 #include "os/os.h"
+#include "outbox/box.h"
 #include "script/script.h"
 #include "waybill/config.h"
 
@@ -21,130 +22,137 @@ config_of(lua_State *L)
     return (struct wb_config *)wb__script_of(L);
 }
 
-/* ---- route ------------------------------------------------------------- */
-
-static bool
-name_valid(const char *name)
-{
-    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
-
-    if (strcmp(name + n, "*") == 0)
-        return n < 64;
-    return n > 0 && n <= 64 && name[n] == '\0';
-}
-
 static void
-check_name(lua_State *L, int line)
+check_reading(lua_State *L, const char *function)
 {
-    struct wb__route_spec *spec;
-    const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
-
     if (!wb__script_of(L)->reading)
-        (void)luaL_error(L, "route is for the top of the file, not for hooks");
-    if (!name_valid(name) || strlen(name) != lua_rawlen(L, 1))
-        wb__script_fail(L, WB_INVALID, line,
-            "route wants the kind it is for, 1 to 64 of a-z 0-9 _ . - with a * "
-            "at its end for a prefix, as in route \"mail.*\" { … }");
-    for (spec = config_of(L)->first; spec != NULL; spec = spec->next)
-        if (strcmp(spec->name, name) == 0)
-            wb__script_fail(L, WB_INVALID, line,
-                "route \"%s\" stands twice, first in line %d; take one out",
-                name, spec->line);
-    if (config_of(L)->n_routes == ROUTES_MAX)
-        wb__script_fail(L, WB_INVALID, line, "more than %d routes", ROUTES_MAX);
+        (void)luaL_error(
+            L, "%s is for the top of the file, not for hooks", function);
 }
 
-static struct wb__route_spec *
-add_spec(lua_State *L, int line)
+/* ---- route "name" { … } ------------------------------------------------ */
+
+/* A kind, or its beginning and a *. */
+static bool
+name_valid(struct wb_slice name)
 {
-    struct wb_config *c = config_of(L);
-    struct wb__route_spec *spec =
-        wb__arena_alloc(&c->script.arena, sizeof(*spec));
-    struct wb_slice name = {0};
+    bool prefix = name.len > 0 && name.ptr[name.len - 1] == '*';
+    struct wb_slice kind = {name.ptr, name.len - prefix};
 
-    if (spec == NULL ||
-        !wb__arena_dup(&c->script.arena, wb_slice(lua_tostring(L, 1)), &name))
-        wb__script_fail(L, WB_NOMEM, line, "out of memory");
-    *spec = (struct wb__route_spec){.name = name.ptr,
-        .line = line,
-        .base_ms = -1,
-        .cap_ms = -1,
-        .retry_after_ms = -1};
-    if (c->last != NULL)
-        c->last->next = spec;
-    else
-        c->first = spec;
-    c->last = spec;
-    c->n_routes++;
-    return spec;
+    return name.len <= 64 &&
+           ((prefix && kind.len == 0) || wb__kind_valid(kind));
 }
 
-/* The { … } behind route "name". */
+/* The function that route "name" returns; upvalue 1 is the spec. */
 static int
 route_fields(lua_State *L)
 {
     struct wb__route_spec *spec = lua_touserdata(L, lua_upvalueindex(1));
-    struct wb__record record = {"route", spec->name, spec->line, NULL};
+    struct wb__record record = {L, "route", spec->name, spec->line, NULL};
 
-    if (!wb__script_of(L)->reading || spec->given)
+    if (!wb__script_of(L)->reading || spec->complete)
         return luaL_error(L, "route \"%s\" has its fields already", spec->name);
     if (!lua_istable(L, 1))
-        wb__record_fail(
-            L, &record, WB_INVALID, NULL, "wants a table of fields, { … }");
+        wb__record_fail(&record, NULL, "wants a table of fields, { … }");
     lua_settop(L, 1);
-    wb__schema_read(L, 1, &wb__route_schema, &record, spec);
-    wb__route_check(L, 1, spec, &record);
-    spec->given = true;
+    wb__schema_read(&record, &wb__route_schema, spec);
+    wb__route_check(&record, spec);
+    spec->complete = true;
     return 0;
 }
 
 static int
 route(lua_State *L)
 {
+    struct wb_config *c = config_of(L);
+    struct wb__route_spec *spec, **last = &c->first;
+    struct wb_slice name = {0};
     int line = wb__script_line(L);
 
-    check_name(L, line);
-    lua_pushlightuserdata(L, add_spec(L, line));
+    check_reading(L, "route");
+    if (lua_type(L, 1) == LUA_TSTRING)
+        name.ptr = lua_tolstring(L, 1, &name.len);
+    if (!name_valid(name))
+        wb__script_fail(L, WB_INVALID, line,
+            "route wants the kind it is for, 1 to 64 of a-z 0-9 _ . - with a * "
+            "at its end for a prefix, as in route \"mail.*\" { … }");
+    for (; *last != NULL; last = &(*last)->next)
+        if (strcmp((*last)->name, name.ptr) == 0)
+            wb__script_fail(L, WB_INVALID, line,
+                "route \"%s\" stands twice, first in line %d; take one out",
+                name.ptr, (*last)->line);
+    if (c->n_routes == ROUTES_MAX)
+        wb__script_fail(L, WB_INVALID, line, "more than %d routes", ROUTES_MAX);
+    spec = wb__arena_alloc(&c->script.arena, sizeof(*spec));
+    if (spec == NULL || !wb__arena_dup(&c->script.arena, name, &name))
+        wb__script_fail(L, WB_NOMEM, line, "out of memory");
+    *spec = (struct wb__route_spec){.name = name.ptr,
+        .line = line,
+        .retry = WB_RETRY_POLICY_DEFAULT,
+        .breaker = WB_BREAKER_POLICY_DEFAULT};
+    spec->retry.base_ms = spec->retry.cap_ms = -1;
+    spec->retry.factor = 0;
+    *last = spec;
+    c->n_routes++;
+    lua_pushlightuserdata(L, spec);
     lua_pushcclosure(L, route_fields, 1);
     return 1;
 }
 
-/* ---- outbox and relay -------------------------------------------------- */
+/* ---- outbox { … } and relay { … } -------------------------------------- */
 
-static void
+#define BYTES_MAX  (INT64_C(1) << 50)
+#define AT(member) offsetof(struct wb__settings, member)
+#define ALL        WB__ON_ALL
+
+/* clang-format off */
+static const struct wb__field outbox_fields[] = {
+    {"max_payload", WB__TYPE_SIZE, ALL, AT(outbox.max_payload_bytes), 1, 1 << 30, NULL, NULL},
+    {"max_rows", WB__TYPE_COUNT, ALL, AT(outbox.max_rows), 1, BYTES_MAX, NULL, NULL},
+    {"max_file", WB__TYPE_SIZE, ALL, AT(outbox.max_file_bytes), 65536, BYTES_MAX, NULL, NULL},
+    {"keep_delivered", WB__TYPE_DURATION, ALL, AT(outbox.keep_delivered_ms), 1, WB__MS_MAX, NULL, NULL},
+    {"keep_abandoned", WB__TYPE_DURATION, ALL, AT(outbox.keep_abandoned_ms), 1, WB__MS_MAX, NULL, NULL},
+    {"busy", WB__TYPE_DURATION, ALL, AT(outbox.busy_ms), 1, 3600000, NULL, NULL},
+};
+static const struct wb__field relay_fields[] = {
+    {"lease", WB__TYPE_DURATION, ALL, AT(lease_ms), 1000, 7 * 86400000, NULL, NULL},
+};
+/* clang-format on */
+const struct wb__schema wb__outbox_schema = {
+    outbox_fields, WB_COUNT(outbox_fields)};
+const struct wb__schema wb__relay_schema = {
+    relay_fields, WB_COUNT(relay_fields)};
+
+static int
 read_settings(lua_State *L, const char *keyword,
     const struct wb__schema *schema, int *line)
 {
-    struct wb__record record = {keyword, NULL, wb__script_line(L), NULL};
+    struct wb__record record = {L, keyword, NULL, wb__script_line(L), NULL};
 
-    if (!wb__script_of(L)->reading)
-        (void)luaL_error(
-            L, "%s is for the top of the file, not for hooks", keyword);
+    check_reading(L, keyword);
     if (*line != 0)
-        wb__record_fail(L, &record, WB_INVALID, NULL,
+        wb__record_fail(&record, NULL,
             "stands twice, first in line %d; take one out", *line);
     if (!lua_istable(L, 1))
-        wb__record_fail(
-            L, &record, WB_INVALID, NULL, "wants a table of fields, { … }");
+        wb__record_fail(&record, NULL, "wants a table of fields, { … }");
     *line = record.line;
     lua_settop(L, 1);
-    wb__schema_read(L, 1, schema, &record, &config_of(L)->settings);
+    wb__schema_read(&record, schema, &config_of(L)->settings);
+    return 0;
 }
 
 static int
 outbox(lua_State *L)
 {
-    read_settings(
+    return read_settings(
         L, "outbox", &wb__outbox_schema, &config_of(L)->settings.outbox_line);
-    return 0;
 }
 
 static int
 relay(lua_State *L)
 {
-    read_settings(
+    return read_settings(
         L, "relay", &wb__relay_schema, &config_of(L)->settings.relay_line);
-    return 0;
 }
 
 /* ---- names ------------------------------------------------------------- */
@@ -155,50 +163,48 @@ static const char *const known[] = {"route", "env", "file", "ready", "outbox",
     "rawequal", "rawget", "rawlen", "select", "setmetatable", "tonumber",
     "tostring", "type"};
 
-/* The name at index 2; a literal where it is no text. */
+/* The name at index 2, and in hint the known name that it resembles. */
 static struct wb_slice
-name_at(lua_State *L)
+name_at(lua_State *L, char hint[WB__SUGGEST_MAX])
 {
     struct wb_slice name = WB_LIT("?");
 
     if (lua_type(L, 2) == LUA_TSTRING)
         name.ptr = lua_tolstring(L, 2, &name.len);
+    wb__suggest(name, known, WB_COUNT(known), hint);
     return name;
 }
 
-/* A name that is read: upvalue 1 has what there is. */
+/* A name is read; upvalue 1 is the table of all names. */
 static int
 env_get(lua_State *L)
 {
-    char hint[WB_SUGGEST_MAX];
-    struct wb_slice name = name_at(L);
+    char hint[WB__SUGGEST_MAX];
+    struct wb_slice name;
 
-    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
         return 1;
-    wb__suggest(name, known, WB_COUNT(known), hint);
+    name = name_at(L, hint);
     wb__script_fail(L, WB_INVALID, wb__script_line(L),
         "unknown name \"%.40s\"%s", name.ptr,
         hint[0] != '\0' ? hint
-                        : "; a sandbox has no more than doc/CONFIG.md "
-                          "lists");
+                        : "; a sandbox has no more than doc/CONFIG.md lists");
 }
 
-/* A name that is written: `ready`, and no other. */
+/* A name is written; only `ready` may be. */
 static int
 env_set(lua_State *L)
 {
     struct wb_config *c = config_of(L);
-    struct wb_slice name = name_at(L);
+    char hint[WB__SUGGEST_MAX];
+    struct wb_slice name = name_at(L, hint);
     int line = wb__script_line(L);
-    char hint[WB_SUGGEST_MAX];
 
-    if (!wb__eq(name, WB_LIT("ready")) || !c->script.reading) {
-        wb__suggest(name, known, WB_COUNT(known), hint);
+    if (!wb__eq(name, WB_LIT("ready")) || !c->script.reading)
         wb__script_fail(L, WB_INVALID, line,
             "\"%.40s\" cannot be set%s; a value of your own is a local",
             name.ptr, hint);
-    }
     if (!lua_isfunction(L, 3))
         wb__script_fail(L, WB_INVALID, line, "ready wants a function, not a %s",
             luaL_typename(L, 3));
@@ -209,7 +215,8 @@ env_set(lua_State *L)
     return 0;
 }
 
-/* Push the environment of the file: an empty table that asks. */
+/* Push the environment of the file: an empty table, so that each name that is
+ * read or written calls env_get or env_set. */
 static void
 push_env(lua_State *L)
 {
@@ -234,51 +241,41 @@ push_env(lua_State *L)
     (void)lua_setmetatable(L, -2);
 }
 
-/* ---- what must hold over all ------------------------------------------- */
+/* ---- routes ------------------------------------------------------------ */
 
 static void
-check_lease(lua_State *L, const struct wb_config *c)
+check_lease(
+    lua_State *L, const struct wb_config *c, const struct wb__route_spec *spec)
 {
     const struct wb__settings *set = &c->settings;
-    struct wb__record record = {"relay", NULL, set->relay_line, NULL};
-    const struct wb__route_spec *spec;
+    struct wb__record record = {L, "relay", NULL, set->relay_line, NULL};
+    int64_t timeout =
+        spec->route.timeout_ms != 0 ? spec->route.timeout_ms : 30000;
 
-    for (spec = c->first; spec != NULL && set->lease_ms != 0;
-         spec = spec->next) {
-        int64_t timeout = spec->timeout_ms != 0 ? spec->timeout_ms : 30000;
-
-        if (set->lease_ms < 2 * timeout)
-            wb__record_fail(L, &record, WB_INVALID, "lease",
-                "lease is less than twice the timeout of route \"%s\" (%lld "
-                "ms); make it at least %lldms",
-                spec->name, (long long)timeout, (long long)(2 * timeout));
-    }
+    if (set->lease_ms != 0 && set->lease_ms < 2 * timeout)
+        wb__record_fail(&record, "lease",
+            "lease is less than twice the timeout of route \"%s\" (%lld ms); "
+            "make it at least %lldms",
+            spec->name, (long long)timeout, (long long)(2 * timeout));
 }
 
 /* A message that is still being tried must not be forgotten (O-4). */
 static void
-check_retention(lua_State *L, const struct wb_config *c)
+check_retention(lua_State *L, const struct wb_config *c,
+    const struct wb__route_spec *spec, const struct wb_route *r)
 {
+    int64_t horizon = wb_retry_horizon_ms(r->retry, false);
     int64_t keep = c->settings.outbox.keep_delivered_ms;
 
     if (keep == 0)
         keep = INT64_C(7) * 86400000;
-    for (size_t i = 0; i < c->n_routes; i++) {
-        const struct wb_route *r = &c->routes[i];
-        int64_t horizon = wb_retry_horizon_ms(r->retry, false);
-        const struct wb__route_spec *spec = c->first;
-
-        if (horizon < keep)
-            continue;
-        while (strcmp(spec->name, r->kind) != 0)
-            spec = spec->next;
+    if (horizon >= keep)
         wb__script_fail(L, WB_INVALID, spec->line,
             "route \"%s\": its retries may take %lld h, but ids are kept for "
             "%lld h; fewer retry.attempts, less retry.cap, or more "
             "outbox.keep_delivered",
-            r->kind, (long long)(horizon / 3600000),
+            spec->name, (long long)(horizon / 3600000),
             (long long)(keep / 3600000));
-    }
 }
 
 static void
@@ -286,55 +283,38 @@ make_routes(lua_State *L, struct wb_config *c)
 {
     const struct wb__route_spec *spec;
     struct wb_err err = {0};
-    size_t i = 0;
-
-    c->routes = wb__arena_alloc(
+    struct wb_route *r = wb__arena_alloc(
         &c->script.arena, (c->n_routes + 1) * sizeof(*c->routes));
-    for (spec = c->first; spec != NULL; spec = spec->next) {
-        if (!spec->given)
+
+    c->routes = r;
+    for (spec = c->first; spec != NULL; spec = spec->next, r++) {
+        if (!spec->complete)
             wb__script_fail(L, WB_INVALID, spec->line,
                 "route \"%s\" has no fields; write route \"%s\" { … }",
                 spec->name, spec->name);
-        if (c->routes == NULL ||
-            wb__route_make(&c->script, spec, &c->routes[i++], &err) != WB_OK)
+        if (r == NULL || wb__route_make(&c->script, spec, r, &err) != WB_OK)
             wb__script_fail(L, WB_NOMEM, spec->line, "out of memory");
+        check_lease(L, c, spec);
+        check_retention(L, c, spec, r);
     }
 }
 
+/* ---- open and close ---------------------------------------------------- */
+
 static int
-read_file(lua_State *L)
+run_file(lua_State *L)
 {
     struct wb_config *c = lua_touserdata(L, 1);
     struct wb_slice text = c->script.source;
 
     push_env(L);
-    if (luaL_loadbufferx(L, text.ptr, text.len, "=" WB_CHUNK, "t") != LUA_OK)
+    if (luaL_loadbufferx(L, text.ptr, text.len, "=" WB__CHUNK, "t") != LUA_OK)
         return lua_error(L);
     lua_insert(L, -2);
     (void)lua_setupvalue(L, -2, 1);
     lua_call(L, 0, 0);
     make_routes(L, c);
-    check_lease(L, c);
-    check_retention(L, c);
     return 0;
-}
-
-/* ---- open -------------------------------------------------------------- */
-
-static enum wb_status
-read_text(struct wb_config *c, const char *path, struct wb_err *err)
-{
-    enum wb_status rc = wb__file_read(path, &c->text, err);
-    struct wb_slice text = wb__buf_slice(&c->text);
-
-    if (rc == WB_TOOBIG)
-        return wb__fail(
-            err, rc, 0, "%s: more than 1 MiB is no configuration", path);
-    if (text.len == 0)
-        text.ptr = "";
-    c->script.source =
-        wb__starts(text, WB_LIT("\xef\xbb\xbf")) ? wb__from(text, 3) : text;
-    return rc;
 }
 
 /* The path as errors show it, and its folder. */
@@ -358,20 +338,27 @@ keep_path(struct wb_config *c, const char *path, struct wb_err *err)
 }
 
 static enum wb_status
-read_all(struct wb_config *c, const char *path, struct wb_err *err)
+read_config(struct wb_config *c, const char *path, struct wb_err *err)
 {
     enum wb_status rc = keep_path(c, path, err);
+    struct wb_slice text;
 
     if (rc == WB_OK)
-        rc = read_text(c, path, err);
+        rc = wb__file_read(path, &c->text, err);
+    if (rc == WB_TOOBIG)
+        return wb__fail(
+            err, rc, 0, "%s: more than 1 MiB is no configuration", path);
     if (rc == WB_OK)
         rc = wb__script_open(&c->script, err);
     if (rc != WB_OK)
         return rc;
+    text = c->text.len > 0 ? wb__buf_slice(&c->text) : WB_LIT("");
+    c->script.source =
+        wb__starts(text, WB_LIT("\xef\xbb\xbf")) ? wb__from(text, 3) : text;
     c->script.reading = true;
-    rc = wb__script_call(&c->script, read_file, c, err);
+    rc = wb__script_call(&c->script, run_file, c, err);
     c->script.reading = false;
-    /* What a script caught and went on is still wrong. */
+    /* A mistake that a script caught with pcall is still one. */
     if (c->script.err.status != WB_OK) {
         if (err != NULL)
             *err = c->script.err;
@@ -384,7 +371,6 @@ enum wb_status
 wb__config_read(struct wb_config **out, const char *path,
     const struct wb_env *env, bool check_only, struct wb_err *err)
 {
-    static const struct wb__limits limits = WB_SCRIPT_LIMITS;
     struct wb_config *c;
     enum wb_status rc;
 
@@ -395,11 +381,12 @@ wb__config_read(struct wb_config **out, const char *path,
         return wb__nomem(err, path);
     c->script.env = env;
     c->script.arena.env = env;
-    c->script.limits = limits;
-    c->script.look = check_only;
+    c->script.limits = (struct wb__limits){
+        .steps = 20000000, .cpu_ms = 10000, .bytes = (size_t)64 << 20};
+    c->script.check_only = check_only;
     c->settings.outbox.env = env;
-    c->text = (struct wb__buf){.env = env, .max = WB_SOURCE_MAX};
-    rc = read_all(c, path, err);
+    c->text = (struct wb__buf){.env = env, .max = WB__SOURCE_MAX};
+    rc = read_config(c, path, err);
     if (rc == WB_OK)
         *out = c;
     else
@@ -424,6 +411,8 @@ wb_config_close(struct wb_config *c)
     wb__free(env, c);
 }
 
+/* ---- what it says ------------------------------------------------------ */
+
 const struct wb_route *
 wb_config_routes(const struct wb_config *c, size_t *n)
 {
@@ -443,24 +432,22 @@ wb_config_lease_ms(const struct wb_config *c)
     return c->settings.lease_ms;
 }
 
-/* ---- ready ------------------------------------------------------------- */
-
-struct answer {
+struct readiness {
     int function;
-    bool yes;
+    bool ready;
     char reason[201];
 };
 
 static int
 call_ready(lua_State *L)
 {
-    struct answer *a = lua_touserdata(L, 1);
+    struct readiness *r = lua_touserdata(L, 1);
 
-    (void)lua_rawgeti(L, LUA_REGISTRYINDEX, a->function);
+    (void)lua_rawgeti(L, LUA_REGISTRYINDEX, r->function);
     lua_call(L, 0, 2);
-    a->yes = lua_toboolean(L, -2);
+    r->ready = lua_toboolean(L, -2);
     if (lua_type(L, -1) == LUA_TSTRING)
-        (void)wb__one_line(wb_slice(lua_tostring(L, -1)), 50, a->reason);
+        (void)wb__one_line(wb_slice(lua_tostring(L, -1)), 50, r->reason);
     return 0;
 }
 
@@ -468,13 +455,13 @@ bool
 wb_config_ready(void *config, struct wb_err *err)
 {
     struct wb_config *c = config;
-    struct answer a = {.function = c->ready, .reason = "ready() says no"};
+    struct readiness r = {.function = c->ready, .reason = "ready() says no"};
 
     if (c->ready == 0)
         return true;
-    if (wb__script_call(&c->script, call_ready, &a, err) != WB_OK)
+    if (wb__script_call(&c->script, call_ready, &r, err) != WB_OK)
         return false;
-    if (!a.yes)
-        (void)wb__fail(err, WB_UNAVAILABLE, 0, "%s", a.reason);
-    return a.yes;
+    if (!r.ready)
+        (void)wb__fail(err, WB_UNAVAILABLE, 0, "%s", r.reason);
+    return r.ready;
 }

@@ -1,8 +1,8 @@
-/* hooks.c - what a route does to a message before, and to a reply after.
+/* hooks.c - what a route does to a message before it is sent, and to the reply.
  *
- * (1) build has effect on its request only; where it fails, nothing is sent.
- * (2) judge sees replies that the transport calls delivered. A response
- *     function that fails or says something unknown leaves the outcome
+ * (1) build changes its own request only; if it fails, nothing is sent.
+ * (2) judge sees the replies that the transport counts as delivered. A response
+ *     function that fails or returns an unknown word leaves the outcome
  *     unknown, as the message was sent; its tallies are then dropped.
  * (3) A script sees message and reply only during the call that got them. */
 #include <math.h>
@@ -32,7 +32,7 @@ struct wb__hooks {
 
 /* ---- what scripts see -------------------------------------------------- */
 
-/* A message, or a reply to it, for the length of one call. */
+/* A message, or the reply to it, for the length of one call. */
 struct view {
     const struct wb_claimed *message;
     const struct wb_result *reply;
@@ -52,10 +52,7 @@ push_view(lua_State *L, const struct wb_claimed *message,
 static int
 push_slice(lua_State *L, struct wb_slice s)
 {
-    if (s.len == 0)
-        lua_pushliteral(L, "");
-    else
-        lua_pushlstring(L, s.ptr, s.len);
+    (void)lua_pushlstring(L, s.len > 0 ? s.ptr : "", s.len);
     return 1;
 }
 
@@ -70,8 +67,8 @@ check_view(lua_State *L, const char *type)
     return v;
 }
 
-/* Decode once; the view keeps the value. Of a payload exactly, as it may be
- * sent; of a reply near enough to judge. */
+/* Decode once; the view keeps the value. A payload exactly, as it may be sent;
+ * a reply well enough to judge it. */
 static bool
 push_decoded(
     lua_State *L, struct wb_slice text, const char *what, struct wb_err *err)
@@ -89,13 +86,6 @@ push_decoded(
 }
 
 static int
-no_member(lua_State *L, const char *type, const char *names)
-{
-    return luaL_error(
-        L, "%s has no \"%s\"; it has %s", type, lua_tostring(L, 2), names);
-}
-
-static int
 message_index(lua_State *L)
 {
     const struct wb_claimed *m = check_view(L, "message")->message;
@@ -110,14 +100,17 @@ message_index(lua_State *L)
     if (strcmp(name, "body") == 0)
         return push_slice(L, m->payload);
     if (strcmp(name, "id") == 0)
-        return lua_pushstring(L, m->id.text), 1;
+        return push_slice(L, wb_slice(m->id.text));
     if (strcmp(name, "kind") == 0)
         return push_slice(L, m->kind);
     if (strcmp(name, "key") == 0)
-        return m->key.len > 0 ? push_slice(L, m->key) : (lua_pushnil(L), 1);
+        return m->key.len > 0 ? push_slice(L, m->key) : 0;
     if (strcmp(name, "attempt") == 0)
         return lua_pushinteger(L, m->attempts), 1;
-    return no_member(L, "message", "id, kind, key, attempt, payload and body");
+    return luaL_error(L,
+        "message has no \"%s\"; it has id, kind, key, attempt, payload and "
+        "body",
+        name);
 }
 
 static int
@@ -129,16 +122,17 @@ reply_index(lua_State *L)
     if (strcmp(name, "json") == 0) {
         if (push_decoded(L, r->body, "reply", NULL))
             return 1;
-        /* nil would say that there is no refusal in it */
+        /* nil would mean that the reply refuses nothing. */
         if (r->cut)
             return luaL_error(L, "the reply was cut: its JSON is not whole");
-        return lua_pushnil(L), 1;
+        return 0;
     }
     if (strcmp(name, "body") == 0)
         return push_slice(L, r->body);
     if (strcmp(name, "status") == 0)
         return lua_pushinteger(L, r->status), 1;
-    return no_member(L, "reply", "status, body and json");
+    return luaL_error(
+        L, "reply has no \"%s\"; it has status, body and json", name);
 }
 
 /* tally(name [, n]) */
@@ -169,114 +163,93 @@ tally(lua_State *L)
     return 0;
 }
 
-static void
-new_type(lua_State *L, const char *name, lua_CFunction index)
-{
-    luaL_newmetatable(L, name);
-    lua_pushcfunction(L, index);
-    lua_setfield(L, -2, "__index");
-    lua_pushstring(L, name);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
-}
-
 void
 wb__hooks_init(lua_State *L, int names)
 {
-    new_type(L, "message", message_index);
-    new_type(L, "reply", reply_index);
+    static const luaL_Reg message[] = {
+        {"__index", message_index}, {NULL, NULL}};
+    static const luaL_Reg reply[] = {{"__index", reply_index}, {NULL, NULL}};
+
+    wb__type_new(L, "message", message);
+    wb__type_new(L, "reply", reply);
     lua_pushcfunction(L, tally);
     lua_setfield(L, names, "tally");
 }
 
 /* ---- build ------------------------------------------------------------- */
 
-struct build {
+/* The texts that one request borrows. */
+struct built {
+    const struct wb__route_spec *spec;
+    const struct wb_claimed *message;
     struct wb__buf url, body;
 };
 
-/* One call of a function for url or body. */
-struct building {
-    const struct wb__route_spec *spec;
-    const struct wb_claimed *message;
-    struct build *out;
-};
-
+/* Call a function with the message at index 2; its result is at index 3. */
 static void
-call_for(lua_State *L, int function, int message)
+call_with_message(lua_State *L, int function)
 {
+    lua_settop(L, 2);
     (void)lua_rawgeti(L, LUA_REGISTRYINDEX, function);
-    lua_pushvalue(L, message);
+    lua_pushvalue(L, 2);
     lua_call(L, 1, 1);
-}
-
-static void
-call_url(lua_State *L, const struct building *b, int message)
-{
-    struct wb__text text;
-    struct wb_err err;
-
-    call_for(L, b->spec->url.function, message);
-    if (!wb__text_at(L, -1, &text))
-        (void)luaL_error(
-            L, "url: the function gave a %s, not text", luaL_typename(L, -1));
-    if (wb__target_check(text.s, &err) != WB_OK)
-        (void)luaL_error(L, "url: %s", err.msg);
-    wb__buf_add(&b->out->url, text.s);
-    lua_pop(L, 1);
-}
-
-static void
-call_body(lua_State *L, const struct building *b, int message)
-{
-    struct wb_slice text;
-
-    call_for(L, b->spec->body.function, message);
-    if (lua_type(L, -1) == LUA_TSTRING) {
-        text.ptr = lua_tolstring(L, -1, &text.len);
-        wb__buf_add(&b->out->body, text);
-    } else if (lua_istable(L, -1)) {
-        wb__json_encode(L, -1, &b->out->body);
-    } else {
-        (void)luaL_error(L, "body: the function gave a %s, not text or table",
-            luaL_typename(L, -1));
-    }
-    lua_pop(L, 1);
 }
 
 static int
 call_builders(lua_State *L)
 {
-    const struct building *b = lua_touserdata(L, 1);
+    struct built *b = lua_touserdata(L, 1);
+    struct wb__value url;
+    struct wb_slice text;
+    struct wb_err err;
 
     push_view(L, b->message, NULL);
-    if (b->spec->url.function != 0)
-        call_url(L, b, 2);
-    if (b->spec->body.function != 0)
-        call_body(L, b, 2);
+    if (b->spec->url.function != 0) {
+        call_with_message(L, b->spec->url.function);
+        if (!wb__text_at(L, 3, &url))
+            (void)luaL_error(L, "url: the function gave a %s, not text",
+                luaL_typename(L, 3));
+        if (wb__target_check(url.text, &err) != WB_OK)
+            (void)luaL_error(L, "url: %s", err.msg);
+        wb__buf_add(&b->url, url.text);
+    }
+    if (b->spec->body.function != 0) {
+        call_with_message(L, b->spec->body.function);
+        if (lua_type(L, 3) == LUA_TSTRING) {
+            text.ptr = lua_tolstring(L, 3, &text.len);
+            wb__buf_add(&b->body, text);
+        } else if (lua_istable(L, 3)) {
+            wb__json_encode(L, &b->body);
+        } else {
+            (void)luaL_error(L,
+                "body: the function gave a %s, not text or table",
+                luaL_typename(L, 3));
+        }
+    }
     return 0;
 }
 
+/* Fill in the fields of the url, and take the body out of the payload. */
 static enum wb_status
-build_from_payload(const struct wb__route_spec *spec,
-    const struct wb_claimed *message, struct build *out, struct wb_err *err)
+build_from_payload(struct built *b, struct wb_err *err)
 {
-    struct wb_slice url = spec->url.text.s, path = spec->body.text.s;
+    const struct wb__value *url = &b->spec->url;
+    struct wb_slice path = b->spec->body.text;
     json_t *payload, *part;
     enum wb_status rc =
-        wb__json_parse(message->payload, "payload", &payload, err);
+        wb__json_parse(b->message->payload, "payload", &payload, err);
 
     if (rc != WB_OK)
         return rc;
-    if (wb__template_has_fields(url))
-        rc = wb__template_expand(url, payload, &out->url, err);
-    if (rc == WB_INVALID && spec->url.text.secret)
+    if (wb__template_has_fields(url->text))
+        rc = wb__template_expand(url->text, payload, &b->url, err);
+    if (rc == WB_INVALID && url->secret)
         rc = wb__fail(err, rc, 0,
             "url: a field of it is not in the payload, or does not fit");
     if (rc == WB_OK && path.len > 0) {
         part = wb__json_member(payload, path);
         if (part != NULL)
-            wb__json_write(&out->body, part, 0);
+            wb__json_write(&b->body, part, 0);
         else
             rc = wb__fail(err, WB_INVALID, 0,
                 "body: field %.*s is not in the payload", WB_SHOW(path));
@@ -285,33 +258,11 @@ build_from_payload(const struct wb__route_spec *spec,
     return rc;
 }
 
-static enum wb_status
-fill(struct wb__hooks *h, const struct wb_claimed *message, struct build *out,
-    struct wb_err *err)
-{
-    struct building b = {h->spec, message, out};
-    enum wb_status rc = WB_OK;
-
-    if (wb__template_has_fields(h->spec->url.text.s) ||
-        h->spec->body.text.s.len > 0)
-        rc = build_from_payload(h->spec, message, out, err);
-    if (rc == WB_OK &&
-        (h->spec->url.function != 0 || h->spec->body.function != 0))
-        rc = wb__script_call(h->script, call_builders, &b, err);
-    if (rc == WB_OK &&
-        (out->url.failed == WB_NOMEM || out->body.failed == WB_NOMEM))
-        rc = wb__nomem(err, "request");
-    if (rc == WB_OK && (out->url.failed != WB_OK || out->body.failed != WB_OK))
-        rc = wb__fail(err, WB_INVALID, 0, "the body is larger than %zu MiB",
-            BODY_MAX >> 20);
-    return rc;
-}
-
 static void
 release(void *ctx, void *token)
 {
     struct wb__hooks *h = ctx;
-    struct build *b = token;
+    struct built *b = token;
 
     if (b == NULL)
         return;
@@ -325,14 +276,27 @@ build(void *ctx, const struct wb_claimed *message, struct wb_request *request,
     void **token, struct wb_err *err)
 {
     struct wb__hooks *h = ctx;
-    struct build *b = wb__alloc(h->script->env, sizeof(*b));
-    enum wb_status rc;
+    const struct wb__value *url = &h->spec->url, *body = &h->spec->body;
+    const struct wb_env *env = h->script->env;
+    struct built *b = wb__alloc(env, sizeof(*b));
+    enum wb_status rc = WB_OK;
 
     if (b == NULL)
         return wb__nomem(err, "request");
-    b->url = (struct wb__buf){.env = h->script->env, .max = WB__URL_MAX};
-    b->body = (struct wb__buf){.env = h->script->env, .max = BODY_MAX};
-    rc = fill(h, message, b, err);
+    *b = (struct built){.spec = h->spec,
+        .message = message,
+        .url = {.env = env, .max = WB__URL_MAX},
+        .body = {.env = env, .max = BODY_MAX}};
+    if (wb__template_has_fields(url->text) || body->text.len > 0)
+        rc = build_from_payload(b, err);
+    if (rc == WB_OK && (url->function != 0 || body->function != 0))
+        rc = wb__script_call(h->script, call_builders, b, err);
+    if (rc == WB_OK &&
+        (b->url.failed == WB_NOMEM || b->body.failed == WB_NOMEM))
+        rc = wb__nomem(err, "request");
+    if (rc == WB_OK && b->body.failed != WB_OK)
+        rc = wb__fail(err, WB_INVALID, 0, "the body is larger than %zu MiB",
+            BODY_MAX >> 20);
     if (rc != WB_OK) {
         release(h, b);
         return rc;
@@ -340,28 +304,28 @@ build(void *ctx, const struct wb_claimed *message, struct wb_request *request,
     *token = b;
     if (b->url.len > 0)
         request->url = wb__buf_slice(&b->url);
-    if (h->spec->body.function != 0 || h->spec->body.text.s.len > 0)
+    if (body->function != 0 || body->text.len > 0)
         request->body = wb__buf_slice(&b->body);
     return WB_OK;
 }
 
 /* ---- judge ------------------------------------------------------------- */
 
-struct judging {
+struct judgement {
     struct wb__hooks *hooks;
     const struct wb_claimed *message;
-    struct wb_result *result;
+    const struct wb_result *result;
     enum wb_outcome outcome;
     int64_t retry_after_ms;
 };
 
-/* The words of a response function's answer, from index 4 on. */
+/* Of the word that a response function returned, at index 4. */
 static enum wb_outcome
 read_outcome(lua_State *L)
 {
     const char *word = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
 
-    if (lua_isnoneornil(L, 4) || strcmp(word, "delivered") == 0)
+    if (lua_isnil(L, 4) || strcmp(word, "delivered") == 0)
         return WB_DELIVERED;
     if (strcmp(word, "rejected") == 0)
         return WB_REJECTED;
@@ -374,21 +338,14 @@ read_outcome(lua_State *L)
     return WB_RETRY;
 }
 
-static int64_t
-read_seconds(lua_State *L)
-{
-    double s = lua_isnoneornil(L, 6) ? 0 : luaL_checknumber(L, 6);
-
-    if (!(s >= 0))
-        (void)luaL_error(L, "response: seconds cannot be negative");
-    return (int64_t)(s < 1e9 ? ceil(s * 1000) : 1e12);
-}
-
+/* response(reply, msg) returns an outcome, a reason and seconds: indexes 4, 5
+ * and 6. */
 static int
 call_response(lua_State *L)
 {
-    struct judging *j = lua_touserdata(L, 1);
+    struct judgement *j = lua_touserdata(L, 1);
     struct wb_slice reason = {0};
+    double seconds;
 
     push_view(L, NULL, j->result);
     push_view(L, j->message, NULL);
@@ -397,7 +354,13 @@ call_response(lua_State *L)
     lua_pushvalue(L, 3);
     lua_call(L, 2, 3);
     j->outcome = read_outcome(L);
-    j->retry_after_ms = j->outcome == WB_RETRY ? read_seconds(L) : 0;
+    if (j->outcome == WB_RETRY) {
+        seconds = luaL_optnumber(L, 6, 0);
+        if (!(seconds >= 0))
+            (void)luaL_error(L, "response: seconds cannot be negative");
+        j->retry_after_ms =
+            (int64_t)(seconds < 1e9 ? ceil(seconds * 1000) : 1e12);
+    }
     if (lua_isstring(L, 5))
         reason.ptr = lua_tolstring(L, 5, &reason.len);
     else if (!lua_isnil(L, 5))
@@ -416,7 +379,7 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
     struct wb_tally *counts)
 {
     struct wb__hooks *h = ctx;
-    struct judging j = {.hooks = h, .message = message, .result = result};
+    struct judgement j = {.hooks = h, .message = message, .result = result};
     struct wb_err err = {0};
 
     if (result->outcome != WB_DELIVERED)
@@ -445,8 +408,8 @@ wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,
     struct wb_route *route, struct wb_err *err)
 {
     bool builds = spec->url.function != 0 || spec->body.function != 0 ||
-                  spec->body.text.s.len > 0 ||
-                  wb__template_has_fields(spec->url.text.s);
+                  spec->body.text.len > 0 ||
+                  wb__template_has_fields(spec->url.text);
     struct wb__hooks *h;
 
     if (!builds && spec->response.function == 0)

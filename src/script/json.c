@@ -1,10 +1,11 @@
 /* json.c - JSON texts and Lua values.
  *
  * (1) An object is a table; a null in it is an absent field. An array is a
- *     table that knows it is one; a null in it is `null`, so that the others
- *     keep their places.
- * (2) Both ways stop at WB_JSON_DEPTH and spend steps for every value.
- * (3) A Lua error on the way leaks nothing: a userdata owns the tree.
+ *     table with a metatable that marks it; a null in it is `null`, so that the
+ *     other items keep their places.
+ * (2) Both directions stop at WB__JSON_DEPTH, which also limits the recursion
+ *     here, and spend steps for every value.
+ * (3) A Lua error leaks nothing: a userdata owns the tree.
  * (4) Errors show nothing of a text. */
 #include <math.h>
 
@@ -68,26 +69,22 @@ dump(struct wb__buf *out, const json_t *value, size_t flags)
         out->failed = WB_NOMEM;
 }
 
-static bool
-means(struct wb_slice text, const json_t *value)
-{
-    json_t *again;
-    bool same = wb__json_parse(text, "copy", &again, NULL) == WB_OK &&
-                json_equal(again, value);
-
-    json_decref(again);
-    return same;
-}
-
 void
 wb__json_write(struct wb__buf *out, const json_t *value, size_t flags)
 {
     size_t begin = out->len;
+    json_t *again = NULL;
+    bool exact;
 
-    /* 0.1 should not become 0.10000000000000001, unless it must. */
+    /* 15 digits write 0.1 as 0.1; some numbers need 17. */
     dump(out, value, flags | JSON_REAL_PRECISION(15));
-    if (out->failed != WB_OK ||
-        means((struct wb_slice){out->ptr + begin, out->len - begin}, value))
+    if (out->failed != WB_OK)
+        return;
+    exact = wb__json_parse(wb__from(wb__buf_slice(out), begin), "copy", &again,
+                NULL) == WB_OK &&
+            json_equal(again, value);
+    json_decref(again);
+    if (exact)
         return;
     out->len = begin;
     dump(out, value, flags | JSON_REAL_PRECISION(17));
@@ -117,16 +114,40 @@ push_box(lua_State *L)
 
 /* ---- JSON to Lua ------------------------------------------------------- */
 
-struct open_node { /* a container half-way through */
-    json_t *node;
-    void *member; /* of an object */
-    size_t index; /* of an array */
-};
-
+/* Push the value, which is inside of depth containers. */
 static void
-push_scalar(lua_State *L, const json_t *v)
+push_value(lua_State *L, json_t *v, int depth)
 {
+    const char *name;
+    size_t i, len;
+    json_t *child;
+
+    wb__script_spend(L, 10);
+    luaL_checkstack(L, 4, "JSON");
+    if (depth >= WB__JSON_DEPTH && (json_is_object(v) || json_is_array(v)))
+        (void)luaL_error(L, "JSON nested deeper than %d", WB__JSON_DEPTH);
     switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        lua_createtable(L, 0, (int)json_object_size(v));
+        json_object_keylen_foreach(v, name, len, child)
+        {
+            lua_pushlstring(L, name, len);
+            push_value(L, child, depth + 1);
+            if (json_is_null(child))
+                lua_pop(L, 2);
+            else
+                lua_rawset(L, -3);
+        }
+        break;
+    case JSON_ARRAY:
+        lua_createtable(L, (int)json_array_size(v), 0);
+        luaL_setmetatable(L, "array");
+        json_array_foreach(v, i, child)
+        {
+            push_value(L, child, depth + 1);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        }
+        break;
     case JSON_STRING:
         lua_pushlstring(L, json_string_value(v), json_string_length(v));
         break;
@@ -141,83 +162,8 @@ push_scalar(lua_State *L, const json_t *v)
         lua_pushboolean(L, json_is_true(v));
         break;
     case JSON_NULL:
-    case JSON_OBJECT:
-    case JSON_ARRAY:
         lua_pushlightuserdata(L, NULL);
         break;
-    }
-}
-
-/* Push the table of a container and begin it. */
-static void
-open_container(lua_State *L, struct open_node *at, json_t *v)
-{
-    bool array = json_is_array(v);
-    size_t n = array ? json_array_size(v) : json_object_size(v);
-
-    luaL_checkstack(L, 6, "JSON");
-    lua_createtable(L, array ? (int)n : 0, array ? 0 : (int)n);
-    if (array)
-        luaL_setmetatable(L, "array");
-    *at = (struct open_node){.node = v};
-    at->member = array ? NULL : json_object_iter(v);
-}
-
-/* The next child, and its key pushed; NULL at the end. */
-static json_t *
-next_child(lua_State *L, struct open_node *at)
-{
-    json_t *child;
-
-    if (json_is_array(at->node)) {
-        child = json_array_get(at->node, at->index++);
-        if (child != NULL)
-            lua_pushinteger(L, (lua_Integer)at->index);
-        return child;
-    }
-    if (at->member == NULL)
-        return NULL;
-    child = json_object_iter_value(at->member);
-    lua_pushlstring(L, json_object_iter_key(at->member),
-        json_object_iter_key_len(at->member));
-    at->member = json_object_iter_next(at->node, at->member);
-    return child;
-}
-
-static void
-push_tree(lua_State *L, json_t *root)
-{
-    struct open_node stack[WB_JSON_DEPTH];
-    size_t depth = 0;
-    json_t *v;
-
-    if (!json_is_object(root) && !json_is_array(root)) {
-        push_scalar(L, root);
-        return;
-    }
-    open_container(L, &stack[depth++], root);
-    while (depth > 0) {
-        v = next_child(L, &stack[depth - 1]);
-        if (v == NULL) {
-            if (--depth > 0)
-                lua_pop(L, 1);
-            continue;
-        }
-        wb__script_spend(L, 10);
-        if (json_is_object(v) || json_is_array(v)) {
-            if (depth == WB_JSON_DEPTH)
-                (void)luaL_error(
-                    L, "JSON nested deeper than %d", WB_JSON_DEPTH);
-            open_container(L, &stack[depth++], v);
-            lua_pushvalue(L, -1);
-            lua_insert(L, -3);
-            lua_rawset(L, -4);
-        } else if (json_is_null(v) && json_is_object(stack[depth - 1].node)) {
-            lua_pop(L, 1);
-        } else {
-            push_scalar(L, v);
-            lua_rawset(L, -3);
-        }
     }
 }
 
@@ -234,7 +180,7 @@ wb__json_push(lua_State *L, struct wb_slice text, const char *what, bool near,
         lua_pop(L, 1);
         return false;
     }
-    push_tree(L, *box);
+    push_value(L, *box, 0);
     json_decref(*box);
     *box = NULL;
     lua_remove(L, -2);
@@ -243,182 +189,123 @@ wb__json_push(lua_State *L, struct wb_slice text, const char *what, bool near,
 
 /* ---- Lua to JSON ------------------------------------------------------- */
 
+/* Of the table at the top: one marked as array, or with items. */
 static bool
-is_array(lua_State *L, int at)
+is_array(lua_State *L)
 {
-    bool marked = lua_getmetatable(L, at);
+    bool marked = lua_getmetatable(L, -1);
+    lua_Unsigned items = lua_rawlen(L, -1 - marked), all = 0;
 
     if (marked) {
         luaL_getmetatable(L, "array");
         marked = lua_rawequal(L, -1, -2);
         lua_pop(L, 2);
     }
-    return marked || lua_rawlen(L, at) > 0;
-}
-
-static json_t *
-number_node(lua_State *L, int at)
-{
-    lua_Number n = lua_tonumber(L, at);
-
-    if (lua_isinteger(L, at))
-        return json_integer(lua_tointeger(L, at));
-    if (!isfinite(n))
-        (void)luaL_error(L, "JSON has no number for %f", n);
-    return json_real(n);
-}
-
-/* A new node for the Lua value at `at`; containers come empty. */
-static json_t *
-new_node(lua_State *L, int at)
-{
-    json_t *node = NULL;
-    size_t len;
-    const char *text;
-
-    switch (lua_type(L, at)) {
-    case LUA_TSTRING:
-        text = lua_tolstring(L, at, &len);
-        if (!wb__utf8_valid((struct wb_slice){text, len}))
-            (void)luaL_error(L, "JSON wants UTF-8; this text is not");
-        node = json_stringn(text, len);
-        break;
-    case LUA_TNUMBER:
-        node = number_node(L, at);
-        break;
-    case LUA_TBOOLEAN:
-        node = json_boolean(lua_toboolean(L, at));
-        break;
-    case LUA_TTABLE:
-        node = is_array(L, at) ? json_array() : json_object();
-        break;
-    case LUA_TLIGHTUSERDATA:
-        node = json_null();
-        break;
-    default:
-        (void)luaL_error(L, "JSON has no value for a %s", luaL_typename(L, at));
-    }
-    if (node == NULL)
-        (void)luaL_error(L, "not enough memory");
-    return node;
-}
-
-/* Put child into parent; the Lua key is at -2. Keeps no reference if not. */
-static void
-attach(lua_State *L, json_t *parent, json_t *child)
-{
-    struct wb_slice key;
-    int failed;
-
-    if (json_is_array(parent)) {
-        failed = json_array_append_new(parent, child);
-    } else {
-        key.ptr = lua_tolstring(L, -2, &key.len);
-        failed = json_object_setn_new(parent, key.ptr, key.len, child);
-    }
-    if (failed)
-        (void)luaL_error(L, "not enough memory");
-}
-
-/* Push key and value of the next child of the table at the top (below its last
- * key, for an object). */
-static bool
-next_value(lua_State *L, struct open_node *at)
-{
-    size_t n;
-
-    if (json_is_object(at->node)) {
-        if (!lua_next(L, -2))
-            return false;
-        if (lua_type(L, -2) != LUA_TSTRING)
-            (void)luaL_error(L, "a table with a %s as name is no JSON object",
-                luaL_typename(L, -2));
-        lua_pushvalue(L, -2);
-        n = lua_rawlen(L, -1);
-        if (!wb__utf8_valid((struct wb_slice){lua_tostring(L, -1), n}))
-            (void)luaL_error(L, "JSON wants UTF-8; this name is not");
-        lua_pop(L, 1);
-        return true;
-    }
-    if (++at->index > lua_rawlen(L, -1))
+    if (!marked && items == 0)
         return false;
-    lua_pushinteger(L, (lua_Integer)at->index);
-    (void)lua_rawgeti(L, -2, (lua_Integer)at->index);
-    if (lua_isnil(L, -1))
-        (void)luaL_error(L, "a list with a hole; write null there");
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+        all++;
+    if (all > items)
+        (void)luaL_error(L, "a table with both items and names is no JSON");
     return true;
 }
 
-/* A list has nothing but its items. */
-static void
-check_list(lua_State *L)
+static struct wb_slice
+utf8_at(lua_State *L, int at, const char *what)
 {
-    lua_Unsigned n = 0;
+    struct wb_slice text;
 
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
-        n++;
-    if (n > lua_rawlen(L, -1))
-        (void)luaL_error(L, "a table with both items and names is no JSON");
+    text.ptr = lua_tolstring(L, at, &text.len);
+    if (!wb__utf8_valid(text))
+        (void)luaL_error(L, "JSON wants UTF-8; this %s is not", what);
+    return text;
 }
 
-/* Begin the container whose table is at the top. */
-static void
-begin(lua_State *L, struct open_node *at, json_t *node)
+/* A new node for the value at the top; containers are empty. */
+static json_t *
+new_node(lua_State *L)
 {
+    struct wb_slice text;
+
+    switch (lua_type(L, -1)) {
+    case LUA_TSTRING:
+        text = utf8_at(L, -1, "text");
+        return json_stringn(text.ptr, text.len);
+    case LUA_TNUMBER:
+        if (lua_isinteger(L, -1))
+            return json_integer(lua_tointeger(L, -1));
+        if (!isfinite(lua_tonumber(L, -1)))
+            (void)luaL_error(
+                L, "JSON has no number for %f", lua_tonumber(L, -1));
+        return json_real(lua_tonumber(L, -1));
+    case LUA_TBOOLEAN:
+        return json_boolean(lua_toboolean(L, -1));
+    case LUA_TTABLE:
+        return is_array(L) ? json_array() : json_object();
+    case LUA_TLIGHTUSERDATA:
+        return json_null();
+    default:
+        (void)luaL_error(L, "JSON has no value for a %s", luaL_typename(L, -1));
+        return NULL;
+    }
+}
+
+/* Add the value at the top to parent, an array, or an object whose new member
+ * has the text at -2 as name. The value is inside of depth containers. */
+static void
+add_value(lua_State *L, json_t *parent, int depth)
+{
+    json_t *node;
+    struct wb_slice name = {0};
+    int failed;
+
+    wb__script_spend(L, 10);
     luaL_checkstack(L, 6, "JSON");
-    *at = (struct open_node){.node = node};
-    if (json_is_array(node))
-        check_list(L);
-    else
-        lua_pushnil(L);
-}
+    if (depth >= WB__JSON_DEPTH && lua_istable(L, -1))
+        (void)luaL_error(L, "tables nested deeper than %d", WB__JSON_DEPTH);
+    if (json_is_object(parent)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            (void)luaL_error(L, "a table with a %s as name is no JSON object",
+                luaL_typename(L, -2));
+        name = utf8_at(L, -2, "name");
+    }
+    node = new_node(L);
+    /* Both take the node, also if they fail or it is NULL. */
+    failed = json_is_array(parent)
+                 ? json_array_append_new(parent, node)
+                 : json_object_setn_new(parent, name.ptr, name.len, node);
+    if (failed)
+        (void)luaL_error(L, "not enough memory");
+    if (json_is_object(node)) {
+        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+            add_value(L, node, depth + 1);
+    } else if (json_is_array(node)) {
+        lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
 
-static void
-build_tree(lua_State *L, int at, json_t **root)
-{
-    struct open_node stack[WB_JSON_DEPTH];
-    size_t depth = 0;
-    json_t *child;
-
-    *root = new_node(L, at);
-    if (lua_type(L, at) != LUA_TTABLE)
-        return;
-    lua_pushvalue(L, at);
-    begin(L, &stack[depth++], *root);
-    while (depth > 0) {
-        if (!next_value(L, &stack[depth - 1])) {
+        for (lua_Integer i = 1; i <= n; i++) {
+            if (lua_rawgeti(L, -1, i) == LUA_TNIL)
+                (void)luaL_error(L, "a list with a hole; write null there");
+            add_value(L, node, depth + 1);
             lua_pop(L, 1);
-            if (--depth > 0 && json_is_array(stack[depth - 1].node))
-                lua_pop(L, 1); /* the index; an object's name stays */
-            continue;
-        }
-        wb__script_spend(L, 10);
-        child = new_node(L, -1);
-        attach(L, stack[depth - 1].node, child);
-        if (lua_type(L, -1) == LUA_TTABLE) {
-            if (depth == WB_JSON_DEPTH)
-                (void)luaL_error(
-                    L, "tables nested deeper than %d", WB_JSON_DEPTH);
-            begin(L, &stack[depth++], child);
-        } else {
-            lua_pop(L, json_is_array(stack[depth - 1].node) ? 2 : 1);
         }
     }
 }
 
 void
-wb__json_encode(lua_State *L, int at, struct wb__buf *out)
+wb__json_encode(lua_State *L, struct wb__buf *out)
 {
-    json_t **box;
+    json_t **box = push_box(L);
 
-    at = lua_absindex(L, at);
-    box = push_box(L);
-    build_tree(L, at, box);
+    *box = json_array();
+    if (*box == NULL)
+        (void)luaL_error(L, "not enough memory");
+    lua_pushvalue(L, -2);
+    add_value(L, *box, 0);
     /* Lua's own order of names differs from run to run. */
-    wb__json_write(out, *box, JSON_SORT_KEYS);
+    wb__json_write(out, json_array_get(*box, 0), JSON_SORT_KEYS);
     json_decref(*box);
     *box = NULL;
-    lua_pop(L, 1);
+    lua_pop(L, 2);
 }
 
 /* ---- names ------------------------------------------------------------- */
@@ -435,13 +322,11 @@ mark_array(lua_State *L)
 void
 wb__json_init(lua_State *L, int names)
 {
-    luaL_newmetatable(L, "json tree");
-    lua_pushcfunction(L, box_free);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, "array");
-    lua_pushliteral(L, "array");
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 2);
+    static const luaL_Reg tree[] = {{"__gc", box_free}, {NULL, NULL}};
+    static const luaL_Reg array[] = {{NULL, NULL}};
+
+    wb__type_new(L, "json tree", tree);
+    wb__type_new(L, "array", array);
     lua_pushcfunction(L, mark_array);
     lua_setfield(L, names, "array");
     lua_pushlightuserdata(L, NULL);

@@ -1,8 +1,9 @@
-/* schema.c - every field of a configuration, and the one that checks them.
+/* schema.c - reading the fields of a Lua table after a table of fields.
  *
- * (1) What is not in these tables is an error; so is any other type.
- * (2) What a field gives, a text or a function, is kept by Lua's registry for
- *     as long as the script lives.
+ * (1) A name that is not in the table of fields is an error; so is any other
+ *     type.
+ * (2) Lua's registry keeps the texts and functions of the fields as long as the
+ *     script lives.
  * (3) An error names the field, what it wants and what it got, in the field's
  *     own line; never the value of a secret. */
 #include <stdio.h>
@@ -10,95 +11,129 @@
 #include "script/script.h"
 #include "transport/http.h"
 
-#define MS_MAX    (INT64_C(3650) * 86400000) /* ten years */
-#define BYTES_MAX (INT64_C(1) << 50)
 enum {
     HEADER_MAX = 8000,
     ITEMS_MAX = 100
 };
 
-static const char *const transports[] = {"http", "exec", "file", NULL};
-static const char *const methods[] = {"POST", "PUT", "PATCH", NULL};
-static const char *const formats[] = {"array", "ndjson", NULL};
+/* ---- the line of a field -----------------------------------------------
+ * Lua knows the line of a call, but not of a field in its table. So the text is
+ * searched, with just enough of Lua's syntax to skip strings and comments. */
 
-#define AT(member)  offsetof(struct wb__route_spec, member)
-#define SET(member) offsetof(struct wb__settings, member)
-#define HTTP        WB_ON_HTTP
-#define ALL         WB_ON_ALL
+static const char name_chars[] = "abcdefghijklmnopqrstuvwxyz"
+                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
 
-/* clang-format off */
-static const struct wb__field retry_fields[] = {
-    {"base", WB_TYPE_DURATION, ALL, AT(base_ms), 0, MS_MAX, NULL, NULL},
-    {"cap", WB_TYPE_DURATION, ALL, AT(cap_ms), 0, MS_MAX, NULL, NULL},
-    {"factor", WB_TYPE_COUNT, ALL, AT(factor), 1, 1000, NULL, NULL},
-    {"attempts", WB_TYPE_COUNT, ALL, AT(attempts), 1, 1000, NULL, NULL},
-    {"immediate", WB_TYPE_BOOL, ALL, AT(immediate), 0, 0, NULL, NULL},
-    {"retry_after", WB_TYPE_DURATION, ALL, AT(retry_after_ms), 0, MS_MAX, NULL, NULL},
-    {"rejected", WB_TYPE_BOOL, ALL, AT(retry_rejected), 0, 0, NULL, NULL},
-};
-static const struct wb__field breaker_fields[] = {
-    {"failures", WB_TYPE_COUNT, ALL, AT(failures), 1, 1000000, NULL, NULL},
-    {"open", WB_TYPE_DURATION, ALL, AT(open_ms), 1, MS_MAX, NULL, NULL},
-    {"scope", WB_TYPE_TEXT, ALL, AT(scope), 1, 255, NULL, NULL},
-};
-static const struct wb__field batch_fields[] = {
-    {"max", WB_TYPE_COUNT, HTTP, AT(batch), 1, 64, NULL, NULL},
-    {"format", WB_TYPE_WORD, HTTP, AT(format), 0, 0, formats, NULL},
-};
-static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields)};
-static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields)};
-static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields)};
+/* Past the [[ … ]] or [=[ … ]=] at p; p itself if none begins there. */
+static const char *
+skip_long(const char *p)
+{
+    size_t equals = p[0] == '[' ? strspn(p + 1, "=") : 0;
+    const char *end = p + equals + 1;
 
-static const struct wb__field route_fields[] = {
-    {"transport", WB_TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
-    {"url", WB_TYPE_VALUE, HTTP, AT(url), 1, WB__URL_MAX, NULL, NULL},
-    {"method", WB_TYPE_WORD, HTTP, AT(method), 0, 0, methods, NULL},
-    {"headers", WB_TYPE_HEADERS, HTTP, AT(headers), 0, 0, NULL, NULL},
-    {"secret", WB_TYPE_SECRET, HTTP, AT(secret), 0, 0, NULL, NULL},
-    {"secrets", WB_TYPE_SECRETS, HTTP, AT(secrets), 0, 0, NULL, NULL},
-    {"argv", WB_TYPE_LIST, WB_ON_EXEC, AT(argv), 0, 0, NULL, NULL},
-    {"path", WB_TYPE_TEXT, WB_ON_FILE, AT(path), 1, 4000, NULL, NULL},
-    {"body", WB_TYPE_VALUE, ALL, AT(body), 1, 1000, NULL, NULL},
-    {"response", WB_TYPE_FUNCTION, ALL, AT(response), 0, 0, NULL, NULL},
-    {"timeout", WB_TYPE_DURATION, ALL, AT(timeout_ms), 1, 86400000, NULL, NULL},
-    {"concurrency", WB_TYPE_COUNT, ALL, AT(concurrency), 1, 1000, NULL, NULL},
-    {"rate", WB_TYPE_COUNT, ALL, AT(rate), 1, 1000000, NULL, NULL},
-    {"retry", WB_TYPE_GROUP, ALL, 0, 0, 0, NULL, &retry_schema},
-    {"breaker", WB_TYPE_GROUP, ALL, 0, 0, 0, NULL, &breaker_schema},
-    {"batch", WB_TYPE_GROUP, HTTP, 0, 0, 0, NULL, &batch_schema},
-    {"public_only", WB_TYPE_BOOL, HTTP, AT(public_only), 0, 0, NULL, NULL},
-    {"follow", WB_TYPE_BOOL, HTTP, AT(follow), 0, 0, NULL, NULL},
-    {"http1", WB_TYPE_BOOL, HTTP, AT(http1), 0, 0, NULL, NULL},
-    {"ca_file", WB_TYPE_TEXT, HTTP, AT(ca_file), 1, 4000, NULL, NULL},
-    {"max_reply", WB_TYPE_SIZE, HTTP, AT(max_reply), 1, 16 << 20, NULL, NULL},
-    {"disable_on_410", WB_TYPE_BOOL, HTTP, AT(disable_on_410), 0, 0, NULL, NULL},
-};
-static const struct wb__field outbox_fields[] = {
-    {"max_payload", WB_TYPE_SIZE, ALL, SET(outbox.max_payload_bytes), 1, 1 << 30, NULL, NULL},
-    {"max_rows", WB_TYPE_COUNT, ALL, SET(outbox.max_rows), 1, BYTES_MAX, NULL, NULL},
-    {"max_file", WB_TYPE_SIZE, ALL, SET(outbox.max_file_bytes), 65536, BYTES_MAX, NULL, NULL},
-    {"keep_delivered", WB_TYPE_DURATION, ALL, SET(outbox.keep_delivered_ms), 1, MS_MAX, NULL, NULL},
-    {"keep_abandoned", WB_TYPE_DURATION, ALL, SET(outbox.keep_abandoned_ms), 1, MS_MAX, NULL, NULL},
-    {"busy", WB_TYPE_DURATION, ALL, SET(outbox.busy_ms), 1, 3600000, NULL, NULL},
-};
-static const struct wb__field relay_fields[] = {
-    {"lease", WB_TYPE_DURATION, ALL, SET(lease_ms), 1000, 7 * 86400000, NULL, NULL},
-};
-/* clang-format on */
-const struct wb__schema wb__route_schema = {
-    route_fields, WB_COUNT(route_fields)};
-const struct wb__schema wb__outbox_schema = {
-    outbox_fields, WB_COUNT(outbox_fields)};
-const struct wb__schema wb__relay_schema = {
-    relay_fields, WB_COUNT(relay_fields)};
+    if (p[0] != '[' || *end != '[')
+        return p;
+    while ((end = strchr(end + 1, ']')) != NULL)
+        if (strspn(end + 1, "=") == equals && end[equals + 1] == ']')
+            return end + equals + 2;
+    return p + strlen(p);
+}
+
+/* The next name or number, string with its quotes, or sign, and *p past it;
+ * empty at the end of the text. */
+static struct wb_slice
+next_token(const char **p)
+{
+    const char *at = *p, *end;
+
+    for (;;) {
+        at += strspn(at, " \t\r\n");
+        if (at[0] != '-' || at[1] != '-')
+            break;
+        end = skip_long(at + 2);
+        at = end > at + 2 ? end : at + strcspn(at, "\n");
+    }
+    end = at + strspn(at, name_chars);
+    if (*at == '"' || *at == '\'') {
+        end = at + 1;
+        while (*end != '\0' && *end != *at)
+            end += end[0] == '\\' && end[1] != '\0' ? 2 : 1;
+        end += *end != '\0';
+    } else if (end == at) {
+        end = skip_long(at);
+        end += end == at && *at != '\0';
+    }
+    *p = end;
+    return (struct wb_slice){at, (size_t)(end - at)};
+}
+
+/* Is the token, with p behind it, the name in `name =` or `["name"] =`? */
+static bool
+is_field(struct wb_slice token, const char *p, struct wb_slice name)
+{
+    if (token.len >= 2 && (token.ptr[0] == '"' || token.ptr[0] == '\'')) {
+        token = (struct wb_slice){token.ptr + 1, token.len - 2};
+        if (*next_token(&p).ptr != ']')
+            return false;
+    }
+    return wb__eq(token, name) && *next_token(&p).ptr == '=' && *p != '=';
+}
+
+static int
+line_of(const char *source, const char *p)
+{
+    int line = 1;
+
+    for (; source < p; source++)
+        line += *source == '\n';
+    return line;
+}
+
+/* The line of outer.field (outer may be NULL) in the table that follows keyword
+ * in or after line; that line if it is not found. */
+static int
+field_line(const char *source, int line, const char *keyword, const char *outer,
+    const char *field)
+{
+    const char *p = source, *call;
+    struct wb_slice token;
+    int tables = 0, parens = 0, depth = outer == NULL ? 1 : 2;
+    bool inside = outer == NULL;
+
+    for (int n = 1; n < line; n++) {
+        p = strchr(p, '\n');
+        if (p++ == NULL)
+            return line;
+    }
+    for (call = p; (token = next_token(&call)).len > 0;)
+        if (wb__eq(token, wb_slice(keyword))) {
+            p = line_of(p, token.ptr) == 1 ? call : p;
+            break;
+        }
+    while ((token = next_token(&p)).len > 0) {
+        char c = token.ptr[0];
+
+        tables += (c == '{') - (c == '}');
+        parens += (c == '(') - (c == ')');
+        /* A name before the table opens: the table is written elsewhere. */
+        if (tables == 0 &&
+            (c == '}' || (parens == 0 && strchr(name_chars, c) != NULL)))
+            return line;
+        if (tables == depth && inside && is_field(token, p, wb_slice(field)))
+            return line_of(source, token.ptr);
+        if (tables == 1 && outer != NULL)
+            inside =
+                c != '}' && (inside || is_field(token, p, wb_slice(outer)));
+    }
+    return line;
+}
 
 /* ---- errors ------------------------------------------------------------ */
 
 void
-wb__record_fail(lua_State *L, const struct wb__record *r, enum wb_status status,
-    const char *field, const char *fmt, ...)
+wb__record_fail(
+    const struct wb__record *r, const char *field, const char *fmt, ...)
 {
-    struct wb__script *s = wb__script_of(L);
+    struct wb__script *s = wb__script_of(r->L);
     int line = r->line;
     char text[sizeof(s->err.msg)];
     va_list ap;
@@ -107,45 +142,43 @@ wb__record_fail(lua_State *L, const struct wb__record *r, enum wb_status status,
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     if (field != NULL)
-        line = wb__source_line(
-            s->source, line, r->keyword, r->outer, wb_slice(field));
+        line = field_line(s->source.ptr, line, r->keyword, r->outer, field);
     if (r->name != NULL)
         wb__script_fail(
-            L, status, line, "%s \"%s\": %s", r->keyword, r->name, text);
-    wb__script_fail(L, status, line, "%s: %s", r->keyword, text);
+            r->L, WB_INVALID, line, "%s \"%s\": %s", r->keyword, r->name, text);
+    wb__script_fail(r->L, WB_INVALID, line, "%s: %s", r->keyword, text);
 }
 
 /* "retry.base", as an error shows it */
 static const char *
-full_name(lua_State *L, const struct wb__record *r, const char *field)
+full_name(const struct wb__record *r, const char *field)
 {
     if (r->outer == NULL)
         return field;
-    return lua_pushfstring(L, "%s.%s", r->outer, field);
+    return lua_pushfstring(r->L, "%s.%s", r->outer, field);
 }
 
-/* What a field wants, pushed. */
 static const char *
 wanted(lua_State *L, const struct wb__field *f)
 {
     static const char *const fixed[] = {
-        [WB_TYPE_TEXT] = "text",
-        [WB_TYPE_SECRET] = "env \"NAME\" or file \"PATH\"",
-        [WB_TYPE_VALUE] = "text or a function",
-        [WB_TYPE_FUNCTION] = "a function",
-        [WB_TYPE_DURATION] = "a duration like \"30s\"",
-        [WB_TYPE_SIZE] = "a size like \"64k\"",
-        [WB_TYPE_BOOL] = "true or false",
-        [WB_TYPE_LIST] = "a list like { \"a\", \"b\" }",
-        [WB_TYPE_SECRETS] = "a list like { env \"NEW\", env \"OLD\" }",
-        [WB_TYPE_HEADERS] = "a table like { [\"X-Name\"] = \"text\" }",
-        [WB_TYPE_GROUP] = "a table",
+        [WB__TYPE_TEXT] = "text",
+        [WB__TYPE_SECRET] = "env \"NAME\" or file \"PATH\"",
+        [WB__TYPE_VALUE] = "text or a function",
+        [WB__TYPE_FUNCTION] = "a function",
+        [WB__TYPE_DURATION] = "a duration like \"30s\"",
+        [WB__TYPE_SIZE] = "a size like \"64k\"",
+        [WB__TYPE_BOOL] = "true or false",
+        [WB__TYPE_LIST] = "a list like { \"a\", \"b\" }",
+        [WB__TYPE_SECRETS] = "a list like { env \"NEW\", env \"OLD\" }",
+        [WB__TYPE_HEADERS] = "a table like { [\"X-Name\"] = \"text\" }",
+        [WB__TYPE_GROUP] = "a table",
     };
 
-    if (f->type == WB_TYPE_COUNT)
+    if (f->type == WB__TYPE_COUNT)
         return lua_pushfstring(L, "a whole number from %I to %I",
             (LUAI_UACINT)f->min, (LUAI_UACINT)f->max);
-    if (f->type != WB_TYPE_WORD)
+    if (f->type != WB__TYPE_WORD)
         return fixed[f->type];
     lua_pushfstring(L, "\"%s\"", f->words[0]);
     for (size_t i = 1; f->words[i] != NULL; i++)
@@ -165,85 +198,237 @@ type_name(lua_State *L, int at)
 }
 
 WB_NORETURN static void
-wrong_type(
-    lua_State *L, const struct wb__record *r, const struct wb__field *f, int at)
+wrong_type(const struct wb__record *r, const struct wb__field *f, int at)
 {
-    const char *got = type_name(L, at); /* before anything is pushed */
-    const char *name = full_name(L, r, f->name);
+    const char *got = type_name(r->L, at); /* before anything is pushed */
 
-    wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not %s", name,
-        wanted(L, f), got);
-}
-
-/* ---- the nearest name -------------------------------------------------- */
-
-enum {
-    WORD_MAX = 32
-};
-
-static size_t
-least(size_t a, size_t b, size_t c)
-{
-    a = a < b ? a : b;
-    return a < c ? a : c;
-}
-
-/* Levenshtein's distance; long words are as far as can be. */
-static size_t
-distance(struct wb_slice a, struct wb_slice b)
-{
-    size_t row[WORD_MAX + 1], diagonal, above;
-
-    if (a.len > WORD_MAX || b.len > WORD_MAX)
-        return WORD_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            above = row[j];
-            row[j] = least(above + 1, row[j - 1] + 1,
-                diagonal + (a.ptr[i - 1] != b.ptr[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b.len];
+    wb__record_fail(r, f->name, "%s wants %s, not %s", full_name(r, f->name),
+        wanted(r->L, f), got);
 }
 
 void
 wb__suggest(struct wb_slice word, const char *const *names, size_t n,
-    char out[WB_SUGGEST_MAX])
+    char out[WB__SUGGEST_MAX])
 {
-    size_t nearest = 3, d; /* more than two letters off is another word */
+    size_t nearest = 3, d; /* three letters apart is a different word */
 
     out[0] = '\0';
     for (size_t i = 0; i < n; i++) {
-        d = distance(word, wb_slice(names[i]));
+        d = wb__edit_distance(word, wb_slice(names[i]));
         if (d >= nearest || d >= strlen(names[i]))
             continue;
         nearest = d;
-        (void)snprintf(out, WB_SUGGEST_MAX, "; did you mean \"%s\"?", names[i]);
+        (void)snprintf(
+            out, WB__SUGGEST_MAX, "; did you mean \"%s\"?", names[i]);
     }
 }
 
-/* ---- unknown names ----------------------------------------------------- */
+/* ---- values: readers of the value at the top --------------------------- */
 
-static const struct wb__field *
-find_field(const struct wb__schema *schema, struct wb_slice name)
+typedef void read_fn(
+    const struct wb__record *r, const struct wb__field *f, void *to);
+
+/* Text, which may be passed to the kernel as a name: no NUL, and not too long;
+ * or a secret, or a function. */
+static void
+read_value(const struct wb__record *r, const struct wb__field *f, void *to)
 {
-    for (size_t i = 0; i < schema->n; i++)
-        if (wb__eq(name, wb_slice(schema->field[i].name)))
-            return &schema->field[i];
-    return NULL;
+    lua_State *L = r->L;
+    struct wb__value *value = to;
+    bool is_text = wb__text_at(L, -1, value), fits = false;
+    bool is_function = lua_isfunction(L, -1);
+    int kept;
+
+    if (f->type == WB__TYPE_TEXT || f->type == WB__TYPE_LIST)
+        fits = is_text && !value->secret;
+    else if (f->type == WB__TYPE_SECRET || f->type == WB__TYPE_SECRETS)
+        fits = value->secret;
+    else
+        fits = is_function || (f->type == WB__TYPE_VALUE && is_text);
+    if (!fits)
+        wrong_type(r, f, -1);
+    if (is_text && !value->absent && f->type != WB__TYPE_SECRET &&
+        f->type != WB__TYPE_SECRETS &&
+        (value->text.len == 0 ||
+            memchr(value->text.ptr, '\0', value->text.len) != NULL))
+        wb__record_fail(r, f->name, "%s is empty, or has a zero byte",
+            full_name(r, f->name));
+    if (f->max > 0 && (int64_t)value->text.len > f->max)
+        wb__record_fail(r, f->name, "%s is longer than %lld",
+            full_name(r, f->name), (long long)f->max);
+    lua_pushvalue(L, -1);
+    kept = luaL_ref(L, LUA_REGISTRYINDEX);
+    value->function = is_function ? kept : 0;
 }
 
-WB_NORETURN static void
-unknown(lua_State *L, const struct wb__record *r,
-    const struct wb__schema *schema, struct wb_slice name)
+static void
+read_list(const struct wb__record *r, const struct wb__field *f, void *to)
 {
-    const char *names[WB_FIELDS_MAX];
-    char hint[WB_SUGGEST_MAX], list[200];
+    int at = lua_gettop(r->L);
+    struct wb__list *list = to;
+
+    list->n = lua_istable(r->L, at) ? lua_rawlen(r->L, at) : 0;
+    if (list->n == 0 || list->n > ITEMS_MAX)
+        wrong_type(r, f, at);
+    list->item = wb__arena_alloc(
+        &wb__script_of(r->L)->arena, list->n * sizeof(*list->item));
+    if (list->item == NULL)
+        wb__script_fail(r->L, WB_NOMEM, r->line, "out of memory");
+    for (size_t i = 0; i < list->n; i++) {
+        (void)lua_rawgeti(r->L, at, (lua_Integer)i + 1);
+        read_value(r, f, &list->item[i]);
+        lua_pop(r->L, 1);
+    }
+}
+
+static void
+check_range(const struct wb__record *r, const struct wb__field *f, int64_t n)
+{
+    if (n >= f->min && n <= f->max)
+        return;
+    if (f->type == WB__TYPE_COUNT)
+        wb__record_fail(r, f->name, "%s wants %s, not %lld",
+            full_name(r, f->name), wanted(r->L, f), (long long)n);
+    wb__record_fail(r, f->name, "%s is too %s; %lld%s at %s",
+        full_name(r, f->name), n < f->min ? "small" : "large",
+        (long long)(n < f->min ? f->min : f->max),
+        f->type == WB__TYPE_SIZE ? " bytes" : " ms",
+        n < f->min ? "least" : "most");
+}
+
+static void
+read_count(const struct wb__record *r, const struct wb__field *f, void *to)
+{
+    int is_whole = 0;
+    int64_t n = lua_tointegerx(r->L, -1, &is_whole);
+
+    if (lua_type(r->L, -1) != LUA_TNUMBER || !is_whole)
+        wrong_type(r, f, -1);
+    check_range(r, f, n);
+    if (f->max > UINT32_MAX)
+        *(int64_t *)to = n;
+    else
+        *(uint32_t *)to = (uint32_t)n;
+}
+
+/* "30s" or "64k"; a size may be a number of bytes. */
+static void
+read_units(const struct wb__record *r, const struct wb__field *f, void *to)
+{
+    struct wb_err err;
+    struct wb_slice s;
+    enum wb_status rc;
+    int64_t n;
+
+    if (f->type == WB__TYPE_SIZE && lua_isinteger(r->L, -1)) {
+        n = lua_tointeger(r->L, -1);
+    } else {
+        if (lua_type(r->L, -1) != LUA_TSTRING)
+            wrong_type(r, f, -1);
+        s.ptr = lua_tolstring(r->L, -1, &s.len);
+        rc = f->type == WB__TYPE_SIZE ? wb__parse_size(s, &n, &err)
+                                      : wb__parse_duration(s, &n, &err);
+        if (rc != WB_OK)
+            wb__record_fail(
+                r, f->name, "%s: %s", full_name(r, f->name), err.msg);
+    }
+    check_range(r, f, n);
+    *(int64_t *)to = n;
+}
+
+static void
+read_bool(const struct wb__record *r, const struct wb__field *f, void *to)
+{
+    if (!lua_isboolean(r->L, -1))
+        wrong_type(r, f, -1);
+    *(bool *)to = lua_toboolean(r->L, -1);
+}
+
+static void
+read_word(const struct wb__record *r, const struct wb__field *f, void *to)
+{
+    const char *word;
+    int64_t i = 0;
+
+    if (lua_type(r->L, -1) != LUA_TSTRING)
+        wrong_type(r, f, -1);
+    word = lua_tostring(r->L, -1);
+    while (f->words[i] != NULL && strcmp(f->words[i], word) != 0)
+        i++;
+    if (f->words[i] == NULL)
+        wb__record_fail(r, f->name, "%s wants %s, not \"%.40s\"",
+            full_name(r, f->name), wanted(r->L, f), word);
+    *(int64_t *)to = i;
+}
+
+/* Append the header with its name at -2 and its value at the top. An error
+ * shows nothing of the value. */
+static void
+add_header(const struct wb__record *r, struct wb__buf *lines)
+{
+    struct wb_slice name, line;
+    struct wb__value value;
+    size_t begin = lines->len;
+    struct wb_err err;
+    enum wb_status rc;
+
+    name.ptr = lua_tolstring(r->L, -2, &name.len);
+    if (!wb__text_at(r->L, -1, &value))
+        wb__record_fail(r, name.ptr,
+            "headers.%.40s wants text or env \"NAME\", not %s", name.ptr,
+            type_name(r->L, -1));
+    if (value.absent)
+        return;
+    if (name.len + value.text.len > HEADER_MAX - 4)
+        wb__record_fail(r, name.ptr,
+            "headers.%.40s: header is longer than %d bytes", name.ptr,
+            HEADER_MAX);
+    wb__buf_add(lines, name);
+    wb__buf_add(lines, WB_LIT(": "));
+    wb__buf_add(lines, value.text);
+    wb__buf_add(lines, WB_LIT("\n"));
+    if (lines->failed != WB_OK)
+        wb__script_fail(r->L, WB_NOMEM, r->line, "out of memory");
+    line = wb__from(wb__buf_slice(lines), begin);
+    rc = wb__request_headers_check(line, &err);
+    if (rc == WB_OK && memchr(line.ptr, '\n', line.len - 1) != NULL)
+        rc = wb__fail(&err, WB_INVALID, 0, "header has a second line");
+    if (rc != WB_OK)
+        wb__record_fail(r, name.ptr, "headers.%.40s: %s", name.ptr, err.msg);
+}
+
+static void
+read_headers(const struct wb__record *r, const struct wb__field *f, void *to)
+{
+    struct wb__record in = {r->L, r->keyword, r->name, r->line, f->name};
+    int at = lua_gettop(r->L);
+    struct wb__buf *lines;
+    size_t n = 0;
+
+    if (!lua_istable(r->L, at))
+        wrong_type(r, f, at);
+    lines = wb__secret_buf_push(r->L, WB__HEADERS_MAX * HEADER_MAX);
+    for (lua_pushnil(r->L); wb__next_in_order(r->L, at); lua_pop(r->L, 1)) {
+        if (lua_type(r->L, -2) != LUA_TSTRING)
+            wrong_type(r, f, -2);
+        if (n++ == WB__HEADERS_MAX)
+            wb__record_fail(
+                r, f->name, "headers has more than %d", WB__HEADERS_MAX);
+        add_header(&in, lines);
+    }
+    *(struct wb__value *)to =
+        (struct wb__value){.text = wb__buf_slice(lines), .secret = true};
+    (void)luaL_ref(r->L, LUA_REGISTRYINDEX); /* the buffer */
+}
+
+/* ---- tables ------------------------------------------------------------ */
+
+WB_NORETURN static void
+unknown_name(const struct wb__record *r, const struct wb__schema *schema,
+    struct wb_slice name)
+{
+    const char *names[WB__FIELDS_MAX];
+    char hint[WB__SUGGEST_MAX], list[200];
     size_t used = 0;
 
     for (size_t i = 0; i < schema->n; i++)
@@ -254,332 +439,81 @@ unknown(lua_State *L, const struct wb__record *r,
             i == 0 ? "; known are " : ", ", names[i]);
     if (used >= 80)
         (void)snprintf(list, sizeof(list), "; doc/CONFIG.md has all names");
-    wb__record_fail(L, r, WB_INVALID, name.ptr, "unknown name \"%.40s\"%s",
-        full_name(L, r, name.ptr), hint[0] != '\0' ? hint : list);
+    wb__record_fail(r, name.ptr, "unknown name \"%.40s\"%s",
+        full_name(r, name.ptr), hint[0] != '\0' ? hint : list);
 }
 
-/* The first in order, as Lua's own order differs from run to run. */
+static bool
+has_field(const struct wb__schema *schema, struct wb_slice name)
+{
+    for (size_t i = 0; i < schema->n; i++)
+        if (wb__eq(name, wb_slice(schema->field[i].name)))
+            return true;
+    return false;
+}
+
+/* Reports the first unknown name in order: Lua's order differs from run to
+ * run. */
 static void
-check_names(lua_State *L, int at, const struct wb__schema *schema,
-    const struct wb__record *r)
+check_names(const struct wb__record *r, int at, const struct wb__schema *schema)
 {
     struct wb_slice first = {0}, name;
 
-    for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
-        if (lua_type(L, -2) != LUA_TSTRING)
-            wb__record_fail(L, r, WB_INVALID, NULL,
+    for (lua_pushnil(r->L); lua_next(r->L, at); lua_pop(r->L, 1)) {
+        if (lua_type(r->L, -2) != LUA_TSTRING)
+            wb__record_fail(r, NULL,
                 "%s%sa value without a name; write name = value",
                 r->outer != NULL ? r->outer : "", r->outer != NULL ? ": " : "");
-        name.ptr = lua_tolstring(L, -2, &name.len);
-        if (find_field(schema, name) == NULL &&
+        name.ptr = lua_tolstring(r->L, -2, &name.len);
+        if (!has_field(schema, name) &&
             (first.ptr == NULL || strcmp(name.ptr, first.ptr) < 0))
             first = name;
     }
     if (first.ptr != NULL)
-        unknown(L, r, schema, first);
-}
-
-/* ---- values ------------------------------------------------------------ */
-
-/* Keep the value at `at` for as long as the script lives. */
-static int
-keep(lua_State *L, int at)
-{
-    lua_pushvalue(L, at);
-    return luaL_ref(L, LUA_REGISTRYINDEX);
+        unknown_name(r, schema, first);
 }
 
 static void
-check_range(lua_State *L, const struct wb__record *r, const struct wb__field *f,
-    int64_t n)
+read_group(const struct wb__record *r, const struct wb__field *f, void *to)
 {
-    if (n >= f->min && n <= f->max)
-        return;
-    if (f->type == WB_TYPE_COUNT)
-        wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not %lld",
-            full_name(L, r, f->name), wanted(L, f), (long long)n);
-    wb__record_fail(L, r, WB_INVALID, f->name, "%s is too %s; %lld%s at %s",
-        full_name(L, r, f->name), n < f->min ? "small" : "large",
-        (long long)(n < f->min ? f->min : f->max),
-        f->type == WB_TYPE_SIZE ? " bytes" : " ms",
-        n < f->min ? "least" : "most");
+    struct wb__record in = {r->L, r->keyword, r->name, r->line, f->name};
+
+    if (!lua_istable(r->L, -1))
+        wrong_type(r, f, -1);
+    wb__schema_read(&in, f->group, to);
 }
 
-static int64_t
-read_count(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    int is_whole = 0;
-    int64_t n = lua_tointegerx(L, -1, &is_whole);
-
-    if (lua_type(L, -1) != LUA_TNUMBER || !is_whole)
-        wrong_type(L, r, f, -1);
-    check_range(L, r, f, n);
-    return n;
-}
-
-/* "30s" or "64k" */
-static int64_t
-read_units(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    struct wb_err err;
-    struct wb_slice s;
-    enum wb_status rc;
-    int64_t n;
-
-    if (f->type == WB_TYPE_SIZE && lua_isinteger(L, -1)) {
-        n = lua_tointeger(L, -1);
-    } else {
-        if (lua_type(L, -1) != LUA_TSTRING)
-            wrong_type(L, r, f, -1);
-        s.ptr = lua_tolstring(L, -1, &s.len);
-        rc = f->type == WB_TYPE_SIZE ? wb__parse_size(s, &n, &err)
-                                     : wb__parse_duration(s, &n, &err);
-        if (rc != WB_OK)
-            wb__record_fail(L, r, WB_INVALID, f->name, "%s: %s",
-                full_name(L, r, f->name), err.msg);
-    }
-    check_range(L, r, f, n);
-    return n;
-}
-
-static int64_t
-read_word(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    const char *word, *name;
-
-    if (lua_type(L, -1) != LUA_TSTRING)
-        wrong_type(L, r, f, -1);
-    word = lua_tostring(L, -1);
-    for (int64_t i = 0; f->words[i] != NULL; i++)
-        if (strcmp(f->words[i], word) == 0)
-            return i;
-    name = full_name(L, r, f->name);
-    wb__record_fail(L, r, WB_INVALID, f->name, "%s wants %s, not \"%.40s\"",
-        name, wanted(L, f), word);
-}
-
-/* Text as it may stand in a call of the kernel: no NUL, and not too long. */
-static struct wb__text
-read_text(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    struct wb__text text;
-    bool secret_fits = f->type == WB_TYPE_VALUE;
-
-    if (!wb__text_at(L, -1, &text) || (text.secret && !secret_fits))
-        wrong_type(L, r, f, -1);
-    if (!text.absent &&
-        (text.s.len == 0 || memchr(text.s.ptr, '\0', text.s.len) != NULL))
-        wb__record_fail(L, r, WB_INVALID, f->name,
-            "%s is empty, or has a zero byte", full_name(L, r, f->name));
-    if (f->max > 0 && (int64_t)text.s.len > f->max)
-        wb__record_fail(L, r, WB_INVALID, f->name, "%s is longer than %lld",
-            full_name(L, r, f->name), (long long)f->max);
-    (void)keep(L, -1);
-    return text;
-}
-
-static struct wb__text
-read_secret(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    struct wb__text text;
-
-    if (!wb__text_at(L, -1, &text) || !text.secret)
-        wrong_type(L, r, f, -1);
-    (void)keep(L, -1);
-    return text;
-}
-
-static struct wb__value
-read_value(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    if (lua_isfunction(L, -1))
-        return (struct wb__value){.function = keep(L, -1)};
-    if (f->type == WB_TYPE_FUNCTION)
-        wrong_type(L, r, f, -1);
-    return (struct wb__value){.text = read_text(L, r, f)};
-}
-
-static void *
-room_for(lua_State *L, size_t n, size_t size)
-{
-    void *p = wb__arena_alloc(&wb__script_of(L)->arena, (n + 1) * size);
-
-    if (p == NULL)
-        wb__script_fail(L, WB_NOMEM, wb__script_line(L),
-            "out of memory; nothing was opened");
-    return p;
-}
-
-static struct wb__list
-read_list(lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    int at = lua_gettop(L);
-    struct wb__list list = {.n = lua_istable(L, at) ? lua_rawlen(L, at) : 0};
-
-    if (list.n == 0 || list.n > ITEMS_MAX)
-        wrong_type(L, r, f, at);
-    list.item = room_for(L, list.n, sizeof(*list.item));
-    for (size_t i = 0; i < list.n; i++) {
-        (void)lua_rawgeti(L, at, (lua_Integer)i + 1);
-        list.item[i] = f->type == WB_TYPE_SECRETS ? read_secret(L, r, f)
-                                                  : read_text(L, r, f);
-        lua_pop(L, 1);
-    }
-    return list;
-}
-
-/* ---- headers ----------------------------------------------------------- */
-
-/* The line is wiped: its value may be a secret. The error shows none of it. */
-static enum wb_status
-check_header(const struct wb__header *h, struct wb_err *err)
-{
-    char line[HEADER_MAX];
-    struct wb__buf out = {
-        .max = sizeof(line) - 1, .ptr = line, .cap = sizeof(line)};
-    enum wb_status rc;
-
-    wb__buf_add(&out, h->name);
-    wb__buf_add(&out, WB_LIT(": "));
-    wb__buf_add(&out, h->value.s);
-    wb__buf_add(&out, WB_LIT("\n"));
-    rc = out.failed != WB_OK
-             ? wb__fail(err, WB_INVALID, 0, "header is longer than %d bytes",
-                   HEADER_MAX)
-             : wb__request_headers_check(wb__buf_slice(&out), err);
-    if (rc == WB_OK && memchr(line, '\n', out.len - 1) != NULL)
-        rc = wb__fail(err, WB_INVALID, 0, "header has a second line");
-    explicit_bzero(line, sizeof(line));
-    return rc;
-}
-
-static void
-read_header(lua_State *L, const struct wb__record *r, const struct wb__field *f,
-    struct wb__header *header)
-{
-    struct wb__record in = {r->keyword, r->name, r->line, f->name};
-    struct wb_err err;
-
-    if (lua_type(L, -2) != LUA_TSTRING)
-        wrong_type(L, r, f, -2);
-    header->name.ptr = lua_tolstring(L, -2, &header->name.len);
-    if (!wb__text_at(L, -1, &header->value))
-        wb__record_fail(L, &in, WB_INVALID, header->name.ptr,
-            "headers.%.40s wants text or env \"NAME\", not %s",
-            header->name.ptr, type_name(L, -1));
-    if (!header->value.absent && check_header(header, &err) != WB_OK)
-        wb__record_fail(L, &in, WB_INVALID, header->name.ptr,
-            "headers.%.40s: %s", header->name.ptr, err.msg);
-    (void)keep(L, -2);
-    (void)keep(L, -1);
-}
-
-static struct wb__headers
-read_headers(
-    lua_State *L, const struct wb__record *r, const struct wb__field *f)
-{
-    int at = lua_gettop(L);
-    struct wb__headers headers = {0};
-    struct wb__header one;
-    size_t i;
-
-    if (!lua_istable(L, at))
-        wrong_type(L, r, f, at);
-    headers.item = room_for(L, WB__HEADERS_MAX, sizeof(*headers.item));
-    for (lua_pushnil(L); lua_next(L, at); lua_pop(L, 1)) {
-        read_header(L, r, f, &one);
-        if (headers.n == WB__HEADERS_MAX)
-            wb__record_fail(L, r, WB_INVALID, f->name,
-                "headers has more than %d", WB__HEADERS_MAX);
-        for (i = headers.n++;
-             i > 0 && strcmp(headers.item[i - 1].name.ptr, one.name.ptr) > 0;
-             i--)
-            headers.item[i] = headers.item[i - 1];
-        headers.item[i] = one;
-    }
-    return headers;
-}
-
-/* ---- one table --------------------------------------------------------- */
-
-/* The value at the top into *to, as the field says. */
-static void
-read_field(lua_State *L, const struct wb__record *r, const struct wb__field *f,
-    void *to)
-{
-    switch (f->type) {
-    case WB_TYPE_TEXT:
-        *(struct wb__text *)to = read_text(L, r, f);
-        break;
-    case WB_TYPE_SECRET:
-        *(struct wb__text *)to = read_secret(L, r, f);
-        break;
-    case WB_TYPE_VALUE:
-    case WB_TYPE_FUNCTION:
-        *(struct wb__value *)to = read_value(L, r, f);
-        break;
-    case WB_TYPE_DURATION:
-    case WB_TYPE_SIZE:
-        *(int64_t *)to = read_units(L, r, f);
-        break;
-    case WB_TYPE_COUNT:
-        *(int64_t *)to = read_count(L, r, f);
-        break;
-    case WB_TYPE_BOOL:
-        if (!lua_isboolean(L, -1))
-            wrong_type(L, r, f, -1);
-        *(bool *)to = lua_toboolean(L, -1);
-        break;
-    case WB_TYPE_WORD:
-        *(int64_t *)to = read_word(L, r, f);
-        break;
-    case WB_TYPE_LIST:
-    case WB_TYPE_SECRETS:
-        *(struct wb__list *)to = read_list(L, r, f);
-        break;
-    case WB_TYPE_HEADERS:
-        *(struct wb__headers *)to = read_headers(L, r, f);
-        break;
-    case WB_TYPE_GROUP:
-        break;
-    }
-}
-
-/* The fields of a table that has no groups. */
-static void
-read_plain(lua_State *L, int at, const struct wb__schema *schema,
-    const struct wb__record *r, char *out)
-{
-    check_names(L, at, schema, r);
-    for (size_t i = 0; i < schema->n; i++) {
-        const struct wb__field *f = &schema->field[i];
-
-        lua_pushstring(L, f->name);
-        if (lua_rawget(L, at) != LUA_TNIL && f->type != WB_TYPE_GROUP)
-            read_field(L, r, f, out + f->offset);
-        lua_settop(L, -2);
-    }
-}
+static read_fn *const readers[] = {
+    [WB__TYPE_TEXT] = read_value,
+    [WB__TYPE_SECRET] = read_value,
+    [WB__TYPE_VALUE] = read_value,
+    [WB__TYPE_FUNCTION] = read_value,
+    [WB__TYPE_DURATION] = read_units,
+    [WB__TYPE_SIZE] = read_units,
+    [WB__TYPE_COUNT] = read_count,
+    [WB__TYPE_BOOL] = read_bool,
+    [WB__TYPE_WORD] = read_word,
+    [WB__TYPE_LIST] = read_list,
+    [WB__TYPE_SECRETS] = read_list,
+    [WB__TYPE_HEADERS] = read_headers,
+    [WB__TYPE_GROUP] = read_group,
+};
 
 void
-wb__schema_read(lua_State *L, int at, const struct wb__schema *schema,
-    const struct wb__record *record, void *out)
+wb__schema_read(
+    const struct wb__record *record, const struct wb__schema *schema, void *out)
 {
-    struct wb__record inner = *record;
+    lua_State *L = record->L;
+    int at = lua_gettop(L);
 
     luaL_checkstack(L, 20, "fields");
-    read_plain(L, at, schema, record, out);
+    check_names(record, at, schema);
     for (size_t i = 0; i < schema->n; i++) {
         const struct wb__field *f = &schema->field[i];
 
-        if (f->type != WB_TYPE_GROUP)
-            continue;
-        inner.outer = f->name;
         lua_pushstring(L, f->name);
-        if (lua_rawget(L, at) != LUA_TNIL && !lua_istable(L, -1))
-            wrong_type(L, record, f, -1);
-        if (lua_istable(L, -1))
-            read_plain(L, lua_gettop(L), f->group, &inner, out);
-        lua_pop(L, 1);
+        if (lua_rawget(L, at) != LUA_TNIL)
+            readers[f->type](record, f, (char *)out + f->offset);
+        lua_settop(L, at);
     }
 }

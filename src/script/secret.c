@@ -1,10 +1,11 @@
-/* secret.c - env and file: text that is used and never shown.
+/* secret.c - env and file: values that are used and never shown.
  *
  * (1) A secret is a userdata: a script can join it to text, which gives a
- *     secret again, and hand it on; it cannot read, print or compare it.
+ *     secret again, and pass it on; it cannot read, print or compare it.
  * (2) Its bytes are wiped when Lua frees it.
- * (3) With a text as default the value is no secret, as the file's author
- *     says so: env("URL", "http://localhost"). With false it may be missing.
+ * (3) With a text as default the value is not a secret: the author of the file
+ *     says so, as in env("URL", "http://localhost"). With false it may be
+ *     absent.
  * (4) env and file work while the configuration is read, not in hooks. */
 #include <stdlib.h>
 
@@ -22,7 +23,7 @@ struct secret {
 };
 
 static struct secret *
-secret_room(lua_State *L, size_t len)
+secret_new(lua_State *L, size_t len)
 {
     struct secret *s = lua_newuserdatauv(L, sizeof(*s) + len, 0);
 
@@ -35,25 +36,26 @@ secret_room(lua_State *L, size_t len)
 void
 wb__secret_push(lua_State *L, struct wb_slice bytes)
 {
-    struct secret *s = secret_room(L, bytes.len);
+    struct secret *s = secret_new(L, bytes.len);
 
     if (bytes.len > 0)
         memcpy(s->bytes, bytes.ptr, bytes.len);
 }
 
 bool
-wb__text_at(lua_State *L, int at, struct wb__text *out)
+wb__text_at(lua_State *L, int at, struct wb__value *out)
 {
     const struct secret *s = luaL_testudata(L, at, "secret");
 
-    *out = (struct wb__text){
-        .secret = s != NULL, .absent = s != NULL && s->absent};
-    if (s != NULL)
-        out->s = (struct wb_slice){s->bytes, s->len};
-    else if (lua_type(L, at) == LUA_TSTRING)
-        out->s.ptr = lua_tolstring(L, at, &out->s.len);
-    else
+    *out = (struct wb__value){.secret = s != NULL};
+    if (s != NULL) {
+        out->text = (struct wb_slice){s->bytes, s->len};
+        out->absent = s->absent;
+    } else if (lua_type(L, at) == LUA_TSTRING) {
+        out->text.ptr = lua_tolstring(L, at, &out->text.len);
+    } else {
         return false;
+    }
     return true;
 }
 
@@ -76,74 +78,22 @@ secret_show(lua_State *L)
 static int
 secret_join(lua_State *L)
 {
-    struct wb__text a, b;
+    struct wb__value a, b;
     struct secret *s;
 
     if (!wb__text_at(L, 1, &a) || !wb__text_at(L, 2, &b))
         return luaL_error(L, "a secret can be joined to text only");
-    s = secret_room(L, a.s.len + b.s.len);
+    s = secret_new(L, a.text.len + b.text.len);
     s->absent = a.absent || b.absent;
-    if (a.s.len > 0)
-        memcpy(s->bytes, a.s.ptr, a.s.len);
-    if (b.s.len > 0)
-        memcpy(s->bytes + a.s.len, b.s.ptr, b.s.len);
+    if (a.text.len > 0)
+        memcpy(s->bytes, a.text.ptr, a.text.len);
+    if (b.text.len > 0)
+        memcpy(s->bytes + a.text.len, b.text.ptr, b.text.len);
     return 1;
 }
 
-/* Push what was found: argument 2 is the default. */
-static int
-give(lua_State *L, struct wb_slice value, const char *what, const char *mend)
-{
-    const char *name = lua_tostring(L, 1);
-    bool needed = value.len == 0 && lua_isnoneornil(L, 2);
+/* ---- a buffer that Lua owns -------------------------------------------- */
 
-    if (needed && wb__script_of(L)->look) {
-        secret_room(L, 0)->absent = true;
-        return 1;
-    }
-    if (needed)
-        wb__script_fail(L, WB_UNAVAILABLE, wb__script_line(L),
-            "%s %.80s is not there or empty; %s", what, name, mend);
-    if (value.len == 0 && lua_isboolean(L, 2))
-        lua_pushnil(L);
-    else if (value.len == 0)
-        lua_pushvalue(L, 2);
-    else if (lua_type(L, 2) == LUA_TSTRING)
-        lua_pushlstring(L, value.ptr, value.len);
-    else
-        wb__secret_push(L, value);
-    return 1;
-}
-
-static void
-check_arguments(lua_State *L, const char *reader)
-{
-    int type = lua_type(L, 2);
-
-    if (!wb__script_of(L)->reading)
-        (void)luaL_error(L,
-            "%s is for the top of the file, not for hooks; "
-            "keep its value in a local",
-            reader);
-    if (lua_type(L, 1) != LUA_TSTRING || lua_rawlen(L, 1) == 0 ||
-        lua_rawlen(L, 1) != strlen(lua_tostring(L, 1)))
-        wb__script_fail(L, WB_INVALID, wb__script_line(L),
-            "%s wants a name, as in %s \"NAME\"", reader, reader);
-    if (!lua_isnoneornil(L, 2) && type != LUA_TSTRING &&
-        (type != LUA_TBOOLEAN || lua_toboolean(L, 2)))
-        wb__script_fail(L, WB_INVALID, wb__script_line(L),
-            "%s takes a text as default, or false", reader);
-}
-
-static int
-read_env(lua_State *L)
-{
-    check_arguments(L, "env");
-    return give(L, wb_slice(getenv(lua_tostring(L, 1))), "environment variable",
-        "export it");
-}
-
-/* The buffer is a userdata, so that a Lua error on the way frees it. */
 static int
 buf_free(lua_State *L)
 {
@@ -155,20 +105,73 @@ buf_free(lua_State *L)
     return 0;
 }
 
-static struct wb__buf *
-push_buf(lua_State *L)
+struct wb__buf *
+wb__secret_buf_push(lua_State *L, size_t max)
 {
     struct wb__buf *b = lua_newuserdatauv(L, sizeof(*b), 0);
 
-    *b = (struct wb__buf){.env = wb__script_of(L)->env, .max = SECRET_MAX};
+    *b = (struct wb__buf){.env = wb__script_of(L)->env, .max = max};
     luaL_setmetatable(L, "secret buffer");
     return b;
+}
+
+/* ---- env and file ------------------------------------------------------ */
+
+static void
+check_arguments(lua_State *L, const char *function)
+{
+    const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+    bool default_is_false = lua_isboolean(L, 2) && !lua_toboolean(L, 2);
+
+    if (!wb__script_of(L)->reading)
+        (void)luaL_error(L,
+            "%s is for the top of the file, not for hooks; "
+            "keep its value in a local",
+            function);
+    if (name[0] == '\0' || lua_rawlen(L, 1) != strlen(name))
+        wb__script_fail(L, WB_INVALID, wb__script_line(L),
+            "%s wants a name, as in %s \"NAME\"", function, function);
+    if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TSTRING &&
+        !default_is_false)
+        wb__script_fail(L, WB_INVALID, wb__script_line(L),
+            "%s takes a text as default, or false", function);
+}
+
+/* Push the value of the name at index 1; the default is at index 2. */
+static int
+push_value(
+    lua_State *L, struct wb_slice value, const char *what, const char *fix)
+{
+    if (value.len == 0 && lua_isnoneornil(L, 2)) {
+        if (!wb__script_of(L)->check_only)
+            wb__script_fail(L, WB_UNAVAILABLE, wb__script_line(L),
+                "%s %.80s is not there or empty; %s", what, lua_tostring(L, 1),
+                fix);
+        secret_new(L, 0)->absent = true;
+    } else if (value.len == 0 && lua_isboolean(L, 2)) {
+        lua_pushnil(L);
+    } else if (value.len == 0) {
+        lua_pushvalue(L, 2);
+    } else if (lua_type(L, 2) == LUA_TSTRING) {
+        lua_pushlstring(L, value.ptr, value.len);
+    } else {
+        wb__secret_push(L, value);
+    }
+    return 1;
+}
+
+static int
+read_env(lua_State *L)
+{
+    check_arguments(L, "env");
+    return push_value(L, wb_slice(getenv(lua_tostring(L, 1))),
+        "environment variable", "export it");
 }
 
 static int
 read_file(lua_State *L)
 {
-    const char *path, *folder = wb__script_of(L)->folder;
+    const char *path;
     struct wb__buf *b;
     struct wb_err err = {0};
     enum wb_status rc;
@@ -176,24 +179,15 @@ read_file(lua_State *L)
     check_arguments(L, "file");
     lua_settop(L, 2);
     path = lua_tostring(L, 1);
-    path = lua_pushfstring(L, "%s%s", path[0] == '/' ? "" : folder, path);
-    b = push_buf(L);
+    path = lua_pushfstring(
+        L, "%s%s", path[0] == '/' ? "" : wb__script_of(L)->folder, path);
+    b = wb__secret_buf_push(L, SECRET_MAX);
     rc = wb__file_read(path, b, &err);
     if (rc != WB_OK && rc != WB_NOTFOUND)
         wb__script_fail(L, rc == WB_NOMEM ? rc : WB_UNAVAILABLE,
             wb__script_line(L), "%s", err.msg);
-    return give(L, wb__trim(wb__buf_slice(b)), "file",
+    return push_value(L, wb__trim(wb__buf_slice(b)), "file",
         "one line with the secret belongs there");
-}
-
-static void
-new_type(lua_State *L, const char *name, const luaL_Reg *methods)
-{
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushstring(L, name);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
 }
 
 void
@@ -203,8 +197,8 @@ wb__secret_init(lua_State *L, int names)
         {"__concat", secret_join}, {"__tostring", secret_show}, {NULL, NULL}};
     static const luaL_Reg buffer[] = {{"__gc", buf_free}, {NULL, NULL}};
 
-    new_type(L, "secret", secret);
-    new_type(L, "secret buffer", buffer);
+    wb__type_new(L, "secret", secret);
+    wb__type_new(L, "secret buffer", buffer);
     lua_pushcfunction(L, read_env);
     lua_setfield(L, names, "env");
     lua_pushcfunction(L, read_file);

@@ -1,7 +1,7 @@
 /* template.c - URLs, and URLs with fields from the payload.
  *
  * (1) A field changes neither scheme, host nor the number of path segments or
- *     parameters: it stands in path or query, and all of its bytes but
+ *     parameters: it is in path or query, and all of its bytes but
  *     A-Z a-z 0-9 - . _ ~ are percent-encoded.
  * (2) A field that is absent, null, empty in the path, an object or an array
  *     is an error that names it.
@@ -32,12 +32,6 @@ span_before(struct wb_slice s, const char *set)
 
 /* ---- a whole URL ------------------------------------------------------- */
 
-static bool
-is_dots(struct wb_slice segment)
-{
-    return wb__eq(segment, WB_LIT(".")) || wb__eq(segment, WB_LIT(".."));
-}
-
 /* From the host on: past "http://" or "https://"; empty if there is neither. */
 static struct wb_slice
 after_scheme(struct wb_slice url)
@@ -47,9 +41,9 @@ after_scheme(struct wb_slice url)
     return wb__from(url, n + 2 <= url.len ? n + 2 : url.len);
 }
 
-/* What the transport lets pass, and curl or a server would change. */
+/* What the transport accepts, but curl or a server would change. */
 static const char *
-target_wrong(struct wb_slice url)
+find_problem(struct wb_slice url)
 {
     struct wb_slice segment;
 
@@ -60,7 +54,7 @@ target_wrong(struct wb_slice url)
     url = after_scheme(url);
     url.len = span_before(url, "?");
     while (wb__cut(&url, '/', &segment))
-        if (is_dots(segment))
+        if (wb__eq(segment, WB_LIT(".")) || wb__eq(segment, WB_LIT("..")))
             return "has \".\" or \"..\" as part of its path";
     return NULL;
 }
@@ -69,11 +63,11 @@ enum wb_status
 wb__target_check(struct wb_slice url, struct wb_err *err)
 {
     enum wb_status rc = wb__url_check_syntax(url, err);
-    const char *wrong = rc == WB_OK ? target_wrong(url) : NULL;
+    const char *problem = rc == WB_OK ? find_problem(url) : NULL;
 
-    if (wrong == NULL)
+    if (problem == NULL)
         return rc;
-    return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
+    return wb__fail(err, WB_INVALID, 0, "the url %s", problem);
 }
 
 /* ---- fields ------------------------------------------------------------ */
@@ -81,20 +75,11 @@ wb__target_check(struct wb_slice url, struct wb_err *err)
 bool
 wb__path_valid(struct wb_slice path)
 {
-    struct wb_slice name;
-    bool any = false;
-
-    if (path.len == 0 || path.ptr[path.len - 1] == '.')
-        return false;
-    while (wb__cut(&path, '.', &name)) {
-        any = name.len > 0;
-        for (size_t i = 0; i < name.len; i++)
-            any =
-                any && is_one_of(name.ptr[i], unreserved) && name.ptr[i] != '~';
-        if (!any)
+    for (size_t i = 0; i < path.len; i++)
+        if (path.ptr[i] == '~' || !is_one_of(path.ptr[i], unreserved) ||
+            (path.ptr[i] == '.' && (i == 0 || path.ptr[i - 1] == '.')))
             return false;
-    }
-    return any;
+    return path.len > 0 && path.ptr[path.len - 1] != '.';
 }
 
 bool
@@ -103,13 +88,76 @@ wb__template_has_fields(struct wb_slice text)
     return text.len > 0 && memchr(text.ptr, '{', text.len) != NULL;
 }
 
-/* What to do with each field. NULL, or what is wrong with it. */
-typedef enum wb_status field_fn(void *ctx, struct wb_slice field, bool in_path,
-    struct wb__buf *out, struct wb_err *err);
-
-/* Text up to each field goes to out, the fields to fn. */
+/* Append an x, which any value may replace. */
 static enum wb_status
-walk(struct wb_slice text, field_fn *fn, void *ctx, struct wb__buf *out,
+check_field(struct wb_slice field, bool in_path, struct wb__buf *out,
+    struct wb_err *err)
+{
+    struct wb_slice before = after_scheme(wb__buf_slice(out));
+
+    if (!wb__path_valid(field))
+        return wb__fail(err, WB_INVALID, 0,
+            "the url has {%.*s}, which names no field; names are of letters, "
+            "digits, _ and -, joined by a point",
+            WB_SHOW(field));
+    if (before.len == 0 || (in_path && span_before(before, "/") == before.len))
+        return wb__fail(err, WB_INVALID, 0,
+            "the url has {%.*s} before its path; scheme and host cannot come "
+            "from a payload",
+            WB_SHOW(field));
+    wb__buf_add(out, WB_LIT("x"));
+    return WB_OK;
+}
+
+static void
+encode(struct wb__buf *out, struct wb_slice s)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        char coded[3] = {'%', hex[c >> 4], hex[c & 15]};
+
+        if (is_one_of((char)c, unreserved))
+            wb__buf_add(out, (struct wb_slice){s.ptr + i, 1});
+        else
+            wb__buf_add(out, (struct wb_slice){coded, 3});
+    }
+}
+
+static enum wb_status
+expand_field(json_t *payload, struct wb_slice field, bool in_path,
+    struct wb__buf *out, struct wb_err *err)
+{
+    const json_t *value = wb__json_member(payload, field);
+    const char *problem = NULL;
+    char text[64]; /* a number, true or false */
+    struct wb__buf scalar = {.max = 63, .ptr = text, .cap = sizeof(text)};
+
+    if (value == NULL)
+        problem = "is not in the payload";
+    else if (json_is_null(value))
+        problem = "is null";
+    else if (json_is_object(value) || json_is_array(value))
+        problem = "is neither text nor number";
+    else if (in_path && json_is_string(value) && !json_string_length(value))
+        problem = "is empty";
+    if (problem != NULL)
+        return wb__fail(
+            err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), problem);
+    if (json_is_string(value)) {
+        encode(out, (struct wb_slice){
+                        json_string_value(value), json_string_length(value)});
+    } else {
+        wb__json_write(&scalar, value, 0);
+        encode(out, wb__buf_slice(&scalar));
+    }
+    return WB_OK;
+}
+
+/* Append the text with its fields expanded; payload NULL: checked. */
+static enum wb_status
+expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
     struct wb_err *err)
 {
     bool in_path = true;
@@ -130,7 +178,8 @@ walk(struct wb_slice text, field_fn *fn, void *ctx, struct wb__buf *out,
             return wb__fail(err, WB_INVALID, 0,
                 "the url has a %c without its pair; a field is written {name}",
                 text.ptr[0]);
-        rc = fn(ctx, piece, in_path, out, err);
+        rc = payload == NULL ? check_field(piece, in_path, out, err)
+                             : expand_field(payload, piece, in_path, out, err);
         if (rc != WB_OK)
             return rc;
         text = wb__from(text, piece.len + 2);
@@ -138,100 +187,25 @@ walk(struct wb_slice text, field_fn *fn, void *ctx, struct wb__buf *out,
     return WB_OK;
 }
 
-static enum wb_status
-check_field(void *ctx, struct wb_slice field, bool in_path, struct wb__buf *out,
-    struct wb_err *err)
-{
-    struct wb_slice before = after_scheme(wb__buf_slice(out));
-
-    (void)ctx;
-    if (!wb__path_valid(field))
-        return wb__fail(err, WB_INVALID, 0,
-            "the url has {%.*s}, which names no field; names are of letters, "
-            "digits, _ and -, joined by a point",
-            WB_SHOW(field));
-    if (before.len == 0 || (in_path && span_before(before, "/") == before.len))
-        return wb__fail(err, WB_INVALID, 0,
-            "the url has {%.*s} before its path; scheme and host cannot come "
-            "from a payload",
-            WB_SHOW(field));
-    wb__buf_add(out, WB_LIT("x"));
-    return WB_OK;
-}
-
 enum wb_status
 wb__template_check(struct wb_slice text, struct wb_err *err)
 {
-    char room[WB__URL_MAX + 1];
-    /* Cannot grow: no more is written than was read. */
-    struct wb__buf out = {.max = WB__URL_MAX, .ptr = room, .cap = sizeof(room)};
+    char url[WB__URL_MAX + 1];
+    /* Never grows: no more is written than was read. */
+    struct wb__buf out = {.max = WB__URL_MAX, .ptr = url, .cap = sizeof(url)};
     enum wb_status rc;
 
     if (text.len > WB__URL_MAX)
         return wb__target_check(text, err);
-    rc = walk(text, check_field, NULL, &out, err);
+    rc = expand(text, NULL, &out, err);
     return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
-}
-
-/* ---- expand ------------------------------------------------------------ */
-
-static void
-encode(struct wb__buf *out, struct wb_slice s)
-{
-    static const char hex[] = "0123456789ABCDEF";
-
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        char coded[3] = {'%', hex[c >> 4], hex[c & 15]};
-
-        if (is_one_of((char)c, unreserved))
-            wb__buf_add(out, (struct wb_slice){s.ptr + i, 1});
-        else
-            wb__buf_add(out, (struct wb_slice){coded, 3});
-    }
-}
-
-static const char *
-value_wrong(const json_t *value, bool in_path)
-{
-    if (value == NULL)
-        return "is not in the payload";
-    if (json_is_null(value))
-        return "is null";
-    if (json_is_object(value) || json_is_array(value))
-        return "is neither text nor number";
-    if (in_path && json_is_string(value) && json_string_length(value) == 0)
-        return "is empty";
-    return NULL;
-}
-
-static enum wb_status
-expand_field(void *ctx, struct wb_slice field, bool in_path,
-    struct wb__buf *out, struct wb_err *err)
-{
-    const json_t *value = wb__json_member(ctx, field);
-    const char *wrong = value_wrong(value, in_path);
-    char room[64]; /* a number, true or false; cannot grow */
-    struct wb__buf plain = {.max = 63, .ptr = room, .cap = sizeof(room)};
-
-    if (wrong != NULL)
-        return wb__fail(
-            err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), wrong);
-    if (json_is_string(value)) {
-        encode(out, (struct wb_slice){
-                        json_string_value(value), json_string_length(value)});
-    } else {
-        wb__json_write(&plain, value, 0);
-        encode(out, wb__buf_slice(&plain));
-    }
-    return WB_OK;
 }
 
 enum wb_status
 wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
     struct wb_err *err)
 {
-    enum wb_status rc = walk(text, expand_field, payload, out, err);
+    enum wb_status rc = expand(text, payload, out, err);
 
     if (rc != WB_OK)
         return rc;

@@ -1,5 +1,5 @@
 /* fuzz_config.c - any text as a configuration: an error or routes, in bounded
- * time and memory, and never a word of a secret. Then its hooks run on a
+ * time and memory, and nothing of a secret. Then its hooks run on a
  * message. */
 #define _GNU_SOURCE /* memmem */
 #include <stdio.h>
@@ -19,7 +19,7 @@ remove_input(void)
     (void)unlink(path);
 }
 
-/* In place of the relay's. */
+/* Replaces the function of the relay. */
 void
 wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n)
 {
@@ -70,7 +70,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (f == NULL || fwrite(data, 1, size, f) != size || fclose(f) != 0)
         abort();
     if (wb_config_open(&config, path_of_input(), NULL, NULL, &err) != WB_OK) {
-        /* ... unless the text has learnt the word by itself. */
+        /* ... unless the input itself has the word. */
         if (config != NULL || (strstr(err.msg, "canary-") != NULL &&
                                   memmem(data, size, "canary-", 7) == NULL))
             abort();

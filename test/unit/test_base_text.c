@@ -186,6 +186,17 @@ TEST(test_text__fail__text_cut_and_err_optional)
     CHECK_STATUS(FULL, wb__fail(NULL, WB_FULL, 0, "%s", lots));
 }
 
+TEST(test_text__edit_distance__letters_to_change)
+{
+    CHECK_INT(0, wb__edit_distance(S(""), S("")));
+    CHECK_INT(3, wb__edit_distance(S(""), S("abc")));
+    CHECK_INT(3, wb__edit_distance(S("kitten"), S("sitting")));
+    CHECK_INT(2, wb__edit_distance(S("tiemout"), S("timeout")));
+    CHECK_INT(1, wb__edit_distance(S("route"), S("routes")));
+    CHECK_INT(
+        32, wb__edit_distance(S("a"), S("123456789012345678901234567890123")));
+}
+
 int
 main(void)
 {
@@ -199,6 +210,7 @@ main(void)
         RUN(test_text__sha256__framed_by_lengths),
         RUN(test_text__statuses__each_named_and_explained),
         RUN(test_text__fail__text_cut_and_err_optional),
+        RUN(test_text__edit_distance__letters_to_change),
     };
     return RUN_ALL(tests);
 }

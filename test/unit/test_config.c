@@ -22,12 +22,12 @@ TEST(test_config__binary_chunk__refused)
 
 TEST(test_config__too_large__refused)
 {
-    char *text = malloc(WB_SOURCE_MAX + 1);
+    char *text = malloc(WB__SOURCE_MAX + 1);
 
     CHECK(text != NULL);
-    memset(text, ' ', WB_SOURCE_MAX + 1);
-    CHECK_STATUS(TOOBIG, read_bytes(text, WB_SOURCE_MAX + 1, LOOP));
-    CHECK_OK(read_bytes(text, WB_SOURCE_MAX, LOOP), err);
+    memset(text, ' ', WB__SOURCE_MAX + 1);
+    CHECK_STATUS(TOOBIG, read_bytes(text, WB__SOURCE_MAX + 1, LOOP));
+    CHECK_OK(read_bytes(text, WB__SOURCE_MAX, LOOP), err);
     close_config();
     free(text);
 }
@@ -256,7 +256,7 @@ TEST(test_config__default__plain_text_or_nothing)
     close_config();
 }
 
-/* Each tries to bring the secret into an error. */
+/* Each tries to get the secret into an error. */
 static const char *const leaks[] = {
     "error(s)",
     "error(\"x\" .. s)",
@@ -358,11 +358,10 @@ TEST(test_config__endpoint_with_a_secret__not_shown)
     close_config();
 }
 
-/* ---- looking only (loop NULL) ------------------------------------------ */
+/* ---- check only (loop NULL) -------------------------------------------- */
 
 static void
-test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens(
-    void **state)
+test_config__check_only__secrets_may_be_absent_and_nothing_opens(void **state)
 {
     static const char text[] =
         "route \"a\" { url = env \"NO_SUCH\" .. \"/x/{id}\",\n"
@@ -430,7 +429,7 @@ TEST(test_config__nth_allocation_fails__no_memory_and_nothing_left)
         if (world.failed == 0)
             break;
         world_fail_at(-1);
-        /* Lua collects and tries again: it may get by. */
+        /* Lua collects garbage and tries again, which may be enough. */
         CHECK(status == WB_OK || status == WB_NOMEM);
         CHECK((status == WB_OK) == (config != NULL));
         refused += status == WB_NOMEM;
@@ -488,7 +487,7 @@ main(void)
         RUN(test_config__default__plain_text_or_nothing),
         RUN(test_config__canary_secret__in_no_error),
         RUN(test_config__endpoint_with_a_secret__not_shown),
-        RUN(test_config__only_looked_at__secrets_may_be_absent_and_nothing_opens),
+        RUN(test_config__check_only__secrets_may_be_absent_and_nothing_opens),
         RUN(test_config__ready__says_yes_no_and_why),
         RUN(test_config__nth_allocation_fails__no_memory_and_nothing_left),
         RUN(test_config__manual__has_every_field),

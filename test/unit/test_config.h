@@ -1,5 +1,5 @@
 /* test_config.h - what the tests of src/script share: a file to read, and
- * transports that only remember what they were made of. */
+ * transports that only keep what they were made of. */
 #ifndef WB_TEST_CONFIG_H
 #define WB_TEST_CONFIG_H
 
@@ -26,8 +26,8 @@ static size_t n_made;
 static bool http_open;
 static enum wb_status make_fails; /* what the constructors return */
 
-static char loop_room;
-#define LOOP ((struct uv_loop_s *)(void *)&loop_room)
+static char loop_object;
+#define LOOP ((struct uv_loop_s *)(void *)&loop_object)
 
 static void
 made_free(struct wb_transport *t)
@@ -36,9 +36,9 @@ made_free(struct wb_transport *t)
 }
 
 static void
-copy_text(char *to, size_t room, struct wb_slice from)
+copy_text(char *to, size_t size, struct wb_slice from)
 {
-    CHECK(from.len < room);
+    CHECK(from.len < size);
     if (from.len > 0)
         memcpy(to, from.ptr, from.len);
     to[from.len] = '\0';
@@ -123,7 +123,7 @@ wb_file_new(struct wb_transport **out, const struct wb_env *env,
     return WB_OK;
 }
 
-/* ---- tallies: "name=n name=n" in the order told ------------------------ */
+/* ---- tallies: "name=n name=n" in the order reported -------------------- */
 
 struct wb_tally {
     char text[512];

@@ -424,7 +424,7 @@ TEST(test_config_hooks__unknown_outcome__stays_unknown)
     close_config();
 }
 
-/* What stood behind the cut may be a refusal: never taken for none. */
+/* What was cut off may be a refusal: it does not count as none. */
 TEST(test_config_hooks__reply_cut__its_json_is_unknown)
 {
     struct wb_claimed m = message_of("x", "{}");
@@ -448,7 +448,7 @@ TEST(test_config_hooks__reply_cut__its_json_is_unknown)
     close_config();
 }
 
-/* What does not fit into Lua's integers is no reason to miss a refusal. */
+/* A number that does not fit into Lua's integers must not hide a refusal. */
 TEST(test_config_hooks__reply_with_large_integer__is_json)
 {
     struct judged j;

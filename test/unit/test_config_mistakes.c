@@ -1,5 +1,5 @@
 /* test_config_mistakes.c - each mistake in a configuration says file, line and
- * mend (L-3, T-1, T-4, O-4, S9). */
+ * fix (L-3, T-1, T-4, O-4, S9). */
 #include "test_config.h"
 
 static const struct {
@@ -322,7 +322,7 @@ static const struct {
         "c.lua:1: tally is for response functions"},
 };
 
-TEST(test_config_mistakes__each_of_the_table__file_line_and_mend)
+TEST(test_config_mistakes__each_of_the_table__file_line_and_fix)
 {
     int bad = 0;
 
@@ -347,7 +347,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_config_mistakes__each_of_the_table__file_line_and_mend),
+        RUN(test_config_mistakes__each_of_the_table__file_line_and_fix),
     };
     return RUN_ALL(tests);
 }
