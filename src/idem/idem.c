@@ -36,13 +36,6 @@ wb_idem_fingerprint(
     return WB_OK;
 }
 
-bool
-wb__fingerprint_eq(
-    const struct wb_fingerprint *a, const struct wb_fingerprint *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
-}
-
 /* ---- for backends ----------------------------------------------- */
 
 static int64_t
@@ -69,13 +62,6 @@ wb__idem_init(struct wb_idem *store, const struct wb__idem_backend *backend,
     store->opts.identity_claims = or_default(opts->identity_claims, 0);
     store->opts.identity_bytes = or_default(opts->identity_bytes, 0);
     store->opts.busy_ms = or_default(opts->busy_ms, 5000);
-    wb__lease_renewer_init(&store->renewer);
-}
-
-void
-wb__idem_fini(struct wb_idem *store)
-{
-    wb__lease_renewer_fini(&store->renewer);
 }
 
 uint64_t
@@ -117,46 +103,32 @@ wb_idem_result_free(struct wb_idem_result *result)
     *result = (struct wb_idem_result){0};
 }
 
-static bool
-reserve(struct wb_idem_result *result, const struct wb_env *env, size_t len)
-{
-    size_t size = result->room < 256 ? 256 : result->room;
-    void *copy;
-
-    if (len <= result->room && result->env == env)
-        return true;
-    while (size < len)
-        size += size;
-    copy = env->resize(env->ctx, NULL, size);
-    if (copy == NULL)
-        return false;
-    if (result->copy != NULL)
-        wb__free(result->env, result->copy);
-    result->env = env;
-    result->copy = copy;
-    result->room = size;
-    return true;
-}
-
-static struct wb_slice
-copy_to(char *at, struct wb_slice s)
-{
-    if (s.len > 0)
-        memcpy(at, s.ptr, s.len);
-    return (struct wb_slice){at, s.len};
-}
-
 bool
 wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
     const struct wb_idem_record *record)
 {
-    if (!reserve(result, env, record->headers.len + record->body.len))
-        return false;
+    size_t len = record->headers.len + record->body.len;
+    size_t size = result->room < 256 ? 256 : result->room;
+    char *at = result->copy;
+
+    if (len > result->room || result->env != env) {
+        while (size < len)
+            size += size;
+        at = env->resize(env->ctx, NULL, size);
+        if (at == NULL)
+            return false;
+        if (result->copy != NULL)
+            wb__free(result->env, result->copy);
+        result->env = env;
+        result->copy = at;
+        result->room = size;
+    }
     result->answer = WB_IDEM_REPLAY;
     result->record = *record;
-    result->record.headers = copy_to(result->copy, record->headers);
-    result->record.body =
-        copy_to((char *)result->copy + record->headers.len, record->body);
+    result->record.headers.ptr = at;
+    at = wb__append(at, record->headers);
+    result->record.body.ptr = at;
+    (void)wb__append(at, record->body);
     return true;
 }
 

@@ -56,34 +56,23 @@ db_opts(const struct wb__idem_sql *sql)
         .allow_network_fs = sql->base.opts.allow_network_fs};
 }
 
-/* Needs sql->reading. NULL if it cannot be opened. */
-static struct wb__db *
-get_reader(struct wb__idem_sql *sql)
-{
-    struct wb__db_opts opts = db_opts(sql);
-
-    opts.existing = true;
-    if (sql->reader == NULL &&
-        wb__db_open(&sql->reader, sql->url, &opts, NULL) != WB_OK)
-        sql->reader = NULL;
-    return sql->reader;
-}
-
-/* Read on the second connection. One statement needs no BEGIN. */
+/* Read on the second connection. One statement needs no BEGIN. *done: false if
+ * there is none. */
 static enum wb_status
 read_beside(struct wb__idem_sql *sql, struct wb__db_job *job, bool *done,
     struct wb_err *err)
 {
-    struct wb__db *db;
+    struct wb__db_opts opts = db_opts(sql);
     enum wb_status rc = WB_OK;
 
+    opts.existing = true;
     wb__mutex_lock(&sql->reading);
-    db = get_reader(sql);
-    *done = db != NULL;
-    if (db != NULL)
-        rc = job->run(db, job, err);
+    *done = sql->reader != NULL ||
+            wb__db_open(&sql->reader, sql->url, &opts, NULL) == WB_OK;
+    if (*done)
+        rc = job->run(sql->reader, job, err);
     if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
-        wb__db_close(db);
+        wb__db_close(sql->reader);
         sql->reader = NULL;
         *done = false;
     }
@@ -204,13 +193,6 @@ struct wb__sql_waiter {
     struct wb__sql_waiter *next;
 };
 
-static bool
-same_op(const struct wb_idem_op *a, const struct wb_idem_op *b)
-{
-    return wb__eq(a->key, b->key) && wb__eq(a->scope, b->scope) &&
-           wb__eq(a->identity, b->identity);
-}
-
 /* False if max_waiters wait for this key already. */
 static bool
 join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
@@ -221,7 +203,7 @@ join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
         return true;
     wb__mutex_lock(&sql->waiting);
     for (const struct wb__sql_waiter *o = sql->waiters; o != NULL; o = o->next)
-        n += same_op(o->op, w->op);
+        n += wb__idem_op_eq(o->op, w->op);
     if (n < sql->base.opts.max_waiters) {
         w->joined = true;
         w->next = sql->waiters;
@@ -446,7 +428,7 @@ sql_close(struct wb_idem *store)
 {
     struct wb__idem_sql *sql = (struct wb__idem_sql *)store;
 
-    wb__idem_fini(store);
+    wb__lease_renewer_fini(&store->renewer);
     wb__commit_group_fini(&sql->group);
     wb__mutex_fini(&sql->waiting);
     wb__mutex_fini(&sql->reading);
@@ -474,22 +456,12 @@ sql_new(const struct wb_idem_opts *opts)
     if (sql == NULL)
         return NULL;
     wb__idem_init(&sql->base, &sql_backend, opts);
+    wb__lease_renewer_init(&sql->base.renewer);
     sql->base.opts.hold_ms = wb__sql_time(sql->base.opts.hold_ms, 0);
     wb__commit_group_init(&sql->group, NULL);
     wb__mutex_init(&sql->waiting);
     wb__mutex_init(&sql->reading);
     return sql;
-}
-
-static bool
-copy_url(struct wb__idem_sql *sql, const char *url)
-{
-    size_t size = strlen(url) + 1;
-
-    sql->url = wb__alloc(sql->base.env, size);
-    if (sql->url != NULL)
-        memcpy(sql->url, url, size);
-    return sql->url != NULL;
 }
 
 /* Open a store on the caller's connection db; if it is NULL, on a new one to
@@ -500,18 +472,23 @@ open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
 {
     struct wb__idem_sql *sql = sql_new(opts);
     struct wb__db_opts o;
+    size_t size;
     enum wb_status rc;
 
     if (sql == NULL)
         return wb__nomem(err, "a store");
     sql->base.borrowed = db != NULL;
     o = db_opts(sql);
-    if (db != NULL)
+    if (db != NULL) {
         rc = wb__db_borrow(&sql->group.db, db, adopt, &o, err);
-    else if (copy_url(sql, url))
-        rc = wb__db_open(&sql->group.db, url, &o, err);
-    else
-        rc = wb__nomem(err, "a store");
+    } else {
+        size = strlen(url) + 1;
+        sql->url = wb__alloc(o.env, size);
+        if (sql->url != NULL)
+            memcpy(sql->url, url, size);
+        rc = sql->url == NULL ? wb__nomem(err, "a store")
+                              : wb__db_open(&sql->group.db, url, &o, err);
+    }
     if (rc == WB_OK)
         *out = &sql->base;
     else
