@@ -80,10 +80,18 @@ move(struct wb__keyed_request *r, enum state to)
     r->state = to;
 }
 
-static bool
-is_holder(const struct wb__keyed_request *r)
+static const unsigned holder_states = 1u << FORWARDING | 1u << ENDING;
+
+/* How many requests with the key of r are in one of these states. */
+static size_t
+count_same_key(const struct wb__keyed_request *r, unsigned states)
 {
-    return r->state == FORWARDING || r->state == ENDING;
+    const struct wb__keyed_request *o = r->gate->requests;
+    size_t n = 0;
+
+    for (; o != NULL; o = o->next)
+        n += (states & 1u << o->state) != 0 && wb__idem_op_eq(&r->op, &o->op);
+    return n;
 }
 
 static void
@@ -213,27 +221,17 @@ wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
 
 /* ---- CLAIMING, WAITING ------------------------------------------------- */
 
-static bool
-has_same_key(
-    const struct wb__keyed_request *a, const struct wb__keyed_request *b)
-{
-    return wb__eq(a->op.key, b->op.key) && wb__eq(a->op.scope, b->op.scope) &&
-           wb__eq(a->op.identity, b->op.identity);
-}
-
 static void
 wait_or_refuse(struct wb__keyed_request *r)
 {
     struct wb__gate *gate = r->gate;
-    size_t waiting = 0;
 
     if (r->forward.exchange->gone) {
         drop(r);
         return;
     }
-    for (struct wb__keyed_request *o = gate->requests; o != NULL; o = o->next)
-        waiting += o->state == WAITING && has_same_key(r, o);
-    if (waiting >= WB__GATE_WAITERS || now_us(gate) >= r->wait_until_us) {
+    if (count_same_key(r, 1u << WAITING) >= WB__GATE_WAITERS ||
+        now_us(gate) >= r->wait_until_us) {
         refuse(r, WB__GATE_IN_FLIGHT, &gate->n.conflict);
         return;
     }
@@ -485,18 +483,6 @@ respond(struct wb__keyed_request *r, enum wb__gate_error error)
     end(r);
 }
 
-/* A tick then claims for the requests that waited for this one. */
-static void
-wake_waiting(const struct wb__keyed_request *r)
-{
-    const struct wb__keyed_request *o = r->gate->requests;
-
-    while (o != NULL && !(o->state == WAITING && has_same_key(r, o)))
-        o = o->next;
-    if (o != NULL)
-        start_tick(r->gate, 0);
-}
-
 static void
 free_request(struct wb__keyed_request *r)
 {
@@ -521,8 +507,8 @@ end(struct wb__keyed_request *r)
 {
     WB_ASSERT(r->store_call.done == NULL);
     if (r->state != OVER) {
-        if (r->state == ENDING)
-            wake_waiting(r);
+        if (r->state == ENDING && count_same_key(r, 1u << WAITING) > 0)
+            start_tick(r->gate, 0); /* claims for those */
         wb__gate_add_latency(r->gate, now_us(r->gate) - r->began_us);
         move(r, OVER);
         r->forward.exchange = NULL;
@@ -532,17 +518,6 @@ end(struct wb__keyed_request *r)
 }
 
 /* ---- the timer --------------------------------------------------------- */
-
-static bool
-is_held_here(const struct wb__keyed_request *r)
-{
-    const struct wb__keyed_request *o = r->gate->requests;
-
-    for (; o != NULL; o = o->next)
-        if (is_holder(o) && has_same_key(r, o))
-            return true;
-    return false;
-}
 
 static void
 on_tick(uv_timer_t *timer)
@@ -554,10 +529,11 @@ on_tick(uv_timer_t *timer)
     gate->ticking = false;
     for (struct wb__keyed_request *r = gate->requests; r != NULL; r = next) {
         next = r->next;
-        if (is_holder(r))
+        if ((holder_states & 1u << r->state) != 0)
             renew(r, at_us);
         else if (r->state == WAITING &&
-                 (at_us >= r->wait_until_us || !is_held_here(r)))
+                 (at_us >= r->wait_until_us ||
+                     count_same_key(r, holder_states) == 0))
             claim(r);
     }
     if (gate->requests == NULL)

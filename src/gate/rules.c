@@ -183,20 +183,6 @@ hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
     return true;
 }
 
-/* The prefixes separate plain values from hashes. */
-static bool
-make_identity(struct wb_slice value, bool secret, struct wb__name *out)
-{
-    if (secret)
-        return hash_name(WB_LIT("auth:"), value, out);
-    if (value.len > 250 || !wb__printable(value))
-        return hash_name(WB_LIT("hash:"), value, out);
-    memcpy(out->text, "id:", 3);
-    memcpy(out->text + 3, value.ptr, value.len);
-    out->len = value.len + 3;
-    return true;
-}
-
 enum wb__found
 wb__rule_read_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
@@ -211,8 +197,16 @@ wb__rule_read_identity(
         return WB__FOUND_BAD;
     if (n == 0 || value.len == 0)
         return WB__FOUND_NONE;
-    return make_identity(value, secret, identity) ? WB__FOUND_ONE
-                                                  : WB__FOUND_BAD;
+    /* The prefixes separate plain values from hashes. */
+    if (secret || value.len > 250 || !wb__printable(value))
+        return hash_name(
+                   secret ? WB_LIT("auth:") : WB_LIT("hash:"), value, identity)
+                   ? WB__FOUND_ONE
+                   : WB__FOUND_BAD;
+    identity->len =
+        (size_t)(wb__append(wb__append(identity->text, WB_LIT("id:")), value) -
+                 identity->text);
+    return WB__FOUND_ONE;
 }
 
 bool
@@ -260,16 +254,6 @@ wb__rule_is_event_stream(struct wb_slice headers)
            wb__eq_nocase(wb__trim(first), WB_LIT("text/event-stream"));
 }
 
-static void
-add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
-    const char *end)
-{
-    wb__buf_add(out, name);
-    wb__buf_str(out, ": ");
-    wb__buf_add(out, value);
-    wb__buf_str(out, end);
-}
-
 void
 wb__rule_copy_fields(
     struct wb__buf *out, struct wb_slice headers, enum wb__field_use use)
@@ -284,7 +268,7 @@ wb__rule_copy_fields(
         if (!is_hop_by_hop(connection, name) && !is_marker(name) &&
             !(use == WB__REPLAY &&
                 is_one_of(name, not_stored, WB_COUNT(not_stored))))
-            add_line(out, name, value, "\n");
+            wb__http_add_field(out, name, value, "\n");
 }
 
 /* ---- requests ---------------------------------------------------------- */
@@ -320,11 +304,11 @@ wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
         wb__buf_add(out, head->query);
     }
     wb__buf_str(out, " HTTP/1.1\r\n");
-    add_line(out, WB_LIT("Host"),
+    wb__http_add_field(out, WB_LIT("Host"),
         head->host.len > 0 ? head->host : r->authority, "\r\n");
     while (wb__headers_next(&rest, &name, &value))
         if (is_forwarded(r, connection, name))
-            add_line(out, name, value, "\r\n");
+            wb__http_add_field(out, name, value, "\r\n");
     if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
     } else if (r->has_body) {

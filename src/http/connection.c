@@ -140,21 +140,6 @@ on_shutdown(uv_shutdown_t *req, int status)
         wb__connection_close(c);
 }
 
-/* Nothing more will be sent. Closing now would reset the connection if input
- * is unread, and take the response away from the client. */
-static void
-linger(struct wb__connection *c)
-{
-    wb__connection_set_phase(c, WB__PHASE_LINGER);
-    wb__buf_fini(&c->pipelined);
-    c->paused = false;
-    wb__connection_update_reading(c);
-    c->shutdown.data = c;
-    if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->stream.tcp, on_shutdown) !=
-        0)
-        wb__connection_close(c);
-}
-
 /* ---- out ---------------------------------------------------------------- */
 
 void
@@ -162,12 +147,22 @@ wb__connection_response_sent(struct wb__connection *c)
 {
     c->framing = WB__FRAMING_LENGTH;
     wb__buf_fini(&c->body);
-    if (!c->keep_alive)
-        linger(c);
-    else if (c->parsing)
+    if (!c->keep_alive) {
+        /* Nothing more will be sent. Closing now would reset the connection if
+         * input is unread, and take the response away from the client. */
+        wb__connection_set_phase(c, WB__PHASE_LINGER);
+        wb__buf_fini(&c->pipelined);
+        c->paused = false;
+        wb__connection_update_reading(c);
+        c->shutdown.data = c;
+        if (uv_shutdown(
+                &c->shutdown, (uv_stream_t *)&c->stream.tcp, on_shutdown) != 0)
+            wb__connection_close(c);
+    } else if (c->parsing) {
         c->next_ready = true;
-    else
+    } else {
         next_requests(c);
+    }
     (void)wb__connection_account(c);
 }
 

@@ -109,7 +109,7 @@ void wb__connection_response_sent(struct wb__connection *c);
 /* The handler has ended its exchange. A closed connection may be freed now. */
 void wb__connection_release(struct wb__connection *c);
 
-/* ---- response.c --------------------------------------------------------- */
+/* ---- head.c ------------------------------------------------------------- */
 
 /* Append the head of a response. Fields that the server sets are left out of
  * response->headers. request: as above. length: of the body;
