@@ -292,8 +292,10 @@ on_head(struct wb__connection *c, struct wb_slice in)
     wb__connection_set_phase(c, WB__PHASE_BODY);
     if (c->server->opts.stream)
         begin_exchange(c);
-    /* Nothing else is being sent: this fits, or the client is gone. */
+    /* Not after the head of the response. Nothing else is being sent: this
+     * fits, or the client is gone. */
     if (c->phase == WB__PHASE_BODY && head->expects && in.len == 0 &&
+        c->exchange_state != WB__EXCHANGE_BEGUN &&
         uv_try_write((uv_stream_t *)&c->stream.tcp, &buf, 1) != (int)buf.len)
         wb__connection_close(c);
 }
