@@ -131,13 +131,13 @@ struct wb__upstream_request {
         struct wb__upstream_request *request, bool sent, const char *why);
     /* Every byte that was written has been sent. May be NULL. */
     void (*on_drain)(struct wb__upstream_request *request);
-    struct wb__upstream_connection *connection; /* NULL: the request is over */
+    struct wb__upstream_connection *connection; /* NULL: it has ended */
     bool switched;                              /* it failed because of a 101 */
 };
 
 WB_MUST_USE enum wb_status wb__upstream_open(struct wb__upstream **out,
     const struct wb__upstream_opts *opts, struct wb_err *err);
-/* Once the last request is over. Memory is freed from the loop. */
+/* Needs: every request has ended. Memory is freed from the loop. */
 void wb__upstream_close(struct wb__upstream *up);
 
 /* Begin a request with its first bytes, copied; they are sent with
@@ -146,14 +146,14 @@ void wb__upstream_close(struct wb__upstream *up);
 WB_MUST_USE enum wb_status wb__upstream_send(struct wb__upstream *up,
     struct wb__upstream_request *request, struct wb_slice bytes);
 
-/* The functions below do nothing once the request is over. */
+/* The functions below do nothing once the request has ended. */
 
 /* More bytes, copied. */
 void wb__upstream_write(
     struct wb__upstream_request *request, struct wb_slice bytes);
 /* Bytes written, but not sent yet. */
 size_t wb__upstream_queued(const struct wb__upstream_request *request);
-/* No more bytes are at hand: send what was written. */
+/* Send what was written, without waiting for more. */
 void wb__upstream_flush(struct wb__upstream_request *request);
 /* The request is complete. */
 void wb__upstream_end(struct wb__upstream_request *request);
@@ -271,7 +271,7 @@ WB_MUST_USE enum wb_status wb__held_response_head(
 /* Send what has arrived, except the last byte. */
 WB_MUST_USE enum wb_status wb__held_response_stream(
     struct wb__held_response *h);
-/* It is whole: send it, or the rest of it. The exchange is over. */
+/* It is whole: send it, or the rest of it. Ends the exchange. */
 void wb__held_response_send(struct wb__held_response *h);
 
 /* ---- keyed_request.c, passthrough.c ------------------------------------ */

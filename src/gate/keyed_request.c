@@ -9,10 +9,10 @@
  *        v           v  v       |                       v
  *       OVER <------------------------------------------+
  *
- *  1. The store is asked once the whole body has arrived; its claim is marked
- *     sending before anything goes upstream. (G-4, G-9)
+ *  1. The claim is begun once the whole body has arrived; it is marked sending
+ *     before anything is sent upstream. (G-4, G-9)
  *  2. A waiting request sleeps until the request of this gateway that holds the
- *     claim is over. If another process holds it, the store is asked every
+ *     claim has ended. If another process holds it, BEGIN is repeated every
  *     WB__GATE_POLL_MS. At most WB__GATE_WAITERS wait per key. (G-5, C-2)
  *  3. A waiting request whose client leaves is dropped; one that holds the
  *     claim continues. (G-10)
@@ -20,7 +20,7 @@
  *     committed the outcome. (G-6)
  *  5. Every claim ends: completed, released or unknown. If the store cannot be
  *     reached, the end of the lease makes it unknown.
- *  6. OVER: the exchange is over. The request is freed once no renewal of its
+ *  6. OVER: the exchange has ended. The request is freed once no renewal of its
  *     lease is under way. */
 #include "gate/gate_internal.h"
 
@@ -413,18 +413,6 @@ on_renewal_done(struct wb__store_call *c)
     count_store_error(r, c->call.rc);
 }
 
-static void
-renew(struct wb__keyed_request *r, int64_t at_us)
-{
-    if (r->renewal.done != NULL || at_us < r->renew_at_us)
-        return;
-    r->renew_at_us = wb__sat_add(at_us, r->gate->opts.lease_ms * 1000 / 3);
-    call_store(r, &r->renewal,
-        (struct wb__idem_call){
-            .verb = WB__IDEM_EXTEND, .how.lease_ms = r->gate->opts.lease_ms},
-        on_renewal_done);
-}
-
 /* ---- ENDING ------------------------------------------------------------ */
 
 static void
@@ -483,11 +471,22 @@ respond(struct wb__keyed_request *r, enum wb__gate_error error)
     end(r);
 }
 
+/* The exchange has ended; or it had, and the last renewal is now done. */
 static void
-free_request(struct wb__keyed_request *r)
+end(struct wb__keyed_request *r)
 {
     struct wb__gate *gate = r->gate;
 
+    WB_ASSERT(r->store_call.done == NULL);
+    if (r->state != OVER) {
+        if (r->state == ENDING && count_same_key(r, 1u << WAITING) > 0)
+            start_tick(gate, 0); /* claims for those */
+        wb__gate_add_latency(gate, now_us(gate) - r->began_us);
+        move(r, OVER);
+        r->forward.exchange = NULL;
+    }
+    if (r->renewal.done != NULL)
+        return;
     *(r->prev == NULL ? &gate->requests : &r->prev->next) = r->next;
     if (r->next != NULL)
         r->next->prev = r->prev;
@@ -501,40 +500,30 @@ free_request(struct wb__keyed_request *r)
         start_tick(gate, 0); /* calls on_idle() if it was the last one */
 }
 
-/* The exchange is over; or it was, and the last renewal is now done. */
-static void
-end(struct wb__keyed_request *r)
-{
-    WB_ASSERT(r->store_call.done == NULL);
-    if (r->state != OVER) {
-        if (r->state == ENDING && count_same_key(r, 1u << WAITING) > 0)
-            start_tick(r->gate, 0); /* claims for those */
-        wb__gate_add_latency(r->gate, now_us(r->gate) - r->began_us);
-        move(r, OVER);
-        r->forward.exchange = NULL;
-    }
-    if (r->renewal.done == NULL)
-        free_request(r);
-}
-
 /* ---- the timer --------------------------------------------------------- */
 
 static void
 on_tick(uv_timer_t *timer)
 {
     struct wb__gate *gate = timer->data;
-    int64_t at_us = now_us(gate);
+    int64_t at_us = now_us(gate), lease_ms = gate->opts.lease_ms;
     struct wb__keyed_request *next;
 
     gate->ticking = false;
     for (struct wb__keyed_request *r = gate->requests; r != NULL; r = next) {
         next = r->next;
-        if ((holder_states & 1u << r->state) != 0)
-            renew(r, at_us);
-        else if (r->state == WAITING &&
-                 (at_us >= r->wait_until_us ||
-                     count_same_key(r, holder_states) == 0))
+        if ((holder_states & 1u << r->state) != 0 && r->renewal.done == NULL &&
+            at_us >= r->renew_at_us) {
+            r->renew_at_us = wb__sat_add(at_us, lease_ms * 1000 / 3);
+            call_store(r, &r->renewal,
+                (struct wb__idem_call){
+                    .verb = WB__IDEM_EXTEND, .how.lease_ms = lease_ms},
+                on_renewal_done);
+        } else if (r->state == WAITING &&
+                   (at_us >= r->wait_until_us ||
+                       count_same_key(r, holder_states) == 0)) {
             claim(r);
+        }
     }
     if (gate->requests == NULL)
         gate->on_idle(gate);

@@ -8,9 +8,10 @@
  *  3. Responses 1xx are dropped. What the parser refuses, a 101 and a response
  *     that was cut short are failures. (G-14)
  *
- * A connection goes LOOKUP -> CONNECTING -> CONNECTED -> CLOSED; a literal
- * address needs no LOOKUP. An address that cannot be connected to is followed
- * by the next one of the name, on a new socket, still in CONNECTING. */
+ * The states of a connection: LOOKUP -> CONNECTING -> CONNECTED -> CLOSED; a
+ * literal address needs no LOOKUP. An address that cannot be connected to is
+ * followed by the next one of the name, on a new socket, still in CONNECTING.
+ */
 #include "gate/gate_internal.h"
 
 #include <stdio.h>
@@ -422,6 +423,7 @@ wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *request,
     struct wb__upstream_connection *c = find_kept(up);
     int rc = 0;
 
+    WB_ASSERT(!up->closed && request->connection == NULL);
     if (c == NULL)
         c = new_connection(up);
     if (c == NULL)

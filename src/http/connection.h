@@ -67,7 +67,7 @@ struct wb__connection {
     bool paused;     /* the handler does not want more of the body now */
     bool eof;        /* the client has shut its sending side */
     struct wb__buf body;
-    struct wb__buf pipelined; /* input behind the request that is open */
+    struct wb__buf pipelined; /* input after the request that is open */
     struct wb__buf head;      /* of a response in pieces, until the first one */
     size_t drained;           /* bytes thrown away while lingering */
     size_t bytes;             /* as counted in server->bytes */
@@ -116,6 +116,6 @@ void wb__connection_release(struct wb__connection *c);
  * WB__LENGTH_UNKNOWN makes it chunked, or up to the close for HTTP/1.0. */
 void wb__response_add_head(struct wb__buf *out,
     const struct wb__response *response, const struct wb__http_head *request,
-    uint64_t length, bool keep_alive, int64_t now_ms);
+    uint64_t length, bool keep_alive);
 
 #endif /* WB_SRC_HTTP_CONNECTION_H */

@@ -353,15 +353,11 @@ format_date(int64_t wall_ms, char out[30])
         (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
 }
 
-static bool
-is_set_by_server(struct wb_slice name)
+bool
+wb__http_is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
 {
-    static const struct wb_slice names[] = {{"Content-Length", 14},
-        {"Transfer-Encoding", 17}, {"Connection", 10}, {"Keep-Alive", 10},
-        {"Date", 4}};
-
-    for (size_t i = 0; i < WB_COUNT(names); i++)
-        if (wb__eq_nocase(name, names[i]))
+    for (size_t i = 0; i < n; i++)
+        if (wb__eq_nocase(name, list[i]))
             return true;
     return false;
 }
@@ -378,15 +374,18 @@ wb__http_add_field(struct wb__buf *out, struct wb_slice name,
 
 void
 wb__response_add_head(struct wb__buf *out, const struct wb__response *response,
-    const struct wb__http_head *request, uint64_t length, bool keep_alive,
-    int64_t now_ms)
+    const struct wb__http_head *request, uint64_t length, bool keep_alive)
 {
+    static const struct wb_slice own[] = {{"Content-Length", 14},
+        {"Transfer-Encoding", 17}, {"Connection", 10}, {"Keep-Alive", 10},
+        {"Date", 4}};
     struct wb_slice rest = response->headers, name, value;
     int status = response->status,
         minor = request == NULL ? -1 : request->minor;
     const char *reason = wb__http_reason(status);
     char date[30];
 
+    out->max = response->headers.len * 2 + 1024;
     wb__buf_reserve(out, response->headers.len + 200);
     wb__buf_str(out, "HTTP/1.1 ");
     wb__buf_u64(out, (uint64_t)status);
@@ -394,11 +393,11 @@ wb__response_add_head(struct wb__buf *out, const struct wb__response *response,
     wb__buf_str(out, reason[0] == '\0' ? "Other" : reason);
     wb__buf_str(out, "\r\n");
     if (!response->undated) {
-        format_date(now_ms, date);
+        format_date(out->env->wall_ms(out->env->ctx), date);
         wb__buf_fmt(out, "Date: %s\r\n", date);
     }
     while (wb__headers_next(&rest, &name, &value))
-        if (!is_set_by_server(name) ||
+        if (!wb__http_is_one_of(name, own, WB_COUNT(own)) ||
             (response->undated && wb__eq_nocase(name, WB_LIT("Date"))))
             wb__http_add_field(out, name, value, "\r\n");
     if (length != WB__LENGTH_UNKNOWN && status != 204) {

@@ -235,7 +235,7 @@ hex_value(unsigned char b)
     return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
 }
 
-/* A byte of a chunk size, or the first one behind it. */
+/* A byte of a chunk size, or the first one after it. */
 static void
 take_size(struct wb__http_parser *p, unsigned char b)
 {
@@ -253,7 +253,7 @@ take_size(struct wb__http_parser *p, unsigned char b)
         p->state = b == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
 }
 
-/* One byte between the data of two chunks, or behind the last one. */
+/* One byte between the data of two chunks, or after the last one. */
 static void
 take_chunk_byte(struct wb__http_parser *p, unsigned char b)
 {

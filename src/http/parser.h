@@ -100,6 +100,10 @@ void wb__http_parser_next(struct wb__http_parser *p);
 /* Has any byte of the message arrived? */
 bool wb__http_parser_begun(const struct wb__http_parser *p);
 
+/* ---- head.c: fields --------------------------------------------------- */
+
+bool wb__http_is_one_of(
+    struct wb_slice name, const struct wb_slice *list, size_t n);
 /* Append "name: value" and the end of the line. */
 void wb__http_add_field(struct wb__buf *out, struct wb_slice name,
     struct wb_slice value, const char *end);
