@@ -134,20 +134,6 @@ wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
 
 /* ---- checks ------------------------------------------------------------ */
 
-static enum wb_status
-check_lengths(const struct wb_idem_op *op, struct wb_err *err)
-{
-    if (op->key.len >= 1 && op->key.len <= WB__IDEM_KEY_MAX &&
-        op->identity.len <= WB__IDEM_IDENTITY_MAX &&
-        op->scope.len <= WB__IDEM_SCOPE_MAX)
-        return WB_OK;
-    return wb__fail(err, WB_INVALID, 0,
-        "key \"%.*s\": give a key of 1 to %d bytes, an identity of up to %d, "
-        "a scope of up to %d",
-        WB_SHOW(op->key), WB__IDEM_KEY_MAX, WB__IDEM_IDENTITY_MAX,
-        WB__IDEM_SCOPE_MAX);
-}
-
 enum wb_status
 wb__idem_op_check(const struct wb_idem_op *op, struct wb_err *err)
 {
@@ -190,29 +176,28 @@ check(struct wb__idem_call *c, struct wb_err *err)
         c->verb >= WB__IDEM_COMPLETE && c->verb <= WB__IDEM_UNKNOWN;
     bool has_record = c->verb == WB__IDEM_COMPLETE ||
                       c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_STORE;
-    enum wb_status rc;
+    const struct wb_idem_op *op = c->op;
+    enum wb_status rc = WB_OK;
 
     if (has_token && c->token == 0)
-        return fenced(c->op, err);
+        return fenced(op, err);
     c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
-    rc = check_lengths(c->op, err);
-    if (rc == WB_OK && c->verb == WB__IDEM_STORE)
-        rc = wb__idem_op_check(c->op, err);
+    if (op->key.len < 1 || op->key.len > WB__IDEM_KEY_MAX ||
+        op->identity.len > WB__IDEM_IDENTITY_MAX ||
+        op->scope.len > WB__IDEM_SCOPE_MAX)
+        return wb__fail(err, WB_INVALID, 0,
+            "key \"%.*s\": give a key of 1 to %d bytes, an identity of up to "
+            "%d, a scope of up to %d",
+            WB_SHOW(op->key), WB__IDEM_KEY_MAX, WB__IDEM_IDENTITY_MAX,
+            WB__IDEM_SCOPE_MAX);
+    if (c->verb == WB__IDEM_STORE)
+        rc = wb__idem_op_check(op, err);
     if (rc == WB_OK && has_record)
         rc = check_record(&c->record, err);
     return rc;
 }
 
 /* ---- calls ------------------------------------------------------------- */
-
-static enum wb_status
-not_found(const struct wb__idem_call *c, struct wb_err *err)
-{
-    bool settle = c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_SETTLE_FREE;
-
-    return wb__fail(err, WB_NOTFOUND, 0, "key \"%.*s\" %s", WB_SHOW(c->op->key),
-        settle ? "has no unknown outcome to settle" : "is not known");
-}
 
 static enum wb_status
 make(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
@@ -224,7 +209,12 @@ make(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
     rc = store->backend->call(store, c, err);
     if (rc == WB_FENCED)
         return fenced(c->op, err);
-    return rc == WB_NOTFOUND ? not_found(c, err) : rc;
+    if (rc == WB_NOTFOUND)
+        return wb__fail(err, rc, 0, "key \"%.*s\" %s", WB_SHOW(c->op->key),
+            c->verb == WB__IDEM_PEEK || c->verb == WB__IDEM_FORGET
+                ? "is not known"
+                : "has no unknown outcome to settle");
+    return rc;
 }
 
 void

@@ -20,7 +20,7 @@ enum {
 };
 
 /*
- * One call of the store: what a caller asks for, how a backend makes it and
+ * One call of the store: what a caller requests, how a backend makes it and
  * what came out.
  */
 struct wb__idem_call {
@@ -50,7 +50,7 @@ struct wb__idem_call {
     /* The backend's, while it makes the call: */
     struct wb_idem *store;
     int64_t now_ms;
-    bool decided; /* rc and what it goes with are final */
+    bool decided; /* rc and the result are final */
 };
 
 /* Every call that a backend gets has been checked; defaults are filled in. */
@@ -105,7 +105,7 @@ void wb__idem_init(struct wb_idem *store,
 /* Make one call and set its rc. */
 void wb__idem_alone(struct wb_idem *store, struct wb__idem_call *call);
 /* Make the calls of a chain, each as if alone but with shared commits, and set
- * rc of each. A BEGIN among several must not ask to wait. */
+ * rc of each. A BEGIN among several must not wait. */
 void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
 
 /* For backends: */

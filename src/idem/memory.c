@@ -4,7 +4,7 @@
  *     waits for another's claim releases the lock meanwhile.
  * (2) All memory that a call needs is allocated before its first change.
  * (3) A claim that has expired counts as none, whether or not it was removed
- *     yet; only its late holder can tell the difference.
+ *     yet.
  * (4) A record keeps half of its claim's token, to recognise a completion that
  *     is repeated. A caller that guessed it, and the record, changes nothing.
  */
@@ -55,7 +55,7 @@ live_entry(struct lookup *l)
     return l->e;
 }
 
-/* The claim of the call's token, or NULL if it is late, wrong or spent. */
+/* The claim of the call's token, or NULL if it is late, wrong or used. */
 static struct wb__memory_claim *
 owned_claim(const struct lookup *l)
 {

@@ -159,7 +159,7 @@ struct wb__memory {
     uint64_t n_tokens;      /* so many were made */
     struct wb__heap claims; /* by the time they end */
     int64_t records, bytes;
-    uint32_t scan_at; /* entry where the search for expired ones goes on */
+    uint32_t scan_at; /* entry where the search for expired ones continues */
     struct wb__mutex lock;
     struct wb__table table;
 };

@@ -1,11 +1,11 @@
 /* memory_entry.c - the life of claims and records in the memory store, and what
  * is counted for each identity.
  *
- * (1) What has expired is removed by later calls, though nobody asks for it:
+ * (1) What has expired is removed by later calls on other keys:
  *     claims by a heap of their ends, records by a scan that checks a few
  *     entries with every write, and more where it finds expired ones.
- * (2) The quota of an identity is counted up before it is counted down: its
- *     account would be freed at zero. */
+ * (2) The account of an identity is counted up before it is counted down: at
+ *     zero it is freed. */
 #include "idem/memory.h"
 
 enum {
@@ -162,6 +162,7 @@ wb__record_count(struct wb__memory *m, const struct wb__memory_record *r, int n)
 
     m->records += n;
     m->bytes += bytes;
+    WB_ASSERT(m->records >= 0 && m->bytes >= 0);
     wb__account_add(m, wb__key_op(r->bytes).identity, 0, bytes);
 }
 
@@ -204,6 +205,7 @@ wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
 {
     struct wb__entry *e = &m->table.slab[claim->at];
 
+    WB_ASSERT(e->kind == WB__CLAIM && e->claim == claim);
     wake_all(claim);
     wb__heap_remove(&m->claims, &claim->ends);
     if (record == NULL) {

@@ -1,7 +1,7 @@
 /* run.c - the dispatcher: begin, run once, finish; or replay. A lease is
  * renewed while its effect runs.
  *
- * (1) If the store fails, fn is not called, unless begin->open asks for it.
+ * (1) If the store fails, fn is not called, unless begin->open is set.
  * (2) After fn has run, the key is released only if fn said NOT_APPLIED. A
  *     record that cannot be stored makes the outcome unknown.
  * (3) A store has one thread that renews leases. It starts with the first lease
@@ -36,18 +36,6 @@ wb__lease_renewer_fini(struct wb__lease_renewer *renewer)
     wb__mutex_fini(&renewer->lock);
 }
 
-static struct wb__lease *
-first_due(const struct wb__lease_renewer *renewer)
-{
-    struct wb__lease *first = renewer->first;
-
-    for (struct wb__lease *l = first; l != NULL; l = l->next) {
-        if (l->next_us < first->next_us)
-            first = l;
-    }
-    return first;
-}
-
 /* Needs the lock; gives it up while the store is called. */
 static void
 renew(struct wb_idem *store, struct wb__lease *lease)
@@ -77,7 +65,9 @@ run_renewer(void *ctx)
 
     wb__mutex_lock(&renewer->lock);
     while (!renewer->stop) {
-        lease = first_due(renewer);
+        lease = renewer->first;
+        for (struct wb__lease *l = lease; l != NULL; l = l->next)
+            lease = l->next_us < lease->next_us ? l : lease;
         if (lease == NULL) {
             wb__cond_wait(&renewer->wake, &renewer->lock);
             continue;
@@ -145,30 +135,12 @@ remove_lease(struct wb_idem *store, struct wb__lease *lease)
 typedef enum wb_idem_end (*effect)(void *ctx, struct wb_idem_call *call);
 
 static enum wb_status
-finish(struct wb_idem *store, const struct wb_idem_call *call,
-    enum wb_idem_end end, struct wb_err *err)
-{
-    struct wb__idem_call unknown = {
-        .verb = WB__IDEM_UNKNOWN, .op = call->op, .token = call->token};
-    enum wb_status rc;
-
-    if (end == WB_IDEM_NOT_APPLIED)
-        return wb_idem_release(store, call->op, call->token, err);
-    if (end == WB_IDEM_MAYBE)
-        return wb_idem_unknown(store, call->op, call->token, err);
-    rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
-    if (rc != WB_OK)
-        wb__idem_alone(store, &unknown);
-    return rc;
-}
-
-static enum wb_status
 run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
     effect fn, void *ctx, struct wb_err *err)
 {
     struct wb__lease lease = {
         .op = call->op, .token = call->token, .lease_ms = lease_ms};
-    struct wb__idem_call release = {
+    struct wb__idem_call end_claim = {
         .verb = WB__IDEM_RELEASE, .op = call->op, .token = call->token};
     enum wb_idem_end end;
     enum wb_status rc = WB_OK;
@@ -176,13 +148,22 @@ run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
     if (!store->borrowed)
         rc = add_lease(store, &lease, err);
     if (rc != WB_OK) {
-        wb__idem_alone(store, &release);
+        wb__idem_alone(store, &end_claim);
         return rc;
     }
     end = fn(ctx, call);
     if (!store->borrowed)
         remove_lease(store, &lease);
-    return finish(store, call, end, err);
+    if (end == WB_IDEM_NOT_APPLIED)
+        return wb_idem_release(store, call->op, call->token, err);
+    if (end == WB_IDEM_MAYBE)
+        return wb_idem_unknown(store, call->op, call->token, err);
+    rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
+    if (rc != WB_OK) {
+        end_claim.verb = WB__IDEM_UNKNOWN;
+        wb__idem_alone(store, &end_claim);
+    }
+    return rc;
 }
 
 /* The store failed; the input was not the reason. */

@@ -1,6 +1,6 @@
 /* sql.c - the store in a SQL database: calls, list, reap, open and close.
  *
- * (1) Everything that writes goes through one connection, in groups that share
+ * (1) All writes are made on one connection, in groups that share
  *     a commit.
  * (2) A read does not wait for the commits of others: while that connection is
  *     busy it uses a second one.
@@ -56,46 +56,32 @@ db_opts(const struct wb__idem_sql *sql)
         .allow_network_fs = sql->base.opts.allow_network_fs};
 }
 
-/* Read on the second connection. One statement needs no BEGIN. *done: false if
- * there is none. */
-static enum wb_status
-read_beside(struct wb__idem_sql *sql, struct wb__db_job *job, bool *done,
-    struct wb_err *err)
-{
-    struct wb__db_opts opts = db_opts(sql);
-    enum wb_status rc = WB_OK;
-
-    opts.existing = true;
-    wb__mutex_lock(&sql->reading);
-    *done = sql->reader != NULL ||
-            wb__db_open(&sql->reader, sql->url, &opts, NULL) == WB_OK;
-    if (*done)
-        rc = job->run(sql->reader, job, err);
-    if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
-        wb__db_close(sql->reader);
-        sql->reader = NULL;
-        *done = false;
-    }
-    wb__mutex_unlock(&sql->reading);
-    return rc;
-}
-
-/* Run a job that only reads, without waiting for the commits of others. */
+/* Run a job that only reads, without waiting for the commits of others: on the
+ * connection that writes if it is idle, or else on the second one, where one
+ * statement needs no BEGIN. */
 static enum wb_status
 read_job(struct wb__idem_sql *sql, struct wb__db_job *job, struct wb_err *err)
 {
-    bool done = false;
-    enum wb_status rc;
+    struct wb__db_opts opts = db_opts(sql);
+    enum wb_status rc = WB_UNAVAILABLE;
 
     job->tx = WB__TX_READ;
     if (wb__commit_group_try(&sql->group, job, err))
         return job->status;
-    if (!sql->base.borrowed) {
-        rc = read_beside(sql, job, &done, err);
-        if (done)
-            return rc;
+    if (sql->base.borrowed)
+        return wb__commit_group_run(&sql->group, job, err);
+    opts.existing = true;
+    wb__mutex_lock(&sql->reading);
+    if (sql->reader != NULL ||
+        wb__db_open(&sql->reader, sql->url, &opts, NULL) == WB_OK)
+        rc = job->run(sql->reader, job, err);
+    if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
+        wb__db_close(sql->reader);
+        sql->reader = NULL;
     }
-    return wb__commit_group_run(&sql->group, job, err);
+    wb__mutex_unlock(&sql->reading);
+    return rc != WB_UNAVAILABLE ? rc
+                                : wb__commit_group_run(&sql->group, job, err);
 }
 
 /* ---- call -------------------------------------------------------------- */
@@ -327,27 +313,11 @@ struct page {
 };
 
 static enum wb_status
-add_item(struct wb__db *db, struct page *p, struct wb_err *err)
-{
-    struct wb_idem_item *item = &p->item[p->n];
-
-    p->after = wb__db_int(db, WB__SQL_IDEM_LIST, 0);
-    p->rows++;
-    if (!wb__sql_item(db, p->now_ms, p->store->opts.hold_ms, item))
-        return WB_OK;
-    if (!wb__arena_dup(&p->arena, item->op.identity, &item->op.identity) ||
-        !wb__arena_dup(&p->arena, item->op.scope, &item->op.scope) ||
-        !wb__arena_dup(&p->arena, item->op.key, &item->op.key))
-        return wb__nomem(err, "a page of keys");
-    p->n++;
-    return WB_OK;
-}
-
-static enum wb_status
 run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_IDEM_LIST;
     struct page *p = (struct page *)base;
+    struct wb_idem_op *op;
     int64_t from = p->after;
     enum wb_status rc =
         wb__db_start(db, sql, WB__ARGS(wb__int(from), wb__int(PAGE)), err);
@@ -358,8 +328,19 @@ run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
     p->n = 0;
     p->rows = 0;
     wb__arena_clear(&p->arena);
-    while (rc == WB_OK && (rc = wb__db_next(db, sql, err)) == WB_OK)
-        rc = add_item(db, p, err);
+    while (rc == WB_OK && (rc = wb__db_next(db, sql, err)) == WB_OK) {
+        op = &p->item[p->n].op;
+        p->after = wb__db_int(db, sql, 0);
+        p->rows++;
+        if (!wb__sql_item(
+                db, p->now_ms, p->store->opts.hold_ms, &p->item[p->n]))
+            continue;
+        if (!wb__arena_dup(&p->arena, op->identity, &op->identity) ||
+            !wb__arena_dup(&p->arena, op->scope, &op->scope) ||
+            !wb__arena_dup(&p->arena, op->key, &op->key))
+            rc = wb__nomem(err, "a page of keys");
+        p->n++;
+    }
     wb__db_end(db, sql);
     if (rc == WB_EMPTY)
         return WB_OK;

@@ -259,44 +259,30 @@ wb__sql_find_answer(
 
 /* ---- acquire ----------------------------------------------------------- */
 
-static enum wb_status
-check_quota(struct wb__db *db, const struct wb__idem_call *call, bool *used_up,
-    struct wb_err *err)
-{
-    const struct wb_idem_opts *opts = &call->store->opts;
-    struct wb__val identity = wb__text(call->op->identity);
-    enum wb_status rc = WB_OK;
-    int64_t n = 0, bytes = 0;
-
-    if (opts->identity_claims > 0)
-        rc = wb__db_one_int(db, WB__SQL_IDEM_CLAIMS,
-            WB__ARGS(identity, wb__int(call->now_ms), wb__int(opts->hold_ms)),
-            &n, err);
-    if (rc == WB_OK && opts->identity_bytes > 0)
-        rc = wb__db_one_int(db, WB__SQL_IDEM_BYTES,
-            WB__ARGS(identity, wb__int(call->now_ms)), &bytes, err);
-    *used_up = (opts->identity_claims > 0 && n >= opts->identity_claims) ||
-               (opts->identity_bytes > 0 && bytes >= opts->identity_bytes);
-    return rc;
-}
-
 /* Under a quota a key that is known is answered first: it takes nothing new. */
 static enum wb_status
 admit(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
 {
     const struct wb_idem_opts *opts = &call->store->opts;
-    bool used_up = false;
+    struct wb__val identity = wb__text(call->op->identity);
+    struct wb__val now = wb__int(call->now_ms), hold = wb__int(opts->hold_ms);
+    int64_t n = 0, bytes = 0;
     enum wb_status rc;
 
     if (opts->identity_claims == 0 && opts->identity_bytes == 0)
         return WB_OK;
-    rc = wb__db_run(db, WB__SQL_IDEM_LOCK,
-        WB__ARGS(wb__text(call->op->identity)), NULL, err);
+    rc = wb__db_run(db, WB__SQL_IDEM_LOCK, WB__ARGS(identity), NULL, err);
     if (rc == WB_OK)
         rc = wb__sql_find_answer(db, call, err);
-    if (rc == WB_OK && !call->decided)
-        rc = check_quota(db, call, &used_up, err);
-    if (rc == WB_OK && used_up) {
+    if (rc == WB_OK && !call->decided && opts->identity_claims > 0)
+        rc = wb__db_one_int(
+            db, WB__SQL_IDEM_CLAIMS, WB__ARGS(identity, now, hold), &n, err);
+    if (rc == WB_OK && !call->decided && opts->identity_bytes > 0)
+        rc = wb__db_one_int(
+            db, WB__SQL_IDEM_BYTES, WB__ARGS(identity, now), &bytes, err);
+    if (rc == WB_OK && !call->decided &&
+        ((opts->identity_claims > 0 && n >= opts->identity_claims) ||
+            (opts->identity_bytes > 0 && bytes >= opts->identity_bytes))) {
         call->result->answer = WB_IDEM_LIMIT;
         rc = decide(call, WB_OK);
     }

@@ -62,16 +62,6 @@ wb__table_find(
     return NULL;
 }
 
-static void
-slot_put(struct wb__table *t, uint32_t at)
-{
-    uint32_t i = t->slab[at].hash & t->mask;
-
-    while (t->slot[i] != 0)
-        i = (i + 1) & t->mask;
-    t->slot[i] = at + 1;
-}
-
 /* See (1). */
 static void
 slot_remove(struct wb__table *t, uint32_t at)
@@ -122,6 +112,7 @@ list_add(struct wb__table *t, struct wb__entry *e)
 void
 wb__table_touch(struct wb__table *t, struct wb__entry *e)
 {
+    WB_ASSERT(e->kind == WB__RECORD);
     if (e->prev == WB__NONE)
         return; /* it is the newest */
     list_remove(t, e);
@@ -134,13 +125,16 @@ static struct wb__entry *
 add(struct wb__table *t, uint32_t hash)
 {
     struct wb__entry *e;
+    uint32_t i = hash & t->mask;
 
     WB_ASSERT(t->free != WB__NONE);
     e = &t->slab[t->free];
+    while (t->slot[i] != 0)
+        i = (i + 1) & t->mask;
+    t->slot[i] = t->free + 1;
     t->free = e->next;
     t->used++;
     e->hash = hash;
-    slot_put(t, (uint32_t)(e - t->slab));
     return e;
 }
 
@@ -190,6 +184,7 @@ wb__table_remove(struct wb__table *t, struct wb__entry *e)
 {
     uint32_t at = (uint32_t)(e - t->slab);
 
+    WB_ASSERT(e->kind != WB__FREE);
     slot_remove(t, at);
     if (e->kind == WB__RECORD)
         list_remove(t, e);
