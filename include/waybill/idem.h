@@ -131,7 +131,7 @@ struct wb_idem_record {
 enum wb_idem_answer {
     WB_IDEM_ACQUIRED = 1, /* the claim is yours: result.token */
     WB_IDEM_REPLAY,       /* result.record */
-    WB_IDEM_IN_FLIGHT,    /* another call has the claim; no wait was asked */
+    WB_IDEM_IN_FLIGHT,    /* another call has the claim; no wait was wanted */
     WB_IDEM_HELD,         /* the same after the wait, or too many wait */
     WB_IDEM_MISMATCH,     /* the key has another fingerprint */
     WB_IDEM_UNKNOWN,      /* the outcome is unknown; held until settled */
@@ -220,9 +220,9 @@ WB_MUST_USE enum wb_status wb_idem_sending(struct wb_idem *store,
 WB_MUST_USE enum wb_status wb_idem_unknown(struct wb_idem *store,
     const struct wb_idem_op *op, uint64_t token, struct wb_err *err);
 
-/* Somebody has found out what happened: an unknown outcome becomes done, with
- * the record; or, if record is NULL, not applied, and the key is free. NOTFOUND
- * if the key's outcome is not unknown. */
+/* Record what has happened: an unknown outcome becomes done, with the record;
+ * or, if record is NULL, not applied, and the key is free. NOTFOUND if the
+ * key's outcome is not unknown. */
 WB_MUST_USE enum wb_status wb_idem_settle(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_idem_record *record,
     struct wb_err *err);
@@ -274,13 +274,15 @@ WB_MUST_USE enum wb_status wb_idem_forget(struct wb_idem *store,
     const struct wb_idem_op *op, struct wb_idem_item *item, struct wb_err *err);
 
 /* Call fn for every key that has not expired, in no order, until fn does not
- * return OK; that status is returned. fn must not call the store. */
+ * return OK; that status is returned. fn must be short and must not call the
+ * store: the memory store is locked until the last call has returned. */
 WB_MUST_USE enum wb_status wb_idem_list(struct wb_idem *store,
     enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item), void *ctx,
     struct wb_err *err);
 
 /* Delete everything that has expired. Other calls do so little by little; a
- * service that is idle for long may call this. *n (may be NULL): how many. */
+ * service that is idle for long may call this. The memory store is locked
+ * meanwhile. *n (may be NULL): how many. */
 WB_MUST_USE enum wb_status wb_idem_reap(
     struct wb_idem *store, uint64_t *n, struct wb_err *err);
 
@@ -309,7 +311,7 @@ struct wb_idem_call {
  * Guarantees  fn is called only with the claim. The store's own thread renews
  *             the lease while fn runs; not on a borrowed connection, where the
  *             transaction protects the claim. If the store fails, fn is not
- *             called, unless begin->open asks for it: the answer is then
+ *             called, unless begin->open is set: the answer is then
  *             UNGUARDED, and call->token 0. If the record cannot be stored, the
  *             outcome is marked unknown, and the status says why.
  * Gives       *result: as wb_idem_begin(); after fn was called the answer is

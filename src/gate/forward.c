@@ -108,24 +108,12 @@ wb__held_response_head(
                                                    : WB_OK;
 }
 
-static void
-forward_hold_last_byte(struct wb__held_response *h)
+enum wb_status
+wb__held_response_stream(struct wb__held_response *h)
 {
     struct wb__buf *b = &h->body;
     char last;
 
-    if (b->len < 2)
-        return;
-    last = b->ptr[b->len - 1];
-    /* The request continues also if its client has gone. */
-    (void)wb__forward_piece(h->forward, (struct wb_slice){b->ptr, b->len - 1});
-    wb__buf_fini(b);
-    wb__buf_add(b, (struct wb_slice){&last, 1});
-}
-
-enum wb_status
-wb__held_response_stream(struct wb__held_response *h)
-{
     if (!h->streaming) {
         wb__buf_str(&h->stored_headers, "Idempotent-Truncated: true\n");
         if (h->stored_headers.failed != WB_OK)
@@ -133,8 +121,15 @@ wb__held_response_stream(struct wb__held_response *h)
         h->streaming = true;
         wb__forward_head(h->forward, h->status, h->length, &h->headers);
     }
-    forward_hold_last_byte(h);
-    return h->body.failed;
+    if (b->len >= 2) {
+        last = b->ptr[b->len - 1];
+        /* The request continues also if its client has gone. */
+        (void)wb__forward_piece(
+            h->forward, (struct wb_slice){b->ptr, b->len - 1});
+        wb__buf_fini(b);
+        wb__buf_add(b, (struct wb_slice){&last, 1});
+    }
+    return b->failed;
 }
 
 void

@@ -56,43 +56,25 @@ handle(void *ctx, struct wb__exchange *exchange)
 
 /* ---- the options ------------------------------------------------------- */
 
-static bool
-split_authority(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
-{
-    uint64_t number;
-
-    *port = WB_LIT("80");
-    if (s.len > 0 && s.ptr[0] == '[') {
-        s = wb__from(s, 1);
-        if (!wb__cut(&s, ']', host))
-            return false;
-        if (s.len > 0 && s.ptr[0] != ':')
-            return false;
-        if (s.len > 0)
-            *port = wb__from(s, 1);
-    } else {
-        if (!wb__cut(&s, ':', host))
-            return false;
-        if (s.len > 0)
-            *port = s;
-    }
-    return host->len > 0 && host->len < 256 &&
-           wb__parse_u64(*port, UINT16_MAX, &number) && number > 0;
-}
-
 static enum wb_status
 read_upstream(
     struct wb__gate *gate, struct wb__upstream_opts *up, struct wb_err *err)
 {
     struct wb_slice s = gate->opts.upstream, rest;
+    uint64_t port;
 
     if (s.len > 7 &&
         wb__eq_nocase((struct wb_slice){s.ptr, 7}, WB_LIT("http://"))) {
         rest = wb__from(s, 7);
         (void)wb__cut(&rest, '/', &gate->authority);
         if (rest.len == 0 &&
-            split_authority(gate->authority, &up->host, &up->port))
-            return WB_OK;
+            wb__http_split_address(gate->authority, &up->host, &up->port) &&
+            up->host.len > 0) {
+            if (up->port.len == 0)
+                up->port = WB_LIT("80");
+            if (wb__parse_u64(up->port, UINT16_MAX, &port) && port > 0)
+                return WB_OK;
+        }
     }
     /* The text leaves out the URL: it may hold a password. */
     return wb__fail(err, WB_INVALID, 0,
@@ -101,7 +83,7 @@ read_upstream(
 
 /* ---- the end ----------------------------------------------------------- */
 
-/* Once the server has stopped and the last keyed request is over. */
+/* Once the server has stopped and the last keyed request has ended. */
 static void
 notify_stopped(struct wb__gate *gate)
 {

@@ -1,7 +1,7 @@
 /* gate.h - the idempotency gateway: a server in front of another one. The first
- * request with a key goes through; every repeat gets its stored response.
+ * request with a key is forwarded; every repeat gets its stored response.
  *
- *  1. A request with a key goes upstream only after its claim is durable and
+ *  1. A request with a key is sent upstream only after its claim is durable and
  *     marked sending, and never twice. (G-9)
  *  2. No client gets a complete response before its record is committed. (G-6)
  *  3. If it is unknown whether a request took effect, the response says so, and

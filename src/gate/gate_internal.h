@@ -1,13 +1,12 @@
 /* gate_internal.h - what the files of the gateway share. From the bottom up:
- * rules, upstream, error_response, metrics and store_queue, forward,
- * keyed_request and passthrough, gate. */
+ * rules, upstream, report and store_queue, forward, keyed_request and
+ * passthrough, gate. */
 #ifndef WB_SRC_GATE_GATE_INTERNAL_H
 #define WB_SRC_GATE_GATE_INTERNAL_H
 
 #include <uv.h>
 
 #include "gate/gate.h"
-#include "gate/upstream.h"
 #include "idem/idem.h"
 
 enum {
@@ -101,6 +100,67 @@ enum wb__field_use {
 void wb__rule_copy_fields(
     struct wb__buf *out, struct wb_slice headers, enum wb__field_use use);
 
+/* ---- upstream.c: requests to one HTTP/1.1 server ----------------------- */
+
+struct wb__upstream;
+struct wb__upstream_connection;
+
+/* Zero means the default in brackets. */
+struct wb__upstream_opts {
+    const struct wb_env *env;
+    uv_loop_t *loop;
+    struct wb_slice host, port; /* copied */
+    int64_t connect_ms;         /* name lookup and connection [5 s] */
+    int64_t silence_ms;         /* between any two bytes [60 s] */
+    int64_t idle_ms;            /* until a kept connection is closed [2 s] */
+};
+
+/* One request. No callback comes after on_end(), on_fail() or
+ * wb__upstream_cancel(). */
+struct wb__upstream_request {
+    void *data;
+    bool bodyless; /* the request is HEAD */
+    void (*on_head)(
+        struct wb__upstream_request *request, const struct wb__http_head *head);
+    void (*on_body)(
+        struct wb__upstream_request *request, struct wb_slice piece);
+    /* Every byte that has arrived was passed on. May be NULL. */
+    void (*on_input_drained)(struct wb__upstream_request *request);
+    void (*on_end)(struct wb__upstream_request *request);
+    void (*on_fail)(
+        struct wb__upstream_request *request, bool sent, const char *why);
+    /* Every byte that was written has been sent. May be NULL. */
+    void (*on_drain)(struct wb__upstream_request *request);
+    struct wb__upstream_connection *connection; /* NULL: it has ended */
+    bool switched;                              /* it failed because of a 101 */
+};
+
+WB_MUST_USE enum wb_status wb__upstream_open(struct wb__upstream **out,
+    const struct wb__upstream_opts *opts, struct wb_err *err);
+/* Needs: every request has ended. Memory is freed from the loop. */
+void wb__upstream_close(struct wb__upstream *up);
+
+/* Begin a request with its first bytes, copied; they are sent with
+ * wb__upstream_flush() or wb__upstream_end(). NOMEM: nothing was done. Any
+ * other failure is reported by on_fail(), from the loop. */
+WB_MUST_USE enum wb_status wb__upstream_send(struct wb__upstream *up,
+    struct wb__upstream_request *request, struct wb_slice bytes);
+
+/* The functions below do nothing once the request has ended. */
+
+/* More bytes, copied. */
+void wb__upstream_write(
+    struct wb__upstream_request *request, struct wb_slice bytes);
+/* Bytes written, but not sent yet. */
+size_t wb__upstream_queued(const struct wb__upstream_request *request);
+/* Send what was written, without waiting for more. */
+void wb__upstream_flush(struct wb__upstream_request *request);
+/* The request is complete. */
+void wb__upstream_end(struct wb__upstream_request *request);
+/* Stop reading the response, or go on. */
+void wb__upstream_pause(struct wb__upstream_request *request, bool pause);
+void wb__upstream_cancel(struct wb__upstream_request *request);
+
 /* ---- store_queue.c ----------------------------------------------------- */
 
 /* A call of the store. done() runs on the loop; call.rc is the result. */
@@ -143,7 +203,7 @@ struct wb__gate {
     bool ticking, stopped, stopped_notified;
 };
 
-/* ---- error_response.c -------------------------------------------------- */
+/* ---- report.c ---------------------------------------------------------- */
 
 /* Why the gateway itself responds. (G-5) */
 enum wb__gate_error {
@@ -166,8 +226,6 @@ enum wb__gate_error {
 };
 void wb__gate_respond_error(
     struct wb__exchange *exchange, enum wb__gate_error error);
-
-/* ---- metrics.c --------------------------------------------------------- */
 
 /* A keyed request took so long. */
 void wb__gate_add_latency(struct wb__gate *gate, int64_t us);
@@ -213,7 +271,7 @@ WB_MUST_USE enum wb_status wb__held_response_head(
 /* Send what has arrived, except the last byte. */
 WB_MUST_USE enum wb_status wb__held_response_stream(
     struct wb__held_response *h);
-/* It is whole: send it, or the rest of it. The exchange is over. */
+/* It is whole: send it, or the rest of it. Ends the exchange. */
 void wb__held_response_send(struct wb__held_response *h);
 
 /* ---- keyed_request.c, passthrough.c ------------------------------------ */

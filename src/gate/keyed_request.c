@@ -9,10 +9,10 @@
  *        v           v  v       |                       v
  *       OVER <------------------------------------------+
  *
- *  1. The store is asked once the whole body has arrived; its claim is marked
- *     sending before anything goes upstream. (G-4, G-9)
+ *  1. The claim is begun once the whole body has arrived; it is marked sending
+ *     before anything is sent upstream. (G-4, G-9)
  *  2. A waiting request sleeps until the request of this gateway that holds the
- *     claim is over. If another process holds it, the store is asked every
+ *     claim has ended. If another process holds it, BEGIN is repeated every
  *     WB__GATE_POLL_MS. At most WB__GATE_WAITERS wait per key. (G-5, C-2)
  *  3. A waiting request whose client leaves is dropped; one that holds the
  *     claim continues. (G-10)
@@ -20,7 +20,7 @@
  *     committed the outcome. (G-6)
  *  5. Every claim ends: completed, released or unknown. If the store cannot be
  *     reached, the end of the lease makes it unknown.
- *  6. OVER: the exchange is over. The request is freed once no renewal of its
+ *  6. OVER: the exchange has ended. The request is freed once no renewal of its
  *     lease is under way. */
 #include "gate/gate_internal.h"
 
@@ -80,10 +80,18 @@ move(struct wb__keyed_request *r, enum state to)
     r->state = to;
 }
 
-static bool
-is_holder(const struct wb__keyed_request *r)
+static const unsigned holder_states = 1u << FORWARDING | 1u << ENDING;
+
+/* How many requests with the key of r are in one of these states. */
+static size_t
+count_same_key(const struct wb__keyed_request *r, unsigned states)
 {
-    return r->state == FORWARDING || r->state == ENDING;
+    const struct wb__keyed_request *o = r->gate->requests;
+    size_t n = 0;
+
+    for (; o != NULL; o = o->next)
+        n += (states & 1u << o->state) != 0 && wb__idem_op_eq(&r->op, &o->op);
+    return n;
 }
 
 static void
@@ -213,27 +221,17 @@ wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
 
 /* ---- CLAIMING, WAITING ------------------------------------------------- */
 
-static bool
-has_same_key(
-    const struct wb__keyed_request *a, const struct wb__keyed_request *b)
-{
-    return wb__eq(a->op.key, b->op.key) && wb__eq(a->op.scope, b->op.scope) &&
-           wb__eq(a->op.identity, b->op.identity);
-}
-
 static void
 wait_or_refuse(struct wb__keyed_request *r)
 {
     struct wb__gate *gate = r->gate;
-    size_t waiting = 0;
 
     if (r->forward.exchange->gone) {
         drop(r);
         return;
     }
-    for (struct wb__keyed_request *o = gate->requests; o != NULL; o = o->next)
-        waiting += o->state == WAITING && has_same_key(r, o);
-    if (waiting >= WB__GATE_WAITERS || now_us(gate) >= r->wait_until_us) {
+    if (count_same_key(r, 1u << WAITING) >= WB__GATE_WAITERS ||
+        now_us(gate) >= r->wait_until_us) {
         refuse(r, WB__GATE_IN_FLIGHT, &gate->n.conflict);
         return;
     }
@@ -415,18 +413,6 @@ on_renewal_done(struct wb__store_call *c)
     count_store_error(r, c->call.rc);
 }
 
-static void
-renew(struct wb__keyed_request *r, int64_t at_us)
-{
-    if (r->renewal.done != NULL || at_us < r->renew_at_us)
-        return;
-    r->renew_at_us = wb__sat_add(at_us, r->gate->opts.lease_ms * 1000 / 3);
-    call_store(r, &r->renewal,
-        (struct wb__idem_call){
-            .verb = WB__IDEM_EXTEND, .how.lease_ms = r->gate->opts.lease_ms},
-        on_renewal_done);
-}
-
 /* ---- ENDING ------------------------------------------------------------ */
 
 static void
@@ -485,23 +471,22 @@ respond(struct wb__keyed_request *r, enum wb__gate_error error)
     end(r);
 }
 
-/* A tick then claims for the requests that waited for this one. */
+/* The exchange has ended; or it had, and the last renewal is now done. */
 static void
-wake_waiting(const struct wb__keyed_request *r)
-{
-    const struct wb__keyed_request *o = r->gate->requests;
-
-    while (o != NULL && !(o->state == WAITING && has_same_key(r, o)))
-        o = o->next;
-    if (o != NULL)
-        start_tick(r->gate, 0);
-}
-
-static void
-free_request(struct wb__keyed_request *r)
+end(struct wb__keyed_request *r)
 {
     struct wb__gate *gate = r->gate;
 
+    WB_ASSERT(r->store_call.done == NULL);
+    if (r->state != OVER) {
+        if (r->state == ENDING && count_same_key(r, 1u << WAITING) > 0)
+            start_tick(gate, 0); /* claims for those */
+        wb__gate_add_latency(gate, now_us(gate) - r->began_us);
+        move(r, OVER);
+        r->forward.exchange = NULL;
+    }
+    if (r->renewal.done != NULL)
+        return;
     *(r->prev == NULL ? &gate->requests : &r->prev->next) = r->next;
     if (r->next != NULL)
         r->next->prev = r->prev;
@@ -515,50 +500,30 @@ free_request(struct wb__keyed_request *r)
         start_tick(gate, 0); /* calls on_idle() if it was the last one */
 }
 
-/* The exchange is over; or it was, and the last renewal is now done. */
-static void
-end(struct wb__keyed_request *r)
-{
-    WB_ASSERT(r->store_call.done == NULL);
-    if (r->state != OVER) {
-        if (r->state == ENDING)
-            wake_waiting(r);
-        wb__gate_add_latency(r->gate, now_us(r->gate) - r->began_us);
-        move(r, OVER);
-        r->forward.exchange = NULL;
-    }
-    if (r->renewal.done == NULL)
-        free_request(r);
-}
-
 /* ---- the timer --------------------------------------------------------- */
-
-static bool
-is_held_here(const struct wb__keyed_request *r)
-{
-    const struct wb__keyed_request *o = r->gate->requests;
-
-    for (; o != NULL; o = o->next)
-        if (is_holder(o) && has_same_key(r, o))
-            return true;
-    return false;
-}
 
 static void
 on_tick(uv_timer_t *timer)
 {
     struct wb__gate *gate = timer->data;
-    int64_t at_us = now_us(gate);
+    int64_t at_us = now_us(gate), lease_ms = gate->opts.lease_ms;
     struct wb__keyed_request *next;
 
     gate->ticking = false;
     for (struct wb__keyed_request *r = gate->requests; r != NULL; r = next) {
         next = r->next;
-        if (is_holder(r))
-            renew(r, at_us);
-        else if (r->state == WAITING &&
-                 (at_us >= r->wait_until_us || !is_held_here(r)))
+        if ((holder_states & 1u << r->state) != 0 && r->renewal.done == NULL &&
+            at_us >= r->renew_at_us) {
+            r->renew_at_us = wb__sat_add(at_us, lease_ms * 1000 / 3);
+            call_store(r, &r->renewal,
+                (struct wb__idem_call){
+                    .verb = WB__IDEM_EXTEND, .how.lease_ms = lease_ms},
+                on_renewal_done);
+        } else if (r->state == WAITING &&
+                   (at_us >= r->wait_until_us ||
+                       count_same_key(r, holder_states) == 0)) {
             claim(r);
+        }
     }
     if (gate->requests == NULL)
         gate->on_idle(gate);

@@ -20,15 +20,6 @@ find_field(
     return n;
 }
 
-static bool
-is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (wb__eq_nocase(name, list[i]))
-            return true;
-    return false;
-}
-
 /* Some servers read `_` as `-`, and so take this name for the other. */
 static bool
 is_look_alike(struct wb_slice name, struct wb_slice other)
@@ -81,7 +72,7 @@ is_connection_option(struct wb_slice headers, struct wb_slice wanted)
         {"Authorization", 13}, {"Idempotency-Key", 15}, {"Set-Cookie", 10}};
     struct wb_slice name, value, option;
 
-    if (headers.len == 0 || is_one_of(wanted, never, WB_COUNT(never)))
+    if (headers.len == 0 || wb__http_is_one_of(wanted, never, WB_COUNT(never)))
         return false;
     while (wb__headers_next(&headers, &name, &value)) {
         if (!wb__eq_nocase(name, WB_LIT("Connection")))
@@ -100,7 +91,7 @@ is_hop_by_hop(struct wb_slice headers, struct wb_slice name)
         {"Keep-Alive", 10}, {"Proxy-Connection", 16}, {"TE", 2}, {"Trailer", 7},
         {"Transfer-Encoding", 17}, {"Upgrade", 7}, {"Content-Length", 14}};
 
-    return is_one_of(name, hop, WB_COUNT(hop)) ||
+    return wb__http_is_one_of(name, hop, WB_COUNT(hop)) ||
            is_connection_option(headers, name);
 }
 
@@ -183,20 +174,6 @@ hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
     return true;
 }
 
-/* The prefixes separate plain values from hashes. */
-static bool
-make_identity(struct wb_slice value, bool secret, struct wb__name *out)
-{
-    if (secret)
-        return hash_name(WB_LIT("auth:"), value, out);
-    if (value.len > 250 || !wb__printable(value))
-        return hash_name(WB_LIT("hash:"), value, out);
-    memcpy(out->text, "id:", 3);
-    memcpy(out->text + 3, value.ptr, value.len);
-    out->len = value.len + 3;
-    return true;
-}
-
 enum wb__found
 wb__rule_read_identity(
     struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
@@ -211,8 +188,16 @@ wb__rule_read_identity(
         return WB__FOUND_BAD;
     if (n == 0 || value.len == 0)
         return WB__FOUND_NONE;
-    return make_identity(value, secret, identity) ? WB__FOUND_ONE
-                                                  : WB__FOUND_BAD;
+    /* The prefixes separate plain values from hashes. */
+    if (!secret && value.len <= 250 && wb__printable(value)) {
+        identity->len = 3 + value.len;
+        (void)wb__append(wb__append(identity->text, WB_LIT("id:")), value);
+        return WB__FOUND_ONE;
+    }
+    return hash_name(
+               secret ? WB_LIT("auth:") : WB_LIT("hash:"), value, identity)
+               ? WB__FOUND_ONE
+               : WB__FOUND_BAD;
 }
 
 bool
@@ -225,7 +210,7 @@ wb__rule_identity_header_ok(struct wb_slice header)
     for (size_t i = 0; i < header.len; i++)
         if (!wb__is_tchar((unsigned char)header.ptr[i]))
             return false;
-    return !is_one_of(header, refused, WB_COUNT(refused)) &&
+    return !wb__http_is_one_of(header, refused, WB_COUNT(refused)) &&
            !is_hop_by_hop(none, header);
 }
 
@@ -260,16 +245,6 @@ wb__rule_is_event_stream(struct wb_slice headers)
            wb__eq_nocase(wb__trim(first), WB_LIT("text/event-stream"));
 }
 
-static void
-add_line(struct wb__buf *out, struct wb_slice name, struct wb_slice value,
-    const char *end)
-{
-    wb__buf_add(out, name);
-    wb__buf_str(out, ": ");
-    wb__buf_add(out, value);
-    wb__buf_str(out, end);
-}
-
 void
 wb__rule_copy_fields(
     struct wb__buf *out, struct wb_slice headers, enum wb__field_use use)
@@ -283,8 +258,8 @@ wb__rule_copy_fields(
     while (wb__headers_next(&rest, &name, &value))
         if (!is_hop_by_hop(connection, name) && !is_marker(name) &&
             !(use == WB__REPLAY &&
-                is_one_of(name, not_stored, WB_COUNT(not_stored))))
-            add_line(out, name, value, "\n");
+                wb__http_is_one_of(name, not_stored, WB_COUNT(not_stored))))
+            wb__http_add_field(out, name, value, "\n");
 }
 
 /* ---- requests ---------------------------------------------------------- */
@@ -295,8 +270,8 @@ is_forwarded(const struct wb__rule_request *r, struct wb_slice connection,
 {
     static const struct wb_slice ours[] = {{"Host", 4}, {"Expect", 6}};
 
-    return !is_one_of(name, ours, WB_COUNT(ours)) && !is_marker(name) &&
-           !is_look_alike(name, key_header) &&
+    return !wb__http_is_one_of(name, ours, WB_COUNT(ours)) &&
+           !is_marker(name) && !is_look_alike(name, key_header) &&
            !is_look_alike(name, r->identity_header) &&
            (wb__eq_nocase(name, r->identity_header) ||
                !is_hop_by_hop(connection, name));
@@ -320,11 +295,11 @@ wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
         wb__buf_add(out, head->query);
     }
     wb__buf_str(out, " HTTP/1.1\r\n");
-    add_line(out, WB_LIT("Host"),
+    wb__http_add_field(out, WB_LIT("Host"),
         head->host.len > 0 ? head->host : r->authority, "\r\n");
     while (wb__headers_next(&rest, &name, &value))
         if (is_forwarded(r, connection, name))
-            add_line(out, name, value, "\r\n");
+            wb__http_add_field(out, name, value, "\r\n");
     if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
     } else if (r->has_body) {

@@ -1,9 +1,18 @@
-/* upstream.c - connections to the server behind the gateway. See upstream.h.
+/* upstream.c - requests to the server behind the gateway, over connections that
+ * are kept.
  *
- * A connection goes LOOKUP -> CONNECTING -> CONNECTED -> CLOSED; a literal
- * address needs no LOOKUP. An address that cannot be connected to is followed
- * by the next one of the name, on a new socket, still in CONNECTING. */
-#include "gate/upstream.h"
+ *  1. A kept connection is used only within idle_ms of its last response, and
+ *     only while nothing can be read from it. (G-14)
+ *  2. Nothing is ever sent twice. on_fail() says whether a byte may have left:
+ *     a write that met the end of the connection counts as sent. (G-9)
+ *  3. Responses 1xx are dropped. What the parser refuses, a 101 and a response
+ *     that was cut short are failures. (G-14)
+ *
+ * The states of a connection: LOOKUP -> CONNECTING -> CONNECTED -> CLOSED; a
+ * literal address needs no LOOKUP. An address that cannot be connected to is
+ * followed by the next one of the name, on a new socket, still in CONNECTING.
+ */
+#include "gate/gate_internal.h"
 
 #include <stdio.h>
 
@@ -124,7 +133,8 @@ on_deadline(struct wb__tcp_stream *s)
                                     : "no connection came about in time");
 }
 
-/* For failures within a call of upstream.h: on_fail() comes from the loop. */
+/* For failures within a call of wb__upstream_...(): on_fail() comes from the
+ * loop. */
 static void
 fail_later(struct wb__upstream_connection *c, const char *why)
 {
@@ -413,6 +423,7 @@ wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *request,
     struct wb__upstream_connection *c = find_kept(up);
     int rc = 0;
 
+    WB_ASSERT(!up->closed && request->connection == NULL);
     if (c == NULL)
         c = new_connection(up);
     if (c == NULL)

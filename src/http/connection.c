@@ -52,7 +52,7 @@ wb__connection_set_phase(struct wb__connection *c, enum wb__phase phase)
 }
 
 /* The queue of bytes to send has changed: a client that takes nothing is cut
- * off. While a body arrives its own deadline goes on. */
+ * off. While a body arrives its own deadline is kept. */
 static void
 restart_write_deadline(struct wb__connection *c)
 {
@@ -140,21 +140,6 @@ on_shutdown(uv_shutdown_t *req, int status)
         wb__connection_close(c);
 }
 
-/* Nothing more will be sent. Closing now would reset the connection if input
- * is unread, and take the response away from the client. */
-static void
-linger(struct wb__connection *c)
-{
-    wb__connection_set_phase(c, WB__PHASE_LINGER);
-    wb__buf_fini(&c->pipelined);
-    c->paused = false;
-    wb__connection_update_reading(c);
-    c->shutdown.data = c;
-    if (uv_shutdown(&c->shutdown, (uv_stream_t *)&c->stream.tcp, on_shutdown) !=
-        0)
-        wb__connection_close(c);
-}
-
 /* ---- out ---------------------------------------------------------------- */
 
 void
@@ -162,12 +147,22 @@ wb__connection_response_sent(struct wb__connection *c)
 {
     c->framing = WB__FRAMING_LENGTH;
     wb__buf_fini(&c->body);
-    if (!c->keep_alive)
-        linger(c);
-    else if (c->parsing)
+    if (!c->keep_alive) {
+        /* Nothing more will be sent. Closing now would reset the connection if
+         * input is unread, and take the response away from the client. */
+        wb__connection_set_phase(c, WB__PHASE_LINGER);
+        wb__buf_fini(&c->pipelined);
+        c->paused = false;
+        wb__connection_update_reading(c);
+        c->shutdown.data = c;
+        if (uv_shutdown(
+                &c->shutdown, (uv_stream_t *)&c->stream.tcp, on_shutdown) != 0)
+            wb__connection_close(c);
+    } else if (c->parsing) {
         c->next_ready = true;
-    else
+    } else {
         next_requests(c);
+    }
     (void)wb__connection_account(c);
 }
 
@@ -207,7 +202,7 @@ bool
 wb__connection_keeps_alive(const struct wb__connection *c,
     const struct wb__response *response, const struct wb__http_head *request)
 {
-    /* Behind a request that is not complete no other can be found. */
+    /* After a request that is not complete no other can be found. */
     return request != NULL && request->keep_alive && !response->close &&
            !c->server->stopping && c->phase != WB__PHASE_BODY;
 }
@@ -216,16 +211,13 @@ void
 wb__connection_respond(struct wb__connection *c,
     const struct wb__response *response, const struct wb__http_head *request)
 {
-    const struct wb_env *env = c->server->opts.env;
     bool bodyless = response->status == 204 || response->status == 304;
     bool is_head = request != NULL && wb__eq(request->method, WB_LIT("HEAD"));
     struct wb_slice parts[2];
 
     c->keep_alive = wb__connection_keeps_alive(c, response, request);
-    c->head.max = response->headers.len * 2 + 1024;
     wb__response_add_head(&c->head, response, request,
-        bodyless ? WB__LENGTH_UNKNOWN : response->body.len, c->keep_alive,
-        env->wall_ms(env->ctx));
+        bodyless ? WB__LENGTH_UNKNOWN : response->body.len, c->keep_alive);
     wb__connection_set_phase(c, WB__PHASE_WRITE);
     if (c->head.failed != WB_OK) {
         wb__connection_close(c);
@@ -284,7 +276,7 @@ begin_exchange(struct wb__connection *c)
     c->server->opts.handle(c->server->opts.ctx, &c->exchange);
 }
 
-/* The head is complete; `in` has come behind it. */
+/* The head is complete; `in` is what followed it. */
 static void
 on_head(struct wb__connection *c, struct wb_slice in)
 {
@@ -297,8 +289,10 @@ on_head(struct wb__connection *c, struct wb_slice in)
     wb__connection_set_phase(c, WB__PHASE_BODY);
     if (c->server->opts.stream)
         begin_exchange(c);
-    /* Nothing else is being sent: this fits, or the client is gone. */
+    /* Not after the head of the response. Nothing else is being sent: this
+     * fits, or the client is gone. */
     if (c->phase == WB__PHASE_BODY && head->expects && in.len == 0 &&
+        c->exchange_state != WB__EXCHANGE_BEGUN &&
         uv_try_write((uv_stream_t *)&c->stream.tcp, &buf, 1) != (int)buf.len)
         wb__connection_close(c);
 }
@@ -329,19 +323,6 @@ on_request_end(struct wb__connection *c)
         c->exchange.on_body_end(&c->exchange);
 }
 
-/* Input ended within a request, or between two. */
-static void
-on_input_drained(struct wb__connection *c)
-{
-    if (c->phase == WB__PHASE_IDLE && wb__http_parser_begun(&c->parser))
-        wb__connection_set_phase(c, WB__PHASE_HEAD);
-    if (c->exchange_state != WB__EXCHANGE_NONE &&
-        c->exchange.on_input_drained != NULL)
-        c->exchange.on_input_drained(&c->exchange);
-    if (!wb__connection_account(c) && c->phase <= WB__PHASE_BODY)
-        refuse(c, 503, "too much is held for other requests");
-}
-
 /* Parse until a request is complete or the input used up; what is left. */
 static struct wb_slice
 parse(struct wb__connection *c, struct wb_slice in)
@@ -351,7 +332,13 @@ parse(struct wb__connection *c, struct wb_slice in)
     while (c->phase <= WB__PHASE_BODY) {
         switch (wb__http_parser_feed(&c->parser, &in, &piece)) {
         case WB__HTTP_MORE:
-            on_input_drained(c);
+            if (c->phase == WB__PHASE_IDLE && wb__http_parser_begun(&c->parser))
+                wb__connection_set_phase(c, WB__PHASE_HEAD);
+            if (c->exchange_state != WB__EXCHANGE_NONE &&
+                c->exchange.on_input_drained != NULL)
+                c->exchange.on_input_drained(&c->exchange);
+            if (!wb__connection_account(c) && c->phase <= WB__PHASE_BODY)
+                refuse(c, 503, "too much is held for other requests");
             return in;
         case WB__HTTP_HEAD:
             on_head(c, in);
@@ -378,7 +365,7 @@ has_next(const struct wb__connection *c)
            (c->phase == WB__PHASE_WRITE && c->keep_alive);
 }
 
-/* Input behind a complete request: keep it for later, or throw it away. */
+/* Input after a complete request: keep it for later, or throw it away. */
 static void
 on_pipelined(struct wb__connection *c, struct wb_slice in)
 {
@@ -419,7 +406,7 @@ next_request(struct wb__connection *c)
     } else {
         wb__buf_fini(&in);
     }
-    /* The request will never be complete, or the server needs the place. */
+    /* The request will never be complete, or another client waits. */
     if ((c->phase <= WB__PHASE_BODY && c->eof) ||
         (c->phase == WB__PHASE_IDLE &&
             (c->server->stopping || c->server->waiting))) {

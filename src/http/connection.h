@@ -67,7 +67,7 @@ struct wb__connection {
     bool paused;     /* the handler does not want more of the body now */
     bool eof;        /* the client has shut its sending side */
     struct wb__buf body;
-    struct wb__buf pipelined; /* input behind the request that is open */
+    struct wb__buf pipelined; /* input after the request that is open */
     struct wb__buf head;      /* of a response in pieces, until the first one */
     size_t drained;           /* bytes thrown away while lingering */
     size_t bytes;             /* as counted in server->bytes */
@@ -109,13 +109,13 @@ void wb__connection_response_sent(struct wb__connection *c);
 /* The handler has ended its exchange. A closed connection may be freed now. */
 void wb__connection_release(struct wb__connection *c);
 
-/* ---- response.c --------------------------------------------------------- */
+/* ---- head.c ------------------------------------------------------------- */
 
 /* Append the head of a response. Fields that the server sets are left out of
  * response->headers. request: as above. length: of the body;
  * WB__LENGTH_UNKNOWN makes it chunked, or up to the close for HTTP/1.0. */
 void wb__response_add_head(struct wb__buf *out,
     const struct wb__response *response, const struct wb__http_head *request,
-    uint64_t length, bool keep_alive, int64_t now_ms);
+    uint64_t length, bool keep_alive);
 
 #endif /* WB_SRC_HTTP_CONNECTION_H */

@@ -59,11 +59,11 @@ wb__exchange_begin(struct wb__exchange *exchange,
     const struct wb__response *response, uint64_t length)
 {
     struct wb__connection *c = open_exchange(exchange);
-    const struct wb_env *env = c->server->opts.env;
     bool bodyless = response->status == 204 || response->status == 304 ||
                     wb__eq(exchange->head->method, WB_LIT("HEAD"));
 
     WB_ASSERT(c->exchange_state != WB__EXCHANGE_BEGUN);
+    WB_ASSERT(response->status >= 200 && response->status <= 599);
     if (c->exchange_state == WB__EXCHANGE_DETACHED)
         return;
     c->exchange_state = WB__EXCHANGE_BEGUN;
@@ -72,9 +72,8 @@ wb__exchange_begin(struct wb__exchange *exchange,
                                                           : WB__FRAMING_CLOSE;
     c->keep_alive = c->framing != WB__FRAMING_CLOSE &&
                     wb__connection_keeps_alive(c, response, exchange->head);
-    c->head.max = response->headers.len * 2 + 1024;
-    wb__response_add_head(&c->head, response, exchange->head, length,
-        c->keep_alive, env->wall_ms(env->ctx));
+    wb__response_add_head(
+        &c->head, response, exchange->head, length, c->keep_alive);
     if (c->head.failed != WB_OK ||
         wb__headers_check(response->headers, NULL) != WB_OK)
         wb__connection_close(c);

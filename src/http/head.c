@@ -1,6 +1,9 @@
-/* head.c - start lines, the fields that frame a message, and the rules for a
- * whole head. */
-#include "http/head.h"
+/* head.c - heads: what the lines of a received one mean, and the rules for all
+ * of it; how the head of a response is written. */
+#include <stdio.h>
+#include <time.h>
+
+#include "http/connection.h"
 
 bool
 wb__http_refuse(struct wb__http_parser *p, int status, const char *why)
@@ -225,18 +228,6 @@ take_authority(struct wb__http_parser *p, struct wb_slice *target)
     return host_ok(host) && wb__eq_nocase(host, p->head.host);
 }
 
-static void
-split_query(struct wb__http_head *head, struct wb_slice target)
-{
-    if (target.len == 0 || target.ptr[0] == '?') {
-        head->path = WB_LIT("/");
-        head->query = wb__from(target, target.len > 0);
-        return;
-    }
-    (void)wb__cut(&target, '?', &head->path);
-    head->query = target;
-}
-
 static bool
 check_target(struct wb__http_parser *p)
 {
@@ -257,7 +248,13 @@ check_target(struct wb__http_parser *p)
     } else if (target.ptr[0] != '/') {
         return wb__http_refuse(p, 400, "the target is not a path");
     }
-    split_query(head, target);
+    if (target.len == 0 || target.ptr[0] == '?') {
+        head->path = WB_LIT("/");
+        head->query = wb__from(target, target.len > 0);
+    } else {
+        (void)wb__cut(&target, '?', &head->path);
+        head->query = target;
+    }
     return true;
 }
 
@@ -334,4 +331,85 @@ wb__http_end_response_head(struct wb__http_parser *p)
         (p->head.chunked || p->head.length > 0))
         p->head.keep_alive = false;
     return true;
+}
+
+/* ---- the head of a response -------------------------------------------- */
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT". strftime() would use the locale. */
+static void
+format_date(int64_t wall_ms, char out[30])
+{
+    static const char day[][4] = {
+        "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char month[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t t = (time_t)(wall_ms / 1000);
+    struct tm tm = {0};
+
+    (void)gmtime_r(&t, &tm);
+    (void)snprintf(out, 30, "%s, %02u %s %04u %02u:%02u:%02u GMT",
+        day[tm.tm_wday], (unsigned)tm.tm_mday % 32, month[tm.tm_mon],
+        ((unsigned)tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 24,
+        (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
+}
+
+bool
+wb__http_is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (wb__eq_nocase(name, list[i]))
+            return true;
+    return false;
+}
+
+void
+wb__http_add_field(struct wb__buf *out, struct wb_slice name,
+    struct wb_slice value, const char *end)
+{
+    wb__buf_add(out, name);
+    wb__buf_str(out, ": ");
+    wb__buf_add(out, value);
+    wb__buf_str(out, end);
+}
+
+void
+wb__response_add_head(struct wb__buf *out, const struct wb__response *response,
+    const struct wb__http_head *request, uint64_t length, bool keep_alive)
+{
+    static const struct wb_slice own[] = {{"Content-Length", 14},
+        {"Transfer-Encoding", 17}, {"Connection", 10}, {"Keep-Alive", 10},
+        {"Date", 4}};
+    struct wb_slice rest = response->headers, name, value;
+    int status = response->status,
+        minor = request == NULL ? -1 : request->minor;
+    const char *reason = wb__http_reason(status);
+    char date[30];
+
+    out->max = response->headers.len * 2 + 1024;
+    wb__buf_reserve(out, response->headers.len + 200);
+    wb__buf_str(out, "HTTP/1.1 ");
+    wb__buf_u64(out, (uint64_t)status);
+    wb__buf_str(out, " ");
+    wb__buf_str(out, reason[0] == '\0' ? "Other" : reason);
+    wb__buf_str(out, "\r\n");
+    if (!response->undated) {
+        format_date(out->env->wall_ms(out->env->ctx), date);
+        wb__buf_fmt(out, "Date: %s\r\n", date);
+    }
+    while (wb__headers_next(&rest, &name, &value))
+        if (!wb__http_is_one_of(name, own, WB_COUNT(own)) ||
+            (response->undated && wb__eq_nocase(name, WB_LIT("Date"))))
+            wb__http_add_field(out, name, value, "\r\n");
+    if (length != WB__LENGTH_UNKNOWN && status != 204) {
+        wb__buf_str(out, "Content-Length: ");
+        wb__buf_u64(out, length);
+        wb__buf_str(out, "\r\n");
+    } else if (status != 204 && status != 304 && minor == 1) {
+        wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
+    }
+    if (!keep_alive)
+        wb__buf_str(out, "Connection: close\r\n");
+    else if (minor == 0)
+        wb__buf_str(out, "Connection: keep-alive\r\n");
+    wb__buf_str(out, "\r\n");
 }

@@ -5,8 +5,6 @@
  * then CR LF or an extension; every line ends in CR LF. */
 #include "http/parser.h"
 
-#include "http/head.h"
-
 enum state {
     HEAD,
     LENGTH,      /* p->left bytes of body to come */
@@ -96,35 +94,19 @@ end_field(struct wb__http_parser *p, struct wb_slice line)
 }
 
 static bool
-end_start(struct wb__http_parser *p, struct wb_slice line)
-{
-    p->text.len--;
-    p->text.ptr[p->text.len - 1] = '\n';
-    return p->mode == WB__HTTP_REQUESTS ? wb__http_request_line(p, line)
-                                        : wb__http_status_line(p, line);
-}
-
-static enum state
-body_state(const struct wb__http_parser *p)
-{
-    if (p->bodyless)
-        return DONE;
-    if (p->head.chunked)
-        return CHUNK_SIZE;
-    if (p->head.has_length || p->mode == WB__HTTP_REQUESTS)
-        return LENGTH;
-    return UNTIL_CLOSE;
-}
-
-static bool
 end_head(struct wb__http_parser *p)
 {
+    bool is_request = p->mode == WB__HTTP_REQUESTS;
+
     p->text.len = p->line;
-    if (!(p->mode == WB__HTTP_REQUESTS ? wb__http_end_request_head(p)
-                                       : wb__http_end_response_head(p)))
+    if (!(is_request ? wb__http_end_request_head(p)
+                     : wb__http_end_response_head(p)))
         return false;
-    p->state = body_state(p);
     p->left = p->head.length;
+    p->state = p->bodyless                        ? DONE
+               : p->head.chunked                  ? CHUNK_SIZE
+               : p->head.has_length || is_request ? LENGTH
+                                                  : UNTIL_CLOSE;
     return true;
 }
 
@@ -139,7 +121,14 @@ end_line(struct wb__http_parser *p)
         return end_head(p);
     if (line.len == 0) /* RFC 9112, 2.2 allows one; no client needs it */
         return wb__http_refuse(p, 400, "an empty line where a message begins");
-    ok = p->line == 0 ? end_start(p, line) : end_field(p, line);
+    if (p->line > 0) {
+        ok = end_field(p, line);
+    } else {
+        p->text.len--;
+        p->text.ptr[p->text.len - 1] = '\n';
+        ok = p->mode == WB__HTTP_REQUESTS ? wb__http_request_line(p, line)
+                                          : wb__http_status_line(p, line);
+    }
     p->line = p->text.len;
     return ok;
 }
@@ -246,7 +235,7 @@ hex_value(unsigned char b)
     return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
 }
 
-/* A byte of a chunk size, or the first one behind it. */
+/* A byte of a chunk size, or the first one after it. */
 static void
 take_size(struct wb__http_parser *p, unsigned char b)
 {
@@ -264,7 +253,7 @@ take_size(struct wb__http_parser *p, unsigned char b)
         p->state = b == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
 }
 
-/* One byte between the data of two chunks, or behind the last one. */
+/* One byte between the data of two chunks, or after the last one. */
 static void
 take_chunk_byte(struct wb__http_parser *p, unsigned char b)
 {

@@ -100,4 +100,38 @@ void wb__http_parser_next(struct wb__http_parser *p);
 /* Has any byte of the message arrived? */
 bool wb__http_parser_begun(const struct wb__http_parser *p);
 
+/* ---- head.c: fields --------------------------------------------------- */
+
+bool wb__http_is_one_of(
+    struct wb_slice name, const struct wb_slice *list, size_t n);
+/* Append "name: value" and the end of the line. */
+void wb__http_add_field(struct wb__buf *out, struct wb_slice name,
+    struct wb_slice value, const char *end);
+
+/* ---- head.c: the lines of a head, for parser.c ------------------------- */
+
+/* What may stand in a field value. */
+static inline bool
+wb__http_is_text(unsigned char c)
+{
+    return (c >= 0x20 && c != 0x7f) || c == '\t';
+}
+
+/* Set p->status and p->why. Always false, as the functions below are after it.
+ */
+bool wb__http_refuse(struct wb__http_parser *p, int status, const char *why);
+
+/* A start line without its CR LF. Slices of the head are not set yet, since
+ * p->text may still move. */
+bool wb__http_request_line(struct wb__http_parser *p, struct wb_slice line);
+bool wb__http_status_line(struct wb__http_parser *p, struct wb_slice line);
+
+/* A well-formed field, both slices in p->text. */
+bool wb__http_field(
+    struct wb__http_parser *p, struct wb_slice name, struct wb_slice value);
+
+/* All fields have come: fill p->head, and check what needs the whole head. */
+bool wb__http_end_request_head(struct wb__http_parser *p);
+bool wb__http_end_response_head(struct wb__http_parser *p);
+
 #endif /* WB_SRC_HTTP_PARSER_H */

@@ -12,24 +12,24 @@ enum {
 
 /* ---- the address ------------------------------------------------------- */
 
-/* host:port, [v6]:port, :port */
-static bool
-split_address(struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
+bool
+wb__http_split_address(
+    struct wb_slice s, struct wb_slice *host, struct wb_slice *port)
 {
-    size_t colon = s.len;
-    uint64_t number;
+    size_t end = s.len; /* of the host */
+    bool has_port;
 
-    while (colon > 0 && s.ptr[colon - 1] != ':')
-        colon--;
-    if (colon == 0)
+    while (end > 0 && s.ptr[end - 1] != ':' && s.ptr[end - 1] != ']')
+        end--;
+    has_port = end > 0 && s.ptr[end - 1] == ':';
+    *port = wb__from(s, has_port ? end : s.len);
+    end = has_port ? end - 1 : s.len;
+    *host = (struct wb_slice){s.ptr, end};
+    if (end > 2 && s.ptr[0] == '[' && s.ptr[end - 1] == ']')
+        *host = (struct wb_slice){s.ptr + 1, end - 2};
+    else if (end > 0 && memchr(s.ptr, ':', end) != NULL)
         return false;
-    *port = wb__from(s, colon);
-    *host = (struct wb_slice){s.ptr, colon - 1};
-    if (host->len > 2 && s.ptr[0] == '[' && s.ptr[host->len - 1] == ']')
-        *host = (struct wb_slice){s.ptr + 1, host->len - 2};
-    else if (host->len > 0 && memchr(s.ptr, ':', host->len) != NULL)
-        return false;
-    return wb__parse_u64(*port, UINT16_MAX, &number) && host->len < 256;
+    return host->len < 256;
 }
 
 static void
@@ -167,12 +167,14 @@ wb__http_server_open(struct wb__http_server **out,
 {
     struct wb__http_server_opts o = *opts;
     struct wb_slice host, port;
+    uint64_t number;
     struct wb__http_server *s;
     enum wb_status status;
 
     WB_ASSERT(o.loop != NULL && o.handle != NULL);
     fill_defaults(&o);
-    if (!split_address(o.listen, &host, &port))
+    if (!wb__http_split_address(o.listen, &host, &port) ||
+        !wb__parse_u64(port, UINT16_MAX, &number))
         return wb__fail(err, WB_INVALID, 0,
             "\"%.*s\" is not an address to listen on; write host:port, "
             "[v6]:port or :port",

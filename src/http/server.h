@@ -79,6 +79,11 @@ struct wb__http_server_opts {
 WB_MUST_USE enum wb_status wb__http_server_open(struct wb__http_server **out,
     const struct wb__http_server_opts *opts, struct wb_err *err);
 
+/* Split host:port, [v6]:port, :port, or a host alone: an empty port. Does not
+ * check the port. False: malformed. */
+WB_MUST_USE bool wb__http_split_address(
+    struct wb_slice s, struct wb_slice *host, struct wb_slice *port);
+
 /* The address with the real port. */
 const char *wb__http_server_address(const struct wb__http_server *server);
 
@@ -113,7 +118,7 @@ void wb__exchange_drop(struct wb__exchange *exchange);
 void wb__exchange_begin(struct wb__exchange *exchange,
     const struct wb__response *response, uint64_t length);
 
-/* No piece is at hand: write the head without waiting for one. */
+/* Write the head without waiting for a piece. */
 void wb__exchange_flush(struct wb__exchange *exchange);
 
 /* The next piece, copied. False: the connection is closed. */

@@ -86,6 +86,7 @@ wb__tcp_stream_close(struct wb__tcp_stream *s, bool reset)
 void
 wb__tcp_stream_reopen(struct wb__tcp_stream *s)
 {
+    WB_ASSERT(!s->reopening && !is_closing(s));
     s->reopening = true;
     uv_close((uv_handle_t *)&s->tcp, on_handle_closed);
 }

@@ -1,5 +1,5 @@
 /* tcp_stream.h - one TCP connection on a libuv loop: write queue, deadline,
- * place in the list of open streams, close. The server's connections and the
+ * position in the list of open streams, close. The server's connections and the
  * gateway's connections to its upstream are built on it.
  *
  *  1. Bytes are sent at once. What the kernel does not accept is copied, and
@@ -71,7 +71,7 @@ bool wb__tcp_stream_is_closed(const struct wb__tcp_stream *s);
 int wb__tcp_stream_read_start(struct wb__tcp_stream *s);
 void wb__tcp_stream_read_stop(struct wb__tcp_stream *s);
 
-/* Send the parts, one behind the other. 0, or an error of libuv: UV_ENOMEM, or
+/* Send the parts, one after the other. 0, or an error of libuv: UV_ENOMEM, or
  * the socket cannot be written to. Then some of the bytes may have been sent,
  * and the stream must be closed. */
 enum {

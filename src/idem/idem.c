@@ -36,13 +36,6 @@ wb_idem_fingerprint(
     return WB_OK;
 }
 
-bool
-wb__fingerprint_eq(
-    const struct wb_fingerprint *a, const struct wb_fingerprint *b)
-{
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
-}
-
 /* ---- for backends ----------------------------------------------- */
 
 static int64_t
@@ -69,13 +62,6 @@ wb__idem_init(struct wb_idem *store, const struct wb__idem_backend *backend,
     store->opts.identity_claims = or_default(opts->identity_claims, 0);
     store->opts.identity_bytes = or_default(opts->identity_bytes, 0);
     store->opts.busy_ms = or_default(opts->busy_ms, 5000);
-    wb__lease_renewer_init(&store->renewer);
-}
-
-void
-wb__idem_fini(struct wb_idem *store)
-{
-    wb__lease_renewer_fini(&store->renewer);
 }
 
 uint64_t
@@ -117,64 +103,36 @@ wb_idem_result_free(struct wb_idem_result *result)
     *result = (struct wb_idem_result){0};
 }
 
-static bool
-reserve(struct wb_idem_result *result, const struct wb_env *env, size_t len)
-{
-    size_t size = result->room < 256 ? 256 : result->room;
-    void *copy;
-
-    if (len <= result->room && result->env == env)
-        return true;
-    while (size < len)
-        size += size;
-    copy = env->resize(env->ctx, NULL, size);
-    if (copy == NULL)
-        return false;
-    if (result->copy != NULL)
-        wb__free(result->env, result->copy);
-    result->env = env;
-    result->copy = copy;
-    result->room = size;
-    return true;
-}
-
-static struct wb_slice
-copy_to(char *at, struct wb_slice s)
-{
-    if (s.len > 0)
-        memcpy(at, s.ptr, s.len);
-    return (struct wb_slice){at, s.len};
-}
-
 bool
 wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
     const struct wb_idem_record *record)
 {
-    if (!reserve(result, env, record->headers.len + record->body.len))
-        return false;
+    size_t len = record->headers.len + record->body.len;
+    size_t size = result->room < 256 ? 256 : result->room;
+    char *at = result->copy;
+
+    if (len > result->room || result->env != env) {
+        while (size < len)
+            size += size;
+        at = env->resize(env->ctx, NULL, size);
+        if (at == NULL)
+            return false;
+        if (result->copy != NULL)
+            wb__free(result->env, result->copy);
+        result->env = env;
+        result->copy = at;
+        result->room = size;
+    }
     result->answer = WB_IDEM_REPLAY;
     result->record = *record;
-    result->record.headers = copy_to(result->copy, record->headers);
-    result->record.body =
-        copy_to((char *)result->copy + record->headers.len, record->body);
+    result->record.headers.ptr = at;
+    at = wb__append(at, record->headers);
+    result->record.body.ptr = at;
+    (void)wb__append(at, record->body);
     return true;
 }
 
 /* ---- checks ------------------------------------------------------------ */
-
-static enum wb_status
-check_lengths(const struct wb_idem_op *op, struct wb_err *err)
-{
-    if (op->key.len >= 1 && op->key.len <= WB__IDEM_KEY_MAX &&
-        op->identity.len <= WB__IDEM_IDENTITY_MAX &&
-        op->scope.len <= WB__IDEM_SCOPE_MAX)
-        return WB_OK;
-    return wb__fail(err, WB_INVALID, 0,
-        "key \"%.*s\": give a key of 1 to %d bytes, an identity of up to %d, "
-        "a scope of up to %d",
-        WB_SHOW(op->key), WB__IDEM_KEY_MAX, WB__IDEM_IDENTITY_MAX,
-        WB__IDEM_SCOPE_MAX);
-}
 
 enum wb_status
 wb__idem_op_check(const struct wb_idem_op *op, struct wb_err *err)
@@ -218,29 +176,28 @@ check(struct wb__idem_call *c, struct wb_err *err)
         c->verb >= WB__IDEM_COMPLETE && c->verb <= WB__IDEM_UNKNOWN;
     bool has_record = c->verb == WB__IDEM_COMPLETE ||
                       c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_STORE;
-    enum wb_status rc;
+    const struct wb_idem_op *op = c->op;
+    enum wb_status rc = WB_OK;
 
     if (has_token && c->token == 0)
-        return fenced(c->op, err);
+        return fenced(op, err);
     c->how.lease_ms = or_default(c->how.lease_ms, WB_IDEM_LEASE_MS);
-    rc = check_lengths(c->op, err);
-    if (rc == WB_OK && c->verb == WB__IDEM_STORE)
-        rc = wb__idem_op_check(c->op, err);
+    if (op->key.len < 1 || op->key.len > WB__IDEM_KEY_MAX ||
+        op->identity.len > WB__IDEM_IDENTITY_MAX ||
+        op->scope.len > WB__IDEM_SCOPE_MAX)
+        return wb__fail(err, WB_INVALID, 0,
+            "key \"%.*s\": give a key of 1 to %d bytes, an identity of up to "
+            "%d, a scope of up to %d",
+            WB_SHOW(op->key), WB__IDEM_KEY_MAX, WB__IDEM_IDENTITY_MAX,
+            WB__IDEM_SCOPE_MAX);
+    if (c->verb == WB__IDEM_STORE)
+        rc = wb__idem_op_check(op, err);
     if (rc == WB_OK && has_record)
         rc = check_record(&c->record, err);
     return rc;
 }
 
 /* ---- calls ------------------------------------------------------------- */
-
-static enum wb_status
-not_found(const struct wb__idem_call *c, struct wb_err *err)
-{
-    bool settle = c->verb == WB__IDEM_SETTLE || c->verb == WB__IDEM_SETTLE_FREE;
-
-    return wb__fail(err, WB_NOTFOUND, 0, "key \"%.*s\" %s", WB_SHOW(c->op->key),
-        settle ? "has no unknown outcome to settle" : "is not known");
-}
 
 static enum wb_status
 make(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
@@ -252,7 +209,12 @@ make(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
     rc = store->backend->call(store, c, err);
     if (rc == WB_FENCED)
         return fenced(c->op, err);
-    return rc == WB_NOTFOUND ? not_found(c, err) : rc;
+    if (rc == WB_NOTFOUND)
+        return wb__fail(err, rc, 0, "key \"%.*s\" %s", WB_SHOW(c->op->key),
+            c->verb == WB__IDEM_PEEK || c->verb == WB__IDEM_FORGET
+                ? "is not known"
+                : "has no unknown outcome to settle");
+    return rc;
 }
 
 void

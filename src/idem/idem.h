@@ -20,7 +20,7 @@ enum {
 };
 
 /*
- * One call of the store: what a caller asks for, how a backend makes it and
+ * One call of the store: what a caller requests, how a backend makes it and
  * what came out.
  */
 struct wb__idem_call {
@@ -50,7 +50,7 @@ struct wb__idem_call {
     /* The backend's, while it makes the call: */
     struct wb_idem *store;
     int64_t now_ms;
-    bool decided; /* rc and what it goes with are final */
+    bool decided; /* rc and the result are final */
 };
 
 /* Every call that a backend gets has been checked; defaults are filled in. */
@@ -71,7 +71,7 @@ struct wb__idem_backend {
         struct wb_idem *store, uint64_t *n, struct wb_err *err);
 };
 
-/* See lease_renewer.c. */
+/* See run.c. */
 struct wb__lease {
     const struct wb_idem_op *op;
     uint64_t token;
@@ -99,13 +99,13 @@ struct wb_idem {
 
 /* ---- idem.c ------------------------------------------------------------ */
 
+/* All but the renewer. */
 void wb__idem_init(struct wb_idem *store,
     const struct wb__idem_backend *backend, const struct wb_idem_opts *opts);
-void wb__idem_fini(struct wb_idem *store);
 /* Make one call and set its rc. */
 void wb__idem_alone(struct wb_idem *store, struct wb__idem_call *call);
 /* Make the calls of a chain, each as if alone but with shared commits, and set
- * rc of each. A BEGIN among several must not ask to wait. */
+ * rc of each. A BEGIN among several must not wait. */
 void wb__idem_many(struct wb_idem *store, struct wb__idem_call *first);
 
 /* For backends: */
@@ -121,20 +121,32 @@ WB_MUST_USE bool wb__idem_copy_record(struct wb_idem_result *result,
     const struct wb_env *env, const struct wb_idem_record *record);
 /* BUSY: the key is claimed, or its outcome unknown. */
 enum wb_status wb__idem_taken(const struct wb_idem_op *op, struct wb_err *err);
-bool wb__fingerprint_eq(
-    const struct wb_fingerprint *a, const struct wb_fingerprint *b);
+static inline bool
+wb__fingerprint_eq(
+    const struct wb_fingerprint *a, const struct wb_fingerprint *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+static inline bool
+wb__idem_op_eq(const struct wb_idem_op *a, const struct wb_idem_op *b)
+{
+    return wb__eq(a->key, b->key) && wb__eq(a->scope, b->scope) &&
+           wb__eq(a->identity, b->identity);
+}
+static inline char *
+wb__append(char *at, struct wb_slice s)
+{
+    if (s.len > 0)
+        memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
 /* Sleep by the environment's clock, or else the machine's. */
 void wb__idem_sleep(const struct wb_env *env, int64_t us);
 
-/* ---- lease_renewer.c --------------------------------------------------- */
+/* ---- run.c ------------------------------------------------------------- */
 
 void wb__lease_renewer_init(struct wb__lease_renewer *renewer);
-/* Join the thread. Needs: every lease was removed. */
+/* Join the thread. Needs: no wb_idem_run() is running. */
 void wb__lease_renewer_fini(struct wb__lease_renewer *renewer);
-/* Renew the lease until it is removed; until then it must stay where it is.
- * UNAVAILABLE: no thread could be started. */
-WB_MUST_USE enum wb_status wb__lease_renewer_add(
-    struct wb_idem *store, struct wb__lease *lease, struct wb_err *err);
-void wb__lease_renewer_remove(struct wb_idem *store, struct wb__lease *lease);
 
 #endif /* WB_SRC_IDEM_IDEM_H */

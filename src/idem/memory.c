@@ -4,7 +4,7 @@
  *     waits for another's claim releases the lock meanwhile.
  * (2) All memory that a call needs is allocated before its first change.
  * (3) A claim that has expired counts as none, whether or not it was removed
- *     yet; only its late holder can tell the difference.
+ *     yet.
  * (4) A record keeps half of its claim's token, to recognise a completion that
  *     is repeated. A caller that guessed it, and the record, changes nothing.
  */
@@ -46,17 +46,6 @@ find(struct lookup *l)
     l->e = wb__table_find(&l->m->table, l->hash, &l->key);
 }
 
-static void
-lock_and_find(struct lookup *l, struct wb__memory *m, struct wb__idem_call *c)
-{
-    l->m = m;
-    l->call = c;
-    wb__key_make(&l->key, c->op);
-    l->hash = (uint32_t)wb__siphash(m->seed, l->key.bytes, l->key.len);
-    wb__mutex_lock_spin(&m->lock);
-    find(l);
-}
-
 /* The entry, removed first if it has expired; NULL if there is none. */
 static struct wb__entry *
 live_entry(struct lookup *l)
@@ -66,7 +55,7 @@ live_entry(struct lookup *l)
     return l->e;
 }
 
-/* The claim of the call's token, or NULL if it is late, wrong or spent. */
+/* The claim of the call's token, or NULL if it is late, wrong or used. */
 static struct wb__memory_claim *
 owned_claim(const struct lookup *l)
 {
@@ -83,20 +72,7 @@ owned_claim(const struct lookup *l)
 
 /* ---- begin ------------------------------------------------------------- */
 
-static uint64_t
-new_token(struct wb__memory *m)
-{
-    const struct wb_env *env = m->base.env;
-
-    do {
-        if (m->n_tokens == 0) {
-            env->random(env->ctx, m->token, sizeof(m->token));
-            m->n_tokens = WB__TOKENS;
-        }
-    } while (m->token[--m->n_tokens] == 0);
-    return m->token[m->n_tokens];
-}
-
+/* Needs a free entry. NULL: out of memory. */
 static struct wb__memory_claim *
 add_claim(struct lookup *l)
 {
@@ -114,59 +90,63 @@ add_claim(struct lookup *l)
         .since_ms = l->now_ms,
         .fingerprint = *l->call->fingerprint};
     memcpy(claim->bytes, l->key.bytes, l->key.len);
-    if (!wb__table_reserve(&m->table) ||
-        !wb__heap_push(&m->claims, &claim->ends)) {
+    if (!wb__heap_push(&m->claims, &claim->ends)) {
         wb__free(env, claim);
         return NULL;
     }
-    claim->token = new_token(m);
+    do { /* a keyed hash of a counter is random for all who lack the key */
+        m->n_tokens++;
+        claim->token =
+            wb__siphash(m->token_seed, &m->n_tokens, sizeof(m->n_tokens));
+    } while (claim->token == 0);
     l->e = wb__table_add_claim(&m->table, l->hash, claim);
     return claim;
+}
+
+/* FULL: a limit of the identity is reached. */
+static enum wb_status
+acquire_once(struct lookup *l)
+{
+    const struct wb_idem_opts *opts = &l->m->base.opts;
+    struct wb_slice identity = l->call->op->identity;
+    const struct wb__memory_claim *claim;
+    struct wb__account *a;
+
+    if (!wb__account_open(l->m, identity, 1, &a))
+        return WB_NOMEM;
+    if (a != NULL &&
+        ((opts->identity_claims > 0 && a->claims >= opts->identity_claims) ||
+            (opts->identity_bytes > 0 && a->bytes >= opts->identity_bytes)))
+        return WB_FULL;
+    claim = add_claim(l);
+    if (claim == NULL) {
+        wb__account_add(l->m, identity, 0, 0); /* a new one is removed */
+        return WB_NOMEM;
+    }
+    if (a != NULL)
+        a->claims++;
+    l->call->result->answer = WB_IDEM_ACQUIRED;
+    l->call->result->token = claim->token;
+    return WB_OK;
 }
 
 static enum wb_status
 acquire(struct lookup *l, struct wb_err *err)
 {
-    struct wb__quota *quota = &l->m->quota;
-    const struct wb_idem_op *op = l->call->op;
-    struct wb_idem_result *result = l->call->result;
-    const struct wb__memory_claim *claim;
-    enum wb_status rc = wb__idem_op_check(op, err);
+    enum wb_status rc = wb__idem_op_check(l->call->op, err);
 
     if (rc != WB_OK)
         return rc;
+    l->call->result->answer = WB_IDEM_LIMIT;
     wb__memory_clean(l->m, l->now_ms, WRITE_EFFORT);
-    rc = wb__quota_claim(quota, op->identity);
+    rc = acquire_once(l);
     if (rc == WB_FULL) { /* expired entries may count, too */
         wb__memory_clean(l->m, l->now_ms, LIMIT_EFFORT);
-        rc = wb__quota_claim(quota, op->identity);
+        rc = acquire_once(l);
     }
-    result->answer = WB_IDEM_LIMIT;
-    if (rc != WB_OK)
-        return rc == WB_FULL ? WB_OK : wb__nomem(err, "a claim");
-    claim = add_claim(l);
-    if (claim == NULL) {
-        wb__quota_add(quota, op->identity, -1, 0);
+    if (rc == WB_NOMEM)
         return wb__nomem(err, "a claim");
-    }
-    result->answer = WB_IDEM_ACQUIRED;
-    result->token = claim->token;
     return WB_OK;
-}
-
-/* A test's clock does not signal the condition: with one, poll. */
-static void
-sleep_us(struct lookup *l, struct wb__waiter *w, int64_t us)
-{
-    const struct wb_env *env = l->m->base.env;
-
-    if (env->sleep_us == NULL) {
-        wb__cond_wait_us(&w->wake, &l->m->lock, us);
-        return;
-    }
-    wb__mutex_unlock(&l->m->lock);
-    env->sleep_us(env->ctx, us < WB__IDEM_POLL_US ? us : WB__IDEM_POLL_US);
-    wb__mutex_lock(&l->m->lock);
 }
 
 /* Sleep until the claim ends, its outcome is unknown, or until_ms; then find
@@ -177,6 +157,7 @@ sleep_us(struct lookup *l, struct wb__waiter *w, int64_t us)
 static bool
 wait_for(struct lookup *l, struct wb__memory_claim *claim, int64_t until_ms)
 {
+    const struct wb_env *env = l->m->base.env;
     struct wb__waiter w = {.next = claim->waiters, .link = &claim->waiters};
     int64_t ms =
         (claim->ends.key < until_ms ? claim->ends.key : until_ms) - l->now_ms;
@@ -184,12 +165,21 @@ wait_for(struct lookup *l, struct wb__memory_claim *claim, int64_t until_ms)
     if (until_ms <= l->now_ms ||
         claim->n_waiters >= l->m->base.opts.max_waiters)
         return false;
+    if (ms > DAY_MS)
+        ms = DAY_MS;
     wb__cond_init(&w.wake);
     if (w.next != NULL)
         w.next->link = &w.next;
     claim->waiters = &w;
     claim->n_waiters++;
-    sleep_us(l, &w, (ms < DAY_MS ? ms : DAY_MS) * 1000);
+    if (env->sleep_us == NULL) {
+        wb__cond_wait_us(&w.wake, &l->m->lock, ms * 1000);
+    } else { /* a test's clock does not signal the condition: poll */
+        wb__mutex_unlock(&l->m->lock);
+        env->sleep_us(env->ctx,
+            ms * 1000 < WB__IDEM_POLL_US ? ms * 1000 : WB__IDEM_POLL_US);
+        wb__mutex_lock(&l->m->lock);
+    }
     if (!w.woken) {
         *w.link = w.next;
         if (w.next != NULL)
@@ -315,64 +305,30 @@ settle(struct lookup *l, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- records without a claim ------------------------------------------- */
-
-static enum wb_status
-look_up(struct lookup *l, struct wb_err *err)
-{
-    const struct wb__entry *e = live_entry(l);
-
-    return e == NULL || e->kind != WB__RECORD ? WB_EMPTY : replay(l, err);
-}
-
-static bool
-add_record(struct lookup *l, struct wb__memory_record *r)
-{
-    struct wb__quota *quota = &l->m->quota;
-    struct wb_slice identity = l->call->op->identity;
-
-    if (!wb__quota_open(quota, identity))
-        return false;
-    if (!wb__table_reserve(&l->m->table)) {
-        wb__quota_add(quota, identity, 0, 0); /* frees what was opened */
-        return false;
-    }
-    l->e = wb__table_add_record(&l->m->table, l->hash, r);
-    wb__record_count(l->m, r, 1);
-    return true;
-}
-
-static void
-replace_record(struct lookup *l, struct wb__memory_record *r)
-{
-    struct wb__memory_record *old = l->e->record;
-
-    wb__record_count(l->m, r, 1);
-    wb__record_count(l->m, old, -1);
-    wb__free(l->m->base.env, old);
-    l->e->record = r;
-    wb__table_touch(&l->m->table, l->e);
-}
-
 static enum wb_status
 store_record(struct lookup *l, struct wb_err *err)
 {
-    const struct wb__entry *e = live_entry(l);
+    struct wb__memory *m = l->m;
+    struct wb__entry *e = live_entry(l);
     struct wb__memory_record *r;
+    struct wb__account *unused;
     enum wb_status rc;
 
     if (e != NULL && e->kind == WB__CLAIM)
         return wb__idem_taken(l->call->op, err);
-    rc = wb__record_new(l->m, &l->key, &l->call->record, l->now_ms, &r, err);
+    rc = wb__record_new(m, &l->key, &l->call->record, l->now_ms, &r, err);
     if (rc != WB_OK)
         return rc;
-    if (e != NULL) {
-        replace_record(l, r);
-    } else if (!add_record(l, r)) {
-        wb__free(l->m->base.env, r);
+    if (!wb__account_open(m, l->call->op->identity, 1, &unused)) {
+        wb__free(m->base.env, r);
         return wb__nomem(err, "a record");
     }
-    wb__memory_evict(l->m);
+    l->e = wb__table_find(&m->table, l->hash, &l->key); /* it may have moved */
+    wb__record_count(m, r, 1);
+    if (l->e != NULL)
+        wb__record_drop(m, l->e);
+    l->e = wb__table_add_record(&m->table, l->hash, r);
+    wb__memory_evict(m);
     return WB_OK;
 }
 
@@ -440,7 +396,7 @@ walk(struct wb__memory *m,
     for (uint32_t at = 0; at < m->table.cap && rc == WB_OK; at++) {
         struct wb__entry *e = &m->table.slab[at];
 
-        if (e->kind == WB__FREE)
+        if (e->kind == WB__FREE || e->kind == WB__ACCOUNT)
             continue;
         if (wb__expire_if_due(m, e, now)) {
             ++*n;
@@ -490,7 +446,9 @@ make_locked(struct lookup *l, struct wb_err *err)
     case WB__IDEM_SETTLE_FREE:
         return settle(l, err);
     case WB__IDEM_LOOKUP:
-        return look_up(l, err);
+        if (live_entry(l) == NULL || l->e->kind != WB__RECORD)
+            return WB_EMPTY;
+        return replay(l, err);
     case WB__IDEM_STORE:
         return store_record(l, err);
     case WB__IDEM_PEEK:
@@ -509,7 +467,12 @@ memory_call(struct wb_idem *store, struct wb__idem_call *c, struct wb_err *err)
     struct lookup l;
     enum wb_status rc;
 
-    lock_and_find(&l, (struct wb__memory *)store, c);
+    l.m = (struct wb__memory *)store;
+    l.call = c;
+    wb__key_make(&l.key, c->op);
+    l.hash = wb__memory_hash(l.m, &l.key);
+    wb__mutex_lock_spin(&l.m->lock);
+    find(&l);
     rc = make_locked(&l, err);
     if (!reads && c->verb != WB__IDEM_BEGIN) /* see acquire() */
         wb__memory_clean(l.m, l.now_ms, WRITE_EFFORT);
@@ -524,16 +487,17 @@ memory_close(struct wb_idem *store)
 {
     struct wb__memory *m = (struct wb__memory *)store;
 
-    wb__idem_fini(store);
+    wb__lease_renewer_fini(&store->renewer);
     for (uint32_t at = 0; at < m->table.cap; at++) {
-        if (m->table.slab[at].kind == WB__CLAIM)
-            wb__free(store->env, m->table.slab[at].claim);
-        else if (m->table.slab[at].kind == WB__RECORD)
-            wb__free(store->env, m->table.slab[at].record);
+        const struct wb__entry *e = &m->table.slab[at];
+
+        wb__free(store->env, e->kind == WB__FREE     ? NULL
+                             : e->kind == WB__CLAIM  ? (void *)e->claim
+                             : e->kind == WB__RECORD ? (void *)e->record
+                                                     : (void *)e->account);
     }
     wb__table_fini(&m->table);
     wb__heap_fini(&m->claims);
-    wb__quota_fini(&m->quota);
     wb__mutex_fini(&m->lock);
     wb__free(store->env, m);
 }
@@ -555,16 +519,14 @@ wb_idem_open_memory(
     if (m == NULL)
         return wb__nomem(err, "a store");
     wb__idem_init(&m->base, &backend, opts);
+    wb__lease_renewer_init(&m->base.renewer);
     env->random(env->ctx, m->seed, sizeof(m->seed));
+    env->random(env->ctx, m->token_seed, sizeof(m->token_seed));
     m->opened_ms = now_ms(m);
     m->opened_wall_ms = env->wall_ms(env->ctx);
     wb__mutex_init(&m->lock);
     wb__table_init(&m->table, env);
     m->claims.env = env;
-    if (!wb__quota_init(&m->quota, &m->base)) {
-        memory_close(&m->base);
-        return wb__nomem(err, "a store");
-    }
     *out = &m->base;
     return WB_OK;
 }

@@ -21,14 +21,6 @@ struct wb__key {
                WB__IDEM_KEY_MAX];
 };
 
-static inline char *
-wb__append(char *at, struct wb_slice s)
-{
-    if (s.len > 0)
-        memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
 static inline void
 wb__key_make(struct wb__key *key, const struct wb_idem_op *op)
 {
@@ -97,6 +89,14 @@ struct wb__memory_claim {
     char bytes[]; /* key */
 };
 
+/* Claims and bytes of one identity, kept only where a limit is set, as long as
+ * one of them is not zero. Its key has the identity alone; those of operations
+ * are never empty. */
+struct wb__account {
+    int64_t claims, bytes;
+    char key[];
+};
+
 /* ---- table.c: hash table and list by use ------------------------------- */
 
 #define WB__NONE UINT32_MAX
@@ -105,11 +105,13 @@ struct wb__entry {
     union {
         struct wb__memory_claim *claim;
         struct wb__memory_record *record;
+        struct wb__account *account;
     };
     enum wb__entry_kind {
         WB__FREE,
         WB__CLAIM,
-        WB__RECORD
+        WB__RECORD,
+        WB__ACCOUNT
     } kind;
     uint32_t hash;
     uint32_t prev, next; /* RECORD: by use; FREE: next in the free list */
@@ -128,14 +130,16 @@ void wb__table_fini(struct wb__table *t); /* frees no claim or record */
 /* The entry of the key, or NULL. */
 struct wb__entry *wb__table_find(
     const struct wb__table *t, uint32_t hash, const struct wb__key *key);
-/* Make sure of one free entry. Moves entries. False, and nothing changed,
+/* Make sure of so many free entries. Moves entries. False, and nothing changed,
  * without memory. */
-WB_MUST_USE bool wb__table_reserve(struct wb__table *t);
+WB_MUST_USE bool wb__table_reserve(struct wb__table *t, uint32_t n);
 /* Needs a free entry and a key that is not in the table. */
 struct wb__entry *wb__table_add_claim(
     struct wb__table *t, uint32_t hash, struct wb__memory_claim *claim);
 struct wb__entry *wb__table_add_record(
     struct wb__table *t, uint32_t hash, struct wb__memory_record *record);
+void wb__table_add_account(
+    struct wb__table *t, uint32_t hash, struct wb__account *account);
 /* Make the entry of a claim that of its record. */
 void wb__table_complete(
     struct wb__table *t, struct wb__entry *e, struct wb__memory_record *record);
@@ -145,50 +149,35 @@ void wb__table_remove(struct wb__table *t, struct wb__entry *e);
 /* Free memory if few entries are in use. Moves entries. */
 void wb__table_shrink(struct wb__table *t);
 
-/* ---- quota.c: claims and bytes of each identity ------------------------ */
-
-struct wb__account;
-struct wb__quota {
-    const struct wb_env *env;
-    int64_t max_claims, max_bytes; /* 0: no limit */
-    uint64_t seed[2];
-    struct wb__account **bucket;
-    size_t n, mask;
-};
-WB_MUST_USE bool wb__quota_init(
-    struct wb__quota *q, const struct wb_idem *store);
-void wb__quota_fini(struct wb__quota *q);
-/* Count one claim more. FULL: a limit is reached. NOMEM. */
-WB_MUST_USE enum wb_status wb__quota_claim(
-    struct wb__quota *q, struct wb_slice identity);
-/* Make sure that bytes can be counted. False without memory. */
-WB_MUST_USE bool wb__quota_open(struct wb__quota *q, struct wb_slice identity);
-/* Change the counts. Needs an identity with a claim, a record or after
- * wb__quota_open(); forgets it when both are zero. */
-void wb__quota_add(
-    struct wb__quota *q, struct wb_slice identity, int claims, int64_t bytes);
-
 /* ---- store ------------------------------------------------------------- */
 
-enum {
-    WB__TOKENS = 32
-};
 struct wb__memory {
     struct wb_idem base;
-    uint64_t seed[2];
+    uint64_t seed[2], token_seed[2];
     int64_t opened_ms, opened_wall_ms;
     /* All that follows is guarded by the lock. */
-    uint32_t n_tokens;
-    uint64_t token[WB__TOKENS]; /* random numbers, fetched many at a time */
-    struct wb__heap claims;     /* by the time they end */
-    struct wb__quota quota;
+    uint64_t n_tokens;      /* so many were made */
+    struct wb__heap claims; /* by the time they end */
     int64_t records, bytes;
-    uint32_t scan_at; /* entry where the search for expired ones goes on */
+    uint32_t scan_at; /* entry where the search for expired ones continues */
     struct wb__mutex lock;
     struct wb__table table;
 };
 
 /* ---- memory_entry.c: all with the lock held ----------------------------- */
+
+/* The hash of a key in the table. */
+uint32_t wb__memory_hash(const struct wb__memory *m, const struct wb__key *key);
+
+/* The account of the identity, made if there was none, and so many free entries
+ * besides. The entries may move. False: out of memory. Without a limit there
+ * are no accounts, and *out is NULL. */
+WB_MUST_USE bool wb__account_open(struct wb__memory *m,
+    struct wb_slice identity, uint32_t entries, struct wb__account **out);
+/* Change its counts. Needs an identity with an account; removes that when both
+ * are zero. */
+void wb__account_add(
+    struct wb__memory *m, struct wb_slice identity, int claims, int64_t bytes);
 
 /* Allocate a record. TOOBIG: it alone is larger than the store may be. */
 WB_MUST_USE enum wb_status wb__record_new(const struct wb__memory *m,

@@ -1,10 +1,11 @@
-/* memory_entry.c - the life of claims and records in the memory store.
+/* memory_entry.c - the life of claims and records in the memory store, and what
+ * is counted for each identity.
  *
- * (1) What has expired is removed by later calls, though nobody asks for it:
+ * (1) What has expired is removed by later calls on other keys:
  *     claims by a heap of their ends, records by a scan that checks a few
  *     entries with every write, and more where it finds expired ones.
- * (2) The quota of an identity is counted up before it is counted down: its
- *     account would be freed at zero. */
+ * (2) The account of an identity is counted up before it is counted down: at
+ *     zero it is freed. */
 #include "idem/memory.h"
 
 enum {
@@ -12,6 +13,80 @@ enum {
     CLEAN_ENTRIES = 32, /* per unit of effort: entries passed at most, and */
     CLEAN_CLAIMS = 8    /* claims removed at most */
 };
+
+uint32_t
+wb__memory_hash(const struct wb__memory *m, const struct wb__key *key)
+{
+    return (uint32_t)wb__siphash(m->seed, key->bytes, key->len);
+}
+
+/* ---- accounts ---------------------------------------------------------- */
+
+static bool
+has_accounts(const struct wb__memory *m)
+{
+    return m->base.opts.identity_claims > 0 || m->base.opts.identity_bytes > 0;
+}
+
+static struct wb__entry *
+find_account(const struct wb__memory *m, struct wb_slice identity,
+    struct wb__key *key, uint32_t *hash)
+{
+    wb__key_make(key, &(struct wb_idem_op){.identity = identity});
+    *hash = wb__memory_hash(m, key);
+    return wb__table_find(&m->table, *hash, key);
+}
+
+bool
+wb__account_open(struct wb__memory *m, struct wb_slice identity,
+    uint32_t entries, struct wb__account **out)
+{
+    const struct wb__entry *e;
+    struct wb__account *a;
+    struct wb__key key;
+    uint32_t hash;
+
+    *out = NULL;
+    if (!has_accounts(m))
+        return wb__table_reserve(&m->table, entries);
+    if (!wb__table_reserve(&m->table, entries + 1))
+        return false;
+    e = find_account(m, identity, &key, &hash);
+    if (e != NULL) {
+        *out = e->account;
+        return true;
+    }
+    a = wb__alloc(m->base.env, sizeof(*a) + key.len);
+    if (a == NULL)
+        return false;
+    memcpy(a->key, key.bytes, key.len);
+    wb__table_add_account(&m->table, hash, a);
+    *out = a;
+    return true;
+}
+
+void
+wb__account_add(
+    struct wb__memory *m, struct wb_slice identity, int claims, int64_t bytes)
+{
+    struct wb__entry *e;
+    struct wb__account *a;
+    struct wb__key key;
+    uint32_t hash;
+
+    if (!has_accounts(m))
+        return;
+    e = find_account(m, identity, &key, &hash);
+    WB_ASSERT(e != NULL);
+    a = e->account;
+    a->claims += claims;
+    a->bytes += bytes;
+    WB_ASSERT(a->claims >= 0 && a->bytes >= 0);
+    if (a->claims == 0 && a->bytes == 0) {
+        wb__table_remove(&m->table, e);
+        wb__free(m->base.env, a);
+    }
+}
 
 /* ---- records ----------------------------------------------------------- */
 
@@ -87,7 +162,8 @@ wb__record_count(struct wb__memory *m, const struct wb__memory_record *r, int n)
 
     m->records += n;
     m->bytes += bytes;
-    wb__quota_add(&m->quota, wb__key_op(r->bytes).identity, 0, bytes);
+    WB_ASSERT(m->records >= 0 && m->bytes >= 0);
+    wb__account_add(m, wb__key_op(r->bytes).identity, 0, bytes);
 }
 
 void
@@ -129,6 +205,7 @@ wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
 {
     struct wb__entry *e = &m->table.slab[claim->at];
 
+    WB_ASSERT(e->kind == WB__CLAIM && e->claim == claim);
     wake_all(claim);
     wb__heap_remove(&m->claims, &claim->ends);
     if (record == NULL) {
@@ -139,7 +216,7 @@ wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
         wb__table_complete(&m->table, e, record);
         wb__record_count(m, record, 1);
     }
-    wb__quota_add(&m->quota, wb__key_op(claim->bytes).identity, -1, 0);
+    wb__account_add(m, wb__key_op(claim->bytes).identity, -1, 0);
     wb__free(m->base.env, claim);
 }
 
@@ -172,6 +249,7 @@ wb__expire_if_due(struct wb__memory *m, struct wb__entry *e, int64_t now_ms)
 {
     if (e->kind == WB__CLAIM)
         return claim_expire_if_due(m, e->claim, now_ms);
+    WB_ASSERT(e->kind == WB__RECORD);
     if (e->record->ttl_ms == 0 ||
         now_ms < (int64_t)e->record->stored_ms + (int64_t)e->record->ttl_ms)
         return false;
@@ -179,39 +257,27 @@ wb__expire_if_due(struct wb__memory *m, struct wb__entry *e, int64_t now_ms)
     return true;
 }
 
-static void
-clean_claims(struct wb__memory *m, int64_t now_ms, int max)
+void
+wb__memory_clean(struct wb__memory *m, int64_t now_ms, int effort)
 {
+    struct wb__table *t = &m->table;
+    int claims = effort * CLEAN_CLAIMS, entries = effort * CLEAN_ENTRIES;
     struct wb__heap_node *first;
 
-    while (max-- > 0 && (first = wb__heap_first(&m->claims)) != NULL &&
+    while (claims-- > 0 && (first = wb__heap_first(&m->claims)) != NULL &&
            first->key <= now_ms)
         (void)claim_expire_if_due(
             m, (struct wb__memory_claim *)first, now_ms); /* first member */
-}
-
-static void
-clean_records(struct wb__memory *m, int64_t now_ms, int to_check, int max)
-{
-    struct wb__table *t = &m->table;
-
-    while (max-- > 0 && to_check > 0 && t->cap > 0) {
+    while (entries-- > 0 && effort > 0 && t->cap > 0) {
         struct wb__entry *e;
 
         m->scan_at = m->scan_at + 1 < t->cap ? m->scan_at + 1 : 0;
         e = &t->slab[m->scan_at];
         if (e->kind != WB__RECORD)
             continue;
-        to_check--;
+        effort--;
         if (wb__expire_if_due(m, e, now_ms))
-            to_check += CLEAN_BONUS;
+            effort += CLEAN_BONUS;
     }
-}
-
-void
-wb__memory_clean(struct wb__memory *m, int64_t now_ms, int effort)
-{
-    clean_claims(m, now_ms, effort * CLEAN_CLAIMS);
-    clean_records(m, now_ms, effort, effort * CLEAN_ENTRIES);
-    wb__table_shrink(&m->table);
+    wb__table_shrink(t);
 }

@@ -1,29 +1,138 @@
-/* run.c - the dispatcher: begin, run once, finish; or replay.
+/* run.c - the dispatcher: begin, run once, finish; or replay. A lease is
+ * renewed while its effect runs.
  *
- * (1) If the store fails, fn is not called, unless begin->open asks for it.
+ * (1) If the store fails, fn is not called, unless begin->open is set.
  * (2) After fn has run, the key is released only if fn said NOT_APPLIED. A
- *     record that cannot be stored makes the outcome unknown. */
+ *     record that cannot be stored makes the outcome unknown.
+ * (3) A store has one thread that renews leases. It starts with the first lease
+ *     and is joined when the store is closed.
+ * (4) A lease is renewed each third of its time. A renewal that fails is tried
+ *     again a third later; a claim that was lost stays lost.
+ * (5) When remove_lease() returns, the lease is not renewed any more. */
 #include "idem/idem.h"
 
-typedef enum wb_idem_end (*effect)(void *ctx, struct wb_idem_call *call);
+/* ---- the lease renewer ------------------------------------------------- */
 
-static enum wb_status
-finish(struct wb_idem *store, const struct wb_idem_call *call,
-    enum wb_idem_end end, struct wb_err *err)
+void
+wb__lease_renewer_init(struct wb__lease_renewer *renewer)
 {
-    struct wb__idem_call unknown = {
-        .verb = WB__IDEM_UNKNOWN, .op = call->op, .token = call->token};
-    enum wb_status rc;
-
-    if (end == WB_IDEM_NOT_APPLIED)
-        return wb_idem_release(store, call->op, call->token, err);
-    if (end == WB_IDEM_MAYBE)
-        return wb_idem_unknown(store, call->op, call->token, err);
-    rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
-    if (rc != WB_OK)
-        wb__idem_alone(store, &unknown);
-    return rc;
+    wb__mutex_init(&renewer->lock);
+    wb__cond_init(&renewer->wake);
+    wb__cond_init(&renewer->idle);
 }
+
+void
+wb__lease_renewer_fini(struct wb__lease_renewer *renewer)
+{
+    wb__mutex_lock(&renewer->lock);
+    WB_ASSERT(renewer->first == NULL);
+    renewer->stop = true;
+    wb__cond_signal(&renewer->wake);
+    wb__mutex_unlock(&renewer->lock);
+    if (renewer->running)
+        wb__thread_join(&renewer->thread);
+    wb__cond_fini(&renewer->idle);
+    wb__cond_fini(&renewer->wake);
+    wb__mutex_fini(&renewer->lock);
+}
+
+/* Needs the lock; gives it up while the store is called. */
+static void
+renew(struct wb_idem *store, struct wb__lease *lease)
+{
+    struct wb__lease_renewer *renewer = &store->renewer;
+    struct wb__idem_call extend = {.verb = WB__IDEM_EXTEND,
+        .op = lease->op,
+        .token = lease->token,
+        .how.lease_ms = lease->lease_ms};
+
+    lease->next_us += lease->lease_ms * 1000 / 3;
+    renewer->busy = lease;
+    wb__mutex_unlock(&renewer->lock);
+    (void)store->backend->call(store, &extend, NULL);
+    wb__mutex_lock(&renewer->lock);
+    renewer->busy = NULL;
+    wb__cond_signal(&renewer->idle);
+}
+
+static void *
+run_renewer(void *ctx)
+{
+    struct wb_idem *store = ctx;
+    struct wb__lease_renewer *renewer = &store->renewer;
+    struct wb__lease *lease;
+    int64_t us;
+
+    wb__mutex_lock(&renewer->lock);
+    while (!renewer->stop) {
+        lease = renewer->first;
+        for (struct wb__lease *l = lease; l != NULL; l = l->next)
+            lease = l->next_us < lease->next_us ? l : lease;
+        if (lease == NULL) {
+            wb__cond_wait(&renewer->wake, &renewer->lock);
+            continue;
+        }
+        us = lease->next_us - store->env->mono_us(store->env->ctx);
+        if (us > 0)
+            wb__cond_wait_us(&renewer->wake, &renewer->lock, us);
+        else
+            renew(store, lease);
+    }
+    wb__mutex_unlock(&renewer->lock);
+    return NULL;
+}
+
+/* Renew the lease until it is removed; until then it must stay where it is.
+ * UNAVAILABLE: no thread could be started. */
+static enum wb_status
+add_lease(struct wb_idem *store, struct wb__lease *lease, struct wb_err *err)
+{
+    struct wb__lease_renewer *renewer = &store->renewer;
+    bool running;
+
+    /* A renewal is not needed for years, and the time must not overflow. */
+    if (lease->lease_ms > INT64_C(1) << 40)
+        lease->lease_ms = INT64_C(1) << 40;
+    lease->next_us =
+        store->env->mono_us(store->env->ctx) + lease->lease_ms * 1000 / 3;
+    wb__mutex_lock(&renewer->lock);
+    if (!renewer->running)
+        renewer->running =
+            wb__thread_start(&renewer->thread, run_renewer, store);
+    running = renewer->running;
+    if (running) {
+        lease->next = renewer->first;
+        lease->link = &renewer->first;
+        if (lease->next != NULL)
+            lease->next->link = &lease->next;
+        renewer->first = lease;
+        wb__cond_signal(&renewer->wake);
+    }
+    wb__mutex_unlock(&renewer->lock);
+    if (running)
+        return WB_OK;
+    return wb__fail(err, WB_UNAVAILABLE, 0,
+        "cannot start the thread that renews leases; the function was not "
+        "called");
+}
+
+static void
+remove_lease(struct wb_idem *store, struct wb__lease *lease)
+{
+    struct wb__lease_renewer *renewer = &store->renewer;
+
+    wb__mutex_lock(&renewer->lock);
+    *lease->link = lease->next;
+    if (lease->next != NULL)
+        lease->next->link = lease->link;
+    while (renewer->busy == lease)
+        wb__cond_wait(&renewer->idle, &renewer->lock);
+    wb__mutex_unlock(&renewer->lock);
+}
+
+/* ---- run --------------------------------------------------------------- */
+
+typedef enum wb_idem_end (*effect)(void *ctx, struct wb_idem_call *call);
 
 static enum wb_status
 run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
@@ -31,21 +140,30 @@ run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
 {
     struct wb__lease lease = {
         .op = call->op, .token = call->token, .lease_ms = lease_ms};
-    struct wb__idem_call release = {
+    struct wb__idem_call end_claim = {
         .verb = WB__IDEM_RELEASE, .op = call->op, .token = call->token};
     enum wb_idem_end end;
     enum wb_status rc = WB_OK;
 
     if (!store->borrowed)
-        rc = wb__lease_renewer_add(store, &lease, err);
+        rc = add_lease(store, &lease, err);
     if (rc != WB_OK) {
-        wb__idem_alone(store, &release);
+        wb__idem_alone(store, &end_claim);
         return rc;
     }
     end = fn(ctx, call);
     if (!store->borrowed)
-        wb__lease_renewer_remove(store, &lease);
-    return finish(store, call, end, err);
+        remove_lease(store, &lease);
+    if (end == WB_IDEM_NOT_APPLIED)
+        return wb_idem_release(store, call->op, call->token, err);
+    if (end == WB_IDEM_MAYBE)
+        return wb_idem_unknown(store, call->op, call->token, err);
+    rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
+    if (rc != WB_OK) {
+        end_claim.verb = WB__IDEM_UNKNOWN;
+        wb__idem_alone(store, &end_claim);
+    }
+    return rc;
 }
 
 /* The store failed; the input was not the reason. */

@@ -1,6 +1,6 @@
 /* sql.c - the store in a SQL database: calls, list, reap, open and close.
  *
- * (1) Everything that writes goes through one connection, in groups that share
+ * (1) All writes are made on one connection, in groups that share
  *     a commit.
  * (2) A read does not wait for the commits of others: while that connection is
  *     busy it uses a second one.
@@ -56,57 +56,32 @@ db_opts(const struct wb__idem_sql *sql)
         .allow_network_fs = sql->base.opts.allow_network_fs};
 }
 
-/* Needs sql->reading. NULL if it cannot be opened. */
-static struct wb__db *
-get_reader(struct wb__idem_sql *sql)
-{
-    struct wb__db_opts opts = db_opts(sql);
-
-    opts.existing = true;
-    if (sql->reader == NULL &&
-        wb__db_open(&sql->reader, sql->url, &opts, NULL) != WB_OK)
-        sql->reader = NULL;
-    return sql->reader;
-}
-
-/* Read on the second connection. One statement needs no BEGIN. */
-static enum wb_status
-read_beside(struct wb__idem_sql *sql, struct wb__db_job *job, bool *done,
-    struct wb_err *err)
-{
-    struct wb__db *db;
-    enum wb_status rc = WB_OK;
-
-    wb__mutex_lock(&sql->reading);
-    db = get_reader(sql);
-    *done = db != NULL;
-    if (db != NULL)
-        rc = job->run(db, job, err);
-    if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
-        wb__db_close(db);
-        sql->reader = NULL;
-        *done = false;
-    }
-    wb__mutex_unlock(&sql->reading);
-    return rc;
-}
-
-/* Run a job that only reads, without waiting for the commits of others. */
+/* Run a job that only reads, without waiting for the commits of others: on the
+ * connection that writes if it is idle, or else on the second one, where one
+ * statement needs no BEGIN. */
 static enum wb_status
 read_job(struct wb__idem_sql *sql, struct wb__db_job *job, struct wb_err *err)
 {
-    bool done = false;
-    enum wb_status rc;
+    struct wb__db_opts opts = db_opts(sql);
+    enum wb_status rc = WB_UNAVAILABLE;
 
     job->tx = WB__TX_READ;
     if (wb__commit_group_try(&sql->group, job, err))
         return job->status;
-    if (!sql->base.borrowed) {
-        rc = read_beside(sql, job, &done, err);
-        if (done)
-            return rc;
+    if (sql->base.borrowed)
+        return wb__commit_group_run(&sql->group, job, err);
+    opts.existing = true;
+    wb__mutex_lock(&sql->reading);
+    if (sql->reader != NULL ||
+        wb__db_open(&sql->reader, sql->url, &opts, NULL) == WB_OK)
+        rc = job->run(sql->reader, job, err);
+    if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
+        wb__db_close(sql->reader);
+        sql->reader = NULL;
     }
-    return wb__commit_group_run(&sql->group, job, err);
+    wb__mutex_unlock(&sql->reading);
+    return rc != WB_UNAVAILABLE ? rc
+                                : wb__commit_group_run(&sql->group, job, err);
 }
 
 /* ---- call -------------------------------------------------------------- */
@@ -204,13 +179,6 @@ struct wb__sql_waiter {
     struct wb__sql_waiter *next;
 };
 
-static bool
-same_op(const struct wb_idem_op *a, const struct wb_idem_op *b)
-{
-    return wb__eq(a->key, b->key) && wb__eq(a->scope, b->scope) &&
-           wb__eq(a->identity, b->identity);
-}
-
 /* False if max_waiters wait for this key already. */
 static bool
 join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
@@ -221,7 +189,7 @@ join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
         return true;
     wb__mutex_lock(&sql->waiting);
     for (const struct wb__sql_waiter *o = sql->waiters; o != NULL; o = o->next)
-        n += same_op(o->op, w->op);
+        n += wb__idem_op_eq(o->op, w->op);
     if (n < sql->base.opts.max_waiters) {
         w->joined = true;
         w->next = sql->waiters;
@@ -345,27 +313,11 @@ struct page {
 };
 
 static enum wb_status
-add_item(struct wb__db *db, struct page *p, struct wb_err *err)
-{
-    struct wb_idem_item *item = &p->item[p->n];
-
-    p->after = wb__db_int(db, WB__SQL_IDEM_LIST, 0);
-    p->rows++;
-    if (!wb__sql_item(db, p->now_ms, p->store->opts.hold_ms, item))
-        return WB_OK;
-    if (!wb__arena_dup(&p->arena, item->op.identity, &item->op.identity) ||
-        !wb__arena_dup(&p->arena, item->op.scope, &item->op.scope) ||
-        !wb__arena_dup(&p->arena, item->op.key, &item->op.key))
-        return wb__nomem(err, "a page of keys");
-    p->n++;
-    return WB_OK;
-}
-
-static enum wb_status
 run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     const enum wb__sql sql = WB__SQL_IDEM_LIST;
     struct page *p = (struct page *)base;
+    struct wb_idem_op *op;
     int64_t from = p->after;
     enum wb_status rc =
         wb__db_start(db, sql, WB__ARGS(wb__int(from), wb__int(PAGE)), err);
@@ -376,8 +328,19 @@ run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
     p->n = 0;
     p->rows = 0;
     wb__arena_clear(&p->arena);
-    while (rc == WB_OK && (rc = wb__db_next(db, sql, err)) == WB_OK)
-        rc = add_item(db, p, err);
+    while (rc == WB_OK && (rc = wb__db_next(db, sql, err)) == WB_OK) {
+        op = &p->item[p->n].op;
+        p->after = wb__db_int(db, sql, 0);
+        p->rows++;
+        if (!wb__sql_item(
+                db, p->now_ms, p->store->opts.hold_ms, &p->item[p->n]))
+            continue;
+        if (!wb__arena_dup(&p->arena, op->identity, &op->identity) ||
+            !wb__arena_dup(&p->arena, op->scope, &op->scope) ||
+            !wb__arena_dup(&p->arena, op->key, &op->key))
+            rc = wb__nomem(err, "a page of keys");
+        p->n++;
+    }
     wb__db_end(db, sql);
     if (rc == WB_EMPTY)
         return WB_OK;
@@ -446,7 +409,7 @@ sql_close(struct wb_idem *store)
 {
     struct wb__idem_sql *sql = (struct wb__idem_sql *)store;
 
-    wb__idem_fini(store);
+    wb__lease_renewer_fini(&store->renewer);
     wb__commit_group_fini(&sql->group);
     wb__mutex_fini(&sql->waiting);
     wb__mutex_fini(&sql->reading);
@@ -474,22 +437,12 @@ sql_new(const struct wb_idem_opts *opts)
     if (sql == NULL)
         return NULL;
     wb__idem_init(&sql->base, &sql_backend, opts);
+    wb__lease_renewer_init(&sql->base.renewer);
     sql->base.opts.hold_ms = wb__sql_time(sql->base.opts.hold_ms, 0);
     wb__commit_group_init(&sql->group, NULL);
     wb__mutex_init(&sql->waiting);
     wb__mutex_init(&sql->reading);
     return sql;
-}
-
-static bool
-copy_url(struct wb__idem_sql *sql, const char *url)
-{
-    size_t size = strlen(url) + 1;
-
-    sql->url = wb__alloc(sql->base.env, size);
-    if (sql->url != NULL)
-        memcpy(sql->url, url, size);
-    return sql->url != NULL;
 }
 
 /* Open a store on the caller's connection db; if it is NULL, on a new one to
@@ -500,18 +453,23 @@ open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
 {
     struct wb__idem_sql *sql = sql_new(opts);
     struct wb__db_opts o;
+    size_t size;
     enum wb_status rc;
 
     if (sql == NULL)
         return wb__nomem(err, "a store");
     sql->base.borrowed = db != NULL;
     o = db_opts(sql);
-    if (db != NULL)
+    if (db != NULL) {
         rc = wb__db_borrow(&sql->group.db, db, adopt, &o, err);
-    else if (copy_url(sql, url))
-        rc = wb__db_open(&sql->group.db, url, &o, err);
-    else
-        rc = wb__nomem(err, "a store");
+    } else {
+        size = strlen(url) + 1;
+        sql->url = wb__alloc(o.env, size);
+        if (sql->url != NULL)
+            memcpy(sql->url, url, size);
+        rc = sql->url == NULL ? wb__nomem(err, "a store")
+                              : wb__db_open(&sql->group.db, url, &o, err);
+    }
     if (rc == WB_OK)
         *out = &sql->base;
     else

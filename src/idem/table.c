@@ -33,7 +33,9 @@ wb__table_fini(struct wb__table *t)
 static bool
 has_key(const struct wb__entry *e, const struct wb__key *key)
 {
-    const char *own = e->kind == WB__CLAIM ? e->claim->bytes : e->record->bytes;
+    const char *own = e->kind == WB__RECORD  ? e->record->bytes
+                      : e->kind == WB__CLAIM ? e->claim->bytes
+                                             : e->account->key;
 
     return memcmp(own, key->bytes, WB__KEY_HEADER) == 0 &&
            memcmp(own, key->bytes, key->len) == 0;
@@ -58,16 +60,6 @@ wb__table_find(
             return e;
     }
     return NULL;
-}
-
-static void
-slot_put(struct wb__table *t, uint32_t at)
-{
-    uint32_t i = t->slab[at].hash & t->mask;
-
-    while (t->slot[i] != 0)
-        i = (i + 1) & t->mask;
-    t->slot[i] = at + 1;
 }
 
 /* See (1). */
@@ -120,6 +112,7 @@ list_add(struct wb__table *t, struct wb__entry *e)
 void
 wb__table_touch(struct wb__table *t, struct wb__entry *e)
 {
+    WB_ASSERT(e->kind == WB__RECORD);
     if (e->prev == WB__NONE)
         return; /* it is the newest */
     list_remove(t, e);
@@ -132,13 +125,16 @@ static struct wb__entry *
 add(struct wb__table *t, uint32_t hash)
 {
     struct wb__entry *e;
+    uint32_t i = hash & t->mask;
 
     WB_ASSERT(t->free != WB__NONE);
     e = &t->slab[t->free];
+    while (t->slot[i] != 0)
+        i = (i + 1) & t->mask;
+    t->slot[i] = t->free + 1;
     t->free = e->next;
     t->used++;
     e->hash = hash;
-    slot_put(t, (uint32_t)(e - t->slab));
     return e;
 }
 
@@ -165,6 +161,16 @@ wb__table_add_record(
 }
 
 void
+wb__table_add_account(
+    struct wb__table *t, uint32_t hash, struct wb__account *account)
+{
+    struct wb__entry *e = add(t, hash);
+
+    e->kind = WB__ACCOUNT;
+    e->account = account;
+}
+
+void
 wb__table_complete(
     struct wb__table *t, struct wb__entry *e, struct wb__memory_record *record)
 {
@@ -178,6 +184,7 @@ wb__table_remove(struct wb__table *t, struct wb__entry *e)
 {
     uint32_t at = (uint32_t)(e - t->slab);
 
+    WB_ASSERT(e->kind != WB__FREE);
     slot_remove(t, at);
     if (e->kind == WB__RECORD)
         list_remove(t, e);
@@ -188,23 +195,14 @@ wb__table_remove(struct wb__table *t, struct wb__entry *e)
 
 /* ---- size -------------------------------------------------------------- */
 
-/* Slots for so many entries: a power of two, at most three quarters full. */
-static uint32_t
-slots_for(uint32_t cap)
-{
-    uint32_t n = 16;
-
-    while (n / 4 * 3 < cap)
-        n += n;
-    return n;
-}
-
 static bool
 resize(struct wb__table *t, uint32_t cap)
 {
-    uint32_t slots = slots_for(cap);
+    uint32_t slots = 16;
     struct wb__table to;
 
+    while (slots / 4 * 3 < cap) /* at most three quarters full */
+        slots += slots;
     wb__table_init(&to, t->env);
     to.slab = wb__alloc(t->env, cap * sizeof(*to.slab));
     to.slot = wb__alloc(t->env, slots * sizeof(*to.slot));
@@ -221,8 +219,12 @@ resize(struct wb__table *t, uint32_t cap)
     for (uint32_t at = t->oldest; at != WB__NONE; at = t->slab[at].prev)
         (void)wb__table_add_record(&to, t->slab[at].hash, t->slab[at].record);
     for (uint32_t at = 0; at < t->cap; at++) {
-        if (t->slab[at].kind == WB__CLAIM)
-            (void)wb__table_add_claim(&to, t->slab[at].hash, t->slab[at].claim);
+        const struct wb__entry *e = &t->slab[at];
+
+        if (e->kind == WB__CLAIM)
+            (void)wb__table_add_claim(&to, e->hash, e->claim);
+        else if (e->kind == WB__ACCOUNT)
+            wb__table_add_account(&to, e->hash, e->account);
     }
     wb__table_fini(t);
     *t = to;
@@ -231,9 +233,10 @@ resize(struct wb__table *t, uint32_t cap)
 
 /* By an eighth at a time, so that little memory is unused. */
 bool
-wb__table_reserve(struct wb__table *t)
+wb__table_reserve(struct wb__table *t, uint32_t n)
 {
-    if (t->free != WB__NONE)
+    WB_ASSERT(n <= CAP_MIN);
+    if (t->cap - t->used >= n)
         return true;
     return t->cap <= UINT32_MAX / 4 && resize(t, t->cap + t->cap / 8 + CAP_MIN);
 }

@@ -143,7 +143,8 @@ class Wire(Case):
 
     def test_G14_interim_answers_are_dropped(self):
         text = ('HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 C\r\n'
-                '\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+                '\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n'
+                'Content-Length: 2\r\n\r\nok')
         for key in (None, 'k'):
             a = self.ask('/raw', key=key, body=text)
             self.assertEqual((200, b'ok'), (a.status, a.body))

@@ -27,6 +27,7 @@
  *     /big    responds with 8 MiB
  *     /cut    responds in pieces; there is no memory for the last one while
  *             others are queued
+ *     /begin  responds at once with "begun", ends with the request
  *     else    responds with "METHOD PATH BODY"
  */
 struct fixture {
@@ -104,6 +105,12 @@ fixture_cut(struct wb__exchange *exchange)
 }
 
 static inline void
+fixture_on_body_end(struct wb__exchange *exchange)
+{
+    wb__exchange_end(exchange);
+}
+
+static inline void
 fixture_handle(void *ctx, struct wb__exchange *exchange)
 {
     struct fixture *h = ctx;
@@ -123,6 +130,10 @@ fixture_handle(void *ctx, struct wb__exchange *exchange)
         exchange->on_gone = fixture_on_gone;
     } else if (wb__eq(exchange->head->path, WB_LIT("/cut"))) {
         fixture_cut(exchange);
+    } else if (wb__eq(exchange->head->path, WB_LIT("/begin"))) {
+        exchange->on_body_end = fixture_on_body_end;
+        wb__exchange_begin(exchange, &(struct wb__response){.status = 200}, 5);
+        (void)wb__exchange_write(exchange, WB_LIT("begun"));
     } else {
         fixture_respond(exchange);
     }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <uv.h>
 
-#include "gate/upstream.h"
+#include "gate/gate_internal.h"
 
 enum {
     ADDRESSES_MAX = 3

@@ -270,6 +270,25 @@ test_http_limits__no_memory_for_the_end_of_a_response__no_on_gone(void **state)
     CHECK_INT(0, fixture.gone);
 }
 
+/* The client has the final response: nothing else may follow its head. */
+TEST(test_http_limits__response_begun_at_the_head__no_100_after_it)
+{
+    const char *got;
+    int fd;
+
+    begin((struct wb__http_server_opts){.stream = true});
+    fd = client_open(&fixture);
+    client_say(fd, "POST /begin HTTP/1.1\r\n" HOST "Expect: 100-continue\r\n"
+                   "Content-Length: 2\r\n\r\n");
+    got = client_read(fd, "begun");
+    CHECK_HAS("HTTP/1.1 200 OK", got);
+    CHECK(strstr(got, "100 Continue") == NULL);
+    client_say(fd, "hi");
+    CHECK(strstr(client_read(fd, NULL), "100 Continue") == NULL);
+    (void)close(fd);
+    fixture_close(&fixture);
+}
+
 int
 main(void)
 {
@@ -287,6 +306,7 @@ main(void)
         RUN(test_http_limits__stop__in_flight_finished_idle_closed),
         RUN(test_http_limits__out_of_memory__goes_on),
         RUN(test_http_limits__no_memory_for_the_end_of_a_response__no_on_gone),
+        RUN(test_http_limits__response_begun_at_the_head__no_100_after_it),
     };
     return RUN_ALL(tests);
 }
