@@ -6,7 +6,7 @@
  *     command; `--` ends the options.
  * (3) A usage error names the word and, where there is one, its nearest. */
 #include "cli/cli.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 
 const struct cli_option cli_globals[] = {
     {"db", CLI_FILE, "URL",
@@ -171,7 +171,7 @@ parse_name(enum cli_type type, struct wb_slice s, struct wb_err *err)
     size_t max = type == CLI_NAME ? 255 : CLI_PREFIX_MAX;
     struct wb_id id;
 
-    if (type == CLI_KIND && !wb__kind_valid(s))
+    if (type == CLI_KIND && wb__kind_check(s, NULL) != WB_OK)
         return refuse(err, "not a kind; take 1 to 64 of a-z 0-9 _ . -");
     if ((type == CLI_NAME || type == CLI_PREFIX) &&
         (s.len < 1 || s.len > max || !wb__printable(s)))

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "os/os.h"
-#include "outbox/box.h"
+#include "outbox/outbox_internal.h"
 #include "script/script.h"
 #include "waybill/config.h"
 
@@ -40,7 +40,7 @@ name_valid(struct wb_slice name)
     struct wb_slice kind = {name.ptr, name.len - prefix};
 
     return name.len <= 64 &&
-           ((prefix && kind.len == 0) || wb__kind_valid(kind));
+           ((prefix && kind.len == 0) || wb__kind_check(kind, NULL) == WB_OK);
 }
 
 /* The function that route "name" returns; upvalue 1 is the spec. */
