@@ -171,8 +171,9 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
     if (url->text.len > 0 && !url->absent &&
         wb__template_check(url->text, &err) != WB_OK)
         wb__record_fail(r, "url", "%s",
-            url->secret ? "the url, which has a secret in it, is not a valid one"
-                        : err.msg);
+            url->secret
+                ? "the url, which has a secret in it, is not a valid one"
+                : err.msg);
     if (spec->route.batch > 1 &&
         (url->function != 0 || wb__template_has_fields(url->text)))
         wb__record_fail(r, "batch",
