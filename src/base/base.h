@@ -1,5 +1,6 @@
 /* base.h - what every other file may use: contract checks, errors, memory,
- * slices, buffers, arenas. Layer 0: includes only public headers. */
+ * slices, buffers, arenas, arrays, heaps. Layer 0: includes only public
+ * headers. */
 #ifndef WB_SRC_BASE_H
 #define WB_SRC_BASE_H
 
@@ -101,6 +102,29 @@ WB_MUST_USE bool wb__array_grow(
 /* The same in an arena, which keeps the old elements until it is cleared. */
 WB_MUST_USE bool wb__arena_grow(
     struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size);
+
+/* ---- binary heap ----------------------------------------------------------
+ * Of nodes that are members of the caller's structs. First is O(1); push,
+ * remove and move are O(log n). */
+struct wb__heap_node {
+    int64_t key;
+    uint32_t at; /* where it is in the heap */
+};
+
+/* A zero-initialised heap with env set is empty. */
+struct wb__heap {
+    const struct wb_env *env;
+    struct wb__heap_node **node;
+    uint32_t n, cap;
+};
+
+/* Add a node by its key. False when out of memory: nothing changed. */
+WB_MUST_USE bool wb__heap_push(struct wb__heap *h, struct wb__heap_node *node);
+void wb__heap_remove(struct wb__heap *h, struct wb__heap_node *node);
+void wb__heap_move(struct wb__heap *h, struct wb__heap_node *node, int64_t key);
+/* The node with the least key, or NULL. */
+struct wb__heap_node *wb__heap_first(const struct wb__heap *h);
+void wb__heap_fini(struct wb__heap *h); /* the nodes are left alone */
 
 /* ---- text -------------------------------------------------------------- */
 

@@ -142,20 +142,10 @@ chunk_new(struct wb__arena *a, size_t cap)
     return c;
 }
 
-static void
-chunk_link(struct wb__arena *a, struct wb__chunk *c, bool second)
-{
-    struct wb__chunk **at =
-        second && a->head != NULL ? &a->head->next : &a->head;
-
-    c->next = *at;
-    *at = c;
-}
-
 void *
 wb__arena_alloc(struct wb__arena *a, size_t len)
 {
-    struct wb__chunk *c = a->head;
+    struct wb__chunk *c = a->head, **at = &a->head;
     bool large = len > CHUNK / 4;
     void *p;
 
@@ -167,7 +157,10 @@ wb__arena_alloc(struct wb__arena *a, size_t len)
         c = chunk_new(a, large ? len : CHUNK);
         if (c == NULL)
             return NULL;
-        chunk_link(a, c, large);
+        if (large && a->head != NULL)
+            at = &a->head->next;
+        c->next = *at;
+        *at = c;
     }
     p = c->data + c->used;
     c->used += len;
@@ -195,13 +188,10 @@ wb__arena_dup(struct wb__arena *a, struct wb_slice s, struct wb_slice *out)
 void
 wb__arena_clear(struct wb__arena *a)
 {
-    struct wb__chunk *c, *next;
-
-    for (c = a->head; c != NULL; c = next) {
-        next = c->next;
+    for (struct wb__chunk *c; (c = a->head) != NULL;) {
+        a->head = c->next;
         wb__free(a->env, c);
     }
-    a->head = NULL;
 }
 
 /* ---- arrays that grow -------------------------------------------------- */
@@ -210,13 +200,28 @@ enum {
     ARRAY_FIRST = 16
 };
 
-/* Twice the capacity in *cap; false if that many bytes cannot be counted. */
+/* a: the arena to allocate from; NULL: resize by env. */
 static bool
-cap_double(size_t *cap, size_t size)
+grow(const struct wb_env *env, struct wb__arena *a, void *array, size_t n,
+    size_t *cap, size_t size)
 {
-    if (*cap > SIZE_MAX / 2 / size)
+    size_t bigger = *cap == 0 ? ARRAY_FIRST : 2 * *cap;
+    void *old, *p;
+
+    WB_ASSERT(n <= *cap);
+    if (n < *cap)
+        return true;
+    if (*cap > SIZE_MAX / 2 / size) /* the bytes cannot be counted */
         return false;
-    *cap = *cap == 0 ? ARRAY_FIRST : 2 * *cap;
+    memcpy(&old, array, sizeof(old)); /* a pointer of any type */
+    p = a != NULL ? wb__arena_alloc(a, bigger * size)
+                  : env->resize(env->ctx, old, bigger * size);
+    if (p == NULL)
+        return false;
+    if (a != NULL && n > 0)
+        memcpy(p, old, n * size);
+    memcpy(array, &p, sizeof(p));
+    *cap = bigger;
     return true;
 }
 
@@ -224,42 +229,12 @@ bool
 wb__array_grow(
     const struct wb_env *env, void *array, size_t n, size_t *cap, size_t size)
 {
-    size_t bigger = *cap;
-    void *p;
-
-    WB_ASSERT(n <= *cap);
-    if (n < *cap)
-        return true;
-    if (!cap_double(&bigger, size))
-        return false;
-    memcpy(&p, array, sizeof(p)); /* a pointer of any type */
-    p = env->resize(env->ctx, p, bigger * size);
-    if (p == NULL)
-        return false;
-    memcpy(array, &p, sizeof(p));
-    *cap = bigger;
-    return true;
+    return grow(env, NULL, array, n, cap, size);
 }
 
 bool
 wb__arena_grow(
     struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size)
 {
-    size_t bigger = *cap;
-    void *old, *p;
-
-    WB_ASSERT(n <= *cap);
-    if (n < *cap)
-        return true;
-    if (!cap_double(&bigger, size))
-        return false;
-    p = wb__arena_alloc(a, bigger * size);
-    if (p == NULL)
-        return false;
-    memcpy(&old, array, sizeof(old));
-    if (n > 0)
-        memcpy(p, old, n * size);
-    memcpy(array, &p, sizeof(p));
-    *cap = bigger;
-    return true;
+    return grow(a->env, a, array, n, cap, size);
 }

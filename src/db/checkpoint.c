@@ -40,19 +40,19 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (frames < s->checkpoint_at - s->wal_long)
         s->checkpoint_at = s->wal_long; /* the log was started anew */
     /* On a caller's connection this hook is the only place that runs after each
-     * commit, also after the caller's own. SQLite calls it when the commit is
-     * over and the write lock released, and allows it to write. The COMMIT that
+     * commit, also after the caller's own. SQLite calls it after the commit,
+     * with the write lock released, and allows it to write. The COMMIT that
      * is still on the stack may be ours: then begun is still set, and the next
-     * begin finds autocommit on and only clears it (end_last in sqlite.c). The
-     * commit stands: a checkpoint that fails must not make it an error. */
+     * begin finds autocommit on and only clears it (lite_begin in sqlite.c). A
+     * checkpoint that fails must not make the commit an error. */
     if (s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     return SQLITE_OK;
 }
 
-/* That the caller's own COMMIT failed shows only in this: a commit that began
- * ends in a rollback. See (3). A full disk looks the same, and counts as one.
- */
+/* The only sign that the caller's own COMMIT failed is that a commit which
+ * began ends in a rollback. See (3). A full disk looks the same, and counts as
+ * one. */
 static int
 on_commit(void *ctx)
 {
@@ -149,7 +149,7 @@ checkpoint_locked(struct wb__sqlite *s, struct wb_err *err)
 }
 
 /* Move what can be moved. It is not an error if a reader keeps some of the log
- * in use, or if the write lock cannot be had. */
+ * in use, or if the write lock is not to be had. */
 static enum wb_status
 checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {

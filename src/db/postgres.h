@@ -15,7 +15,7 @@ struct wb__postgres {
     PGresult *result[WB__SQL_COUNT];
     int row[WB__SQL_COUNT];
     int64_t last_seq;
-    int64_t now_ms; /* the server's time when last asked */
+    int64_t now_ms; /* the server's time when last read */
     /* The session of drains, opened when first needed. It is used by any
      * thread, while conn may be inside a transaction of another one. */
     struct wb__mutex lock; /* of drains */
@@ -45,7 +45,7 @@ WB_MUST_USE enum wb_status wb__postgres_session(
 
 extern const struct wb__engine wb__postgres_engine;
 
-/* postgres_open.c: make the engine known to the core. A program that links the
+/* Register the engine in the core. A program that links the
  * static library has to name it: -Wl,-u,wb__postgres_add. */
 void wb__postgres_add(void);
 

@@ -1,5 +1,5 @@
-/* postgres_call.c - what every part of the PostgreSQL engine calls:
- * statuses, plain statements, the connection. */
+/* postgres_call.c - what every part of the PostgreSQL engine calls: statuses,
+ * plain statements, the connection. */
 #include <stdio.h>
 
 #include "db/postgres.h"
@@ -119,8 +119,6 @@ wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
 enum wb_status
 wb__postgres_reconnect(struct wb__postgres *s, struct wb_err *err)
 {
-    if (s->borrowed)
-        return WB_UNAVAILABLE;
     PQreset(s->conn);
     if (PQstatus(s->conn) != CONNECTION_OK)
         return wb__postgres_fail(s, "cannot connect again", NULL, err);

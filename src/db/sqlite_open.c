@@ -311,7 +311,7 @@ attach_handle(struct wb__sqlite *s, struct wb_err *err)
 }
 
 enum wb_status
-wb__sqlite_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
+wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
     struct wb__sqlite *s = sqlite_new(opts);
