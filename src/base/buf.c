@@ -3,9 +3,8 @@
 
 #include "base/base.h"
 
-/* Make the capacity enough for extra bytes and the NUL, or mark the buffer. */
-static bool
-buf_grow(struct wb__buf *b, size_t extra)
+bool
+wb__buf_reserve(struct wb__buf *b, size_t extra)
 {
     size_t cap = b->cap == 0 ? 64 : b->cap;
     char *p;
@@ -30,18 +29,12 @@ buf_grow(struct wb__buf *b, size_t extra)
     return true;
 }
 
-void
-wb__buf_reserve(struct wb__buf *b, size_t len)
-{
-    (void)buf_grow(b, len);
-}
-
 char *
 wb__buf_room(struct wb__buf *b, size_t len)
 {
     char *at;
 
-    if (!buf_grow(b, len))
+    if (!wb__buf_reserve(b, len))
         return NULL;
     at = b->ptr + b->len;
     b->len += len;
@@ -86,7 +79,7 @@ wb__buf_fmt(struct wb__buf *b, const char *fmt, ...)
     len = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     WB_ASSERT(len >= 0);
-    if (!buf_grow(b, (size_t)len))
+    if (!wb__buf_reserve(b, (size_t)len))
         return;
     va_start(ap, fmt);
     (void)vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, ap);
@@ -129,34 +122,24 @@ struct wb__chunk {
     _Alignas(ALIGN) char data[];
 };
 
-static struct wb__chunk *
-chunk_new(struct wb__arena *a, size_t cap)
-{
-    struct wb__chunk *c;
-
-    if (cap > SIZE_MAX - sizeof(*c))
-        return NULL;
-    c = a->env->resize(a->env->ctx, NULL, sizeof(*c) + cap);
-    if (c != NULL)
-        *c = (struct wb__chunk){.cap = cap};
-    return c;
-}
-
 void *
 wb__arena_alloc(struct wb__arena *a, size_t len)
 {
     struct wb__chunk *c = a->head, **at = &a->head;
     bool large = len > CHUNK / 4;
+    size_t cap;
     void *p;
 
     WB_ASSERT(len > 0);
-    if (len > SIZE_MAX - ALIGN)
+    if (len > SIZE_MAX - ALIGN - sizeof(*c))
         return NULL;
     len = (len + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     if (large || c == NULL || c->cap - c->used < len) {
-        c = chunk_new(a, large ? len : CHUNK);
+        cap = large ? len : CHUNK;
+        c = a->env->resize(a->env->ctx, NULL, sizeof(*c) + cap);
         if (c == NULL)
             return NULL;
+        *c = (struct wb__chunk){.cap = cap};
         if (large && a->head != NULL)
             at = &a->head->next;
         c->next = *at;
@@ -175,9 +158,7 @@ wb__arena_dup(struct wb__arena *a, struct wb_slice s, struct wb_slice *out)
     *out = (struct wb_slice){NULL, 0};
     if (s.len == 0)
         return true;
-    if (s.len == SIZE_MAX)
-        return false;
-    p = wb__arena_alloc(a, s.len + 1);
+    p = s.len == SIZE_MAX ? NULL : wb__arena_alloc(a, s.len + 1);
     if (p == NULL)
         return false;
     memcpy(p, s.ptr, s.len);

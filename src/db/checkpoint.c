@@ -4,8 +4,8 @@
  * (1) SQLite 3.7.0 to 3.51.2 can lose commits when a passive checkpoint races
  *     a commit that starts the log anew (repaired in 3.44.6, 3.50.7 and
  *     3.51.3). So no connection checkpoints by itself (wal_autocheckpoint=0);
- *     one holds the write lock, so that nobody commits, while a second one
- *     runs a passive checkpoint.
+ *     one holds the write lock, so that no other can commit, while a second
+ *     one runs a passive checkpoint.
  * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing.
  * (3) When a sync fails, the kernel forgets that the pages were not written:
@@ -15,7 +15,7 @@
  *     the log. So the lock file counts failures; the first to open the database
  *     after one writes the log again, in place, and syncs it.
  * (4) A connection has one hook of each type: all that were adopted on one
- *     connection are in a ring, which the hook goes through. */
+ *     connection are in a ring, and the hook serves each of them. */
 #include "db/sqlite.h"
 
 enum {
@@ -124,7 +124,7 @@ wb__sqlite_unhook(struct wb__sqlite *s)
     set_hooks(s->handle, before == s ? NULL : before);
 }
 
-/* With the write lock held: nobody commits meanwhile. */
+/* With the write lock held; see (1). */
 static enum wb_status
 checkpoint_locked(struct wb__sqlite *s, struct wb_err *err)
 {
@@ -213,8 +213,8 @@ rewrite_log(struct wb__sqlite *s, struct wb_err *err)
         return WB_OK;
     wb__sqlite_set_failed(s);
     return wb__fail(err, WB_IO, code,
-        "a write failed before, and writing the log again failed, too; see to "
-        "the disk");
+        "a write failed before, and writing the log again failed, too; "
+        "check the disk");
 }
 
 enum wb_status

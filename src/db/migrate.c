@@ -4,8 +4,7 @@
  *     connection at a time migrates.
  * (2) Each database has an incarnation. One that was copied or restored is not
  *     the one its incarnation was made for: it gets a new one, and every token
- *     given out before is forgotten. An engine's identity() tells them apart.
- */
+ *     given out before is forgotten. See identity() of struct wb__tables. */
 #include "db/db.h"
 
 /* 0: no tables yet. */
@@ -96,7 +95,7 @@ new_incarnation(struct wb__db *db, const char *identity, struct wb_err *err)
     return rc;
 }
 
-/* In a transaction, where nobody else migrates: everything is read again. */
+/* In a transaction that keeps other migrations out: read everything again. */
 static enum wb_status
 update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
 {

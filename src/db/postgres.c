@@ -268,7 +268,10 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
     rc = begin_own(s, text[tx], err);
     if (rc == WB_UNAVAILABLE && !s->borrowed) {
-        rc = wb__postgres_reconnect(s, err);
+        PQreset(s->conn);
+        rc = PQstatus(s->conn) == CONNECTION_OK
+                 ? wb__postgres_session(s, err)
+                 : wb__postgres_fail(s, "cannot connect again", NULL, err);
         if (rc == WB_OK)
             rc = begin_own(s, text[tx], err);
     }
@@ -305,7 +308,7 @@ pg_commit(struct wb__db *db, struct wb_err *err)
 
 /* ---- drains: see (4) ---------------------------------------------------- */
 
-/* A second connection to where the first one goes. */
+/* A second connection, with the parameters of the first one. */
 static PGconn *
 connect_drains(PGconn *conn)
 {

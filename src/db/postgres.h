@@ -34,9 +34,6 @@ WB_MUST_USE enum wb_status wb__postgres_exec(
 /* First column of the first row as text, cut to fit; "" without a row. */
 WB_MUST_USE enum wb_status wb__postgres_text(struct wb__db *db, const char *sql,
     char *out, size_t size, struct wb_err *err);
-/* Open a broken connection again; UNAVAILABLE if that fails. */
-WB_MUST_USE enum wb_status wb__postgres_reconnect(
-    struct wb__postgres *s, struct wb_err *err);
 /* Drop the notices of a connection of ours: the library never prints. */
 void wb__postgres_silence(PGconn *conn);
 /* Set up a session of ours. */

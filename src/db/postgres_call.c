@@ -115,12 +115,3 @@ wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
                                                    : INT32_MAX));
     return wb__postgres_exec(&s->db, text, err);
 }
-
-enum wb_status
-wb__postgres_reconnect(struct wb__postgres *s, struct wb_err *err)
-{
-    PQreset(s->conn);
-    if (PQstatus(s->conn) != CONNECTION_OK)
-        return wb__postgres_fail(s, "cannot connect again", NULL, err);
-    return wb__postgres_session(s, err);
-}

@@ -8,6 +8,7 @@
 #include "db/sqlite.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "waybill/outbox.h" /* struct wb_health */
 
@@ -272,11 +273,8 @@ lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
         "SELECT (page_count - freelist_count) * page_size FROM"
         " pragma_page_count, pragma_freelist_count, pragma_page_size",
         text, sizeof(text), err);
-    uint64_t v = 0;
 
-    if (rc == WB_OK && !wb__parse_u64(wb_slice(text), INT64_MAX, &v))
-        return wb__fail(err, WB_CORRUPT, 0, "the size of the file: %s", text);
-    *bytes = (int64_t)v;
+    *bytes = strtoll(text, NULL, 10);
     return rc;
 }
 
@@ -306,30 +304,13 @@ lite_drain_flag(struct wb__db *db)
 
 /* ---- backup and health ------------------------------------------------- */
 
-static int
-copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
-{
-    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
-    int code;
-
-    if (b == NULL)
-        return sqlite3_extended_errcode(to);
-    while ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
-           ((code == SQLITE_BUSY || code == SQLITE_LOCKED) && busy_ms > 0)) {
-        if (code != SQLITE_OK) {
-            wb__sleep_us(10000);
-            busy_ms -= 10;
-        }
-    }
-    return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
-}
-
 /* In one read transaction, or each commit of another process would start the
  * copy again. RELEASE is prepared first: it must not need memory. */
 static int
 copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
 {
     sqlite3_stmt *release = NULL;
+    sqlite3_backup *b = NULL;
     int code =
         sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
 
@@ -337,8 +318,20 @@ copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
         code = sqlite3_exec(from,
             "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
             NULL, NULL);
-    if (code == SQLITE_OK)
-        code = copy_pages(from, to, busy_ms);
+    if (code == SQLITE_OK) {
+        b = sqlite3_backup_init(to, "main", from, "main");
+        code = b == NULL ? sqlite3_extended_errcode(to) : SQLITE_OK;
+    }
+    while (b != NULL && ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
+                            ((code == SQLITE_BUSY || code == SQLITE_LOCKED) &&
+                                busy_ms > 0))) {
+        if (code != SQLITE_OK) {
+            wb__sleep_us(10000);
+            busy_ms -= 10;
+        }
+    }
+    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK)
+        code = SQLITE_OK;
     (void)sqlite3_step(release);
     (void)sqlite3_finalize(release);
     return code;

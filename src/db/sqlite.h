@@ -15,8 +15,8 @@ struct wb__write_queue {
     int64_t slice_end_us; /* until then MAIN may be taken without queueing */
     bool held;
 };
-/* Bytes of the lock file: MAIN, the places NEXT to LAST, a byte for each drain
- * slot from DRAIN on. */
+/* Bytes of the lock file: MAIN, the queue from NEXT to LAST, a byte for each
+ * drain slot from DRAIN on. */
 enum {
     WB__LOCK_MAIN,
     WB__LOCK_NEXT,

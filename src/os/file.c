@@ -353,40 +353,22 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
                : append_fail(err, WB_IO, "cannot cut off half a line of", path);
 }
 
-static bool
-is_torn(int fd)
-{
-    off_t end = lseek(fd, 0, SEEK_END);
-    char last = '\n';
-
-    return end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n';
-}
-
-static enum wb_status
-append_locked(
-    int fd, const char *path, struct wb_slice line, struct wb_err *err)
-{
-    enum wb_status rc = WB_OK;
-
-    if (line.len == 0)
-        return WB_OK;
-    if (is_torn(fd))
-        rc = write_whole(fd, path, WB_LIT("\n"), err);
-    if (rc == WB_OK)
-        rc = write_whole(fd, path, line, err);
-    if (rc == WB_OK && fsync(fd) != 0)
-        rc = append_fail(err, WB_IO, "cannot sync", path);
-    return rc;
-}
-
 enum wb_status
 wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
 {
+    char last = '\n';
     int fd;
     enum wb_status rc = open_locked(path, &fd, err);
+    off_t end = rc == WB_OK ? lseek(fd, 0, SEEK_END) : 0;
 
-    if (rc == WB_OK)
-        rc = append_locked(fd, path, line, err);
+    if (rc == WB_OK && line.len > 0) {
+        if (end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n')
+            rc = write_whole(fd, path, WB_LIT("\n"), err);
+        if (rc == WB_OK)
+            rc = write_whole(fd, path, line, err);
+        if (rc == WB_OK && fsync(fd) != 0)
+            rc = append_fail(err, WB_IO, "cannot sync", path);
+    }
     wb__fd_close(fd);
     return rc;
 }

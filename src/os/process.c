@@ -81,16 +81,6 @@ signals_block(struct signals *s)
     (void)sigaction(SIGCHLD, &end, &s->chld);
 }
 
-/* Once the child is there. */
-static void
-signals_unblock(const struct signals *s)
-{
-    sigset_t hold = s->mask;
-
-    (void)sigaddset(&hold, SIGCHLD);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &hold, NULL) == 0);
-}
-
 static void
 signals_restore(const struct signals *s)
 {
@@ -125,17 +115,6 @@ pipes_close(struct pipes *p)
     }
 }
 
-static bool
-pipes_open(struct pipes *p)
-{
-    *p = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}};
-    if (pipe2(p->out, O_CLOEXEC) == 0 && pipe2(p->err, O_CLOEXEC) == 0 &&
-        pipe2(p->start, O_CLOEXEC) == 0)
-        return true;
-    pipes_close(p);
-    return false;
-}
-
 /* In the child. The pipes are above 2: main.c keeps 0 to 2 open. */
 WB_NORETURN static void
 child_exec(const struct wb__process *process, const struct pipes *p,
@@ -166,6 +145,7 @@ start(const struct wb__process *process, struct pipes *p,
     const struct signals *s, int *sys)
 {
     pid_t parent = getpid(), pid = fork();
+    sigset_t hold = s->mask;
     ssize_t n;
 
     if (pid == 0)
@@ -173,7 +153,8 @@ start(const struct wb__process *process, struct pipes *p,
     if (pid < 0)
         return pid;
     child = pid;
-    signals_unblock(s);
+    (void)sigaddset(&hold, SIGCHLD);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &hold, NULL) == 0);
     close_end(&p->out[1]);
     close_end(&p->err[1]);
     close_end(&p->start[1]);
@@ -190,10 +171,7 @@ start(const struct wb__process *process, struct pipes *p,
 static int64_t
 now_ms(void)
 {
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return wb_env_system()->mono_us(NULL) / 1000;
 }
 
 static bool
@@ -206,18 +184,6 @@ has_ended(pid_t pid)
         return false;
     child = 0;
     return true;
-}
-
-static void
-reap(struct wb__process *process, pid_t pid)
-{
-    int status = 0;
-
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    process->by_signal = WIFSIGNALED(status);
-    process->status =
-        process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 /* Pass on one piece of output, or close the pipe at its end. */
@@ -267,12 +233,16 @@ enum wb_status
 wb__process_run(struct wb__process *process, struct wb_err *err)
 {
     struct signals signals;
-    struct pipes pipes;
+    struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
     pid_t pid;
+    int status = 0;
 
-    if (!pipes_open(&pipes))
+    if (pipe2(pipes.out, O_CLOEXEC) != 0 || pipe2(pipes.err, O_CLOEXEC) != 0 ||
+        pipe2(pipes.start, O_CLOEXEC) != 0) {
+        pipes_close(&pipes);
         return wb__fail(
             err, WB_IO, errno, "no pipes for the command: %s", strerror(errno));
+    }
     signals_block(&signals);
     pid = start(process, &pipes, &signals, &process->start_errno);
     if (pid < 0)
@@ -281,8 +251,13 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
     if (pid > 0 && process->start_errno == 0)
         follow(process, &pipes, pid, &signals.mask);
     child = 0;
-    if (pid > 0)
-        reap(process, pid);
+    if (pid > 0) {
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            ;
+        process->by_signal = WIFSIGNALED(status);
+        process->status =
+            process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    }
     process->forwarded = forwarded != 0;
     signals_restore(&signals);
     pipes_close(&pipes);
