@@ -118,13 +118,10 @@ wb__cut(struct wb_slice *rest, char sep, struct wb_slice *piece)
     if (rest->len == 0)
         return false;
     end = memchr(rest->ptr, sep, rest->len);
-    if (end == NULL) {
-        *piece = *rest;
-        *rest = wb__from(*rest, rest->len);
-        return true;
-    }
-    *piece = (struct wb_slice){rest->ptr, (size_t)(end - rest->ptr)};
-    *rest = wb__from(*rest, piece->len + 1);
+    *piece = *rest;
+    if (end != NULL)
+        piece->len = (size_t)(end - rest->ptr);
+    *rest = wb__from(*rest, piece->len + (end != NULL));
     return true;
 }
 

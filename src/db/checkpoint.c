@@ -124,40 +124,30 @@ wb__sqlite_unhook(struct wb__sqlite *s)
     set_hooks(s->handle, before == s ? NULL : before);
 }
 
-/* With the write lock held; see (1). */
+/* Move what can be moved, with the write lock held; see (1). It is not an error
+ * if a reader keeps some of the log in use, or if the lock is not to be had. */
 static enum wb_status
-checkpoint_locked(struct wb__sqlite *s, struct wb_err *err)
+checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
     int code;
 
-    if (s->checkpointer == NULL) {
-        rc = wb__sqlite_handle(
-            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
-        if (rc != WB_OK)
-            return rc;
-    }
-    code = sqlite3_wal_checkpoint_v2(
-        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
-        !wb__sqlite_is_full(s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
-        wb__sqlite_set_failed(s);
-        return wb__fail(err, WB_IO, code, "checkpoint: %s",
-            sqlite3_errmsg(s->checkpointer));
-    }
-    return WB_OK;
-}
-
-/* Move what can be moved. It is not an error if a reader keeps some of the log
- * in use, or if the write lock is not to be had. */
-static enum wb_status
-checkpoint(struct wb__sqlite *s, struct wb_err *err)
-{
-    enum wb_status rc;
-
     if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
         return WB_OK;
-    rc = checkpoint_locked(s, err);
+    if (s->checkpointer == NULL)
+        rc = wb__sqlite_handle(
+            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
+    if (rc == WB_OK) {
+        code = sqlite3_wal_checkpoint_v2(
+            s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
+            !wb__sqlite_is_full(
+                s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
+            wb__sqlite_set_failed(s);
+            rc = wb__fail(err, WB_IO, code, "checkpoint: %s",
+                sqlite3_errmsg(s->checkpointer));
+        }
+    }
     wb__db_rollback(&s->db);
     return rc;
 }

@@ -108,12 +108,10 @@ update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
         rc = db->engine->exec(db, tables->lock, err);
     if (rc == WB_OK)
         rc = read_version(db, tables, &version, err);
-    if (rc == WB_OK && version < tables->version) {
-        for (int v = version; v < tables->version && rc == WB_OK; v++)
-            rc = db->engine->exec(db, tables->schema[v], err);
-        if (rc == WB_OK)
-            rc = meta_set(db, "version", wb__int(tables->version), err);
-    }
+    for (int v = version; v < tables->version && rc == WB_OK; v++)
+        rc = db->engine->exec(db, tables->schema[v], err);
+    if (rc == WB_OK && version < tables->version)
+        rc = meta_set(db, "version", wb__int(tables->version), err);
     if (rc == WB_OK)
         rc = read_identity(db, tables, identity, &same, err);
     if (rc == WB_OK && !same)

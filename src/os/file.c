@@ -263,19 +263,14 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 
     if (fd < 0)
         return sys_fail(err, "cannot read", path);
-    while ((n = read(fd, block, sizeof(block))) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
+    while (rc == WB_OK && (n = read(fd, block, sizeof(block))) != 0) {
+        if (n > 0)
+            wb__buf_add(buf, (struct wb_slice){block, (size_t)n});
+        else if (errno != EINTR)
             rc = sys_fail(err, "cannot read", path);
-            break;
-        }
-        wb__buf_add(buf, (struct wb_slice){block, (size_t)n});
-        if (buf->failed != WB_OK) {
+        if (buf->failed != WB_OK)
             rc = wb__fail(err, buf->failed, 0, "%s: %s", path,
                 wb_status_text(buf->failed));
-            break;
-        }
     }
     (void)close(fd);
     return rc;

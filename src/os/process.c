@@ -81,15 +81,6 @@ signals_block(struct signals *s)
     (void)sigaction(SIGCHLD, &end, &s->chld);
 }
 
-static void
-signals_restore(const struct signals *s)
-{
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
-    (void)sigaction(SIGCHLD, &s->chld, NULL);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
-}
-
 /* ---- start ------------------------------------------------------------- */
 
 /* From the child: its output, and the errno of a failed start, which closes
@@ -259,7 +250,10 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
             process->by_signal ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     }
     process->forwarded = forwarded != 0;
-    signals_restore(&signals);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaction(forwarded_signals[i], &signals.before[i], NULL);
+    (void)sigaction(SIGCHLD, &signals.chld, NULL);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &signals.mask, NULL) == 0);
     pipes_close(&pipes);
     return pid < 0 ? WB_IO : WB_OK;
 }
