@@ -118,28 +118,21 @@ wb__cut(struct wb_slice *rest, char sep, struct wb_slice *piece)
     if (rest->len == 0)
         return false;
     end = memchr(rest->ptr, sep, rest->len);
-    if (end == NULL) {
-        *piece = *rest;
-        *rest = wb__from(*rest, rest->len);
-        return true;
-    }
-    *piece = (struct wb_slice){rest->ptr, (size_t)(end - rest->ptr)};
-    *rest = wb__from(*rest, piece->len + 1);
+    *piece = *rest;
+    if (end != NULL)
+        piece->len = (size_t)(end - rest->ptr);
+    *rest = wb__from(*rest, piece->len + (end != NULL));
     return true;
-}
-
-static bool
-is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
 struct wb_slice
 wb__trim(struct wb_slice s)
 {
-    while (s.len > 0 && is_blank(s.ptr[0]))
+    static const char blank[] = {' ', '\t', '\r', '\n'};
+
+    while (s.len > 0 && memchr(blank, s.ptr[0], 4) != NULL)
         s = wb__from(s, 1);
-    while (s.len > 0 && is_blank(s.ptr[s.len - 1]))
+    while (s.len > 0 && memchr(blank, s.ptr[s.len - 1], 4) != NULL)
         s.len--;
     return s;
 }

@@ -1,5 +1,6 @@
 /* base.h - what every other file may use: contract checks, errors, memory,
- * slices, buffers, arenas. Layer 0: includes only public headers. */
+ * slices, buffers, arenas, arrays, heaps. Layer 0: includes only public
+ * headers. */
 #ifndef WB_SRC_BASE_H
 #define WB_SRC_BASE_H
 
@@ -63,8 +64,8 @@ void wb__buf_add(struct wb__buf *b, struct wb_slice s);
 void wb__buf_str(struct wb__buf *b, const char *text);
 void wb__buf_fmt(struct wb__buf *b, const char *fmt, ...) WB_PRINTF(2, 3);
 void wb__buf_u64(struct wb__buf *b, uint64_t n); /* decimal */
-/* Allocate once for what is going to be added; failing marks the buffer. */
-void wb__buf_reserve(struct wb__buf *b, size_t len);
+/* Allocate for len more bytes. False: it failed, and the buffer is marked. */
+bool wb__buf_reserve(struct wb__buf *b, size_t len);
 /* Make the buffer len bytes longer; gives where they start, to be filled by the
  * caller. NULL if it failed. */
 char *wb__buf_room(struct wb__buf *b, size_t len);
@@ -87,7 +88,7 @@ WB_MUST_USE bool wb__arena_dup(
 void wb__arena_clear(struct wb__arena *a);
 
 /* ---- arrays that grow -----------------------------------------------------
- * Make place for element n of an array of *cap elements of size bytes; nothing
+ * Allocate element n of an array of *cap elements of size bytes; nothing
  * to do while n < *cap. array is the address of the pointer to the elements;
  * NULL there and *cap 0 are an empty array. New elements are not zeroed.
  * False when out of memory: then nothing has changed.
@@ -101,6 +102,29 @@ WB_MUST_USE bool wb__array_grow(
 /* The same in an arena, which keeps the old elements until it is cleared. */
 WB_MUST_USE bool wb__arena_grow(
     struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size);
+
+/* ---- binary heap ----------------------------------------------------------
+ * Of nodes that are members of the caller's structs. First is O(1); push,
+ * remove and move are O(log n). */
+struct wb__heap_node {
+    int64_t key;
+    uint32_t at; /* where it is in the heap */
+};
+
+/* A zero-initialised heap with env set is empty. */
+struct wb__heap {
+    const struct wb_env *env;
+    struct wb__heap_node **node;
+    uint32_t n, cap;
+};
+
+/* Add a node by its key. False when out of memory: nothing changed. */
+WB_MUST_USE bool wb__heap_push(struct wb__heap *h, struct wb__heap_node *node);
+void wb__heap_remove(struct wb__heap *h, struct wb__heap_node *node);
+void wb__heap_move(struct wb__heap *h, struct wb__heap_node *node, int64_t key);
+/* The node with the least key, or NULL. */
+struct wb__heap_node *wb__heap_first(const struct wb__heap *h);
+void wb__heap_fini(struct wb__heap *h); /* the nodes are left alone */
 
 /* ---- text -------------------------------------------------------------- */
 
@@ -183,7 +207,7 @@ int64_t wb__sat_add(int64_t a, int64_t b);
 WB_MUST_USE bool wb__sha256(
     const struct wb_slice *parts, size_t n, uint8_t out[32]);
 /* SipHash-1-3, for tables whose keys come from outside: with a random seed
- * nobody can choose keys that collide. */
+ * keys cannot be chosen so that they collide. */
 uint64_t wb__siphash(const uint64_t seed[2], const void *bytes, size_t len);
 
 /* ---- uuid -------------------------------------------------------------- */

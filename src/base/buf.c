@@ -3,9 +3,8 @@
 
 #include "base/base.h"
 
-/* Make the capacity enough for extra bytes and the NUL, or mark the buffer. */
-static bool
-buf_grow(struct wb__buf *b, size_t extra)
+bool
+wb__buf_reserve(struct wb__buf *b, size_t extra)
 {
     size_t cap = b->cap == 0 ? 64 : b->cap;
     char *p;
@@ -30,18 +29,12 @@ buf_grow(struct wb__buf *b, size_t extra)
     return true;
 }
 
-void
-wb__buf_reserve(struct wb__buf *b, size_t len)
-{
-    (void)buf_grow(b, len);
-}
-
 char *
 wb__buf_room(struct wb__buf *b, size_t len)
 {
     char *at;
 
-    if (!buf_grow(b, len))
+    if (!wb__buf_reserve(b, len))
         return NULL;
     at = b->ptr + b->len;
     b->len += len;
@@ -86,7 +79,7 @@ wb__buf_fmt(struct wb__buf *b, const char *fmt, ...)
     len = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     WB_ASSERT(len >= 0);
-    if (!buf_grow(b, (size_t)len))
+    if (!wb__buf_reserve(b, (size_t)len))
         return;
     va_start(ap, fmt);
     (void)vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, ap);
@@ -129,45 +122,28 @@ struct wb__chunk {
     _Alignas(ALIGN) char data[];
 };
 
-static struct wb__chunk *
-chunk_new(struct wb__arena *a, size_t cap)
-{
-    struct wb__chunk *c;
-
-    if (cap > SIZE_MAX - sizeof(*c))
-        return NULL;
-    c = a->env->resize(a->env->ctx, NULL, sizeof(*c) + cap);
-    if (c != NULL)
-        *c = (struct wb__chunk){.cap = cap};
-    return c;
-}
-
-static void
-chunk_link(struct wb__arena *a, struct wb__chunk *c, bool second)
-{
-    struct wb__chunk **at =
-        second && a->head != NULL ? &a->head->next : &a->head;
-
-    c->next = *at;
-    *at = c;
-}
-
 void *
 wb__arena_alloc(struct wb__arena *a, size_t len)
 {
-    struct wb__chunk *c = a->head;
+    struct wb__chunk *c = a->head, **at = &a->head;
     bool large = len > CHUNK / 4;
+    size_t cap;
     void *p;
 
     WB_ASSERT(len > 0);
-    if (len > SIZE_MAX - ALIGN)
+    if (len > SIZE_MAX - ALIGN - sizeof(*c))
         return NULL;
     len = (len + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     if (large || c == NULL || c->cap - c->used < len) {
-        c = chunk_new(a, large ? len : CHUNK);
+        cap = large ? len : CHUNK;
+        c = a->env->resize(a->env->ctx, NULL, sizeof(*c) + cap);
         if (c == NULL)
             return NULL;
-        chunk_link(a, c, large);
+        *c = (struct wb__chunk){.cap = cap};
+        if (large && a->head != NULL)
+            at = &a->head->next;
+        c->next = *at;
+        *at = c;
     }
     p = c->data + c->used;
     c->used += len;
@@ -182,9 +158,7 @@ wb__arena_dup(struct wb__arena *a, struct wb_slice s, struct wb_slice *out)
     *out = (struct wb_slice){NULL, 0};
     if (s.len == 0)
         return true;
-    if (s.len == SIZE_MAX)
-        return false;
-    p = wb__arena_alloc(a, s.len + 1);
+    p = s.len == SIZE_MAX ? NULL : wb__arena_alloc(a, s.len + 1);
     if (p == NULL)
         return false;
     memcpy(p, s.ptr, s.len);
@@ -195,13 +169,10 @@ wb__arena_dup(struct wb__arena *a, struct wb_slice s, struct wb_slice *out)
 void
 wb__arena_clear(struct wb__arena *a)
 {
-    struct wb__chunk *c, *next;
-
-    for (c = a->head; c != NULL; c = next) {
-        next = c->next;
+    for (struct wb__chunk *c; (c = a->head) != NULL;) {
+        a->head = c->next;
         wb__free(a->env, c);
     }
-    a->head = NULL;
 }
 
 /* ---- arrays that grow -------------------------------------------------- */
@@ -210,13 +181,28 @@ enum {
     ARRAY_FIRST = 16
 };
 
-/* Twice the capacity in *cap; false if that many bytes cannot be counted. */
+/* a: the arena to allocate from; NULL: resize by env. */
 static bool
-cap_double(size_t *cap, size_t size)
+grow(const struct wb_env *env, struct wb__arena *a, void *array, size_t n,
+    size_t *cap, size_t size)
 {
-    if (*cap > SIZE_MAX / 2 / size)
+    size_t bigger = *cap == 0 ? ARRAY_FIRST : 2 * *cap;
+    void *old, *p;
+
+    WB_ASSERT(n <= *cap);
+    if (n < *cap)
+        return true;
+    if (*cap > SIZE_MAX / 2 / size) /* the bytes cannot be counted */
         return false;
-    *cap = *cap == 0 ? ARRAY_FIRST : 2 * *cap;
+    memcpy(&old, array, sizeof(old)); /* a pointer of any type */
+    p = a != NULL ? wb__arena_alloc(a, bigger * size)
+                  : env->resize(env->ctx, old, bigger * size);
+    if (p == NULL)
+        return false;
+    if (a != NULL && n > 0)
+        memcpy(p, old, n * size);
+    memcpy(array, &p, sizeof(p));
+    *cap = bigger;
     return true;
 }
 
@@ -224,42 +210,12 @@ bool
 wb__array_grow(
     const struct wb_env *env, void *array, size_t n, size_t *cap, size_t size)
 {
-    size_t bigger = *cap;
-    void *p;
-
-    WB_ASSERT(n <= *cap);
-    if (n < *cap)
-        return true;
-    if (!cap_double(&bigger, size))
-        return false;
-    memcpy(&p, array, sizeof(p)); /* a pointer of any type */
-    p = env->resize(env->ctx, p, bigger * size);
-    if (p == NULL)
-        return false;
-    memcpy(array, &p, sizeof(p));
-    *cap = bigger;
-    return true;
+    return grow(env, NULL, array, n, cap, size);
 }
 
 bool
 wb__arena_grow(
     struct wb__arena *a, void *array, size_t n, size_t *cap, size_t size)
 {
-    size_t bigger = *cap;
-    void *old, *p;
-
-    WB_ASSERT(n <= *cap);
-    if (n < *cap)
-        return true;
-    if (!cap_double(&bigger, size))
-        return false;
-    p = wb__arena_alloc(a, bigger * size);
-    if (p == NULL)
-        return false;
-    memcpy(&old, array, sizeof(old));
-    if (n > 0)
-        memcpy(p, old, n * size);
-    memcpy(array, &p, sizeof(p));
-    *cap = bigger;
-    return true;
+    return grow(a->env, a, array, n, cap, size);
 }

@@ -78,31 +78,22 @@ sip_word(struct sip *v, uint64_t word)
     v->a ^= word;
 }
 
-/* The last 0..7 bytes, below the length. */
-static inline uint64_t
-last_word(const unsigned char *p, size_t len)
-{
-    uint64_t word = (uint64_t)len << 56;
-
-    for (size_t i = 0; i < (len & 7); i++)
-        word |= (uint64_t)p[i] << (8 * i);
-    return word;
-}
-
 uint64_t
 wb__siphash(const uint64_t seed[2], const void *bytes, size_t len)
 {
     const unsigned char *p = bytes;
     struct sip v = {seed[0] ^ 0x736f6d6570736575, seed[1] ^ 0x646f72616e646f6d,
         seed[0] ^ 0x6c7967656e657261, seed[1] ^ 0x7465646279746573};
-    uint64_t word;
+    uint64_t word, last = (uint64_t)len << 56;
 
     for (size_t left = len; left >= 8; left -= 8, p += 8) {
-        memcpy(&word, p,
-            8); /* either byte order will do: a hash never leaves the process */
+        /* Either byte order will do: a hash never leaves the process. */
+        memcpy(&word, p, 8);
         sip_word(&v, word);
     }
-    sip_word(&v, last_word(p, len));
+    for (size_t i = 0; i < (len & 7); i++)
+        last |= (uint64_t)p[i] << (8 * i);
+    sip_word(&v, last);
     v.c ^= 0xff;
     for (int i = 0; i < 3; i++)
         sip_round(&v);

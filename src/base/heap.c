@@ -3,7 +3,7 @@
  * (1) No node has a lesser key than its parent.
  * (2) node[i]->at == i.
  * (3) The array shrinks when it is mostly empty. */
-#include "base/heap.h"
+#include "base/base.h"
 
 static void
 put(struct wb__heap *h, uint32_t at, struct wb__heap_node *node)

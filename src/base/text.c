@@ -30,28 +30,14 @@ utf8_next(struct wb_slice s, uint32_t *point)
     return len;
 }
 
-bool
-wb__utf8_valid(struct wb_slice s)
-{
-    uint32_t c;
-    size_t len;
-
-    for (size_t i = 0; i < s.len; i += len) {
-        len = utf8_next(wb__from(s, i), &c);
-        if (len == 0)
-            return false;
-    }
-    return true;
-}
-
 static bool
 is_control(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0);
 }
 
-bool
-wb__printable(struct wb_slice s)
+static bool
+is_valid(struct wb_slice s, bool controls)
 {
     uint32_t c;
     size_t len;
@@ -61,10 +47,22 @@ wb__printable(struct wb_slice s)
         if (s.ptr[i] >= 0x20 && s.ptr[i] < 0x7f)
             continue; /* as nearly all are */
         len = utf8_next(wb__from(s, i), &c);
-        if (len == 0 || is_control(c))
+        if (len == 0 || (!controls && is_control(c)))
             return false;
     }
     return true;
+}
+
+bool
+wb__utf8_valid(struct wb_slice s)
+{
+    return is_valid(s, true);
+}
+
+bool
+wb__printable(struct wb_slice s)
+{
+    return is_valid(s, false);
 }
 
 size_t

@@ -80,39 +80,30 @@ wb__parse_size(struct wb_slice s, int64_t *bytes, struct wb_err *err)
         "\"%.*s\" is no size; write it like 512, 64k or 10m", WB_SHOW(s));
 }
 
-/* Days since 1970-01-01 of a date of the proleptic Gregorian calendar; Howard
- * Hinnant, "chrono-Compatible Low-Level Date Algorithms". */
-static int64_t
-days_of(int64_t y, int64_t m, int64_t d)
-{
-    int64_t era, yoe, doy;
-
-    y -= m <= 2;
-    era = (y >= 0 ? y : y - 399) / 400;
-    yoe = y - era * 400;
-    doy = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
-    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
-}
-
 struct fields {
     int64_t year, month, day, hour, minute, second;
 };
 
+/* Milliseconds since 1970-01-01 of a date of the proleptic Gregorian calendar;
+ * Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". */
 static bool
 fields_ms(const struct fields *f, int64_t *ms)
 {
     static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool leap = (f->year % 4 == 0 && f->year % 100 != 0) || f->year % 400 == 0;
+    int64_t year = f->year - (f->month <= 2), era, yoe, doy, days_since;
 
     if (f->month < 1 || f->month > 12 || f->day < 1 ||
         f->day > days[f->month - 1] ||
         (f->month == 2 && f->day == 29 && !leap) || f->hour > 23 ||
         f->minute > 59 || f->second > 60)
         return false;
-    *ms =
-        ((days_of(f->year, f->month, f->day) * 24 + f->hour) * 60 + f->minute) *
-            60000 +
-        f->second * 1000;
+    era = (year >= 0 ? year : year - 399) / 400;
+    yoe = year - era * 400;
+    doy = (153 * (f->month + (f->month > 2 ? -3 : 9)) + 2) / 5 + f->day - 1;
+    days_since = era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+    *ms = ((days_since * 24 + f->hour) * 60 + f->minute) * 60000 +
+          f->second * 1000;
     return true;
 }
 

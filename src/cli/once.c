@@ -9,7 +9,6 @@
 #include <errno.h>
 
 #include "cli/cli.h"
-#include "os/process.h"
 #include "waybill/idem.h"
 
 enum {

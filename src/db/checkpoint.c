@@ -4,8 +4,8 @@
  * (1) SQLite 3.7.0 to 3.51.2 can lose commits when a passive checkpoint races
  *     a commit that starts the log anew (repaired in 3.44.6, 3.50.7 and
  *     3.51.3). So no connection checkpoints by itself (wal_autocheckpoint=0);
- *     one holds the write lock, so that nobody commits, while a second one
- *     runs a passive checkpoint.
+ *     one holds the write lock, so that no other can commit, while a second
+ *     one runs a passive checkpoint.
  * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing.
  * (3) When a sync fails, the kernel forgets that the pages were not written:
@@ -15,7 +15,7 @@
  *     the log. So the lock file counts failures; the first to open the database
  *     after one writes the log again, in place, and syncs it.
  * (4) A connection has one hook of each type: all that were adopted on one
- *     connection are in a ring, which the hook goes through. */
+ *     connection are in a ring, and the hook serves each of them. */
 #include "db/sqlite.h"
 
 enum {
@@ -40,19 +40,19 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
     if (frames < s->checkpoint_at - s->wal_long)
         s->checkpoint_at = s->wal_long; /* the log was started anew */
     /* On a caller's connection this hook is the only place that runs after each
-     * commit, also after the caller's own. SQLite calls it when the commit is
-     * over and the write lock released, and allows it to write. The COMMIT that
+     * commit, also after the caller's own. SQLite calls it after the commit,
+     * with the write lock released, and allows it to write. The COMMIT that
      * is still on the stack may be ours: then begun is still set, and the next
-     * begin finds autocommit on and only clears it (end_last in sqlite.c). The
-     * commit stands: a checkpoint that fails must not make it an error. */
+     * begin finds autocommit on and only clears it (lite_begin in sqlite.c). A
+     * checkpoint that fails must not make the commit an error. */
     if (s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     return SQLITE_OK;
 }
 
-/* That the caller's own COMMIT failed shows only in this: a commit that began
- * ends in a rollback. See (3). A full disk looks the same, and counts as one.
- */
+/* The only sign that the caller's own COMMIT failed is that a commit which
+ * began ends in a rollback. See (3). A full disk looks the same, and counts as
+ * one. */
 static int
 on_commit(void *ctx)
 {
@@ -124,40 +124,30 @@ wb__sqlite_unhook(struct wb__sqlite *s)
     set_hooks(s->handle, before == s ? NULL : before);
 }
 
-/* With the write lock held: nobody commits meanwhile. */
+/* Move what can be moved, with the write lock held; see (1). It is not an error
+ * if a reader keeps some of the log in use, or if the lock is not to be had. */
 static enum wb_status
-checkpoint_locked(struct wb__sqlite *s, struct wb_err *err)
+checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
     int code;
 
-    if (s->checkpointer == NULL) {
-        rc = wb__sqlite_handle(
-            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
-        if (rc != WB_OK)
-            return rc;
-    }
-    code = sqlite3_wal_checkpoint_v2(
-        s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
-        !wb__sqlite_is_full(s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
-        wb__sqlite_set_failed(s);
-        return wb__fail(err, WB_IO, code, "checkpoint: %s",
-            sqlite3_errmsg(s->checkpointer));
-    }
-    return WB_OK;
-}
-
-/* Move what can be moved. It is not an error if a reader keeps some of the log
- * in use, or if the write lock cannot be had. */
-static enum wb_status
-checkpoint(struct wb__sqlite *s, struct wb_err *err)
-{
-    enum wb_status rc;
-
     if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
         return WB_OK;
-    rc = checkpoint_locked(s, err);
+    if (s->checkpointer == NULL)
+        rc = wb__sqlite_handle(
+            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
+    if (rc == WB_OK) {
+        code = sqlite3_wal_checkpoint_v2(
+            s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
+            !wb__sqlite_is_full(
+                s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
+            wb__sqlite_set_failed(s);
+            rc = wb__fail(err, WB_IO, code, "checkpoint: %s",
+                sqlite3_errmsg(s->checkpointer));
+        }
+    }
     wb__db_rollback(&s->db);
     return rc;
 }
@@ -213,8 +203,8 @@ rewrite_log(struct wb__sqlite *s, struct wb_err *err)
         return WB_OK;
     wb__sqlite_set_failed(s);
     return wb__fail(err, WB_IO, code,
-        "a write failed before, and writing the log again failed, too; see to "
-        "the disk");
+        "a write failed before, and writing the log again failed, too; "
+        "check the disk");
 }
 
 enum wb_status

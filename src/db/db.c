@@ -36,16 +36,17 @@ enum wb_status
 wb__db_run(struct wb__db *db, enum wb__sql sql, struct wb__args args,
     int64_t *changed, struct wb_err *err)
 {
+    const struct wb__engine *engine = db->engine;
     enum wb_status rc = wb__db_start(db, sql, args, err);
 
     if (rc != WB_OK)
         return rc;
     do
-        rc = wb__db_next(db, sql, err);
+        rc = engine->next(db, sql, err);
     while (rc == WB_OK);
     if (rc == WB_EMPTY && changed != NULL)
-        *changed = db->engine->changed(db, sql);
-    wb__db_end(db, sql);
+        *changed = engine->changed(db, sql);
+    engine->end(db, sql);
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 

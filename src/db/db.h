@@ -38,7 +38,7 @@ WB_MUST_USE enum wb_status wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err);
 bool wb__db_is_postgres(const char *url);
 
-/* How a connection to PostgreSQL is had. The engine is in libwaybill, which
+/* How to open a connection to PostgreSQL. The engine is in libwaybill, which
  * sets this when it is loaded (wb__postgres_add); NULL: the program has the
  * core alone, or libpq was missing when libwaybill was built. */
 struct wb__db_opener {
@@ -136,8 +136,10 @@ struct wb__engine {
 struct wb__db {
     const struct wb__engine *engine;
     struct wb__db_opts opts;
-    bool failed;                  /* see (4) */
-    bool clash;                   /* see wb__db_clashed() */
+    bool failed; /* see (4) */
+    /* The last BUSY was two transactions that blocked each other: the same one,
+     * run again from its begin, may well succeed. */
+    bool clash;
     bool wake;                    /* see wb__db_wake() */
     _Atomic uint32_t drain_slots; /* taken through this handle */
     const char *path;             /* of the database, NULL if it has none */
@@ -149,20 +151,6 @@ wb__db_close(struct wb__db *db)
 {
     if (db != NULL)
         db->engine->close(db);
-}
-
-static inline bool
-wb__db_failed(const struct wb__db *db)
-{
-    return db->failed;
-}
-
-/* The last BUSY was two transactions that blocked each other: the same one, run
- * again from its begin, may well pass. */
-static inline bool
-wb__db_clashed(const struct wb__db *db)
-{
-    return db->clash;
 }
 
 /* ---- transactions ------------------------------------------------------ */
@@ -277,8 +265,8 @@ wb__db_last_seq(struct wb__db *db)
  * answer, its last known time: that ends no lease too early. */
 int64_t wb__db_now(struct wb__db *db);
 
-/* Bytes in use, as cheaply as the engine knows them. PostgreSQL also counts the
- * space of deleted rows until it is used again. */
+/* Bytes in use, read cheaply. PostgreSQL also counts the space of deleted rows
+ * until it is used again. */
 WB_MUST_USE static inline enum wb_status
 wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 {
@@ -325,8 +313,8 @@ wb__db_drain_flag(struct wb__db *db)
     return db->engine->drain_flag(db);
 }
 
-/* Wake the workers when the open transaction commits. PostgreSQL has no means
- * for it: there workers poll. */
+/* Wake the workers when the open transaction commits. On PostgreSQL this does
+ * nothing: there workers poll. */
 static inline void
 wb__db_wake(struct wb__db *db)
 {
@@ -347,7 +335,7 @@ struct wb__tables {
     int version;               /* how many */
     const char *count;         /* SQL: 2 if both tables of ours are there, */
                                /* "" without any table named waybill_* */
-    const char *lock;          /* SQL: nobody else migrates; NULL: begin does */
+    const char *lock; /* SQL: keeps other migrations out; NULL: begin does */
     /* Something that differs between this database and a copy of it; "" if
      * nothing is known to. */
     enum wb_status (*identity)(

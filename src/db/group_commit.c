@@ -119,7 +119,7 @@ run_with_retry(struct wb__commit_group *g, struct wb__db_job *first,
             rc = wb__db_commit(g->db, err);
         else
             wb__db_rollback(g->db);
-    } while (rc == WB_BUSY && wb__db_clashed(g->db) && ++clashes < CLASHES_MAX);
+    } while (rc == WB_BUSY && g->db->clash && ++clashes < CLASHES_MAX);
     return rc;
 }
 
@@ -135,7 +135,7 @@ run_jobs(struct wb__commit_group *g, struct wb__db_job *first,
     /* Jobs that did not get the lock together would wait as long for it alone.
      * After IO it is unknown what happened, and it must not happen twice. */
     alone = verdict != WB_OK && verdict != WB_IO && began &&
-            first->next != end && !wb__db_failed(g->db);
+            first->next != end && !g->db->failed;
     for (struct wb__db_job *job = first; job != end; job = job->next) {
         if (alone && busy < BUSY_MAX) {
             job->err = (struct wb_err){0};
@@ -201,22 +201,7 @@ sort_jobs(struct wb__db_job *first, struct wb__db_job *end)
     return sorted;
 }
 
-/* A job's memory may be gone as soon as its state is DONE. */
-static void
-complete_jobs(struct wb__db_job *job, const struct wb__db_job *end,
-    const struct wb__db_job *own)
-{
-    while (job != end) {
-        struct wb__db_job *next = job->next;
-
-        atomic_store(&job->state, DONE);
-        if (job != own)
-            wb__futex_wake(&job->state);
-        job = next;
-    }
-}
-
-/* Run the front of the queue. Called with the lock held, returns without. */
+/* Run the jobs at the front of the queue. Needs the lock, and releases it. */
 static void
 lead(struct wb__commit_group *g, const struct wb__db_job *own)
 {
@@ -241,7 +226,12 @@ lead(struct wb__commit_group *g, const struct wb__db_job *own)
     wb__mutex_unlock(&g->lock);
     if (next != NULL)
         wb__futex_wake(&next->state);
-    complete_jobs(first, end, own);
+    for (struct wb__db_job *job = first; job != end; job = next) {
+        next = job->next; /* a job's memory may be gone once it is DONE */
+        atomic_store(&job->state, DONE);
+        if (job != own)
+            wb__futex_wake(&job->state);
+    }
 }
 
 static enum wb_status

@@ -4,8 +4,7 @@
  *     connection at a time migrates.
  * (2) Each database has an incarnation. One that was copied or restored is not
  *     the one its incarnation was made for: it gets a new one, and every token
- *     given out before is forgotten. An engine's identity() tells them apart.
- */
+ *     given out before is forgotten. See identity() of struct wb__tables. */
 #include "db/db.h"
 
 /* 0: no tables yet. */
@@ -96,7 +95,7 @@ new_incarnation(struct wb__db *db, const char *identity, struct wb_err *err)
     return rc;
 }
 
-/* In a transaction, where nobody else migrates: everything is read again. */
+/* In a transaction that keeps other migrations out: read everything again. */
 static enum wb_status
 update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
 {
@@ -109,12 +108,10 @@ update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
         rc = db->engine->exec(db, tables->lock, err);
     if (rc == WB_OK)
         rc = read_version(db, tables, &version, err);
-    if (rc == WB_OK && version < tables->version) {
-        for (int v = version; v < tables->version && rc == WB_OK; v++)
-            rc = db->engine->exec(db, tables->schema[v], err);
-        if (rc == WB_OK)
-            rc = meta_set(db, "version", wb__int(tables->version), err);
-    }
+    for (int v = version; v < tables->version && rc == WB_OK; v++)
+        rc = db->engine->exec(db, tables->schema[v], err);
+    if (rc == WB_OK && version < tables->version)
+        rc = meta_set(db, "version", wb__int(tables->version), err);
     if (rc == WB_OK)
         rc = read_identity(db, tables, identity, &same, err);
     if (rc == WB_OK && !same)

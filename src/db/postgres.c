@@ -196,8 +196,8 @@ pg_last_seq(struct wb__db *db)
 
 /* ---- transactions ------------------------------------------------------ */
 
-static const char ask_time[] = "SELECT CAST(floor(extract(epoch FROM "
-                               "clock_timestamp()) * 1000) AS bigint)";
+static const char select_time[] = "SELECT CAST(floor(extract(epoch FROM "
+                                  "clock_timestamp()) * 1000) AS bigint)";
 
 static void
 pg_rollback(struct wb__db *db)
@@ -212,16 +212,6 @@ pg_rollback(struct wb__db *db)
         PQclear(PQexec(s->conn, text));
 }
 
-static enum wb_status
-begin_nested(struct wb__postgres *s, struct wb_err *err)
-{
-    if (PQtransactionStatus(s->conn) != PQTRANS_INTRANS)
-        return wb__fail(err, WB_REFUSED, 0,
-            "the connection's transaction has failed, or a command of it is "
-            "under way; end it first");
-    return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
-}
-
 /* BEGIN and, in the same round trip, the time. A failure half-way (cancel, a
  * timeout) leaves the session in a transaction that failed: roll it back. */
 static enum wb_status
@@ -231,7 +221,7 @@ begin_own(struct wb__postgres *s, const char *begin, struct wb_err *err)
     enum wb_status rc;
 
     (void)snprintf(text, sizeof(text), "%s;%s", begin,
-        s->db.opts.server_clock ? ask_time : "");
+        s->db.opts.server_clock ? select_time : "");
     rc = s->db.opts.server_clock
              ? wb__postgres_text(&s->db, text, now, sizeof(now), err)
              : wb__postgres_exec(&s->db, text, err);
@@ -249,7 +239,7 @@ pg_now(struct wb__db *db)
     char now[24];
 
     if (PQtransactionStatus(s->conn) == PQTRANS_IDLE &&
-        wb__postgres_text(&s->db, ask_time, now, sizeof(now), NULL) == WB_OK)
+        wb__postgres_text(&s->db, select_time, now, sizeof(now), NULL) == WB_OK)
         s->now_ms = strtoll(now, NULL, 10);
     return s->now_ms;
 }
@@ -270,11 +260,18 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 
     s->nested = s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_IDLE &&
                 PQstatus(s->conn) == CONNECTION_OK;
+    if (s->nested && PQtransactionStatus(s->conn) != PQTRANS_INTRANS)
+        return wb__fail(err, WB_REFUSED, 0,
+            "the connection's transaction has failed, or a command of it is "
+            "under way; end it first");
     if (s->nested)
-        return begin_nested(s, err);
+        return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
     rc = begin_own(s, text[tx], err);
     if (rc == WB_UNAVAILABLE && !s->borrowed) {
-        rc = wb__postgres_reconnect(s, err);
+        PQreset(s->conn);
+        rc = PQstatus(s->conn) == CONNECTION_OK
+                 ? wb__postgres_session(s, err)
+                 : wb__postgres_fail(s, "cannot connect again", NULL, err);
         if (rc == WB_OK)
             rc = begin_own(s, text[tx], err);
     }
@@ -311,7 +308,7 @@ pg_commit(struct wb__db *db, struct wb_err *err)
 
 /* ---- drains: see (4) ---------------------------------------------------- */
 
-/* A second connection to where the first one goes. */
+/* A second connection, with the parameters of the first one. */
 static PGconn *
 connect_drains(PGconn *conn)
 {
@@ -335,7 +332,7 @@ connect_drains(PGconn *conn)
 
 /* Run a query on the drains' session; whether it gives one row with true. */
 static bool
-ask(struct wb__postgres *s, const char *sql)
+query_true(struct wb__postgres *s, const char *sql)
 {
     PGconn *conn = s->conn;
     PGresult *r;
@@ -358,32 +355,32 @@ ask(struct wb__postgres *s, const char *sql)
 }
 
 static bool
-ask_slot(struct wb__db *db, const char *function, int slot)
+query_slot(struct wb__db *db, const char *function, int slot)
 {
     char sql[128];
 
     (void)snprintf(sql, sizeof(sql),
         "SELECT %s('waybill_outbox'::regclass::oid::bigint::bit(32)::int, %d)",
         function, slot);
-    return ask(of(db), sql);
+    return query_true(of(db), sql);
 }
 
 static bool
 pg_drain_try(struct wb__db *db, int slot)
 {
-    return ask_slot(db, "pg_try_advisory_lock", slot);
+    return query_slot(db, "pg_try_advisory_lock", slot);
 }
 
 static void
 pg_drain_free(struct wb__db *db, int slot)
 {
-    (void)ask_slot(db, "pg_advisory_unlock", slot);
+    (void)query_slot(db, "pg_advisory_unlock", slot);
 }
 
 static void
 pg_drain_flag_set(struct wb__db *db, bool on)
 {
-    (void)ask(of(db),
+    (void)query_true(of(db),
         on ? "INSERT INTO waybill_meta VALUES('drain', '1')"
              " ON CONFLICT DO NOTHING RETURNING true"
            : "DELETE FROM waybill_meta WHERE name = 'drain' RETURNING true");
@@ -392,7 +389,8 @@ pg_drain_flag_set(struct wb__db *db, bool on)
 static bool
 pg_drain_flag(struct wb__db *db)
 {
-    return ask(of(db), "SELECT true FROM waybill_meta WHERE name = 'drain'");
+    return query_true(
+        of(db), "SELECT true FROM waybill_meta WHERE name = 'drain'");
 }
 
 /* ---- size, backup, health ----------------------------------------------- */
@@ -453,28 +451,22 @@ pg_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
 /* ---- close ------------------------------------------------------------- */
 
 static void
-deallocate(struct wb__postgres *s)
+pg_close(struct wb__db *db)
 {
+    struct wb__postgres *s = of(db);
     char name[48], text[64];
 
-    for (int i = 0; i < WB__SQL_COUNT; i++) {
+    /* DEALLOCATE fails in a transaction that failed: then the statements stay,
+     * which costs the caller's session a little memory. */
+    for (int i = 0; i < WB__SQL_COUNT && s->borrowed &&
+                    PQtransactionStatus(s->conn) != PQTRANS_INERROR;
+         i++) {
         if (!s->prepared[i])
             continue;
         name_of(s, i, name);
         (void)snprintf(text, sizeof(text), "DEALLOCATE \"%s\"", name);
         PQclear(PQexec(s->conn, text));
     }
-}
-
-static void
-pg_close(struct wb__db *db)
-{
-    struct wb__postgres *s = of(db);
-
-    /* DEALLOCATE fails in a transaction that failed: then the statements stay,
-     * which costs the caller's session a little memory. */
-    if (s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_INERROR)
-        deallocate(s);
     if (!s->borrowed)
         PQfinish(s->conn);
     PQfinish(s->drains);

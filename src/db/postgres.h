@@ -15,7 +15,7 @@ struct wb__postgres {
     PGresult *result[WB__SQL_COUNT];
     int row[WB__SQL_COUNT];
     int64_t last_seq;
-    int64_t now_ms; /* the server's time when last asked */
+    int64_t now_ms; /* the server's time when last read */
     /* The session of drains, opened when first needed. It is used by any
      * thread, while conn may be inside a transaction of another one. */
     struct wb__mutex lock; /* of drains */
@@ -34,9 +34,6 @@ WB_MUST_USE enum wb_status wb__postgres_exec(
 /* First column of the first row as text, cut to fit; "" without a row. */
 WB_MUST_USE enum wb_status wb__postgres_text(struct wb__db *db, const char *sql,
     char *out, size_t size, struct wb_err *err);
-/* Open a broken connection again; UNAVAILABLE if that fails. */
-WB_MUST_USE enum wb_status wb__postgres_reconnect(
-    struct wb__postgres *s, struct wb_err *err);
 /* Drop the notices of a connection of ours: the library never prints. */
 void wb__postgres_silence(PGconn *conn);
 /* Set up a session of ours. */
@@ -45,7 +42,7 @@ WB_MUST_USE enum wb_status wb__postgres_session(
 
 extern const struct wb__engine wb__postgres_engine;
 
-/* postgres_open.c: make the engine known to the core. A program that links the
+/* Register the engine in the core. A program that links the
  * static library has to name it: -Wl,-u,wb__postgres_add. */
 void wb__postgres_add(void);
 

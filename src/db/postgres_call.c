@@ -1,5 +1,5 @@
-/* postgres_call.c - what every part of the PostgreSQL engine calls:
- * statuses, plain statements, the connection. */
+/* postgres_call.c - what every part of the PostgreSQL engine calls: statuses,
+ * plain statements, the connection. */
 #include <stdio.h>
 
 #include "db/postgres.h"
@@ -114,15 +114,4 @@ wb__postgres_session(struct wb__postgres *s, struct wb_err *err)
         (long long)(s->db.opts.busy_ms < INT32_MAX ? s->db.opts.busy_ms
                                                    : INT32_MAX));
     return wb__postgres_exec(&s->db, text, err);
-}
-
-enum wb_status
-wb__postgres_reconnect(struct wb__postgres *s, struct wb_err *err)
-{
-    if (s->borrowed)
-        return WB_UNAVAILABLE;
-    PQreset(s->conn);
-    if (PQstatus(s->conn) != CONNECTION_OK)
-        return wb__postgres_fail(s, "cannot connect again", NULL, err);
-    return wb__postgres_session(s, err);
 }

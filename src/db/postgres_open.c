@@ -3,8 +3,8 @@
  * (1) Text is UTF-8 on both sides, or the connection is refused.
  * (2) A caller's connection keeps its settings: what we need is set for our
  *     own transactions alone.
- * (3) A restored database is told from the old one by the server's system
- *     identifier, where we may read that, by the database and by the table. A
+ * (3) A restored database differs from the old one in the server's system
+ *     identifier, where we may read that, in the database or in the table. A
  *     copy of the server's files has the same ones, and is not noticed. */
 #include <stdio.h>
 
@@ -83,7 +83,7 @@ postgres_new(const struct wb__db_opts *opts)
     return s;
 }
 
-/* The url overrides what stands before it. */
+/* The url overrides the parameters before it. */
 static enum wb_status
 connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
 {
@@ -105,20 +105,15 @@ connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
     return wb__postgres_session(s, err);
 }
 
+/* Check the connected server, then migrate; closes s on failure. */
 static enum wb_status
-postgres_open(struct wb__db **out, const char *url,
-    const struct wb__db_opts *opts, struct wb_err *err)
+set_up(struct wb__postgres *s, enum wb_status rc, bool existing,
+    struct wb__db **out, struct wb_err *err)
 {
-    struct wb__postgres *s = postgres_new(opts);
-    enum wb_status rc;
-
-    if (s == NULL)
-        return wb__nomem(err, "open");
-    rc = connect_to(s, url, err);
     if (rc == WB_OK)
         rc = check_server(s, err);
     if (rc == WB_OK)
-        rc = wb__tables_migrate(&s->db, &tables, opts->existing, err);
+        rc = wb__tables_migrate(&s->db, &tables, existing, err);
     if (rc == WB_OK)
         *out = &s->db;
     else
@@ -127,27 +122,31 @@ postgres_open(struct wb__db **out, const char *url,
 }
 
 static enum wb_status
+postgres_open(struct wb__db **out, const char *url,
+    const struct wb__db_opts *opts, struct wb_err *err)
+{
+    struct wb__postgres *s = postgres_new(opts);
+
+    if (s == NULL)
+        return wb__nomem(err, "open");
+    return set_up(s, connect_to(s, url, err), opts->existing, out, err);
+}
+
+static enum wb_status
 postgres_borrow(struct wb__db **out, struct pg_conn *conn,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
     struct wb__postgres *s = postgres_new(opts);
-    enum wb_status rc;
+    enum wb_status rc = WB_OK;
 
     if (s == NULL)
         return wb__nomem(err, "attach");
     s->conn = conn;
     s->borrowed = true;
-    rc = PQstatus(conn) == CONNECTION_OK
-             ? check_server(s, err)
-             : wb__fail(err, WB_UNAVAILABLE, 0,
-                   "attach: the connection is not open; connect it first");
-    if (rc == WB_OK)
-        rc = wb__tables_migrate(&s->db, &tables, true, err);
-    if (rc == WB_OK)
-        *out = &s->db;
-    else
-        s->db.engine->close(&s->db);
-    return rc;
+    if (PQstatus(conn) != CONNECTION_OK)
+        rc = wb__fail(err, WB_UNAVAILABLE, 0,
+            "attach: the connection is not open; connect it first");
+    return set_up(s, rc, true, out, err);
 }
 
 /* Before main(), or when libwaybill is loaded. */

@@ -1,53 +1,88 @@
 /* sql.h - every statement the library runs, in one table.
  *
- * X(name, SQLite, PostgreSQL): the second text is given where the first, with
- * $1 for ?1, would not do: ?1 in it is $1 just as well. The predicates of
- * partial indexes are repeated word for word, or the planner does not use them;
- * test_db pins the plans.
+ * X(name, SQLite, PostgreSQL): the second text is NULL where both engines run
+ * the first; in it ?1 and $1 mean the same. The predicates of partial indexes
+ * are repeated word for word, or the planner does not use the index; test_db
+ * checks the plans.
  *
- * SQLite has one writer. On PostgreSQL transactions run side by side, so that
- * what is read to be changed is locked as it is read: heads and breakers FOR
- * UPDATE, claims SKIP LOCKED, lanes by an advisory lock inside the functions of
- * schema/pg. */
+ * SQLite has one writer. On PostgreSQL transactions run side by side, so a
+ * statement also locks the rows that the transaction will change: heads and
+ * breakers FOR UPDATE, claims SKIP LOCKED, lanes by an advisory lock inside the
+ * functions of schema/pg. */
 #ifndef WB_SRC_DB_SQL_H
 #define WB_SRC_DB_SQL_H
 
 #define WB__READY " status IN ('pending', 'processing') "
 #define WB__LIVE \
     " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
-#define WB__ENDED " status IN ('abandoned', 'delivered') "
+#define WB__FINAL " status IN ('abandoned', 'delivered') "
 
-/* Leases that ended by ?1, were given by ?2, or in the future. */
+/* Leases that ended at ?1 or before, that were given at ?2 or before, or that
+ * were given in the future. */
 #define WB__STALE                \
     " status = 'processing' AND" \
     " (due_ms <= ?1 OR claimed_ms <= ?2 OR claimed_ms > ?1) "
 
-/* What finishing a claim needs to know of a row, and what people are shown. */
+/* The columns that finishing a claim needs. */
 #define WB__HEAD                                                          \
     " seq, id, kind, status, due_ms, attempts, token, claimed_ms, scope," \
     " lane, keep, hash "
+#define WB__BY(column) \
+    "SELECT" WB__HEAD "FROM waybill_outbox WHERE " column " = ?1"
+/* The columns that a worker and a reader are given. */
 #define WB__FULL                                                        \
     " seq, id, kind, status, due_ms, created_ms, attempts, claimed_ms," \
     " expires_ms, scope, key, lane, reason, last_error, content_type, " \
     "headers "
 
-/* Of the idempotency store. ?1 to ?3 are always the operation, and where they
- * are needed ?4 the token and ?5 now. */
+#define WB__INSERT                                                        \
+    "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"            \
+    " expires_ms, key, lane, keep, hash, content_type, headers, payload)" \
+    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"          \
+    " ON CONFLICT DO NOTHING"
+#define WB__TOMBSTONE(no_bytes)                                             \
+    "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"          \
+    " hash = ?3, payload = " no_bytes ", headers = NULL, last_error = NULL" \
+    " WHERE seq = ?1"
+#define WB__RESET_STALE(min)                                      \
+    "UPDATE waybill_outbox SET status = 'pending', token = NULL," \
+    " reason = 'lease ran out', due_ms = " min "(due_ms, ?1) WHERE" WB__STALE
+#define WB__BREAKER                                                \
+    "SELECT scope, failures, open_until_ms, open_ms, probe_token," \
+    " probe_until_ms FROM waybill_breaker "
+#define WB__ABANDONED                                                  \
+    "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'" \
+    " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2)"                    \
+    " AND (kind = ?3 OR ?3 IS NULL)"                                   \
+    " AND coalesce(claimed_ms, created_ms) <= ?4"                      \
+    " ORDER BY due_ms, seq LIMIT ?5"
+
+/* Of the idempotency store. ?1 to ?3 are always the operation; ?4 the token and
+ * ?5 now, in the statements that need them. */
 #define WB__IDEM_AT " identity = ?1 AND scope = ?2 AND key = ?3 "
-#define WB__IDEM_OWN                                                 \
+/* The claim is the caller's, and has not ended. */
+#define WB__IDEM_CLAIMED                                             \
     WB__IDEM_AT "AND token = ?4 AND state IN ('claimed', 'sending')" \
                 " AND ends_ms > ?5 AND version = 1"
+/* When an operation ends: one that was sending is held for longer. */
 #define WB__IDEM_END(hold)                            \
     " waybill_idem.ends_ms + CASE waybill_idem.state" \
     " WHEN 'sending' THEN CAST(" hold " AS BIGINT) ELSE 0 END "
-#define WB__IDEM_DOUBT                                              \
+/* It is unknown whether the effect happened; ?4 is now, ?5 the hold. */
+#define WB__IDEM_OUTCOME_UNKNOWN                                    \
     " (state = 'unknown' OR (state = 'sending' AND ends_ms <= ?4))" \
     " AND" WB__IDEM_END("?5") "> ?4 AND version = 1"
 
-#define WB__IDEM_OVER                                              \
+/* What ended at ?1 or before; a claim that was sending: at ?2 or before. */
+#define WB__IDEM_EXPIRED                                           \
     "SELECT seq FROM waybill_idem"                                 \
     " WHERE ends_ms IS NOT NULL AND ends_ms <= ?1 AND version = 1" \
     " AND (state <> 'sending' OR ends_ms <= ?2) ORDER BY ends_ms LIMIT ?3"
+
+#define WB__IDEM_SUM "coalesce(sum(length(headers) + length(body) + 100), 0)"
+#define WB__IDEM_RECORDS                                        \
+    " FROM waybill_idem WHERE identity = ?1 AND state = 'done'" \
+    " AND (ends_ms IS NULL OR ends_ms > ?2)"
 
 #define WB__SQL_MAP(X)                                                         \
     /* meta */                                                                 \
@@ -72,26 +107,15 @@
         " WHERE probe_token IS NOT NULL",                                      \
         NULL)                                                                  \
     /* accept */                                                               \
-    X(INSERT,                                                                  \
-        "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"             \
-        " expires_ms, key, lane, keep, hash, content_type, headers, payload)"  \
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"           \
-        " ON CONFLICT DO NOTHING",                                             \
-        "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"             \
-        " expires_ms, key, lane, keep, hash, content_type, headers, payload)"  \
-        " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"           \
-        " ON CONFLICT DO NOTHING RETURNING seq")                               \
+    X(INSERT, WB__INSERT, WB__INSERT " RETURNING seq")                         \
     X(ROWS,                                                                    \
         "SELECT (SELECT count(*) FROM waybill_outbox)"                         \
-        " - (SELECT count(*) FROM waybill_outbox WHERE" WB__ENDED              \
+        " - (SELECT count(*) FROM waybill_outbox WHERE" WB__FINAL              \
         "     AND status = 'delivered')",                                      \
         NULL)                                                                  \
-    X(HEAD_BY_SEQ, "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = ?1",     \
-        "SELECT" WB__HEAD "FROM waybill_outbox WHERE seq = $1 FOR UPDATE")     \
-    X(HEAD_BY_ID, "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = ?1",       \
-        "SELECT" WB__HEAD "FROM waybill_outbox WHERE id = $1 FOR UPDATE")      \
-    X(HEAD_BY_KEY, "SELECT" WB__HEAD "FROM waybill_outbox WHERE key = ?1",     \
-        "SELECT" WB__HEAD "FROM waybill_outbox WHERE key = $1 FOR UPDATE")     \
+    X(HEAD_BY_SEQ, WB__BY("seq"), WB__BY("seq") " FOR UPDATE")                 \
+    X(HEAD_BY_ID, WB__BY("id"), WB__BY("id") " FOR UPDATE")                    \
+    X(HEAD_BY_KEY, WB__BY("key"), WB__BY("key") " FOR UPDATE")                 \
     X(CONTENT,                                                                 \
         "SELECT kind, content_type, lane, payload FROM waybill_outbox"         \
         " WHERE seq = ?1",                                                     \
@@ -134,13 +158,7 @@
         " AND status = 'processing' AND token = ?3 AND keep = 0"               \
         " AND lane IS NULL",                                                   \
         NULL)                                                                  \
-    X(TOMBSTONE,                                                               \
-        "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"         \
-        " hash = ?3, payload = x'', headers = NULL, last_error = NULL"         \
-        " WHERE seq = ?1",                                                     \
-        "UPDATE waybill_outbox SET status = 'delivered', due_ms = $2,"         \
-        " hash = $3, payload = '', headers = NULL, last_error = NULL"          \
-        " WHERE seq = $1")                                                     \
+    X(TOMBSTONE, WB__TOMBSTONE("x''"), WB__TOMBSTONE("''"))                    \
     X(PENDING,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
         " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
@@ -160,7 +178,7 @@
         " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
         "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
         "SELECT waybill_promote($1)")                                          \
-    /* Never run on SQLite, which has one writer. */                           \
+    /* Not run on SQLite, which has one writer. */                             \
     X(LOCK_LANES, "SELECT ?1, ?2",                                             \
         "SELECT waybill_lane(lane) FROM ("                                     \
         " SELECT unnest(string_to_array($1, chr(10))) COLLATE \"C\" AS lane"   \
@@ -170,35 +188,24 @@
         " WHERE lane <> ''")                                                   \
     X(PURGE,                                                                   \
         "DELETE FROM waybill_outbox WHERE seq IN ("                            \
-        " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__ENDED      \
+        " SELECT seq FROM waybill_outbox WHERE status = ?1 AND" WB__FINAL      \
         " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3)",                         \
         "DELETE FROM waybill_outbox WHERE seq = ANY(ARRAY("                    \
-        " SELECT seq FROM waybill_outbox WHERE status = $1 AND" WB__ENDED      \
+        " SELECT seq FROM waybill_outbox WHERE status = $1 AND" WB__FINAL      \
         " AND due_ms <= $2 ORDER BY due_ms LIMIT $3 FOR UPDATE SKIP LOCKED))") \
     X(RESET_PROBES,                                                            \
         "UPDATE waybill_breaker SET probe_token = NULL, probe_until_ms = 0"    \
         " WHERE probe_token IN"                                                \
         " (SELECT token FROM waybill_outbox WHERE" WB__STALE ")",              \
         NULL)                                                                  \
-    X(RESET_STALE,                                                             \
-        "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
-        " reason = 'lease ran out', due_ms = min(due_ms, ?1) WHERE" WB__STALE, \
-        "UPDATE waybill_outbox SET status = 'pending', token = NULL,"          \
-        " reason = 'lease ran out', due_ms = least(due_ms, $1)"                \
-        " WHERE" WB__STALE)                                                    \
+    X(RESET_STALE, WB__RESET_STALE("min"), WB__RESET_STALE("least"))           \
     /* breaker, pause */                                                       \
-    X(BREAKERS,                                                                \
-        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
-        " probe_until_ms FROM waybill_breaker ORDER BY scope",                 \
-        NULL)                                                                  \
+    X(BREAKERS, WB__BREAKER "ORDER BY scope", NULL)                            \
     X(BREAKER_ANY, "SELECT 1 FROM waybill_breaker LIMIT 1", NULL)              \
-    X(BREAKER,                                                                 \
-        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
-        " probe_until_ms FROM waybill_breaker WHERE scope = ?1",               \
-        "SELECT scope, failures, open_until_ms, open_ms, probe_token,"         \
-        " probe_until_ms FROM waybill_breaker WHERE scope = $1 FOR UPDATE")    \
-    /* Before a count goes up: on PostgreSQL the row must be there to be       \
-     * locked. */                                                              \
+    X(BREAKER, WB__BREAKER "WHERE scope = ?1",                                 \
+        WB__BREAKER "WHERE scope = ?1 FOR UPDATE")                             \
+    /* Before failures is incremented: PostgreSQL can only lock a row that     \
+     * exists. */                                                              \
     X(BREAKER_NEW,                                                             \
         "INSERT INTO waybill_breaker(scope, failures) VALUES(?1, 0)"           \
         " ON CONFLICT DO NOTHING",                                             \
@@ -216,7 +223,7 @@
         "INSERT INTO waybill_paused(kind) VALUES(?1) ON CONFLICT DO NOTHING",  \
         NULL)                                                                  \
     X(RESUME, "DELETE FROM waybill_paused WHERE kind = ?1", NULL)              \
-    /* look */                                                                 \
+    /* query */                                                                \
     X(COUNTS,                                                                  \
         "SELECT kind, status, count(*), min(created_ms) FROM waybill_outbox"   \
         " WHERE status <> 'delivered' OR keep = 1"                             \
@@ -238,17 +245,7 @@
         " (due_ms - claimed_ms <= ?1 - due_ms OR claimed_ms > ?1)",            \
         NULL)                                                                  \
     /* administration */                                                       \
-    X(ABANDONED,                                                               \
-        "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'"     \
-        " AND" WB__ENDED "AND (due_ms, seq) > (?1, ?2)"                        \
-        " AND (kind = ?3 OR ?3 IS NULL)"                                       \
-        " AND coalesce(claimed_ms, created_ms) <= ?4"                          \
-        " ORDER BY due_ms, seq LIMIT ?5",                                      \
-        "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'"     \
-        " AND" WB__ENDED "AND (due_ms, seq) > ($1, $2)"                        \
-        " AND (kind = $3 OR $3 IS NULL)"                                       \
-        " AND coalesce(claimed_ms, created_ms) <= $4"                          \
-        " ORDER BY due_ms, seq LIMIT $5 FOR UPDATE")                           \
+    X(ABANDONED, WB__ABANDONED, WB__ABANDONED " FOR UPDATE")                   \
     X(REDRIVE,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
         " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \
@@ -282,22 +279,23 @@
     X(IDEM_COMPLETE,                                                           \
         "UPDATE waybill_idem SET state = 'done', since_ms = ?5, ends_ms = ?6," \
         " ttl_ms = ?7, status = ?8, headers = ?9, body = ?10"                  \
-        " WHERE" WB__IDEM_OWN,                                                 \
+        " WHERE" WB__IDEM_CLAIMED,                                             \
         NULL)                                                                  \
-    X(IDEM_RELEASE, "DELETE FROM waybill_idem WHERE" WB__IDEM_OWN, NULL)       \
-    X(IDEM_EXTEND, "UPDATE waybill_idem SET ends_ms = ?6 WHERE" WB__IDEM_OWN,  \
-        NULL)                                                                  \
+    X(IDEM_RELEASE, "DELETE FROM waybill_idem WHERE" WB__IDEM_CLAIMED, NULL)   \
+    X(IDEM_EXTEND,                                                             \
+        "UPDATE waybill_idem SET ends_ms = ?6 WHERE" WB__IDEM_CLAIMED, NULL)   \
     X(IDEM_MARK,                                                               \
         "UPDATE waybill_idem SET state = ?6, ends_ms = coalesce(?7, ends_ms)"  \
-        " WHERE" WB__IDEM_OWN,                                                 \
+        " WHERE" WB__IDEM_CLAIMED,                                             \
         NULL)                                                                  \
     X(IDEM_SETTLE,                                                             \
         "UPDATE waybill_idem SET state = 'done', since_ms = ?4, ends_ms = ?6," \
         " ttl_ms = ?7, status = ?8, headers = ?9, body = ?10"                  \
-        " WHERE" WB__IDEM_AT "AND" WB__IDEM_DOUBT,                             \
+        " WHERE" WB__IDEM_AT "AND" WB__IDEM_OUTCOME_UNKNOWN,                   \
         NULL)                                                                  \
     X(IDEM_SETTLE_FREE,                                                        \
-        "DELETE FROM waybill_idem WHERE" WB__IDEM_AT "AND" WB__IDEM_DOUBT,     \
+        "DELETE FROM waybill_idem WHERE" WB__IDEM_AT                           \
+        "AND" WB__IDEM_OUTCOME_UNKNOWN,                                        \
         NULL)                                                                  \
     X(IDEM_STORE,                                                              \
         "INSERT INTO waybill_idem(identity, scope, key, token, since_ms, "     \
@@ -317,8 +315,7 @@
         "DELETE FROM waybill_idem WHERE" WB__IDEM_AT                           \
         "AND version = 1 AND" WB__IDEM_END("?5") "<= ?4",                      \
         NULL)                                                                  \
-    /* What is counted before it is added to must be counted by one at a time. \
-     */                                                                        \
+    /* Held while claims or bytes are counted and one is added. */             \
     X(IDEM_LOCK, "SELECT ?1",                                                  \
         "SELECT pg_advisory_xact_lock(hashtextextended("                       \
         " $1, 'waybill_idem'::regclass::oid::bigint))")                        \
@@ -328,20 +325,16 @@
         " AND state <> 'done' AND ends_ms + CASE state"                        \
         "  WHEN 'sending' THEN CAST(?3 AS BIGINT) ELSE 0 END > ?2",            \
         NULL)                                                                  \
-    X(IDEM_BYTES,                                                              \
-        "SELECT coalesce(sum(length(headers) + length(body) + 100), 0)"        \
-        " FROM waybill_idem WHERE identity = ?1 AND state = 'done'"            \
-        " AND (ends_ms IS NULL OR ends_ms > ?2)",                              \
-        "SELECT CAST(coalesce(sum(length(headers) + length(body) + 100), 0)"   \
-        " AS BIGINT) FROM waybill_idem WHERE identity = $1 AND state = 'done'" \
-        " AND (ends_ms IS NULL OR ends_ms > $2)")                              \
+    X(IDEM_BYTES, "SELECT " WB__IDEM_SUM WB__IDEM_RECORDS,                     \
+        "SELECT CAST(" WB__IDEM_SUM " AS BIGINT)" WB__IDEM_RECORDS)            \
     X(IDEM_LIST,                                                               \
         "SELECT seq, identity, scope, key, state, version, fingerprint,"       \
         " since_ms, ends_ms, status, length(headers) + length(body)"           \
         " FROM waybill_idem WHERE seq > ?1 ORDER BY seq LIMIT ?2",             \
         NULL)                                                                  \
-    X(IDEM_REAP, "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_OVER ")",  \
-        "DELETE FROM waybill_idem WHERE seq = ANY(ARRAY(" WB__IDEM_OVER        \
+    X(IDEM_REAP,                                                               \
+        "DELETE FROM waybill_idem WHERE seq IN (" WB__IDEM_EXPIRED ")",        \
+        "DELETE FROM waybill_idem WHERE seq = ANY(ARRAY(" WB__IDEM_EXPIRED     \
         " FOR UPDATE SKIP LOCKED))")
 
 enum wb__sql {

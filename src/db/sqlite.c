@@ -8,6 +8,7 @@
 #include "db/sqlite.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "waybill/outbox.h" /* struct wb_health */
 
@@ -15,6 +16,15 @@ static const char *const sql_text[WB__SQL_COUNT] = {
 #define X(name, sqlite, postgres) [WB__SQL_##name] = (sqlite),
     WB__SQL_MAP(X)
 #undef X
+};
+static const char *const tx_text[WB__TX_SQL_COUNT] = {
+    [WB__BEGIN_READ] = "BEGIN",
+    [WB__BEGIN_WRITE] = "BEGIN IMMEDIATE",
+    [WB__COMMIT] = "COMMIT",
+    [WB__ROLLBACK] = "ROLLBACK",
+    [WB__SAVEPOINT] = "SAVEPOINT waybill",
+    [WB__RELEASE] = "RELEASE waybill",
+    [WB__ROLLBACK_TO] = "ROLLBACK TO waybill",
 };
 
 static struct wb__sqlite *
@@ -98,7 +108,7 @@ lite_slice(struct wb__db *db, enum wb__sql sql, int column)
     sqlite3_stmt *q = of(db)->stmt[sql];
     const void *p;
 
-    /* A text of a UTF-16 database is turned into UTF-8 by column_text. */
+    /* column_text converts the text of a UTF-16 database to UTF-8. */
     if (sqlite3_column_type(q, column) == SQLITE_TEXT)
         p = sqlite3_column_text(q, column);
     else
@@ -136,43 +146,16 @@ lite_last_seq(struct wb__db *db)
 /* ---- transactions ------------------------------------------------------ */
 
 static enum wb_status
-run_once(
-    struct wb__sqlite *s, sqlite3_stmt **q, const char *sql, struct wb_err *err)
+run_tx(struct wb__sqlite *s, enum wb__tx_sql sql, struct wb_err *err)
 {
-    enum wb_status rc = prepare(s, sql, q, err);
+    enum wb_status rc = prepare(s, tx_text[sql], &s->tx[sql], err);
 
     if (rc != WB_OK)
         return rc;
-    if (sqlite3_step(*q) != SQLITE_DONE)
-        rc = wb__sqlite_fail(s, sql, err);
-    (void)sqlite3_reset(*q);
+    if (sqlite3_step(s->tx[sql]) != SQLITE_DONE)
+        rc = wb__sqlite_fail(s, tx_text[sql], err);
+    (void)sqlite3_reset(s->tx[sql]);
     return rc;
-}
-
-static enum wb_status
-set_sync(struct wb__sqlite *s, bool relaxed, struct wb_err *err)
-{
-    enum wb_status rc;
-
-    if (s->relaxed == relaxed)
-        return WB_OK;
-    rc = wb__sqlite_exec(&s->db,
-        relaxed ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", err);
-    if (rc == WB_OK)
-        s->relaxed = relaxed;
-    return rc;
-}
-
-/* Before anything is begun: a rollback must not need memory. */
-static enum wb_status
-prepare_rollback(struct wb__sqlite *s, struct wb_err *err)
-{
-    enum wb_status rc;
-
-    if (!s->nested)
-        return prepare(s, "ROLLBACK", &s->rollback, err);
-    rc = prepare(s, "ROLLBACK TO waybill", &s->rollback_to, err);
-    return rc == WB_OK ? prepare(s, "RELEASE waybill", &s->release, err) : rc;
 }
 
 static void
@@ -182,23 +165,14 @@ lite_rollback(struct wb__db *db)
 
     /* Some failures (full disk, I/O) have rolled back already. */
     if (s->nested) {
-        (void)run_once(s, &s->rollback_to, "ROLLBACK TO waybill", NULL);
-        (void)run_once(s, &s->release, "RELEASE waybill", NULL);
+        (void)run_tx(s, WB__ROLLBACK_TO, NULL);
+        (void)run_tx(s, WB__RELEASE, NULL);
     } else if (!sqlite3_get_autocommit(s->handle)) {
-        (void)run_once(s, &s->rollback, "ROLLBACK", NULL);
+        (void)run_tx(s, WB__ROLLBACK, NULL);
     }
     s->begun = s->begun && !sqlite3_get_autocommit(s->handle);
     s->writing = s->writing && s->begun;
     wb__write_queue_leave(&s->queue);
-}
-
-/* Repeat a rollback that failed because there was no memory. */
-static enum wb_status
-end_last(struct wb__sqlite *s, struct wb_err *err)
-{
-    if (s->begun)
-        lite_rollback(&s->db);
-    return s->begun ? wb__nomem(err, "a rollback") : WB_OK;
 }
 
 /* In the caller's transaction. */
@@ -210,30 +184,27 @@ begin_nested(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
     s->writing = tx != WB__TX_READ;
     if (s->writing)
         s->tx_has_our_writes = true;
-    rc = run_once(s, &s->savepoint, "SAVEPOINT waybill", err);
+    rc = run_tx(s, WB__SAVEPOINT, err);
     s->writing = s->writing && rc == WB_OK;
-    return rc;
-}
-
-static enum wb_status
-begin_read(struct wb__sqlite *s, struct wb_err *err)
-{
-    enum wb_status rc = run_once(s, &s->begin_read, "BEGIN", err);
-
-    s->begun = rc == WB_OK;
     return rc;
 }
 
 static enum wb_status
 begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 {
-    enum wb_status rc = set_sync(s, tx == WB__TX_RELAXED && !s->borrowed, err);
+    bool relaxed = tx == WB__TX_RELAXED && !s->borrowed;
+    enum wb_status rc = WB_OK;
 
+    if (s->relaxed != relaxed) /* see (1) */
+        rc = wb__sqlite_exec(&s->db,
+            relaxed ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL",
+            err);
     if (rc != WB_OK)
         return rc;
+    s->relaxed = relaxed;
     wb__write_queue_enter(&s->queue);
     s->writing = true;
-    rc = run_once(s, &s->begin, "BEGIN IMMEDIATE", err);
+    rc = run_tx(s, WB__BEGIN_WRITE, err);
     s->begun = s->writing = rc == WB_OK;
     if (rc != WB_OK)
         wb__write_queue_leave(&s->queue);
@@ -244,28 +215,38 @@ static enum wb_status
 lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 {
     struct wb__sqlite *s = of(db);
-    enum wb_status rc = end_last(s, err);
+    enum wb__tx_sql rollback = WB__ROLLBACK;
+    enum wb_status rc;
 
-    if (rc != WB_OK)
-        return rc;
+    if (s->begun) /* the last rollback had no memory: repeat it */
+        lite_rollback(db);
+    if (s->begun)
+        return wb__nomem(err, "a rollback");
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
-    rc = prepare_rollback(s, err);
+    if (s->nested)
+        rollback = WB__ROLLBACK_TO;
+    /* Before anything is begun: a rollback must not need memory. */
+    rc = prepare(s, tx_text[rollback], &s->tx[rollback], err);
+    if (rc == WB_OK && s->nested)
+        rc = prepare(s, tx_text[WB__RELEASE], &s->tx[WB__RELEASE], err);
     if (rc != WB_OK)
         return rc;
     if (s->nested)
         return begin_nested(s, tx, err);
     s->tx_has_our_writes = db->wake = false;
-    return tx == WB__TX_READ ? begin_read(s, err) : begin_write(s, tx, err);
+    if (tx != WB__TX_READ)
+        return begin_write(s, tx, err);
+    rc = run_tx(s, WB__BEGIN_READ, err);
+    s->begun = rc == WB_OK;
+    return rc;
 }
 
 static enum wb_status
 lite_commit(struct wb__db *db, struct wb_err *err)
 {
     struct wb__sqlite *s = of(db);
-    enum wb_status rc;
+    enum wb_status rc = run_tx(s, s->nested ? WB__RELEASE : WB__COMMIT, err);
 
-    rc = s->nested ? run_once(s, &s->release, "RELEASE waybill", err)
-                   : run_once(s, &s->commit, "COMMIT", err);
     if (rc != WB_OK) {
         lite_rollback(db);
         return rc;
@@ -274,8 +255,8 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     if (s->nested)
         return WB_OK;
     s->begun = false;
-    /* The commit stands, whatever becomes of the checkpoint. If that fails, the
-     * connection is FAILED, and the next call says so. */
+    /* A checkpoint that fails does not undo the commit: it makes the connection
+     * FAILED, which the next call reports. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     wb__write_queue_leave(&s->queue);
@@ -292,11 +273,8 @@ lite_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
         "SELECT (page_count - freelist_count) * page_size FROM"
         " pragma_page_count, pragma_freelist_count, pragma_page_size",
         text, sizeof(text), err);
-    uint64_t v = 0;
 
-    if (rc == WB_OK && !wb__parse_u64(wb_slice(text), INT64_MAX, &v))
-        return wb__fail(err, WB_CORRUPT, 0, "the size of the file: %s", text);
-    *bytes = (int64_t)v;
+    *bytes = strtoll(text, NULL, 10);
     return rc;
 }
 
@@ -326,41 +304,13 @@ lite_drain_flag(struct wb__db *db)
 
 /* ---- backup and health ------------------------------------------------- */
 
-/* Clear the identity of the copy: the first to open it gives it an incarnation.
- */
-static int
-clear_identity(sqlite3 *copy)
-{
-    return sqlite3_exec(copy,
-        "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-        "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
-        NULL, NULL, NULL);
-}
-
-static int
-copy_pages(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
-{
-    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
-    int code;
-
-    if (b == NULL)
-        return sqlite3_extended_errcode(to);
-    while ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
-           ((code == SQLITE_BUSY || code == SQLITE_LOCKED) && busy_ms > 0)) {
-        if (code != SQLITE_OK) {
-            wb__sleep_us(10000);
-            busy_ms -= 10;
-        }
-    }
-    return sqlite3_backup_finish(b) == SQLITE_OK ? SQLITE_OK : code;
-}
-
 /* In one read transaction, or each commit of another process would start the
  * copy again. RELEASE is prepared first: it must not need memory. */
 static int
 copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
 {
     sqlite3_stmt *release = NULL;
+    sqlite3_backup *b = NULL;
     int code =
         sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
 
@@ -368,8 +318,20 @@ copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
         code = sqlite3_exec(from,
             "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
             NULL, NULL);
-    if (code == SQLITE_OK)
-        code = copy_pages(from, to, busy_ms);
+    if (code == SQLITE_OK) {
+        b = sqlite3_backup_init(to, "main", from, "main");
+        code = b == NULL ? sqlite3_extended_errcode(to) : SQLITE_OK;
+    }
+    while (b != NULL && ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
+                            ((code == SQLITE_BUSY || code == SQLITE_LOCKED) &&
+                                busy_ms > 0))) {
+        if (code != SQLITE_OK) {
+            wb__sleep_us(10000);
+            busy_ms -= 10;
+        }
+    }
+    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK)
+        code = SQLITE_OK;
     (void)sqlite3_step(release);
     (void)sqlite3_finalize(release);
     return code;
@@ -384,8 +346,12 @@ copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
 
     if (code == SQLITE_OK)
         code = copy_to(s->handle, copy, s->db.opts.busy_ms);
+    /* Without an identity: the first open gives it a new incarnation. */
     if (code == SQLITE_OK)
-        code = clear_identity(copy);
+        code = sqlite3_exec(copy,
+            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+            "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
+            NULL, NULL, NULL);
     if (code != SQLITE_OK)
         rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
             path, sqlite3_errstr(code));
@@ -397,7 +363,7 @@ copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
 static enum wb_status
 lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
 {
-    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    struct wb__sqlite *s = of(db);
     enum wb_status rc;
 
     if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
@@ -437,26 +403,18 @@ files_info(const struct wb__sqlite *s, struct wb_health *h)
     h->folder_mode = wb__file_info_of(folder).mode;
 }
 
-static bool
-has_reset_bug(void) /* see checkpoint.c (1) */
-{
-    int v = sqlite3_libversion_number();
-    bool repaired = (v >= 3044006 && v < 3045000) ||
-                    (v >= 3050007 && v < 3051000) || v >= 3051003;
-
-    return v >= 3007000 && !repaired;
-}
-
 static enum wb_status
 lite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
 {
-    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    struct wb__sqlite *s = of(db);
+    int v = sqlite3_libversion_number();
     char text[32];
     enum wb_status rc;
 
     (void)snprintf(
         h->engine, sizeof(h->engine), "SQLite %s", sqlite3_libversion());
-    h->wal_reset_bug = has_reset_bug();
+    h->wal_reset_bug = v < 3051003 && !(v >= 3044006 && v < 3045000) &&
+                       !(v >= 3050007 && v < 3051000); /* checkpoint.c (1) */
     files_info(s, h);
     rc = wb__sqlite_text(db, "PRAGMA journal_mode", h->journal_mode,
         sizeof(h->journal_mode), err);
@@ -488,13 +446,8 @@ lite_close(struct wb__db *db)
 
     for (int i = 0; i < WB__SQL_COUNT; i++)
         (void)sqlite3_finalize(s->stmt[i]);
-    (void)sqlite3_finalize(s->begin);
-    (void)sqlite3_finalize(s->begin_read);
-    (void)sqlite3_finalize(s->commit);
-    (void)sqlite3_finalize(s->rollback);
-    (void)sqlite3_finalize(s->rollback_to);
-    (void)sqlite3_finalize(s->savepoint);
-    (void)sqlite3_finalize(s->release);
+    for (int i = 0; i < WB__TX_SQL_COUNT; i++)
+        (void)sqlite3_finalize(s->tx[i]);
     (void)sqlite3_close(s->checkpointer);
     if (s->hooked)
         wb__sqlite_unhook(s);

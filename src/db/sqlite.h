@@ -15,8 +15,8 @@ struct wb__write_queue {
     int64_t slice_end_us; /* until then MAIN may be taken without queueing */
     bool held;
 };
-/* Bytes of the lock file: MAIN, the places NEXT to LAST, a byte for each drain
- * slot from DRAIN on. */
+/* Bytes of the lock file: MAIN, the queue from NEXT to LAST, a byte for each
+ * drain slot from DRAIN on. */
 enum {
     WB__LOCK_MAIN,
     WB__LOCK_NEXT,
@@ -28,12 +28,22 @@ void wb__write_queue_leave(struct wb__write_queue *q); /* fine if not entered */
 
 /* ---- a connection ------------------------------------------------------- */
 
+/* The statements of transactions; SAVEPOINT and below: in a caller's one. */
+enum wb__tx_sql {
+    WB__BEGIN_READ,
+    WB__BEGIN_WRITE,
+    WB__COMMIT,
+    WB__ROLLBACK,
+    WB__SAVEPOINT,
+    WB__RELEASE,
+    WB__ROLLBACK_TO,
+    WB__TX_SQL_COUNT
+};
+
 struct wb__sqlite {
     struct wb__db db;
     sqlite3 *handle;
-    sqlite3_stmt *stmt[WB__SQL_COUNT]; /* prepared when first used */
-    sqlite3_stmt *begin, *begin_read, *commit, *rollback;
-    sqlite3_stmt *savepoint, *release, *rollback_to; /* nested */
+    sqlite3_stmt *stmt[WB__SQL_COUNT], *tx[WB__TX_SQL_COUNT]; /* once used */
     bool borrowed, hooked;
     bool relaxed; /* synchronous is NORMAL, not FULL */
     bool begun;   /* a transaction of our own, not nested, is open */
@@ -66,8 +76,8 @@ bool wb__sqlite_is_full(sqlite3 *handle, int file, int code);
  * inside a write transaction also makes the connection FAILED. */
 enum wb_status wb__sqlite_fail(
     struct wb__sqlite *s, const char *what, struct wb_err *err);
-/* A write failed: from now on all who share the handle are FAILED, and the lock
- * file counts the failure for those who open the database later. */
+/* A write failed: from now on all connections that share the handle are FAILED,
+ * and the lock file counts the failure for those that are opened later. */
 void wb__sqlite_set_failed(struct wb__sqlite *s);
 
 WB_MUST_USE enum wb_status wb__sqlite_exec(
@@ -100,9 +110,6 @@ WB_MUST_USE enum wb_status wb__sqlite_repair_if_failed(
 
 WB_MUST_USE enum wb_status wb__sqlite_open(struct wb__db **out,
     const char *path, const struct wb__db_opts *opts, struct wb_err *err);
-WB_MUST_USE enum wb_status wb__sqlite_borrow(struct wb__db **out,
-    struct sqlite3 *handle, bool adopt, const struct wb__db_opts *opts,
-    struct wb_err *err);
 
 extern const struct wb__engine wb__sqlite_engine;
 

@@ -23,7 +23,11 @@ wb__sqlite_status(int code)
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
     case SQLITE_PROTOCOL:
-    case SQLITE_INTERRUPT: /* by the application, whose connection it is */
+    case SQLITE_SCHEMA: /* it kept changing */
+    /* Interrupted, or rolled back meanwhile, by the caller whose connection it
+     * is: nothing of ours was written. */
+    case SQLITE_INTERRUPT:
+    case SQLITE_ABORT:
         return WB_BUSY;
     case SQLITE_NOMEM:
         return WB_NOMEM;
@@ -43,7 +47,7 @@ wb__sqlite_status(int code)
     case SQLITE_NOTADB:
     case SQLITE_ERROR:
         return WB_CORRUPT;
-    default:
+    default: /* MISUSE too: how far a closed handle got is unknown */
         return WB_IO;
     }
 }

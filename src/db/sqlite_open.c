@@ -5,8 +5,8 @@
  *     drop its locks. A new file is created 0600 before SQLite opens it.
  * (2) The connection is WAL and synchronous=FULL: set, then read back, as a
  *     journal_mode that cannot be set stays what it was, without an error.
- * (3) A copy of the file is told from it by inode and time of creation; a
- * backup is written with neither. */
+ * (3) A copy of the file differs from it in inode or time of creation; a backup
+ *     is written with neither. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -213,6 +213,24 @@ paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
     return WB_OK;
 }
 
+/* Change what does not fit, check it, and bring the tables up to date. */
+static enum wb_status
+set_up(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc = tables_check(s, err);
+
+    if (rc == WB_OK)
+        rc = set_wal(s, err);
+    if (rc == WB_OK && s->borrowed) /* ours has it from wb__sqlite_handle() */
+        rc = wb__sqlite_exec(&s->db,
+            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
+    if (rc == WB_OK)
+        rc = check_modes(s, err);
+    if (rc == WB_OK)
+        rc = wb__tables_migrate(&s->db, &tables, false, err);
+    return rc == WB_OK ? wb__sqlite_repair_if_failed(s, err) : rc;
+}
+
 static enum wb_status
 own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
 {
@@ -229,27 +247,9 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
         return rc;
     (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     wb__write_queue_enter(&s->queue);
-    rc = tables_check(s, err);
-    if (rc == WB_OK)
-        rc = set_wal(s, err);
-    if (rc == WB_OK)
-        rc = check_modes(s, err);
+    rc = set_up(s, err);
     wb__write_queue_leave(&s->queue);
-    if (rc == WB_OK)
-        rc = wb__tables_migrate(&s->db, &tables, false, err);
-    return rc == WB_OK ? wb__sqlite_repair_if_failed(s, err) : rc;
-}
-
-/* Put the path before the text of the error. */
-static enum wb_status
-name_file(struct wb_err *err, const char *path, enum wb_status rc)
-{
-    struct wb_err inner;
-
-    if (err == NULL || strstr(err->msg, path) != NULL)
-        return rc;
-    inner = *err;
-    return wb__fail(err, rc, inner.sys, "%.100s: %.150s", path, inner.msg);
+    return rc;
 }
 
 enum wb_status
@@ -262,17 +262,21 @@ wb__sqlite_open(struct wb__db **out, const char *path,
     if (s == NULL)
         return wb__nomem(err, "open");
     rc = own_open(s, path, err);
-    if (rc != WB_OK) {
-        s->db.engine->close(&s->db);
-        return name_file(err, path, rc);
+    if (rc == WB_OK) {
+        *out = &s->db;
+        return WB_OK;
     }
-    *out = &s->db;
-    return WB_OK;
+    s->db.engine->close(&s->db);
+    if (err != NULL && strstr(err->msg, path) == NULL) {
+        struct wb_err inner = *err;
+
+        (void)wb__fail(err, rc, inner.sys, "%.100s: %.150s", path, inner.msg);
+    }
+    return rc;
 }
 
 /* ---- a connection of the caller's --------------------------------------- */
 
-/* Change what does not fit. */
 static enum wb_status
 adopt_handle(struct wb__sqlite *s, struct wb_err *err)
 {
@@ -281,18 +285,7 @@ adopt_handle(struct wb__sqlite *s, struct wb_err *err)
     if (!sqlite3_get_autocommit(s->handle))
         return wb__fail(err, WB_REFUSED, 0,
             "adopt: the connection is inside a transaction; commit it first");
-    rc = tables_check(s, err);
-    if (rc == WB_OK)
-        rc = set_wal(s, err);
-    if (rc == WB_OK)
-        rc = wb__sqlite_exec(&s->db,
-            "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", err);
-    if (rc == WB_OK)
-        rc = check_modes(s, err);
-    if (rc == WB_OK)
-        rc = wb__tables_migrate(&s->db, &tables, false, err);
-    if (rc == WB_OK)
-        rc = wb__sqlite_repair_if_failed(s, err);
+    rc = set_up(s, err);
     s->hooked = rc == WB_OK;
     if (s->hooked)
         wb__sqlite_hook(s);
@@ -311,7 +304,7 @@ attach_handle(struct wb__sqlite *s, struct wb_err *err)
 }
 
 enum wb_status
-wb__sqlite_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
+wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
     struct wb__sqlite *s = sqlite_new(opts);

@@ -1,16 +1,16 @@
 /* write_queue.c - fairness between processes that write to one file.
  *
  * SQLite's busy handler sleeps and tries again, so that one process in a loop
- * keeps the others out for whole seconds. Here a writer first takes the MAIN
- * byte of a lock file. It may take it again and again for a slice of time.
- * After that, if others wait, it queues: the bytes NEXT to LAST are places of a
- * queue. A writer takes the last one and moves up one at a time, so that none
- * overtakes another. Only if there are more writers than places do they race,
- * for the last place.
+ * keeps the others out for whole seconds. Here a writer first locks the MAIN
+ * byte of a lock file. For a slice of time it may lock it again without
+ * queueing. After that, if others wait, it queues: the bytes NEXT to LAST are
+ * the slots of a queue. A writer locks the last slot and moves up one at a
+ * time, so that none overtakes another. Only if there are more writers than
+ * slots do they compete for the last slot.
  *
  * (1) This is fairness, not safety: SQLite's own lock keeps writers apart. A
- *     writer that has waited for PATIENCE (a holder is stopped, or the lock
- * file does not work) goes on without MAIN. */
+ *     writer that has waited for PATIENCE (the holder is stopped, or the lock
+ *     file does not work) continues without MAIN. */
 #include "db/sqlite.h"
 
 enum {
@@ -33,21 +33,21 @@ wait_for(struct wb__write_queue *q, int byte, int *patience_us)
     return true;
 }
 
-/* From the last place up to MAIN; false: it took too long. */
+/* From the last slot up to MAIN; false: it took too long. */
 static bool
 move_up(struct wb__write_queue *q)
 {
     int patience_us = PATIENCE_US;
-    int place = WB__LOCK_LAST;
+    int slot = WB__LOCK_LAST;
 
-    while (wait_for(q, place, &patience_us)) {
-        if (place < WB__LOCK_LAST)
-            wb__lockfile_free(&q->lock, place + 1);
-        if (place-- == WB__LOCK_MAIN)
+    while (wait_for(q, slot, &patience_us)) {
+        if (slot < WB__LOCK_LAST)
+            wb__lockfile_free(&q->lock, slot + 1);
+        if (slot-- == WB__LOCK_MAIN)
             return true;
     }
-    if (place < WB__LOCK_LAST)
-        wb__lockfile_free(&q->lock, place + 1);
+    if (slot < WB__LOCK_LAST)
+        wb__lockfile_free(&q->lock, slot + 1);
     return false;
 }
 

@@ -5,7 +5,7 @@
 #ifndef WB_SRC_IDEM_MEMORY_H
 #define WB_SRC_IDEM_MEMORY_H
 
-#include "base/heap.h"
+#include "base/base.h"
 #include "idem/idem.h"
 
 /* ---- operations -------------------------------------------------------- */

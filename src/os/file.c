@@ -1,17 +1,89 @@
-/* file.c - what a path names, private files and folders, a small file replaced
- * atomically, whether a descriptor can be read. */
-#define _GNU_SOURCE
+/* file.c - descriptors, what a path names, private files and folders, whole
+ * lines appended, a small file replaced atomically.
+ *
+ * (1) wb__append_line opens the file for every line: so a file that was renamed
+ *     or removed (rotated) gets no more lines, and a descriptor whose fsync
+ *     failed is not used again. */
+#define _GNU_SOURCE /* memfd_create, statx */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "os/fd.h"
 #include "os/os.h"
+
+/* ---- descriptors --------------------------------------------------------- */
+
+int
+wb__fd_socket(int family, int type, int protocol)
+{
+    return socket(family, type | SOCK_CLOEXEC, protocol);
+}
+
+int
+wb__fd_of_bytes(struct wb_slice bytes)
+{
+    int fd = memfd_create("waybill", MFD_CLOEXEC);
+
+    if (fd >= 0 && (errno = wb__write_all(fd, bytes)) != 0) {
+        wb__fd_close(fd);
+        return -1;
+    }
+    if (fd >= 0)
+        (void)lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+void
+wb__fd_close(int fd)
+{
+    int sys = errno;
+
+    if (fd >= 0)
+        (void)close(fd);
+    errno = sys;
+}
+
+bool
+wb__fd_is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+bool
+wb__readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) != 0;
+}
+
+int
+wb__write_all(int fd, struct wb_slice bytes)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n >= 0)
+            bytes = wb__from(bytes, (size_t)n);
+        else if (errno == EAGAIN) /* made non-blocking by another process */
+            (void)poll(&p, 1, -1);
+        else if (errno != EINTR)
+            return errno;
+    }
+    return 0;
+}
+
+/* ---- files --------------------------------------------------------------- */
 
 /* Superblock numbers of statfs(2) of file systems whose files other machines
  * change, where neither WAL's shared memory nor its locks hold. */
@@ -155,21 +227,6 @@ wb__file_remove(const char *path)
     (void)unlink(path);
 }
 
-static bool
-write_all(int fd, struct wb_slice text)
-{
-    while (text.len > 0) {
-        ssize_t n = write(fd, text.ptr, text.len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        text = wb__from(text, (size_t)n);
-    }
-    return true;
-}
-
 enum wb_status
 wb__file_replace(const char *path, struct wb_slice text, struct wb_err *err)
 {
@@ -184,7 +241,8 @@ wb__file_replace(const char *path, struct wb_slice text, struct wb_err *err)
         open(temp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return sys_fail(err, "cannot create", temp);
-    if (!write_all(fd, text) || fsync(fd) != 0)
+    errno = wb__write_all(fd, text);
+    if (errno != 0 || fsync(fd) != 0)
         rc = sys_fail(err, "cannot write", temp);
     if (close(fd) != 0 && rc == WB_OK)
         rc = sys_fail(err, "cannot write", temp);
@@ -205,28 +263,107 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 
     if (fd < 0)
         return sys_fail(err, "cannot read", path);
-    while ((n = read(fd, block, sizeof(block))) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
+    while (rc == WB_OK && (n = read(fd, block, sizeof(block))) != 0) {
+        if (n > 0)
+            wb__buf_add(buf, (struct wb_slice){block, (size_t)n});
+        else if (errno != EINTR)
             rc = sys_fail(err, "cannot read", path);
-            break;
-        }
-        wb__buf_add(buf, (struct wb_slice){block, (size_t)n});
-        if (buf->failed != WB_OK) {
+        if (buf->failed != WB_OK)
             rc = wb__fail(err, buf->failed, 0, "%s: %s", path,
                 wb_status_text(buf->failed));
-            break;
-        }
     }
     (void)close(fd);
     return rc;
 }
 
-bool
-wb__readable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
+/* ---- lines ---------------------------------------------------------------- */
 
-    return poll(&p, 1, 0) != 0;
+static enum wb_status
+append_fail(
+    struct wb_err *err, enum wb_status rc, const char *what, const char *path)
+{
+    int sys = errno;
+
+    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
+}
+
+/* It must be a regular file that was not removed while we waited for the lock;
+ * the name of a new one is made durable. */
+static enum wb_status
+file_check(int fd, const char *path, struct wb_err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
+    if (st.st_nlink == 0)
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
+    if (st.st_size == 0 && !wb__folder_sync(path))
+        return append_fail(
+            err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
+}
+
+static enum wb_status
+open_locked(const char *path, int *out, struct wb_err *err)
+{
+    /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
+    int fd = open(path,
+        O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+        0600);
+
+    *out = fd;
+    if (fd < 0)
+        return append_fail(err,
+            errno == ELOOP    ? WB_REFUSED
+            : errno == ENOENT ? WB_NOTFOUND
+                              : WB_UNAVAILABLE,
+            "cannot open", path);
+    while (flock(fd, LOCK_EX) != 0)
+        if (errno != EINTR)
+            return append_fail(err, WB_UNAVAILABLE, "cannot lock", path);
+    return file_check(fd, path, err);
+}
+
+/* All of line in one write, or nothing of it. */
+static enum wb_status
+write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
+{
+    off_t start = lseek(fd, 0, SEEK_END);
+    ssize_t n;
+
+    if (start < 0)
+        return append_fail(err, WB_UNAVAILABLE, "cannot write", path);
+    do
+        n = write(fd, line.ptr, line.len);
+    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)line.len)
+        return WB_OK;
+    if (n >= 0)
+        errno = ENOSPC;
+    (void)append_fail(err, WB_FULL, "cannot write all of a line to", path);
+    return n <= 0 || ftruncate(fd, start) == 0
+               ? WB_FULL
+               : append_fail(err, WB_IO, "cannot cut off half a line of", path);
+}
+
+enum wb_status
+wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
+{
+    char last = '\n';
+    int fd;
+    enum wb_status rc = open_locked(path, &fd, err);
+    off_t end = rc == WB_OK ? lseek(fd, 0, SEEK_END) : 0;
+
+    if (rc == WB_OK && line.len > 0) {
+        if (end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n')
+            rc = write_whole(fd, path, WB_LIT("\n"), err);
+        if (rc == WB_OK)
+            rc = write_whole(fd, path, line, err);
+        if (rc == WB_OK && fsync(fd) != 0)
+            rc = append_fail(err, WB_IO, "cannot sync", path);
+    }
+    wb__fd_close(fd);
+    return rc;
 }

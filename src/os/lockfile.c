@@ -87,6 +87,14 @@ write_byte(const struct wb__lockfile *f, char value, int at)
     while (n < 0 && errno == EINTR);
 }
 
+static uint8_t
+read_byte(const struct wb__lockfile *f, int at)
+{
+    uint8_t value = 0;
+
+    return f->fd >= 0 && pread(f->fd, &value, 1, at) == 1 ? value : 0;
+}
+
 void
 wb__lockfile_poke(struct wb__lockfile *f)
 {
@@ -104,17 +112,7 @@ wb__lockfile_flag_set(struct wb__lockfile *f, bool on)
 bool
 wb__lockfile_flag(struct wb__lockfile *f)
 {
-    char value = '0';
-
-    return f->fd >= 0 && pread(f->fd, &value, 1, FLAG_AT) == 1 && value == '1';
-}
-
-static uint8_t
-read_byte(const struct wb__lockfile *f, int at)
-{
-    uint8_t value = 0;
-
-    return f->fd >= 0 && pread(f->fd, &value, 1, at) == 1 ? value : 0;
+    return read_byte(f, FLAG_AT) == '1';
 }
 
 void

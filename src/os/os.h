@@ -1,18 +1,37 @@
-/* os.h - files, locks, threads, sleep. No other module calls the kernel. */
+/* os.h - descriptors, files, locks, threads, child processes, sleep. No other
+ * module calls the kernel. */
 #ifndef WB_SRC_OS_H
 #define WB_SRC_OS_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
 
 void wb__sleep_us(int64_t us);
 
+/* ---- descriptors, closed on exec ---------------------------------------- */
+
+/* socket(2); -1 if it fails. */
+WB_MUST_USE int wb__fd_socket(int family, int type, int protocol);
+
+/* A nameless file with these bytes, positioned at its beginning. -1 with errno
+ * if it fails. */
+WB_MUST_USE int wb__fd_of_bytes(struct wb_slice bytes);
+
+WB_MUST_USE bool wb__fd_is_open(int fd);
+void wb__fd_close(int fd); /* -1 is fine; errno stays */
+
 /* Whether a read would return at once: data, the end, or an error. */
 WB_MUST_USE bool wb__readable(int fd);
 
-/* ---- threads ----------------------------------------------------------- */
+/* Write all bytes, waiting until fd takes them. 0, or an errno. */
+WB_MUST_USE int wb__write_all(int fd, struct wb_slice bytes);
+
+/* ---- threads --------------------------------------------------------------
+ * A call that fails here is our own bug: a lock used before init, or freed
+ * while held. */
 
 struct wb__mutex {
     pthread_mutex_t m;
@@ -20,25 +39,67 @@ struct wb__mutex {
 struct wb__cond {
     pthread_cond_t c;
 };
-void wb__mutex_init(struct wb__mutex *m);
-void wb__mutex_fini(struct wb__mutex *m);
-void wb__mutex_lock(struct wb__mutex *m);
-/* The same, but try for some microseconds before sleeping: for a lock that is
- * held for less than one, sleep and wake-up cost far more than the wait. */
+
+static inline void
+wb__mutex_init(struct wb__mutex *m)
+{
+    WB_ASSERT(pthread_mutex_init(&m->m, NULL) == 0);
+}
+
+static inline void
+wb__mutex_fini(struct wb__mutex *m)
+{
+    WB_ASSERT(pthread_mutex_destroy(&m->m) == 0);
+}
+
+static inline void
+wb__mutex_lock(struct wb__mutex *m)
+{
+    WB_ASSERT(pthread_mutex_lock(&m->m) == 0);
+}
+
+static inline void
+wb__mutex_unlock(struct wb__mutex *m)
+{
+    WB_ASSERT(pthread_mutex_unlock(&m->m) == 0);
+}
+
+/* Lock, but try for some microseconds before sleeping: for a lock that is held
+ * for less than one, sleep and wake-up cost far more than the wait. */
 void wb__mutex_lock_spin(struct wb__mutex *m);
-void wb__mutex_unlock(struct wb__mutex *m);
-void wb__cond_init(struct wb__cond *c);
-void wb__cond_fini(struct wb__cond *c);
-void wb__cond_wait(struct wb__cond *c, struct wb__mutex *m);
-/* The same for us > 0 at most, by the monotonic clock. */
+
+static inline void
+wb__cond_init(struct wb__cond *c)
+{
+    WB_ASSERT(pthread_cond_init(&c->c, NULL) == 0);
+}
+
+static inline void
+wb__cond_fini(struct wb__cond *c)
+{
+    WB_ASSERT(pthread_cond_destroy(&c->c) == 0);
+}
+
+static inline void
+wb__cond_wait(struct wb__cond *c, struct wb__mutex *m)
+{
+    WB_ASSERT(pthread_cond_wait(&c->c, &m->m) == 0);
+}
+
+static inline void
+wb__cond_signal(struct wb__cond *c)
+{
+    WB_ASSERT(pthread_cond_signal(&c->c) == 0);
+}
+
+/* Wait for us > 0 at most, by the monotonic clock. */
 void wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us);
-void wb__cond_signal(struct wb__cond *c);
 
 /* A word that one thread sleeps on. It may be freed already when it is woken: a
  * spurious wake-up of whatever uses that memory next is harmless. */
 typedef _Atomic uint32_t wb__futex;
 /* Sleep while *w == seen; us > 0: for that long at most. May return early.
- * False: the time is over. */
+ * False: us have passed. */
 bool wb__futex_wait(wb__futex *w, uint32_t seen, int64_t us);
 void wb__futex_wake(wb__futex *w);
 
@@ -130,7 +191,79 @@ WB_MUST_USE bool wb__lockfile_failed(
     const struct wb__lockfile *f, uint8_t *failures);
 void wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures);
 
-/* Change the file, so that watchers of it wake up. */
+/* Change the file, which wakes those that watch it. */
 void wb__lockfile_poke(struct wb__lockfile *f);
+
+/* ---- one child --------------------------------------------------------- */
+
+struct wb__child {
+    const char *const *argv; /* ended by NULL; argv[0] is looked up in PATH */
+    char *const *env;        /* ended by NULL; NULL: that of this process */
+    int in;                  /* its stdin; -1: that of this process */
+    const sigset_t *mask;    /* the signals it blocks; NULL: none */
+    /* It leads a session and a process group of its own, and ignores no signal.
+     * Without: it ignores what this process was started to ignore. */
+    bool own_session;
+
+    /* Set by wb__child_start(); a descriptor that is closed is -1. */
+    int pid;
+    int out, err; /* to read what it writes */
+    int end;      /* readable once it has ended (a pidfd) */
+    int start;    /* it waits here for wb__child_exec() */
+};
+
+/*
+ * Fork a child. It runs nothing before wb__child_exec(): its end can be watched
+ * and signals can be sent to it before its command begins.
+ *
+ * Guarantees  Every descriptor here is closed on exec. SIGKILL ends the child
+ *             when the thread that started it ends, also by kill -9 of this
+ *             process; not the processes that the child has started.
+ * Returns     0, or an errno: there is no child. ENOSYS: Linux before 5.3.
+ * Threads     one that lives as long as the child: the loop's, or the main one.
+ */
+WB_MUST_USE int wb__child_start(struct wb__child *child);
+
+/* Execute its command. 0, or the errno of exec: the child has ended without
+ * it and is to be reaped. Called once. */
+WB_MUST_USE int wb__child_exec(struct wb__child *child);
+
+/* Wait for its end; its pid may then belong to another process. False: other
+ * code of this process has reaped it, its status is lost. */
+bool wb__child_reap(struct wb__child *child, int *exit_status, int *signal);
+
+/* Close the descriptors that are not -1. */
+void wb__child_close(struct wb__child *child);
+
+/* ---- one command ------------------------------------------------------- */
+
+struct wb__process {
+    const char *const *argv; /* ended by NULL */
+    /* Called with each piece of output; fd is 1 or 2. */
+    void (*output)(void *ctx, int fd, struct wb_slice piece);
+    void *ctx;
+
+    /* The outcome. */
+    int start_errno; /* why it could not be started, or 0 */
+    int status;      /* exit status, or 128 + number of the signal */
+    bool by_signal;
+    bool forwarded; /* a signal to this process was forwarded to it */
+};
+
+/*
+ * Run a command that is looked up in PATH.
+ *
+ * Guarantees  It inherits stdin, the signal mask and the signals that this
+ *             process was started to ignore. It is killed if this process dies.
+ *             TERM, INT and HUP are forwarded at once, also during output();
+ *             one that comes before the command has started, after its start.
+ *             Returns when the command has ended and its output is closed, or
+ *             one second after its end.
+ * Returns     OK, also if it could not be started; IO: no process for it,
+ *             nothing was run.
+ * Threads     the main one; one command at a time.
+ */
+WB_MUST_USE enum wb_status wb__process_run(
+    struct wb__process *process, struct wb_err *err);
 
 #endif /* WB_SRC_OS_H */

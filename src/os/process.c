@@ -19,8 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "os/fd.h"
-#include "os/process.h"
+#include "os/os.h"
 
 enum {
     GRACE_MS = 1000,
@@ -309,22 +308,4 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
         return wb__fail(err, WB_IO, sys, "no process for the command: %s",
             sys == ENOSYS ? "Linux 5.3 or later is needed" : strerror(sys));
     return WB_OK;
-}
-
-int
-wb__write_all(int fd, struct wb_slice bytes)
-{
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-    while (bytes.len > 0) {
-        ssize_t n = write(fd, bytes.ptr, bytes.len);
-
-        if (n >= 0)
-            bytes = wb__from(bytes, (size_t)n);
-        else if (errno == EAGAIN) /* made non-blocking by another process */
-            (void)poll(&p, 1, -1);
-        else if (errno != EINTR)
-            return errno;
-    }
-    return 0;
 }

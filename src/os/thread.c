@@ -1,5 +1,4 @@
-/* thread.c - mutexes, condition variables, futexes, threads. A call that fails
- * here is our own bug: a lock used before init, or freed while held. */
+/* thread.c - locks that spin, waits with a time limit, futexes, threads. */
 #define _GNU_SOURCE /* pthread_cond_clockwait, syscall */
 #include <errno.h>
 #include <linux/futex.h>
@@ -12,26 +11,8 @@
 
 enum {
     SPIN_TRIES = 20,
-    SPIN_PAUSE = 2000 /* rounds of a loop: about a microsecond */
+    SPIN_PAUSE = 2000 /* iterations of a loop: about a microsecond */
 };
-
-void
-wb__mutex_init(struct wb__mutex *m)
-{
-    WB_ASSERT(pthread_mutex_init(&m->m, NULL) == 0);
-}
-
-void
-wb__mutex_fini(struct wb__mutex *m)
-{
-    WB_ASSERT(pthread_mutex_destroy(&m->m) == 0);
-}
-
-void
-wb__mutex_lock(struct wb__mutex *m)
-{
-    WB_ASSERT(pthread_mutex_lock(&m->m) == 0);
-}
 
 void
 wb__mutex_lock_spin(struct wb__mutex *m)
@@ -43,30 +24,6 @@ wb__mutex_lock_spin(struct wb__mutex *m)
             ;
     }
     wb__mutex_lock(m);
-}
-
-void
-wb__mutex_unlock(struct wb__mutex *m)
-{
-    WB_ASSERT(pthread_mutex_unlock(&m->m) == 0);
-}
-
-void
-wb__cond_init(struct wb__cond *c)
-{
-    WB_ASSERT(pthread_cond_init(&c->c, NULL) == 0);
-}
-
-void
-wb__cond_fini(struct wb__cond *c)
-{
-    WB_ASSERT(pthread_cond_destroy(&c->c) == 0);
-}
-
-void
-wb__cond_wait(struct wb__cond *c, struct wb__mutex *m)
-{
-    WB_ASSERT(pthread_cond_wait(&c->c, &m->m) == 0);
 }
 
 void
@@ -86,12 +43,6 @@ wb__cond_wait_us(struct wb__cond *c, struct wb__mutex *m, int64_t us)
     }
     sys = pthread_cond_clockwait(&c->c, &m->m, CLOCK_MONOTONIC, &t);
     WB_ASSERT(sys == 0 || sys == ETIMEDOUT);
-}
-
-void
-wb__cond_signal(struct wb__cond *c)
-{
-    WB_ASSERT(pthread_cond_signal(&c->c) == 0);
 }
 
 bool

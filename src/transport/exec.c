@@ -15,8 +15,7 @@
 #include <stdio.h>
 #include <uv.h>
 
-#include "os/fd.h"
-#include "os/process.h"
+#include "os/os.h"
 #include "waybill/transport.h"
 
 enum {

@@ -6,7 +6,7 @@
  *     end of a transfer is reported after libcurl has removed its handle.
  * (3) Closing is asynchronous, as in libuv: memory is freed with the last
  *     watcher, in the next iteration of the loop. */
-#include "os/fd.h"
+#include "os/os.h"
 #include "transport/attempt.h"
 
 enum {

@@ -46,7 +46,7 @@ sim_failed(int process)
 {
     const struct sim_process *p = &sim.process[process];
 
-    return p->box != NULL && wb__db_failed(p->box->db);
+    return p->box != NULL && p->box->db->failed;
 }
 
 /* A store that has failed is noted, as the lock file would, so that the next

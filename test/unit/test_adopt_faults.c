@@ -139,6 +139,37 @@ TEST(test_adopt__interrupted__busy_and_goes_on)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+static void
+roll_back(sqlite3_context *ctx, int n, sqlite3_value **args)
+{
+    (void)n;
+    (void)args;
+    (void)sqlite3_exec(
+        sqlite3_context_db_handle(ctx), "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* SQLITE_ABORT in a write transaction: no write failed. */
+TEST(test_adopt__caller_rolls_back_inside_our_statement__busy_not_failed)
+{
+    const struct wb_message m = {.kind = S("a")};
+    sqlite3 *db = app_open();
+    struct wb_outbox *box = adopt(db);
+
+    CHECK(sqlite3_create_function(db, "roll_back", 0, SQLITE_UTF8, NULL,
+              roll_back, NULL, NULL) == SQLITE_OK);
+    run(db, "CREATE TRIGGER t BEFORE INSERT ON waybill_outbox BEGIN"
+            " SELECT roll_back(); END");
+    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
+    run(db, "BEGIN");
+    CHECK_STATUS(BUSY, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK_INT(0, messages());
+    run(db, "DROP TRIGGER t");
+    CHECK_STATUS(OK, wb_outbox_enqueue(box, &m, NULL, NULL));
+    CHECK_INT(1, messages());
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 int
 main(void)
 {
@@ -148,6 +179,7 @@ main(void)
         RUN(test_adopt__one_of_two_closed__log_still_moved),
         RUN(test_adopt__caller_changes_his_mind__goes_on),
         RUN(test_adopt__interrupted__busy_and_goes_on),
+        RUN(test_adopt__caller_rolls_back_inside_our_statement__busy_not_failed),
     };
     return RUN_ALL(tests);
 }

@@ -1,5 +1,5 @@
 /* test_heap.c - the heap against a dumb model; SipHash against its vectors. */
-#include "base/heap.h"
+#include "base/base.h"
 
 #include "support.h"
 

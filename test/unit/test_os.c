@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "os/process.h"
 #include "support.h"
 
 static uint32_t
