@@ -6,8 +6,8 @@
  *     end of a transfer is reported after libcurl has removed its handle.
  * (3) Closing is asynchronous, as in libuv: memory is freed with the last
  *     watcher, in the next iteration of the loop. */
+#include "transport/http.h"
 #include "os/fd.h"
-#include "transport/attempt.h"
 
 enum {
     FDS_MAX = 1 << 20,
@@ -129,22 +129,16 @@ on_ready(uv_poll_t *poll, int status, int events)
 static bool
 watch_reserve(struct wb_http *http, size_t fd)
 {
-    size_t n = http->n_watch == 0 ? 64 : http->n_watch;
-    struct watch **grown;
-
     if (fd >= FDS_MAX)
         return false;
-    while (n <= fd)
-        n += n;
-    if (n == http->n_watch)
-        return true;
-    grown =
-        http->env->resize(http->env->ctx, http->watch, n * sizeof(grown[0]));
-    if (grown == NULL)
-        return false;
-    memset(grown + http->n_watch, 0, (n - http->n_watch) * sizeof(grown[0]));
-    http->watch = grown;
-    http->n_watch = n;
+    while (fd >= http->n_watch) {
+        size_t n = http->n_watch;
+
+        if (!wb__array_grow(http->env, &http->watch, n, &http->n_watch,
+                sizeof(*http->watch)))
+            return false;
+        memset(http->watch + n, 0, (http->n_watch - n) * sizeof(*http->watch));
+    }
     return true;
 }
 
