@@ -12,7 +12,7 @@
  * (3) A half-open scope gives one row and is then closed to the rest of the
  *     claim.
  * (4) The number of messages that a claim abandons (expired, lease ran out) and
- *     the bytes it copies are bounded: the next claim goes on. */
+ *     the bytes it copies are bounded: the next claim continues. */
 #include "outbox/outbox_internal.h"
 
 enum {

@@ -167,7 +167,8 @@ wb__outcomes_drop(struct wb_relay *relay)
 }
 
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
- * out. */
+ * out. Pausing blocks the loop, but a 410 is rare; run_blocking() would run the
+ * loop inside a callback of the loop. */
 static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)

@@ -278,25 +278,20 @@ set_fixed(CURL *easy)
 }
 
 static CURLcode
-set_endpoint(CURL *easy, const struct wb__endpoint *ep)
+set_own(struct wb__attempt *a)
 {
+    const struct wb__endpoint *ep = a->ep;
+    CURL *easy = a->transfer.easy;
     long version = ep->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS;
 
     TRY(wb__http_set_options(ep->http, easy));
     TRY(curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version));
     TRY(curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, (long)ep->follow));
     TRY(curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, ep->method));
-    if (ep->ca_file == NULL)
-        return CURLE_OK;
-    TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
-    return curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file);
-}
-
-static CURLcode
-set_attempt(struct wb__attempt *a)
-{
-    CURL *easy = a->transfer.easy;
-
+    if (ep->ca_file != NULL) {
+        TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
+        TRY(curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file));
+    }
     TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
@@ -320,8 +315,7 @@ attempt_new(struct wb__endpoint *ep)
     a->lines = (struct wb__buf){.env = ep->env, .max = LINES_BYTES};
     a->transfer.easy = curl_easy_init();
     if (a->transfer.easy != NULL && set_fixed(a->transfer.easy) == CURLE_OK &&
-        set_endpoint(a->transfer.easy, ep) == CURLE_OK &&
-        set_attempt(a) == CURLE_OK)
+        set_own(a) == CURLE_OK)
         return a;
     wb__attempt_free(a);
     return NULL;

@@ -186,27 +186,6 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
     return w;
 }
 
-static void
-watch_set(struct watch *w, int wanted)
-{
-    w->wanted = wanted;
-    if (wanted == 0 || wanted == w->watched)
-        return;
-    if (uv_poll_start(&w->poll, wanted, on_ready) == 0)
-        w->watched = wanted;
-}
-
-/* libcurl closes a socket that was never connected without calling on_close(),
- * and only then reports that it has no interest in it. libuv aborts on a closed
- * descriptor. */
-static bool
-socket_is_dead(struct watch *w)
-{
-    if (w->own && !w->connected)
-        w->connected = wb__fd_is_open(w->fd);
-    return !w->own || !w->connected;
-}
-
 /* libcurl's CURLMOPT_SOCKETFUNCTION. A transfer whose socket cannot be watched
  * ends by its deadline; an error returned here would end all transfers. */
 static int
@@ -226,10 +205,19 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         w = watch_new(http, fd, false);
     if (w == NULL)
         return 0;
-    if (wanted == 0 && socket_is_dead(w))
+    /* libcurl closes a socket that was never connected without calling
+     * on_close(), and only then reports that it has no interest in it. libuv
+     * aborts on a closed descriptor. */
+    if (wanted == 0 && w->own && !w->connected)
+        w->connected = wb__fd_is_open(w->fd);
+    if (wanted == 0 && (!w->own || !w->connected)) {
         watch_close(http, fd);
-    else
-        watch_set(w, wanted);
+        return 0;
+    }
+    w->wanted = wanted;
+    if (wanted != 0 && wanted != w->watched &&
+        uv_poll_start(&w->poll, wanted, on_ready) == 0)
+        w->watched = wanted;
     return 0;
 }
 

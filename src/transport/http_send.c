@@ -123,27 +123,20 @@ set_url(struct wb__attempt *a, struct wb_slice url)
 }
 
 static CURLcode
-set_timeout(struct wb__attempt *a, int64_t timeout_ms)
-{
-    long ms = timeout_ms < 1         ? 1
-              : timeout_ms < INT_MAX ? (long)timeout_ms
-                                     : INT_MAX;
-
-    if (ms == a->timeout_ms)
-        return CURLE_OK;
-    a->timeout_ms = ms;
-    TRY(curl_easy_setopt(a->transfer.easy, CURLOPT_CONNECTTIMEOUT_MS,
-        ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-    return curl_easy_setopt(a->transfer.easy, CURLOPT_TIMEOUT_MS, ms);
-}
-
-static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
     CURL *easy = a->transfer.easy;
+    long ms = q->timeout_ms < 1         ? 1
+              : q->timeout_ms < INT_MAX ? (long)q->timeout_ms
+                                        : INT_MAX;
 
     TRY(set_url(a, q->url));
-    TRY(set_timeout(a, q->timeout_ms));
+    if (ms != a->timeout_ms) {
+        a->timeout_ms = ms;
+        TRY(curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+            ms < CONNECT_MS ? ms : (long)CONNECT_MS));
+        TRY(curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ms));
+    }
     TRY(curl_easy_setopt(
         easy, CURLOPT_POSTFIELDS, q->body.len > 0 ? q->body.ptr : ""));
     return curl_easy_setopt(
