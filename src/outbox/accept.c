@@ -87,36 +87,28 @@ check_message(
 /* ---- limits --------------------------------------------------------------- */
 
 static enum wb_status
-check_rows(struct wb_outbox *box, struct wb_err *err)
-{
-    int64_t rows = 0, left, most = box->opts.max_rows;
-    enum wb_status rc;
-
-    if (most <= 0 || box->rows_left > 0)
-        return WB_OK;
-    rc = wb__db_one_int(box->db, WB__SQL_ROWS, WB__NO_ARGS, &rows, err);
-    if (rc != WB_OK)
-        return rc;
-    left = most - rows;
-    if (left <= 0)
-        return wb__fail(err, WB_FULL, 0,
-            "the outbox holds %lld messages, its limit; drain it, or raise "
-            "max_rows",
-            (long long)rows);
-    box->rows_left = most / 1600 > 1 ? most / 1600 : 1;
-    if (left < box->rows_left)
-        box->rows_left = left;
-    return WB_OK;
-}
-
-static enum wb_status
 check_limits(struct wb_outbox *box, struct wb_err *err)
 {
-    int64_t bytes = 0, most = box->opts.max_file_bytes;
-    enum wb_status rc = check_rows(box, err);
+    int64_t rows = 0, bytes = 0, left;
+    int64_t most_rows = box->opts.max_rows, most = box->opts.max_file_bytes;
+    enum wb_status rc;
 
-    if (rc != WB_OK || most <= 0)
-        return rc;
+    if (most_rows > 0 && box->rows_left <= 0) {
+        rc = wb__db_one_int(box->db, WB__SQL_ROWS, WB__NO_ARGS, &rows, err);
+        if (rc != WB_OK)
+            return rc;
+        left = most_rows - rows;
+        if (left <= 0)
+            return wb__fail(err, WB_FULL, 0,
+                "the outbox holds %lld messages, its limit; drain it, or raise "
+                "max_rows",
+                (long long)rows);
+        box->rows_left = most_rows / 1600 > 1 ? most_rows / 1600 : 1;
+        if (left < box->rows_left)
+            box->rows_left = left;
+    }
+    if (most <= 0)
+        return WB_OK;
     rc = wb__db_bytes(box->db, &bytes, err);
     if (rc == WB_OK && bytes >= most)
         return wb__fail(err, WB_FULL, 0,
@@ -158,7 +150,7 @@ find_first(struct wb_outbox *box, const struct candidate *c,
     return key_rc;
 }
 
-/* Answer a message whose id or key was accepted before, with the same content
+/* Report a message whose id or key was accepted before, with the same content
  * or with another. EMPTY: it was not. */
 static enum wb_status
 find_duplicate(struct wb_outbox *box, const struct candidate *c,
@@ -225,7 +217,7 @@ insert(struct wb_outbox *box, const struct candidate *c,
     return WB_OK;
 }
 
-/* Returns failures of the store only; the message's own status goes to
+/* Returns failures of the store only; the message's own status is in
  * accepted->status. */
 static enum wb_status
 accept_one(struct wb_outbox *box, const struct wb_message *m, int64_t now_ms,

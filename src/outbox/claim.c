@@ -12,7 +12,7 @@
  * (3) A half-open scope gives one row and is then closed to the rest of the
  *     claim.
  * (4) The number of messages that a claim abandons (expired, lease ran out) and
- *     the bytes it copies are bounded: the next claim goes on. */
+ *     the bytes it copies are bounded: the next claim continues. */
 #include "outbox/outbox_internal.h"
 
 enum {
@@ -105,22 +105,6 @@ first_due(struct claiming *c, struct wb_slice kind, struct bound *first,
     return rc;
 }
 
-/* Put a paused kind into the batch's list if one of its messages is due. */
-static enum wb_status
-mark_paused(struct claiming *c, struct wb_slice kind, struct wb_err *err)
-{
-    struct wb_batch *batch = c->batch;
-    struct bound first = {0};
-    enum wb_status rc;
-
-    if (find_slice(batch->paused, batch->n_paused, kind) != NULL)
-        return WB_OK;
-    rc = first_due(c, kind, &first, err);
-    if (rc == WB_OK && first.due_ms <= c->due_by_ms)
-        batch->paused[batch->n_paused++] = kind;
-    return rc == WB_EMPTY ? WB_OK : rc;
-}
-
 static bool
 front_add(struct claiming *c, const struct wb_source *source, size_t index,
     struct wb_slice kind)
@@ -134,12 +118,13 @@ front_add(struct claiming *c, const struct wb_source *source, size_t index,
     return wb__arena_dup(c->arena, scope, &f->scope);
 }
 
-/* Make a front of each source, or of each kind that has messages, but for those
- * that are paused. */
+/* Make a front of each source, or of each kind that has messages. A paused kind
+ * has none; the batch lists it if one of its messages is due. */
 static enum wb_status
 resolve_sources(struct claiming *c, struct wb_err *err)
 {
     const struct wb_source *sources = c->claim->sources;
+    struct wb_batch *batch = c->batch;
     struct wb_slice *kinds = NULL;
     size_t n = c->claim->n_sources;
     enum wb_status rc =
@@ -150,20 +135,26 @@ resolve_sources(struct claiming *c, struct wb_err *err)
     if (rc != WB_OK || n == 0)
         return rc;
     c->front = wb__arena_alloc(c->arena, n * sizeof(*c->front));
-    c->batch->paused = wb__arena_alloc(
-        c->arena, (c->n_paused + 1) * sizeof(*c->batch->paused));
-    if (c->front == NULL || c->batch->paused == NULL)
+    batch->paused =
+        wb__arena_alloc(c->arena, (c->n_paused + 1) * sizeof(*batch->paused));
+    if (c->front == NULL || batch->paused == NULL)
         return wb__nomem(err, "claim");
     for (size_t i = 0; i < n && rc == WB_OK; i++) {
         const struct wb_source *source = sources == NULL ? NULL : &sources[i];
         struct wb_slice kind = source == NULL ? kinds[i] : source->kind;
         const struct wb_slice *paused =
             find_slice(c->paused, c->n_paused, kind);
+        struct bound first;
 
-        if (paused != NULL)
-            rc = mark_paused(c, *paused, err);
-        else if (!front_add(c, source, i, kind))
-            rc = wb__nomem(err, "claim");
+        if (paused == NULL) {
+            if (!front_add(c, source, i, kind))
+                rc = wb__nomem(err, "claim");
+        } else if (find_slice(batch->paused, batch->n_paused, kind) == NULL) {
+            rc = first_due(c, kind, &first, err);
+            if (rc == WB_OK && first.due_ms <= c->due_by_ms)
+                batch->paused[batch->n_paused++] = *paused;
+            rc = rc == WB_EMPTY ? WB_OK : rc;
+        }
     }
     return rc;
 }
@@ -301,30 +292,6 @@ copy_rows(struct claiming *c, const struct front *f, struct bound limit,
     return rc == WB_EMPTY ? WB_OK : rc;
 }
 
-static void
-batch_push(struct claiming *c, const struct front *f, const struct wb_row *r,
-    uint64_t token, int64_t end_ms)
-{
-    WB_ASSERT(token != 0 && c->batch->len < c->max && !front_full(f));
-    c->batch->row[c->batch->len++] = (struct wb_claimed){.id = r->id,
-        .seq = r->seq,
-        .token = token,
-        .attempts = r->attempts + 1,
-        .source = f->index,
-        .created_ms = r->created_ms,
-        .expires_ms = r->expires_ms,
-        .lease_end_ms = end_ms,
-        .kind = r->kind,
-        .scope = f->scope,
-        .key = r->key,
-        .lane = r->lane,
-        .payload = r->payload,
-        .content_type = r->content_type,
-        .headers = r->headers};
-    if (f->source != NULL && f->source->slots != NULL)
-        (*f->source->slots)--;
-}
-
 static enum wb_status
 row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
     struct wb_err *err)
@@ -348,9 +315,27 @@ row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
         f->breaker->probe_until_ms = end_ms;
         rc = wb__breaker_put(c->box, f->breaker, err);
     }
-    if (rc == WB_OK)
-        batch_push(c, f, r, token, end_ms);
-    return rc;
+    if (rc != WB_OK)
+        return rc;
+    WB_ASSERT(c->batch->len < c->max && !front_full(f));
+    c->batch->row[c->batch->len++] = (struct wb_claimed){.id = r->id,
+        .seq = r->seq,
+        .token = token,
+        .attempts = r->attempts + 1,
+        .source = f->index,
+        .created_ms = r->created_ms,
+        .expires_ms = r->expires_ms,
+        .lease_end_ms = end_ms,
+        .kind = r->kind,
+        .scope = f->scope,
+        .key = r->key,
+        .lane = r->lane,
+        .payload = r->payload,
+        .content_type = r->content_type,
+        .headers = r->headers};
+    if (f->source != NULL && f->source->slots != NULL)
+        (*f->source->slots)--;
+    return WB_OK;
 }
 
 /* Lease a row, or abandon it if it must not be delivered any more. */
@@ -454,16 +439,14 @@ take_rows(struct claiming *c, struct wb_err *err)
 void
 wb_batch_free(struct wb_batch *batch)
 {
-    struct wb__arena *a;
+    struct wb__arena *a = batch != NULL ? batch->memory : NULL;
 
-    if (batch == NULL)
-        return;
-    a = batch->memory;
     if (a != NULL) {
         wb__arena_clear(a);
         wb__free(a->env, a);
     }
-    *batch = (struct wb_batch){0};
+    if (batch != NULL)
+        *batch = (struct wb_batch){0};
 }
 
 void

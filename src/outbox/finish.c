@@ -3,12 +3,12 @@
  *
  * (1) A finish is compare-and-set on (state, token) under the write lock: one
  *     that does not fit is FENCED and changes nothing.
- * (2) A confirmed message that cannot be asked for again is deleted. One with
- *     an id or key of the caller's becomes a tombstone: its row stays without
- *     the payload, with content hash and last token. One whose confirm may be
- *     repeated stays as a tombstone for FORGET_MS, which only that sees.
- * (3) Every batch of finishes purges a bounded number of rows whose time is
- *     over; small batches do so at random, in proportion to their size. */
+ * (2) A confirmed message that cannot be sent again is deleted. One with
+ *     an id or key of the application's becomes a tombstone: its row stays
+ * without the payload, with content hash and last token. One whose confirm may
+ * be repeated stays as a tombstone for FORGET_MS, which only that sees. (3)
+ * Every batch of finishes purges a bounded number of rows whose retention has
+ * ended; small batches do so at random, in proportion to their size. */
 #include "outbox/outbox_internal.h"
 
 enum {
@@ -17,11 +17,22 @@ enum {
     ERROR_CHARS = 2048
 };
 
+static uint64_t
+outbox_random(const struct wb_outbox *box)
+{
+    uint64_t r;
+
+    box->env->random(box->env->ctx, &r, sizeof(r));
+    return r;
+}
+
 /* ---- find the claim ------------------------------------------------------- */
 
+/* f->status: OK if the message is leased with this token; else NOTFOUND or
+ * FENCED. */
 static enum wb_status
-find_message(struct wb_outbox *box, const struct wb_finish *f,
-    struct wb__head *head, struct wb_err *err)
+find_claimed(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
+    struct wb_err *err)
 {
     enum wb_status rc = WB_EMPTY;
 
@@ -33,17 +44,6 @@ find_message(struct wb_outbox *box, const struct wb_finish *f,
     if (rc == WB_EMPTY)
         rc = wb__head_find(
             box, WB__SQL_HEAD_BY_ID, wb__text(wb_slice(f->id.text)), head, err);
-    return rc;
-}
-
-/* f->status: OK if the message is leased with this token; else NOTFOUND or
- * FENCED. */
-static enum wb_status
-find_claimed(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
-    struct wb_err *err)
-{
-    enum wb_status rc = find_message(box, f, head, err);
-
     f->status = WB_OK;
     if (rc == WB_EMPTY)
         f->status = WB_NOTFOUND;
@@ -64,30 +64,21 @@ set_delivered(struct wb_finish *f)
 }
 
 static enum wb_status
-make_tombstone(struct wb_outbox *box, struct wb__head *head, int64_t now_ms,
-    struct wb_err *err)
+confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
+    int64_t now_ms, struct wb_err *err)
 {
     int64_t keep_ms = head->keep ? box->opts.keep_delivered_ms : FORGET_MS;
     struct wb_slice hash = {(const char *)head->hash, sizeof(head->hash)};
     struct wb__val none = {.type = WB__NULL};
     enum wb_status rc = head->keep ? wb__head_hash(box, head, err) : WB_OK;
 
-    if (rc != WB_OK)
-        return rc;
-    return wb__db_run(box->db, WB__SQL_TOMBSTONE,
-        WB__ARGS(wb__int(head->seq), wb__int(wb__sat_add(now_ms, keep_ms)),
-            head->has_hash ? wb__blob(hash) : none),
-        NULL, err);
-}
-
-static enum wb_status
-confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
-    int64_t now_ms, struct wb_err *err)
-{
-    enum wb_status rc = head->keep || !f->forget
-                            ? make_tombstone(box, head, now_ms, err)
-                            : wb__row_delete(box, head->seq, err);
-
+    if (rc == WB_OK && f->forget && !head->keep)
+        rc = wb__row_delete(box, head->seq, err);
+    else if (rc == WB_OK)
+        rc = wb__db_run(box->db, WB__SQL_TOMBSTONE,
+            WB__ARGS(wb__int(head->seq), wb__int(wb__sat_add(now_ms, keep_ms)),
+                head->has_hash ? wb__blob(hash) : none),
+            NULL, err);
     if (rc == WB_OK)
         rc = wb__lane_promote(box, wb_slice(head->lane), err);
     if (rc == WB_OK)
@@ -133,7 +124,7 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .number = head->attempts,
         .now_ms = now_ms,
         .retry_after_ms = f->retry_after_ms,
-        .random = wb__outbox_random(box)};
+        .random = outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
     enum wb_status rc;
 
@@ -221,27 +212,14 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
 }
 
 static enum wb_status
-purge(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
+finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     static const enum wb_state ended[] = {
         WB_STATE_DELIVERED, WB_STATE_ABANDONED};
-    enum wb_status rc = WB_OK;
-
-    for (size_t i = 0; i < WB_COUNT(ended) && rc == WB_OK; i++)
-        rc = wb__db_run(box->db, WB__SQL_PURGE,
-            WB__ARGS(wb__text(wb_slice(wb_state_name(ended[i]))),
-                wb__int(now_ms), wb__int(PURGE_MAX)),
-            NULL, err);
-    return rc;
-}
-
-static enum wb_status
-finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
-{
     struct finish_op *o = (struct finish_op *)job;
     struct wb_outbox *box = o->box;
     int64_t one, now_ms = wb__outbox_now(box);
-    bool healthy = false; /* no breaker has a row */
+    bool purge, healthy = false; /* no breaker has a row */
     enum wb_status rc = WB_OK;
 
     if (o->n > 0) {
@@ -258,8 +236,12 @@ finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
             rc = finish_one(box, f, now_ms, err);
         }
     }
-    if (rc == WB_OK && o->n > 0 && wb__outbox_random(box) % 64 < o->n)
-        rc = purge(box, now_ms, err);
+    purge = rc == WB_OK && o->n > 0 && outbox_random(box) % 64 < o->n;
+    for (size_t i = 0; i < WB_COUNT(ended) && purge && rc == WB_OK; i++)
+        rc = wb__db_run(db, WB__SQL_PURGE,
+            WB__ARGS(wb__text(wb_slice(wb_state_name(ended[i]))),
+                wb__int(now_ms), wb__int(PURGE_MAX)),
+            NULL, err);
     if (rc == WB_OK && o->claim != NULL)
         rc = wb__claim_run(box, o->claim, o->batch, err);
     return rc;
@@ -353,36 +335,30 @@ struct extend_op {
 };
 
 static enum wb_status
-extend_one(struct wb_outbox *box, struct wb_finish *f, int64_t lease_ms,
-    struct wb_err *err)
-{
-    int64_t now_ms = wb__outbox_now(box);
-    int64_t end_ms = wb__sat_add(now_ms, lease_ms);
-    struct wb__head head;
-    enum wb_status rc = find_claimed(box, f, &head, err);
-
-    if (rc != WB_OK || f->status != WB_OK)
-        return rc;
-    f->state = WB_STATE_PROCESSING;
-    f->attempts = head.attempts;
-    f->due_ms = end_ms;
-    rc = wb__db_run(box->db, WB__SQL_EXTEND,
-        WB__ARGS(wb__int(head.seq), wb__int(end_ms), wb__int(now_ms)), NULL,
-        err);
-    if (rc != WB_OK)
-        return rc;
-    return wb__breaker_extend(box, wb_slice(head.scope), f->token, end_ms, err);
-}
-
-static enum wb_status
 extend_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct extend_op *o = (struct extend_op *)job;
     enum wb_status rc = WB_OK;
 
-    (void)db;
-    for (size_t i = 0; i < o->n && rc == WB_OK; i++)
-        rc = extend_one(o->box, &o->claims[i], o->lease_ms, err);
+    for (size_t i = 0; i < o->n && rc == WB_OK; i++) {
+        int64_t now_ms = wb__outbox_now(o->box);
+        int64_t end_ms = wb__sat_add(now_ms, o->lease_ms);
+        struct wb_finish *f = &o->claims[i];
+        struct wb__head head;
+
+        rc = find_claimed(o->box, f, &head, err);
+        if (rc != WB_OK || f->status != WB_OK)
+            continue;
+        f->state = WB_STATE_PROCESSING;
+        f->attempts = head.attempts;
+        f->due_ms = end_ms;
+        rc = wb__db_run(db, WB__SQL_EXTEND,
+            WB__ARGS(wb__int(head.seq), wb__int(end_ms), wb__int(now_ms)), NULL,
+            err);
+        if (rc == WB_OK)
+            rc = wb__breaker_extend(
+                o->box, wb_slice(head.scope), f->token, end_ms, err);
+    }
     return rc;
 }
 

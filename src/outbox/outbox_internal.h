@@ -36,13 +36,17 @@ struct wb_outbox {
 };
 
 /* For any thread. */
-int64_t wb__outbox_now(const struct wb_outbox *box);
-uint64_t wb__outbox_random(const struct wb_outbox *box);
+static inline int64_t
+wb__outbox_now(const struct wb_outbox *box)
+{
+    return box->env->wall_ms(box->env->ctx);
+}
+
+/* ---- rows (row.c) --------------------------------------------------------- */
+
 /* Take len bytes, at most the size of a block, from the pool. */
 void wb__random_take(
     struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
-
-/* ---- rows (row.c) --------------------------------------------------------- */
 
 /* The columns of a row that an operation on one message needs. */
 struct wb__head {

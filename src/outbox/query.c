@@ -167,6 +167,7 @@ wb_outbox_show(struct wb_outbox *box, struct wb_slice prefix, wb_row_fn *fn,
 struct count_op {
     struct wb__db_job job;
     struct wb__kinds kinds;
+    bool names_only;
 };
 
 /* Read one of KINDS (the names alone), COUNTS, PAUSED. */
@@ -206,31 +207,24 @@ count_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     enum wb_status rc;
 
     wb__kinds_clear(&o->kinds);
+    if (o->names_only)
+        return read_counts(db, &o->kinds, WB__SQL_KINDS, err);
     rc = read_counts(db, &o->kinds, WB__SQL_COUNTS, err);
     return rc != WB_OK ? rc : read_counts(db, &o->kinds, WB__SQL_PAUSED, err);
 }
 
 static enum wb_status
-kinds_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
-{
-    struct count_op *o = (struct count_op *)job;
-
-    wb__kinds_clear(&o->kinds);
-    return read_counts(db, &o->kinds, WB__SQL_KINDS, err);
-}
-
-static enum wb_status
-run_count(struct wb_outbox *box, struct count_op *o, wb_kind_fn *fn, void *ctx,
+run_count(struct wb_outbox *box, bool names_only, wb_kind_fn *fn, void *ctx,
     struct wb_err *err)
 {
-    enum wb_status rc;
+    struct count_op o = {.job = {.run = count_run, .tx = WB__TX_READ},
+        .kinds.arena.env = box->env,
+        .names_only = names_only};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
 
-    o->job.tx = WB__TX_READ;
-    o->kinds.arena.env = box->env;
-    rc = wb__commit_group_run(&box->group, &o->job, err);
     if (rc == WB_OK)
-        rc = wb__kinds_report(&o->kinds, fn, ctx);
-    wb__kinds_clear(&o->kinds);
+        rc = wb__kinds_report(&o.kinds, fn, ctx);
+    wb__kinds_clear(&o.kinds);
     return rc;
 }
 
@@ -238,16 +232,12 @@ enum wb_status
 wb_outbox_count(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err)
 {
-    struct count_op o = {.job.run = count_run};
-
-    return run_count(box, &o, fn, ctx, err);
+    return run_count(box, false, fn, ctx, err);
 }
 
 enum wb_status
 wb_outbox_kinds(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err)
 {
-    struct count_op o = {.job.run = kinds_run};
-
-    return run_count(box, &o, fn, ctx, err);
+    return run_count(box, true, fn, ctx, err);
 }

@@ -40,15 +40,6 @@ window_ms(const struct wb_retry_policy *p, uint32_t number)
     return window;
 }
 
-/* Upper half of the window, so that retries spread but never bunch at zero. */
-static int64_t
-jittered_ms(int64_t window, uint64_t random)
-{
-    int64_t half = window / 2;
-
-    return window - half + (int64_t)(random % ((uint64_t)half + 1));
-}
-
 static struct wb_decision
 dead(const char *why)
 {
@@ -61,7 +52,7 @@ wb_retry_decide(
 {
     struct wb_retry_policy p = in_range(policy);
     int64_t now = attempt->now_ms > 0 ? attempt->now_ms : 0;
-    int64_t delay, asked = attempt->retry_after_ms;
+    int64_t window, half, delay, retry_after = attempt->retry_after_ms;
 
     if (attempt->outcome == WB_DELIVERED)
         return (struct wb_decision){
@@ -70,11 +61,15 @@ wb_retry_decide(
         return dead("rejected");
     if (attempt->number >= p.max_attempts)
         return dead("attempts");
-    delay = jittered_ms(window_ms(&p, attempt->number), attempt->random);
-    if (asked > p.retry_after_ms)
-        asked = p.retry_after_ms;
-    if (asked > delay)
-        delay = asked;
+    window = window_ms(&p, attempt->number);
+    half = window / 2;
+    /* Upper half of the window, so that retries spread but never bunch at
+     * zero. */
+    delay = window - half + (int64_t)(attempt->random % ((uint64_t)half + 1));
+    if (retry_after > p.retry_after_ms)
+        retry_after = p.retry_after_ms;
+    if (retry_after > delay)
+        delay = retry_after;
     return (struct wb_decision){.verdict = WB_VERDICT_RETRY,
         .at_ms = wb__sat_add(now, delay),
         .why = "retry"};

@@ -1,6 +1,26 @@
-/* row.c - rows of the outbox table: the syntax of kinds and states, reading
- * rows, and the changes that several operations make. */
+/* row.c - rows of the outbox table: the random bytes of their ids and tokens,
+ * the syntax of kinds and states, reading rows, and the changes that several
+ * operations make. */
 #include "outbox/outbox_internal.h"
+
+/* ---- random bytes --------------------------------------------------------- */
+
+void
+wb__random_take(struct wb_outbox *box, int64_t now_ms, void *out, size_t len)
+{
+    struct wb__random_pool *p = &box->pool;
+    bool repeated = p->ms == now_ms;
+
+    WB_ASSERT(len <= sizeof(p->bytes));
+    if (!repeated || p->left < len) {
+        /* The first request of a millisecond may be its only one. */
+        p->left = repeated ? sizeof(p->bytes) : len;
+        p->ms = now_ms;
+        box->env->random(box->env->ctx, p->bytes, p->left);
+    }
+    p->left -= len;
+    memcpy(out, p->bytes + p->left, len);
+}
 
 /* ---- kinds and states ----------------------------------------------------- */
 

@@ -39,36 +39,27 @@ wb__batch_fits(struct wb_slice body)
     return fits;
 }
 
-/* One line of NDJSON. A line end in valid JSON is always white space. */
-static void
-add_line(struct wb__buf *out, struct wb_slice body)
-{
-    size_t at = out->len;
-
-    wb__buf_add(out, body);
-    for (; at < out->len; at++)
-        if (out->ptr[at] == '\n' || out->ptr[at] == '\r')
-            out->ptr[at] = ' ';
-    wb__buf_str(out, "\n");
-}
-
 static void
 add_item(struct wb__delivery *d, size_t i)
 {
-    struct wb_slice body = d->item[i].request.body;
     bool lines = d->state->route->batch_ndjson;
+    size_t at;
 
-    if (i > 0)
-        wb__buf_str(&d->ids, ",");
+    wb__buf_str(&d->ids, i > 0 ? "," : "");
     wb__buf_str(&d->ids, d->item[i].message->id.text);
-    if (lines) {
-        add_line(&d->body, body);
+    if (!lines)
+        wb__buf_str(&d->body, i == 0 ? "[" : ",");
+    at = d->body.len;
+    wb__buf_add(&d->body, d->item[i].request.body);
+    if (!lines) {
+        wb__buf_str(&d->body, i + 1 == d->n ? "]" : "");
         return;
     }
-    wb__buf_str(&d->body, i == 0 ? "[" : ",");
-    wb__buf_add(&d->body, body);
-    if (i + 1 == d->n)
-        wb__buf_str(&d->body, "]");
+    /* A line end in valid JSON is always white space. */
+    for (; at < d->body.len; at++)
+        if (d->body.ptr[at] == '\n' || d->body.ptr[at] == '\r')
+            d->body.ptr[at] = ' ';
+    wb__buf_str(&d->body, "\n");
 }
 
 enum wb_status
@@ -93,84 +84,65 @@ wb__batch_encode(struct wb__delivery *d, struct wb_err *err)
     return WB_OK;
 }
 
-/* ---- replies ----------------------------------------------------------- */
+/* ---- the response --------------------------------------------------------- */
 
-static json_t *
-items_of(json_t *reply, size_t n)
-{
-    json_t *items =
-        json_is_array(reply) ? reply : json_object_get(reply, "results");
-
-    return json_array_size(items) == n ? items : NULL;
-}
-
-static void
-judge_item(json_t *item, struct wb_result *r)
-{
-    json_t *status = json_object_get(item, "status");
-    json_t *error = json_object_get(item, "error");
-    json_t *ok = json_object_get(item, "ok");
-
-    if (json_is_number(status)) {
-        double n = json_number_value(status);
-
-        r->status = n >= 100 && n < 600 ? (int)n : 0;
-        r->outcome = wb_http_outcome(r->status);
-    } else if (json_is_false(ok) || (error != NULL && !json_is_null(error))) {
-        r->outcome = WB_REJECTED;
-    }
-    if (r->outcome == WB_DELIVERED)
-        return;
-    if (json_is_string(error))
-        r->error = (struct wb_slice){
-            json_string_value(error), json_string_length(error)};
-    else
-        r->error = r->body;
-}
-
+/* The result of one item; see (1). */
 static void
 item_result(json_t *item, const struct wb_result *whole, size_t i,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
+    json_t *status = json_object_get(item, "status");
+    json_t *error = json_object_get(item, "error");
     char *text = json_dumps(item, JSON_COMPACT | JSON_ENCODE_ANY);
     struct wb_result r = *whole;
 
     r.body = wb_slice(text);
-    judge_item(item, &r);
+    if (json_is_number(status)) {
+        double n = json_number_value(status);
+
+        r.status = n >= 100 && n < 600 ? (int)n : 0;
+        r.outcome = wb_http_outcome(r.status);
+    } else if (json_is_false(json_object_get(item, "ok")) ||
+               (error != NULL && !json_is_null(error))) {
+        r.outcome = WB_REJECTED;
+    }
+    if (r.outcome != WB_DELIVERED && json_is_string(error))
+        r.error = (struct wb_slice){
+            json_string_value(error), json_string_length(error)};
+    else if (r.outcome != WB_DELIVERED)
+        r.error = r.body;
     each(ctx, i, &r);
     free(text);
-}
-
-static bool
-is_lost(const struct wb_result *result)
-{
-    struct wb_slice body = wb__trim(result->body);
-
-    return result->cut &&
-           (wb__starts(body, WB_LIT("[")) || wb__starts(body, WB_LIT("{")));
 }
 
 void
 wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
-    json_t *reply =
-        result->outcome == WB_DELIVERED ? parse(result->body) : NULL;
-    json_t *items = items_of(reply, d->n);
+    bool accepted = result->outcome == WB_DELIVERED;
+    struct wb_slice body = wb__trim(result->body);
+    json_t *response = accepted ? parse(result->body) : NULL;
+    json_t *items = json_is_array(response)
+                        ? response
+                        : json_object_get(response, "results");
     size_t n = d->n;
+    bool split = json_array_size(items) == n;
+    bool lost =
+        !split && accepted && result->cut &&
+        (wb__starts(body, WB_LIT("[")) || wb__starts(body, WB_LIT("{")));
 
     for (size_t i = 0; i < n; i++) {
         struct wb_result r = *result;
 
-        if (items == NULL && r.outcome == WB_DELIVERED && is_lost(result)) {
+        if (lost) {
             r.outcome = WB_UNKNOWN;
             r.error = WB_LIT("the reply to the batch was cut; more is kept "
                              "with a larger max_reply");
         }
-        if (items != NULL)
+        if (split)
             item_result(json_array_get(items, i), result, i, each, ctx);
         else
             each(ctx, i, &r);
     }
-    json_decref(reply);
+    json_decref(response);
 }

@@ -25,17 +25,6 @@ run_here(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
     fn(arg);
 }
 
-static int64_t
-lease_of(const struct wb_relay_opts *opts)
-{
-    int64_t lease = opts->lease_ms > 0 ? opts->lease_ms : LEASE_MS;
-
-    for (size_t i = 0; i < opts->n_routes && opts->lease_ms <= 0; i++)
-        if (opts->routes[i].timeout_ms > lease / 2)
-            lease = opts->routes[i].timeout_ms * 2;
-    return lease;
-}
-
 enum wb_status
 wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     const struct wb_relay_opts *opts, struct wb_err *err)
@@ -49,7 +38,12 @@ wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     relay->env = env;
     relay->box = box;
     relay->opts = *opts;
-    relay->opts.lease_ms = lease_of(opts);
+    if (opts->lease_ms <= 0) {
+        relay->opts.lease_ms = LEASE_MS;
+        for (size_t i = 0; i < opts->n_routes; i++)
+            if (opts->routes[i].timeout_ms > relay->opts.lease_ms / 2)
+                relay->opts.lease_ms = opts->routes[i].timeout_ms * 2;
+    }
     relay->run_blocking = run_here;
     relay->claims.names.env = relay->tally.names.env = env;
     relay->pending.errors.env = relay->committing.errors.env = env;
@@ -99,10 +93,7 @@ wb__relay_wake(struct wb_relay *relay, enum wb__wake wake)
         c->wake = wake;
 }
 
-/*
- * When does the relay claim?
- *
- * A cycle claims only if it may: the pass goes on and has messages left, a
+/* A cycle claims only if it may: the pass goes on and has messages left, a
  * request may start (neither the routes nor the pass are at their concurrency),
  * and a kind that has a route had messages when the kinds were last read. If
  * so, the wake state decides. IDLE: the last claim found nothing; the cycle
@@ -115,8 +106,7 @@ wb__relay_wake(struct wb_relay *relay, enum wb__wake wake)
  * message; the cycle claims the known kinds at once, so that the message is
  * soon on its way, and the next cycle reads the kinds. A claim leaves IDLE
  * behind if it took nothing, else RECHECK. A cycle that may not claim leaves
- * the state as it is.
- */
+ * the state as it is. */
 enum wb__claim_step
 wb__claim_step(const struct wb__claims *claims, bool may_claim, bool commits)
 {
@@ -201,19 +191,6 @@ commit_run(void *arg)
         c->rc = wb_outbox_claim(c->relay->box, c->claim, c->batch, c->err);
 }
 
-static void
-note_claim(struct wb_relay *relay, const struct wb_batch *batch, bool held_back)
-{
-    relay->report.ended += batch->ended;
-    relay->report.kinds_paused = batch->n_paused;
-    relay->limits.messages -= batch->len;
-    relay->claims.next_due_ms = batch->next_due_ms;
-    relay->claims.none = batch->reason;
-    /* A route that its rate held back was not asked for. */
-    if (batch->len > 0 || held_back)
-        wb__relay_wake(relay, WB__RECHECK);
-}
-
 static enum wb_status
 commit(struct wb_relay *relay, uint32_t max, bool held_back,
     struct wb_batch *batch, struct wb_err *err)
@@ -240,8 +217,16 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
     if (relay->committing.lanes || batch->ended > 0)
         wb__relay_wake(relay, WB__KINDS_STALE);
     wb__outcomes_committed(relay);
-    if (max > 0)
-        note_claim(relay, batch, held_back);
+    if (max == 0)
+        return WB_OK;
+    relay->report.ended += batch->ended;
+    relay->report.kinds_paused = batch->n_paused;
+    relay->limits.messages -= batch->len;
+    relay->claims.next_due_ms = batch->next_due_ms;
+    relay->claims.none = batch->reason;
+    /* The claim had no messages of a route that its rate held back. */
+    if (batch->len > 0 || held_back)
+        wb__relay_wake(relay, WB__RECHECK);
     return WB_OK;
 }
 

@@ -1,12 +1,14 @@
-/* flight.c - from a claimed message to a request, and from its result back.
+/* in_flight.c - from a claimed message to a request, and from its result to an
+ * outcome, which the next cycle commits.
  *
- * (1) Every message of a load gets exactly one end: by its result, or at once
- *     where no request could be built for it.
- * (2) A load's rows live until the last of its flights is over. */
+ * (1) Every message of a claim gets exactly one outcome: by its result, or at
+ *     once where no request could be built for it.
+ * (2) The rows of a claim are kept until the last of its requests has ended. */
 #include "relay/relay.h"
 
 enum {
-    TIMEOUT_MS = 30000
+    TIMEOUT_MS = 30000,
+    ERROR_BYTES = 16384 /* more of an error than is ever kept */
 };
 
 static void
@@ -54,27 +56,119 @@ delivery_new(struct wb_relay *relay, struct wb__route_state *state,
     struct wb__claimed_batch *claimed, size_t cap)
 {
     struct wb__delivery *d = wb__alloc(relay->env, sizeof(*d));
+    struct wb__item *item = wb__alloc(relay->env, cap * sizeof(*item));
 
-    if (d == NULL)
-        return NULL;
-    d->item = wb__alloc(relay->env, cap * sizeof(*d->item));
-    if (d->item == NULL) {
+    if (d == NULL || item == NULL) {
+        wb__free(relay->env, item);
         wb__free(relay->env, d);
         return NULL;
     }
-    d->relay = relay;
-    d->state = state;
-    d->claimed = claimed;
-    claimed->refs++;
-    d->body = (struct wb__buf){.env = relay->env, .max = SIZE_MAX / 4};
+    *d = (struct wb__delivery){.relay = relay,
+        .state = state,
+        .claimed = claimed,
+        .item = item,
+        .body = {.env = relay->env, .max = SIZE_MAX / 4}};
     d->ids = d->body;
+    claimed->refs++;
     return d;
 }
 
-/* ---- the outcome ------------------------------------------------------- */
+/* ---- outcomes ---------------------------------------------------------- */
+
+enum wb_status
+wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *message, const struct wb_result *result)
+{
+    struct wb_slice error = result->error;
+    struct wb__outcomes *o = &relay->pending;
+    struct wb_finish *f;
+
+    if (!wb__array_grow(
+            relay->env, &o->finish, o->n, &o->cap, sizeof(*o->finish)))
+        return WB_NOMEM;
+    f = &o->finish[o->n];
+    *f = (struct wb_finish){.id = message->id,
+        .token = message->token,
+        .seq = message->seq,
+        .end = result->outcome == WB_DELIVERED ? WB_CONFIRM : WB_FAIL,
+        .forget = true,
+        .attempts = message->attempts,
+        .outcome = result->outcome,
+        .retry_after_ms = result->retry_after_ms,
+        .not_before_ms = relay->limits.not_before_ms,
+        .retry = route->retry,
+        .breaker = route->breaker};
+    if (error.len > ERROR_BYTES)
+        error.len = ERROR_BYTES;
+    if (!wb__arena_dup(&o->errors, error, &f->error))
+        return WB_NOMEM;
+    o->n++;
+    o->lanes |= message->lane.len > 0;
+    return WB_OK;
+}
+
+size_t
+wb__outcomes_left(const struct wb_relay *relay)
+{
+    return relay->pending.n + relay->committing.n;
+}
+
+void
+wb__outcomes_take(struct wb_relay *relay)
+{
+    struct wb__outcomes empty = relay->committing;
+
+    if (empty.n > 0)
+        return;
+    relay->committing = relay->pending;
+    relay->pending = empty;
+}
+
+static void
+outcomes_clear(struct wb__outcomes *o)
+{
+    o->n = 0;
+    o->lanes = false;
+    wb__arena_clear(&o->errors);
+}
+
+void
+wb__outcomes_committed(struct wb_relay *relay)
+{
+    struct wb_report *r = &relay->report;
+
+    for (size_t i = 0; i < relay->committing.n; i++) {
+        const struct wb_finish *f = &relay->committing.finish[i];
+
+        if (f->status == WB_NOTFOUND)
+            continue; /* discarded meanwhile */
+        r->attempted++;
+        if (f->status != WB_OK)
+            r->fenced++;
+        else if (f->end == WB_CONFIRM)
+            r->confirmed++;
+        else if (f->end == WB_RELEASE)
+            r->released++;
+        else if (f->state == WB_STATE_PENDING)
+            r->retried++;
+        else if (f->outcome == WB_REJECTED)
+            r->rejected++;
+        else
+            r->abandoned++;
+    }
+    outcomes_clear(&relay->committing);
+}
+
+void
+wb__outcomes_drop(struct wb_relay *relay)
+{
+    outcomes_clear(&relay->committing);
+    outcomes_clear(&relay->pending);
+}
 
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
- * out. */
+ * out. Pausing blocks the loop, but a 410 is rare; run_blocking() would run the
+ * loop inside a callback of the loop. */
 static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)
@@ -228,13 +322,6 @@ send_single(struct wb_relay *relay, struct wb__route_state *state,
     return WB_OK;
 }
 
-static bool
-same_request(const struct wb_request *a, const struct wb_request *b)
-{
-    return wb__eq(a->url, b->url) && wb__eq(a->headers, b->headers) &&
-           wb__eq(a->kind, b->kind);
-}
-
 /* Send messages from row[at] on that have its route and can share a request.
  * state[i] of those is cleared. */
 static enum wb_status
@@ -250,13 +337,15 @@ send_batch(struct wb_relay *relay, struct wb__route_state **state, size_t at,
         return WB_NOMEM;
     for (size_t i = at; i < claimed->batch.len && d->n < most; i++) {
         struct wb__item *item = &d->item[d->n];
+        const struct wb_request *r = &item->request;
+        const struct wb_request *first = &d->item[0].request;
 
         if (state[i] != own)
             continue;
         if (!item_build(relay, own->route, &claimed->batch.row[i], item)) {
             state[i] = NULL;
-        } else if (d->n == 0 ||
-                   same_request(&item->request, &d->item[0].request)) {
+        } else if (wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
+                   wb__eq(r->headers, first->headers)) {
             state[i] = NULL;
             d->n++;
         } else {

@@ -1,14 +1,16 @@
 /* loop.c - drain and run: the event loop around the cycles.
  *
- * (1) One drain of a database at a time, or as many as asked for. One that
- * finds no free slot sets a flag; the holder of a slot reads the flag after it
- * has freed the slot, and makes another pass: no message is left behind. (2) A
- * worker sleeps until the deadline of the cycle, the end of its time, a commit
- * of another process, or LONGEST_US have gone by, whichever is first. A commit
- * through this library wakes it. Other programs are noticed when they write the
- * log, which is before their commit is visible: the worker checks again after 2
- * ms, 4 ms and so on, up to LOG_MS. (3) Nothing returns while a request is in
- * flight. (4) While a transaction runs, requests go on. */
+ * (1) One drain of a database at a time, or as many as its concurrency allows.
+ *     One that finds no free slot sets a flag; the holder of a slot reads the
+ *     flag after it has freed the slot, and makes another pass: no message is
+ *     left behind.
+ * (2) A worker sleeps until the deadline of the cycle, the end of its time, a
+ *     commit of another process, or LONGEST_US have passed, whichever is first.
+ *     A commit through this library wakes it. Other programs are noticed when
+ *     they write the log, which is before their commit is visible: the worker
+ *     checks again after 2 ms, 4 ms and so on, up to LOG_MS.
+ * (3) Nothing returns while a request is in flight.
+ * (4) While a transaction runs, requests continue. */
 #include <stdatomic.h>
 #include <uv.h>
 
@@ -298,23 +300,6 @@ is_over(const struct pass *p)
            wb__claim_step(&relay->claims, true, false) == WB__CLAIM_NOTHING;
 }
 
-/* The cycle's deadline, or sooner: what the loop itself has to do. */
-static int64_t
-wake_at(const struct pass *p, int64_t deadline_us)
-{
-    const struct wb_relay *relay = p->relay;
-    int64_t at_us = deadline_us, now_us = mono_us(relay);
-
-    if (p->end_us > now_us && p->end_us < at_us)
-        at_us = p->end_us;
-    if (p->worker && !p->ready && p->ready_us < at_us)
-        at_us = p->ready_us;
-    if (p->worker && !relay->limits.stopping && relay->loop->log_us != 0 &&
-        relay->loop->log_us < at_us)
-        at_us = relay->loop->log_us;
-    return at_us;
-}
-
 /* Sleep until something happens, or the deadline. Everything the loop has ready
  * is handled before the next cycle, so that one transaction commits it. */
 static void
@@ -323,9 +308,16 @@ wait_until(struct pass *p, int64_t deadline_us)
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
     int64_t now_us = mono_us(relay), longest_us = now_us + LONGEST_US;
-    int64_t at_us = wake_at(p, deadline_us);
-    int64_t us = (at_us < longest_us ? at_us : longest_us) - now_us;
+    int64_t at_us = deadline_us < longest_us ? deadline_us : longest_us, us;
 
+    if (p->end_us > now_us && p->end_us < at_us)
+        at_us = p->end_us;
+    if (p->worker && !p->ready && p->ready_us < at_us)
+        at_us = p->ready_us;
+    if (p->worker && !relay->limits.stopping && l->log_us != 0 &&
+        l->log_us < at_us)
+        at_us = l->log_us;
+    us = at_us - now_us;
     l->waiting = relay->n_in_flight;
     uv_update_time(l->uv);
     if (us > 0) {
@@ -336,8 +328,7 @@ wait_until(struct pass *p, int64_t deadline_us)
     (void)uv_prepare_stop(&l->prepare);
     (void)uv_timer_stop(&l->timer);
     if (mono_us(relay) >= longest_us)
-        wb__relay_wake(
-            relay, WB__KINDS_STALE); /* an event may have been lost */
+        wb__relay_wake(relay, WB__KINDS_STALE); /* an event may be lost */
 }
 
 /* The database or memory failed: what is in flight must end before anything is

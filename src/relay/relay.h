@@ -190,20 +190,6 @@ void wb__deliveries_resume(struct wb_relay *relay);
 void wb__deliveries_drop_unsent(struct wb_relay *relay);
 void wb__delivery_free(struct wb__delivery *delivery);
 
-/* ---- batch.c ----------------------------------------------------------- */
-
-/* May the message go into a batch: is its body JSON? */
-WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
-/* Make the delivery's request from its items. */
-WB_MUST_USE enum wb_status wb__batch_encode(
-    struct wb__delivery *delivery, struct wb_err *err);
-/* Split the result of a batch: calls each(ctx, i, result) for every item. */
-void wb__batch_results(const struct wb__delivery *delivery,
-    const struct wb_result *result,
-    void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
-
-/* ---- outcomes.c -------------------------------------------------------- */
-
 /* Note the outcome of one message; *result is copied. */
 WB_MUST_USE enum wb_status wb__outcome_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
@@ -215,6 +201,18 @@ void wb__outcomes_take(struct wb_relay *relay);
 /* Those in relay->committing were committed: count and forget them. */
 void wb__outcomes_committed(struct wb_relay *relay);
 void wb__outcomes_drop(struct wb_relay *relay);
+
+/* ---- batch.c ----------------------------------------------------------- */
+
+/* May the message go into a batch: is its body JSON? */
+WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
+/* Make the delivery's request from its items. */
+WB_MUST_USE enum wb_status wb__batch_encode(
+    struct wb__delivery *delivery, struct wb_err *err);
+/* Split the result of a batch: calls each(ctx, i, result) for every item. */
+void wb__batch_results(const struct wb__delivery *delivery,
+    const struct wb_result *result,
+    void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
 /* ---- report.c ---------------------------------------------------------- */
 

@@ -23,25 +23,6 @@ wb_drained_name(enum wb_drained why)
 
 /* ---- tallies ----------------------------------------------------------- */
 
-static bool
-tally_grow(struct wb_tally *t)
-{
-    size_t cap = t->cap == 0 ? 16 : 2 * t->cap;
-    struct wb_count *grown;
-
-    if (t->n < t->cap)
-        return true;
-    if (t->n >= NAMES_MAX)
-        return false;
-    grown =
-        t->names.env->resize(t->names.env->ctx, t->count, cap * sizeof(*grown));
-    if (grown == NULL)
-        return false;
-    t->count = grown;
-    t->cap = cap;
-    return true;
-}
-
 /* With too many names, or out of memory, the count is lost; no delivery is. */
 void
 wb_tally_add(struct wb_tally *t, const char *name, uint64_t n)
@@ -52,7 +33,9 @@ wb_tally_add(struct wb_tally *t, const char *name, uint64_t n)
     while (at < t->n && strcmp(t->count[at].name, name) < 0)
         at++;
     if (at == t->n || strcmp(t->count[at].name, name) != 0) {
-        if (name[0] == '\0' || !tally_grow(t) ||
+        if (name[0] == '\0' || t->n >= NAMES_MAX ||
+            !wb__array_grow(
+                t->names.env, &t->count, t->n, &t->cap, sizeof(*t->count)) ||
             !wb__arena_dup(&t->names, wb_slice(name), &copy))
             return;
         memmove(
@@ -72,30 +55,12 @@ wb__tally_clear(struct wb_tally *t)
     t->n = t->cap = 0;
 }
 
-/* ---- saving it --------------------------------------------------------- */
+/* ---- the last report --------------------------------------------------------- */
 
 static void
 add_field(struct wb__buf *b, const char *name, uint64_t n)
 {
     wb__buf_fmt(b, ",\"%s\":%llu", name, (unsigned long long)n);
-}
-
-static void
-report_json(struct wb__buf *b, const struct wb_report *r, int64_t at_ms)
-{
-    wb__buf_fmt(b, "{\"at_ms\":%lld", (long long)at_ms);
-    add_field(b, "attempted", r->attempted);
-    add_field(b, "confirmed", r->confirmed);
-    add_field(b, "retried", r->retried);
-    add_field(b, "abandoned", r->abandoned);
-    add_field(b, "rejected", r->rejected);
-    add_field(b, "released", r->released);
-    add_field(b, "fenced", r->fenced);
-    add_field(b, "ended", r->ended);
-    add_field(b, "duration_ms", (uint64_t)r->duration_ms);
-    add_field(b, "breakers_open", r->breakers_open);
-    add_field(b, "kinds_paused", r->kinds_paused);
-    wb__buf_fmt(b, ",\"why\":\"%s\"}\n", wb_drained_name(r->why));
 }
 
 static void
@@ -120,29 +85,36 @@ save_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
         WB__ARGS(wb__text(REPORT_NAME), wb__text(text)), NULL, err);
 }
 
-static enum wb_status
-report_write(struct wb_relay *relay, struct wb_slice text)
-{
-    const char *path = wb__db_path(relay->box->db);
-    struct save_op o = {
-        .job = {.run = save_run, .tx = WB__TX_RELAXED}, .text = text};
-    char file[4096];
-
-    if (path == NULL)
-        return wb__commit_group_run(&relay->box->group, &o.job, NULL);
-    report_path(file, path);
-    return wb__file_replace(file, text, NULL);
-}
-
 /* A report that cannot be saved does not fail the drain. */
 void
 wb__report_save(struct wb_relay *relay)
 {
+    const char *path = wb__db_path(relay->box->db);
+    const struct wb_report *r = &relay->report;
     struct wb__buf b = {.env = relay->env, .max = 4096};
+    struct save_op o = {.job = {.run = save_run, .tx = WB__TX_RELAXED}};
+    char file[4096];
 
-    report_json(&b, &relay->report, wb__outbox_now(relay->box));
-    if (b.failed == WB_OK)
-        (void)(report_write(relay, wb__buf_slice(&b)) == WB_OK);
+    wb__buf_fmt(&b, "{\"at_ms\":%lld", (long long)wb__outbox_now(relay->box));
+    add_field(&b, "attempted", r->attempted);
+    add_field(&b, "confirmed", r->confirmed);
+    add_field(&b, "retried", r->retried);
+    add_field(&b, "abandoned", r->abandoned);
+    add_field(&b, "rejected", r->rejected);
+    add_field(&b, "released", r->released);
+    add_field(&b, "fenced", r->fenced);
+    add_field(&b, "ended", r->ended);
+    add_field(&b, "duration_ms", (uint64_t)r->duration_ms);
+    add_field(&b, "breakers_open", r->breakers_open);
+    add_field(&b, "kinds_paused", r->kinds_paused);
+    wb__buf_fmt(&b, ",\"why\":\"%s\"}\n", wb_drained_name(r->why));
+    o.text = wb__buf_slice(&b);
+    if (b.failed == WB_OK && path == NULL) {
+        (void)(wb__commit_group_run(&relay->box->group, &o.job, NULL) == WB_OK);
+    } else if (b.failed == WB_OK) {
+        report_path(file, path);
+        (void)(wb__file_replace(file, o.text, NULL) == WB_OK);
+    }
     wb__buf_fini(&b);
 }
 
@@ -166,32 +138,25 @@ report_select(struct wb__db *db, struct wb__buf *b, struct wb_err *err)
                : rc;
 }
 
-static enum wb_status
-report_read(const char *url, struct wb__buf *b, struct wb_err *err)
-{
-    const struct wb__db_opts opts = {
-        .env = b->env, .busy_ms = 5000, .existing = true};
-    struct wb__db *db = NULL;
-    char file[4096];
-    enum wb_status rc;
-
-    if (!wb__db_is_postgres(url)) {
-        report_path(file, url);
-        return wb__file_read(file, b, err);
-    }
-    rc = wb__db_open(&db, url, &opts, err);
-    if (rc == WB_OK)
-        rc = report_select(db, b, err);
-    wb__db_close(db);
-    return rc;
-}
-
 enum wb_status
 wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
 {
     struct wb__buf b = {.env = wb_env_system(), .max = size > 0 ? size - 1 : 0};
-    enum wb_status rc = report_read(url, &b, err);
+    const struct wb__db_opts opts = {
+        .env = b.env, .busy_ms = 5000, .existing = true};
+    struct wb__db *db = NULL;
+    char file[4096];
+    enum wb_status rc;
 
+    if (wb__db_is_postgres(url)) {
+        rc = wb__db_open(&db, url, &opts, err);
+        if (rc == WB_OK)
+            rc = report_select(db, &b, err);
+        wb__db_close(db);
+    } else {
+        report_path(file, url);
+        rc = wb__file_read(file, &b, err);
+    }
     if (rc == WB_OK) {
         struct wb_slice text = wb__trim(wb__buf_slice(&b));
 

@@ -9,19 +9,14 @@
 
 enum {
     CONCURRENCY = 8,
-    BATCH_MAX = 64
+    BATCH_MAX = 64,
+    LATE_US = 100000 /* a rate may make up for what it missed within this */
 };
 
 static uint32_t
 concurrency_of(const struct wb_route *r)
 {
     return r->concurrency > 0 ? r->concurrency : CONCURRENCY;
-}
-
-static uint32_t
-batch_of(const struct wb_route *r)
-{
-    return r->batch > 1 ? r->batch : 1;
 }
 
 /* ---- routes ------------------------------------------------------------ */
@@ -121,14 +116,17 @@ struct reading {
 /* Nothing is forgotten before the first kind is found: what the last read found
  * is still what a woken worker claims first. */
 static enum wb_status
-add_source(
-    struct reading *r, struct wb__route_state *state, struct wb_slice kind)
+on_kind(void *ctx, const struct wb_kind_counts *counts)
 {
+    struct reading *r = ctx;
     struct wb_relay *relay = r->relay;
     struct wb__claims *c = &relay->claims;
-    const struct wb_route *route = state->route;
+    struct wb_slice only = relay->limits.kind;
+    struct wb__route_state *state = wb__route_state_of(relay, counts->kind);
     struct wb_source *s;
 
+    if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
+        return WB_OK;
     if (!r->found) {
         c->n = 0;
         wb__arena_clear(&c->names);
@@ -136,37 +134,18 @@ add_source(
             relay->route[i].n_kinds = 0;
         r->found = true;
     }
-    if (c->n == c->cap) {
-        size_t cap = c->cap == 0 ? 16 : 2 * c->cap;
-        struct wb_source *grown = relay->env->resize(
-            relay->env->ctx, c->source, cap * sizeof(*grown));
-
-        if (grown == NULL)
-            return WB_NOMEM;
-        c->source = grown;
-        c->cap = cap;
-    }
+    if (!wb__array_grow(relay->env, &c->source, c->n, &c->cap, sizeof(*s)))
+        return WB_NOMEM;
     s = &c->source[c->n];
-    *s = (struct wb_source){.scope = wb__route_scope(route),
-        .max_attempts = route->retry == NULL ? 0 : route->retry->max_attempts,
-        .slots = &state->slots};
-    if (!wb__arena_dup(&c->names, kind, &s->kind))
+    *s = (struct wb_source){
+        .scope = wb__route_scope(state->route), .slots = &state->slots};
+    if (state->route->retry != NULL)
+        s->max_attempts = state->route->retry->max_attempts;
+    if (!wb__arena_dup(&c->names, counts->kind, &s->kind))
         return WB_NOMEM;
     c->n++;
     state->n_kinds++;
     return WB_OK;
-}
-
-static enum wb_status
-on_kind(void *ctx, const struct wb_kind_counts *counts)
-{
-    struct reading *r = ctx;
-    struct wb_slice only = r->relay->limits.kind;
-    struct wb__route_state *state = wb__route_state_of(r->relay, counts->kind);
-
-    if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
-        return WB_OK;
-    return add_source(r, state, counts->kind);
 }
 
 enum wb_status
@@ -180,11 +159,6 @@ wb__sources_read(struct wb_relay *relay, struct wb_err *err)
 }
 
 /* ---- how many requests and messages ------------------------------------ */
-
-/* A route with a rate may make up for what it missed in the last LATE_US. */
-enum {
-    LATE_US = 100000
-};
 
 static int64_t
 interval_us(const struct wb_route *r)
@@ -271,7 +245,7 @@ wb__slots_set(struct wb_relay *relay, uint32_t requests)
 
     for (size_t i = 0; i < relay->n_routes; i++) {
         struct wb__route_state *state = &relay->route[i];
-        uint32_t batch = batch_of(state->route);
+        uint32_t batch = state->route->batch > 1 ? state->route->batch : 1;
 
         state->slots = messages_for(state->free, batch, state->n_kinds);
         if (state->n_kinds > 0) {

@@ -10,7 +10,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#include "transport/attempt.h"
+#include "transport/http.h"
 
 enum {
     LINES_BYTES = 131072,
@@ -138,25 +138,6 @@ wb__attempt_release(struct wb__attempt *a)
     ep->n_idle++;
 }
 
-/* "transport: could not resolve host ...": libcurl's text as one line that
- * begins in lower case. */
-static size_t
-error_text(const struct wb__attempt *a, CURLcode code, char *out, size_t size)
-{
-    const char *text =
-        a->curl_error[0] != '\0' ? a->curl_error : curl_easy_strerror(code);
-    char line[4 * CURL_ERROR_SIZE + 1];
-
-    if (a->received.error != NULL)
-        text = a->received.error;
-    else if (a->repeated)
-        text = "the connection closed before an answer; not sent twice";
-    (void)wb__one_line(wb_slice(text), CURL_ERROR_SIZE, line);
-    if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
-        line[0] = (char)tolower((unsigned char)line[0]);
-    return (size_t)snprintf(out, size, "transport: %s", line);
-}
-
 /* A response with a complete header counts even if its body failed. A redirect
  * that should have been followed does not count if the next request failed. */
 static bool
@@ -210,33 +191,35 @@ judge_response(
             wb__received_retry_after_ms(&a->received, a->now_ms);
 }
 
-static enum wb_outcome
-outcome_without_response(const struct wb__attempt *a)
-{
-    bool redirected = a->received.final && a->received.status / 100 == 3;
-
-    if (a->repeated)
-        return WB_UNKNOWN; /* sent, and the connection closed */
-    if (a->refused[0] != '\0' && a->opened == 0)
-        return WB_REJECTED; /* only addresses that are not public */
-    if (a->requests == 0 || redirected)
-        return WB_RETRY; /* nothing sent, or the redirect not followed */
-    return WB_UNKNOWN;
-}
-
+/* The error is "transport: could not resolve host ...": libcurl's text as one
+ * line that begins in lower case. */
 static void
 judge_no_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
-    size_t len;
+    bool redirected = a->received.final && a->received.status / 100 == 3;
+    const char *why =
+        a->curl_error[0] != '\0' ? a->curl_error : curl_easy_strerror(code);
+    char line[4 * CURL_ERROR_SIZE + 1];
 
-    res->outcome = outcome_without_response(a);
-    if (res->outcome == WB_REJECTED)
-        len = (size_t)snprintf(text, WB__RECEIVED_ERROR_SIZE,
-            "transport: %s is not a public address (public_only)", a->refused);
-    else
-        len = error_text(a, code, text, WB__RECEIVED_ERROR_SIZE);
-    res->error = (struct wb_slice){text, len};
+    if (a->received.error != NULL)
+        why = a->received.error;
+    else if (a->repeated)
+        why = "the connection closed before an answer; not sent twice";
+    (void)wb__one_line(wb_slice(why), CURL_ERROR_SIZE, line);
+    if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
+        line[0] = (char)tolower((unsigned char)line[0]);
+    res->outcome = WB_UNKNOWN; /* sent, and the connection closed */
+    if (!a->repeated && a->refused[0] != '\0' && a->opened == 0) {
+        res->outcome = WB_REJECTED; /* only addresses that are not public */
+        (void)snprintf(line, sizeof(line),
+            "%s is not a public address (public_only)", a->refused);
+    } else if (!a->repeated && (a->requests == 0 || redirected)) {
+        res->outcome = WB_RETRY; /* nothing sent, or redirect not followed */
+    }
+    res->error.ptr = text;
+    res->error.len =
+        (size_t)snprintf(text, WB__RECEIVED_ERROR_SIZE, "transport: %s", line);
 }
 
 static void
@@ -295,25 +278,20 @@ set_fixed(CURL *easy)
 }
 
 static CURLcode
-set_endpoint(CURL *easy, const struct wb__endpoint *ep)
+set_own(struct wb__attempt *a)
 {
+    const struct wb__endpoint *ep = a->ep;
+    CURL *easy = a->transfer.easy;
     long version = ep->http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS;
 
     TRY(wb__http_set_options(ep->http, easy));
     TRY(curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, version));
     TRY(curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, (long)ep->follow));
     TRY(curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, ep->method));
-    if (ep->ca_file == NULL)
-        return CURLE_OK;
-    TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
-    return curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file);
-}
-
-static CURLcode
-set_attempt(struct wb__attempt *a)
-{
-    CURL *easy = a->transfer.easy;
-
+    if (ep->ca_file != NULL) {
+        TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
+        TRY(curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file));
+    }
     TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
@@ -337,8 +315,7 @@ attempt_new(struct wb__endpoint *ep)
     a->lines = (struct wb__buf){.env = ep->env, .max = LINES_BYTES};
     a->transfer.easy = curl_easy_init();
     if (a->transfer.easy != NULL && set_fixed(a->transfer.easy) == CURLE_OK &&
-        set_endpoint(a->transfer.easy, ep) == CURLE_OK &&
-        set_attempt(a) == CURLE_OK)
+        set_own(a) == CURLE_OK)
         return a;
     wb__attempt_free(a);
     return NULL;

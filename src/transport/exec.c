@@ -16,7 +16,7 @@
 #include <uv.h>
 
 #include "os/os.h"
-#include "waybill/transport.h"
+#include "transport/http.h"
 
 enum {
     REPLY_BYTES = 65536,
@@ -58,7 +58,7 @@ struct run {
     char **envp;
     char tail[TAIL_BYTES]; /* of stderr */
     size_t n_tail;
-    char block[4096]; /* what libuv reads into */
+    char block[TAIL_BYTES]; /* what libuv reads into */
 };
 
 /* ---- the environment of a child ---------------------------------------- */
@@ -88,25 +88,11 @@ var_add(struct wb__buf *b, const char *name, struct wb_slice value)
 }
 
 static void
-header_add(struct wb__buf *b, struct wb_slice name, struct wb_slice value)
-{
-    char *at;
-
-    wb__buf_str(b, "WAYBILL_HEADER_");
-    at = wb__buf_room(b, name.len);
-    for (size_t i = 0; at != NULL && i < name.len; i++) {
-        unsigned char c = (unsigned char)name.ptr[i];
-
-        at[i] = isalnum(c) ? (char)toupper(c) : '_';
-    }
-    var_add(b, "=", value);
-}
-
-static void
 vars_write(struct wb__buf *b, const struct wb_request *q)
 {
     struct wb_slice rest = q->headers, name, value, type = q->content_type;
     char attempt[16];
+    size_t at;
 
     (void)snprintf(attempt, sizeof(attempt), "%u", (unsigned)q->attempt);
     var_add(b, "WAYBILL_ID=", wb_slice(q->id.text));
@@ -117,8 +103,16 @@ vars_write(struct wb__buf *b, const struct wb_request *q)
     var_add(b, "WAYBILL_ATTEMPT=", wb_slice(attempt));
     var_add(b, "WAYBILL_CONTENT_TYPE=",
         type.len > 0 ? type : WB_LIT("application/json"));
-    while (wb__headers_next(&rest, &name, &value))
-        header_add(b, name, value);
+    while (wb__headers_next(&rest, &name, &value)) {
+        wb__buf_str(b, "WAYBILL_HEADER_");
+        at = b->len;
+        wb__buf_add(b, name);
+        for (; at < b->len; at++)
+            b->ptr[at] = isalnum((unsigned char)b->ptr[at])
+                             ? (char)toupper((unsigned char)b->ptr[at])
+                             : '_';
+        var_add(b, "=", value);
+    }
 }
 
 /* The parent's variables and the message's. False if memory ran out. */
@@ -188,34 +182,18 @@ run_close(struct run *r)
         handle_close(&r->end);
 }
 
-/* The last line that is not empty. */
-static size_t
-last_line(const struct run *r, char out[4 * ERROR_CHARS + 1])
-{
-    struct wb_slice s = wb__trim((struct wb_slice){r->tail, r->n_tail});
-    size_t at = s.len;
-
-    while (at > 0 && s.ptr[at - 1] != '\n')
-        at--;
-    return wb__one_line(wb__from(s, at), ERROR_CHARS, out);
-}
-
-static enum wb_outcome
-exit_outcome(int status)
-{
-    if (status == 0)
-        return WB_DELIVERED;
-    return status >= 65 && status <= 78 && status != EXIT_TEMPORARY
-               ? WB_REJECTED
-               : WB_RETRY;
-}
-
 static void
 run_finish(struct run *r)
 {
     char text[4 * ERROR_CHARS + 1];
     struct wb_result res = {.body = wb__buf_slice(&r->reply), .cut = r->cut};
-    size_t len = last_line(r, text);
+    struct wb_slice last = wb__trim((struct wb_slice){r->tail, r->n_tail});
+    int status = r->exit_status;
+    size_t len, at = last.len;
+
+    while (at > 0 && last.ptr[at - 1] != '\n')
+        at--;
+    len = wb__one_line(wb__from(last, at), ERROR_CHARS, text);
 
     if (r->killed && (!r->exited || r->signal != 0)) {
         res.outcome = WB_UNKNOWN;
@@ -231,11 +209,13 @@ run_finish(struct run *r)
             len = (size_t)snprintf(
                 text, sizeof(text), "transport: died of signal %d", r->signal);
     } else {
-        res.outcome = exit_outcome(r->exit_status);
-        res.status = r->exit_status;
+        res.outcome = status == 0 ? WB_DELIVERED : WB_RETRY;
+        if (status >= 65 && status <= 78 && status != EXIT_TEMPORARY)
+            res.outcome = WB_REJECTED;
+        res.status = status;
         if (len == 0)
-            len = (size_t)snprintf(
-                text, sizeof(text), "exit status %d", r->exit_status);
+            len =
+                (size_t)snprintf(text, sizeof(text), "exit status %d", status);
     }
     if (res.outcome != WB_DELIVERED)
         res.error = (struct wb_slice){text, len};
@@ -295,25 +275,11 @@ on_alloc(uv_handle_t *pipe, size_t wanted, uv_buf_t *out)
     *out = uv_buf_init(r->block, sizeof(r->block));
 }
 
-/* Keep the last TAIL_BYTES. */
-static void
-tail_add(struct run *r, struct wb_slice s)
-{
-    size_t keep;
-
-    if (s.len > TAIL_BYTES)
-        s = wb__from(s, s.len - TAIL_BYTES);
-    keep = TAIL_BYTES - s.len < r->n_tail ? TAIL_BYTES - s.len : r->n_tail;
-    memmove(r->tail, r->tail + r->n_tail - keep, keep);
-    memcpy(r->tail + keep, s.ptr, s.len);
-    r->n_tail = keep + s.len;
-}
-
 static void
 on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *block)
 {
     struct run *r = pipe->data;
-    size_t room = r->reply.max - r->reply.len;
+    size_t left = r->reply.max - r->reply.len;
     struct wb_slice s = {block->base, n > 0 ? (size_t)n : 0};
 
     if (n < 0) {
@@ -321,10 +287,16 @@ on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *block)
         if (--r->pipes == 0 && r->exited)
             run_finish(r);
     } else if (pipe == (uv_stream_t *)&r->err) {
-        tail_add(r, s);
+        /* Keep the last TAIL_BYTES. A block has no more than that. */
+        size_t most = TAIL_BYTES - s.len;
+        size_t keep = most < r->n_tail ? most : r->n_tail;
+
+        memmove(r->tail, r->tail + r->n_tail - keep, keep);
+        memcpy(r->tail + keep, s.ptr, s.len);
+        r->n_tail = keep + s.len;
     } else {
-        r->cut = r->cut || s.len > room;
-        s.len = s.len < room ? s.len : room;
+        r->cut = r->cut || s.len > left;
+        s.len = s.len < left ? s.len : left;
         wb__buf_add(&r->reply, s);
     }
 }
@@ -396,21 +368,10 @@ run_watch(struct run *r, int64_t timeout_ms)
 }
 
 static void
-refuse(wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *what,
-    const char *why)
-{
-    char text[300];
-    struct wb_result res = {.outcome = outcome};
-
-    (void)snprintf(text, sizeof(text), "transport: %s%s", what, why);
-    res.error = wb_slice(text);
-    done(ctx, &res);
-}
-
-static void
 run_start(
     struct exec *ex, struct run *r, const struct wb_request *q, int payload)
 {
+    char why[200];
     int rc;
 
     (void)uv_timer_init(ex->loop, &r->timer);
@@ -428,19 +389,10 @@ run_start(
         return;
     }
     run_close(r);
-    refuse(r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY,
-        "cannot start the command: ",
+    (void)snprintf(why, sizeof(why), "cannot start the command: %s",
         rc == UV_ENOSYS ? "Linux 5.3 or later is needed" : uv_strerror(rc));
-}
-
-static enum wb_status
-request_check(const struct wb_request *q, struct wb_err *err)
-{
-    if (!wb__printable(q->kind) || !wb__printable(q->key) ||
-        !wb__printable(q->content_type) || !wb__printable(q->ids))
-        return wb__fail(err, WB_INVALID, 0,
-            "kind, key, ids or content type has control characters");
-    return wb__headers_check(q->headers, err);
+    wb__transport_refuse(
+        r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY, why);
 }
 
 static void
@@ -452,8 +404,14 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
     struct run *r;
     int payload;
 
-    if (request_check(request, &err) != WB_OK) {
-        refuse(done, ctx, WB_REJECTED, "", err.msg);
+    if (!wb__printable(request->kind) || !wb__printable(request->key) ||
+        !wb__printable(request->content_type) || !wb__printable(request->ids)) {
+        wb__transport_refuse(done, ctx, WB_REJECTED,
+            "kind, key, ids or content type has control characters");
+        return;
+    }
+    if (wb__headers_check(request->headers, &err) != WB_OK) {
+        wb__transport_refuse(done, ctx, WB_REJECTED, err.msg);
         return;
     }
     r = run_new(ex, done, ctx);
@@ -463,19 +421,13 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
     } else {
         if (r != NULL)
             run_free(r);
-        refuse(done, ctx, WB_RETRY, "", "out of memory or descriptors");
+        wb__transport_refuse(
+            done, ctx, WB_RETRY, "out of memory or descriptors");
     }
     wb__fd_close(payload);
 }
 
 /* ---- new and free --------------------------------------------------- */
-
-static void
-exec_wipe(struct exec *ex)
-{
-    wb__arena_clear(&ex->arena);
-    wb__free(ex->env, ex);
-}
 
 static void
 exec_free(struct wb_transport *self)
@@ -488,7 +440,8 @@ exec_free(struct wb_transport *self)
             run_kill(r);
         run_close(r);
     }
-    exec_wipe(ex);
+    wb__arena_clear(&ex->arena);
+    wb__free(ex->env, ex);
 }
 
 static bool
@@ -496,10 +449,10 @@ argv_copy(struct exec *ex, const char *const *argv, size_t n)
 {
     struct wb_slice arg;
 
+    static char empty[] = "";
+
     ex->argv = wb__arena_alloc(&ex->arena, (n + 1) * sizeof(ex->argv[0]));
     for (size_t i = 0; ex->argv != NULL && i < n; i++) {
-        static char empty[] = "";
-
         if (!wb__arena_dup(&ex->arena, wb_slice(argv[i]), &arg))
             return false;
         ex->argv[i] = arg.len > 0 ? (char *)(uintptr_t)arg.ptr : empty;
@@ -528,7 +481,7 @@ wb_exec_new(struct wb_transport **out, const struct wb_env *env,
     ex->env = ex->arena.env = env;
     ex->loop = loop;
     if (!argv_copy(ex, argv, n)) {
-        exec_wipe(ex);
+        exec_free(&ex->base);
         return wb__nomem(err, "exec transport");
     }
     *out = &ex->base;

@@ -1,13 +1,15 @@
 /* file.c - append messages to a file as NDJSON.
  *
  * (1) A message is one line, whatever its payload: JSON has its line ends
- *     replaced by spaces, anything else goes as base64.
- * (2) Delivered means on the disk; see wb__append_line(). */
+ *     replaced by spaces, anything else is written as base64.
+ * (2) Delivered means on the disk; see wb__append_line(). That locks the file
+ *     and waits for the disk on the thread that sends, which is the event
+ *     loop's: requests of other routes wait meanwhile. */
 #include <jansson.h>
 #include <stdio.h>
 
 #include "os/os.h"
-#include "waybill/transport.h"
+#include "transport/http.h"
 
 enum {
     LINE_BYTES = 256 << 20
@@ -24,57 +26,49 @@ struct file {
 static bool
 is_json(struct wb_slice s)
 {
-    json_t *value =
-        s.len == 0
-            ? NULL
-            : json_loadb(s.ptr, s.len,
-                  JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
-                  NULL);
+    const size_t any =
+        JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
+    json_t *value = s.len == 0 ? NULL : json_loadb(s.ptr, s.len, any, NULL);
     bool ok = value != NULL;
 
     json_decref(value);
     return ok;
 }
 
-/* In JSON a raw line end is only ever white space between tokens. */
-static void
-json_add(struct wb__buf *b, struct wb_slice payload)
-{
-    char *at = wb__buf_room(b, payload.len);
-
-    for (size_t i = 0; at != NULL && i < payload.len; i++) {
-        at[i] = payload.ptr[i];
-        if (at[i] == '\n' || at[i] == '\r')
-            at[i] = ' ';
-    }
-}
-
 static void
 line_write(struct wb__buf *b, const struct wb_request *q)
 {
+    size_t at;
+
     wb__buf_clear(b);
     wb__buf_str(b, "{\"id\":\"");
     wb__buf_str(b, q->id.text);
     wb__buf_str(b, "\",\"kind\":\"");
     wb__buf_add(b, q->kind);
-    if (is_json(q->body)) {
-        wb__buf_str(b, "\",\"payload\":");
-        json_add(b, q->body);
-        wb__buf_str(b, "}\n");
-    } else {
+    if (!is_json(q->body)) {
         wb__buf_str(b, "\",\"payload_base64\":\"");
         wb__base64(b, q->body);
         wb__buf_str(b, "\"}\n");
+        return;
     }
+    wb__buf_str(b, "\",\"payload\":");
+    at = b->len;
+    wb__buf_add(b, q->body);
+    /* In JSON a raw line end is only ever white space between tokens. */
+    for (; at < b->len; at++)
+        if (b->ptr[at] == '\n' || b->ptr[at] == '\r')
+            b->ptr[at] = ' ';
+    wb__buf_str(b, "}\n");
 }
 
 /* Needs no escape between quotes. */
 static bool
 is_plain(struct wb_slice s)
 {
-    return wb__printable(s) &&
-           (s.len == 0 || (memchr(s.ptr, '"', s.len) == NULL &&
-                              memchr(s.ptr, '\\', s.len) == NULL));
+    for (size_t i = 0; i < s.len; i++)
+        if (s.ptr[i] == '"' || s.ptr[i] == '\\')
+            return false;
+    return wb__printable(s);
 }
 
 static enum wb_outcome
@@ -102,15 +96,14 @@ file_send(struct wb_transport *self, const struct wb_request *request,
 {
     struct file *f = (struct file *)self;
     struct wb_err err = {0};
-    char text[sizeof(err.msg) + 16];
-    struct wb_result res = {.outcome = file_append(f, request, &err)};
+    struct wb_result delivered = {.outcome = WB_DELIVERED};
+    enum wb_outcome outcome = file_append(f, request, &err);
 
-    if (res.outcome != WB_DELIVERED) {
-        (void)snprintf(text, sizeof(text), "transport: %s", err.msg);
-        res.error = wb_slice(text);
-    }
     wb__buf_fini(&f->line);
-    done(ctx, &res);
+    if (outcome == WB_DELIVERED)
+        done(ctx, &delivered);
+    else
+        wb__transport_refuse(done, ctx, outcome, err.msg);
 }
 
 static void

@@ -6,8 +6,9 @@
  *     end of a transfer is reported after libcurl has removed its handle.
  * (3) Closing is asynchronous, as in libuv: memory is freed with the last
  *     watcher, in the next iteration of the loop. */
+#include "transport/http.h"
+
 #include "os/os.h"
-#include "transport/attempt.h"
 
 enum {
     FDS_MAX = 1 << 20,
@@ -129,22 +130,16 @@ on_ready(uv_poll_t *poll, int status, int events)
 static bool
 watch_reserve(struct wb_http *http, size_t fd)
 {
-    size_t n = http->n_watch == 0 ? 64 : http->n_watch;
-    struct watch **grown;
-
     if (fd >= FDS_MAX)
         return false;
-    while (n <= fd)
-        n += n;
-    if (n == http->n_watch)
-        return true;
-    grown =
-        http->env->resize(http->env->ctx, http->watch, n * sizeof(grown[0]));
-    if (grown == NULL)
-        return false;
-    memset(grown + http->n_watch, 0, (n - http->n_watch) * sizeof(grown[0]));
-    http->watch = grown;
-    http->n_watch = n;
+    while (fd >= http->n_watch) {
+        size_t n = http->n_watch;
+
+        if (!wb__array_grow(http->env, &http->watch, n, &http->n_watch,
+                sizeof(*http->watch)))
+            return false;
+        memset(http->watch + n, 0, (http->n_watch - n) * sizeof(*http->watch));
+    }
     return true;
 }
 
@@ -192,27 +187,6 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
     return w;
 }
 
-static void
-watch_set(struct watch *w, int wanted)
-{
-    w->wanted = wanted;
-    if (wanted == 0 || wanted == w->watched)
-        return;
-    if (uv_poll_start(&w->poll, wanted, on_ready) == 0)
-        w->watched = wanted;
-}
-
-/* libcurl closes a socket that was never connected without calling on_close(),
- * and only then reports that it has no interest in it. libuv aborts on a closed
- * descriptor. */
-static bool
-socket_is_dead(struct watch *w)
-{
-    if (w->own && !w->connected)
-        w->connected = wb__fd_is_open(w->fd);
-    return !w->own || !w->connected;
-}
-
 /* libcurl's CURLMOPT_SOCKETFUNCTION. A transfer whose socket cannot be watched
  * ends by its deadline; an error returned here would end all transfers. */
 static int
@@ -232,10 +206,19 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         w = watch_new(http, fd, false);
     if (w == NULL)
         return 0;
-    if (wanted == 0 && socket_is_dead(w))
+    /* libcurl closes a socket that was never connected without calling
+     * on_close(), and only then reports that it has no interest in it. libuv
+     * aborts on a closed descriptor. */
+    if (wanted == 0 && w->own && !w->connected)
+        w->connected = wb__fd_is_open(w->fd);
+    if (wanted == 0 && (!w->own || !w->connected)) {
         watch_close(http, fd);
-    else
-        watch_set(w, wanted);
+        return 0;
+    }
+    w->wanted = wanted;
+    if (wanted != 0 && wanted != w->watched &&
+        uv_poll_start(&w->poll, wanted, on_ready) == 0)
+        w->watched = wanted;
     return 0;
 }
 

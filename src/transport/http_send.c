@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "os/os.h"
-#include "transport/attempt.h"
+#include "transport/http.h"
 
 enum {
     CONNECT_MS = 10000,
@@ -17,31 +17,26 @@ enum {
     REPLY_MOST = 64 << 20
 };
 
-/* What libcurl, which reads host and port, finds wrong; or NULL. */
-static const char *
-parse_wrong(struct wb_slice url)
-{
-    char text[WB__URL_MAX + 1];
-    CURLU *u = curl_url();
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    curl_url_cleanup(u);
-    return code == CURLUE_OK ? NULL : curl_url_strerror(code);
-}
-
 enum wb_status
 wb__url_check(struct wb_slice url, struct wb_err *err)
 {
     enum wb_status rc = wb__url_check_syntax(url, err);
-    const char *wrong = rc == WB_OK ? parse_wrong(url) : NULL;
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+    char text[WB__URL_MAX + 1];
+    CURLU *u;
 
-    if (wrong != NULL)
-        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s", wrong);
-    return rc;
+    if (rc != WB_OK)
+        return rc;
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    u = curl_url();
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    curl_url_cleanup(u);
+    if (code == CURLUE_OK)
+        return WB_OK;
+    return wb__fail(
+        err, WB_INVALID, 0, "the url is wrong: %s", curl_url_strerror(code));
 }
 
 static void
@@ -60,29 +55,6 @@ line_add(struct wb__attempt *a, struct wb_slice name, struct wb_slice value)
     wb__buf_add(&a->lines, value.len > 0 ? WB_LIT(": ") : WB_LIT(";"));
     wb__buf_add(&a->lines, value);
     wb__buf_add(&a->lines, WB_LIT("\0"));
-}
-
-static bool
-lines_sign(struct wb__attempt *a, struct wb_slice id, struct wb_slice seconds,
-    struct wb_slice body)
-{
-    if (a->ep->signer == NULL)
-        return true;
-    line_begin(a, WB_LIT("webhook-signature: "));
-    if (!wb__sign(a->ep->signer, id, seconds, body, &a->lines))
-        return false;
-    wb__buf_add(&a->lines, WB_LIT("\0"));
-    return true;
-}
-
-/* The list for libcurl: the lines of this request, then those of every one. */
-static void
-lines_link(struct wb__attempt *a)
-{
-    for (size_t i = 0; i < a->n_lines; i++) {
-        a->node[i].data = a->lines.ptr + a->at[i];
-        a->node[i].next = i + 1 < a->n_lines ? &a->node[i + 1] : a->ep->fixed;
-    }
 }
 
 static bool
@@ -109,13 +81,21 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         line_add(a, WB_LIT("Waybill-Key"), q->key);
     if (q->ids.len > 0)
         line_add(a, WB_LIT("Waybill-Ids"), q->ids);
-    if (!lines_sign(a, id, seconds, q->body))
-        return false;
+    if (a->ep->signer != NULL) {
+        line_begin(a, WB_LIT("webhook-signature: "));
+        if (!wb__sign(a->ep->signer, id, seconds, q->body, &a->lines))
+            return false;
+        wb__buf_add(&a->lines, WB_LIT("\0"));
+    }
     while (wb__headers_next(&rest, &name, &value))
         line_add(a, name, value);
     if (a->lines.failed != WB_OK)
         return false;
-    lines_link(a);
+    /* The list for libcurl: the lines of this request, then ep->fixed. */
+    for (size_t i = 0; i < a->n_lines; i++) {
+        a->node[i].data = a->lines.ptr + a->at[i];
+        a->node[i].next = i + 1 < a->n_lines ? &a->node[i + 1] : a->ep->fixed;
+    }
     return true;
 }
 
@@ -143,42 +123,24 @@ set_url(struct wb__attempt *a, struct wb_slice url)
 }
 
 static CURLcode
-set_timeout(struct wb__attempt *a, int64_t timeout_ms)
-{
-    long ms = timeout_ms < 1         ? 1
-              : timeout_ms < INT_MAX ? (long)timeout_ms
-                                     : INT_MAX;
-
-    if (ms == a->timeout_ms)
-        return CURLE_OK;
-    a->timeout_ms = ms;
-    TRY(curl_easy_setopt(a->transfer.easy, CURLOPT_CONNECTTIMEOUT_MS,
-        ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-    return curl_easy_setopt(a->transfer.easy, CURLOPT_TIMEOUT_MS, ms);
-}
-
-static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
     CURL *easy = a->transfer.easy;
+    long ms = q->timeout_ms < 1         ? 1
+              : q->timeout_ms < INT_MAX ? (long)q->timeout_ms
+                                        : INT_MAX;
 
     TRY(set_url(a, q->url));
-    TRY(set_timeout(a, q->timeout_ms));
+    if (ms != a->timeout_ms) {
+        a->timeout_ms = ms;
+        TRY(curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+            ms < CONNECT_MS ? ms : (long)CONNECT_MS));
+        TRY(curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ms));
+    }
     TRY(curl_easy_setopt(
         easy, CURLOPT_POSTFIELDS, q->body.len > 0 ? q->body.ptr : ""));
     return curl_easy_setopt(
         easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
-}
-
-static const char *
-id_wrong(const struct wb_id *id)
-{
-    size_t n = 0;
-
-    while (n < WB_ID_LEN && (isalnum((unsigned char)id->text[n]) ||
-                                id->text[n] == '-' || id->text[n] == '_'))
-        n++;
-    return n == 0 || id->text[n] != '\0' ? "the id is not one word" : NULL;
 }
 
 static bool
@@ -214,9 +176,15 @@ static enum wb_status
 request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
     struct wb_err *err)
 {
-    const char *wrong = id_wrong(&q->id);
+    const char *wrong = NULL;
     enum wb_status rc = WB_OK;
+    size_t n = 0;
 
+    while (n < WB_ID_LEN && (isalnum((unsigned char)q->id.text[n]) ||
+                                q->id.text[n] == '-' || q->id.text[n] == '_'))
+        n++;
+    if (n == 0 || q->id.text[n] != '\0')
+        wrong = "the id is not one word";
     if (wrong == NULL && q->url.len == 0 && ep->url == NULL)
         wrong = "neither the route nor the message names a url";
     if (wrong == NULL &&
@@ -233,17 +201,6 @@ request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
 }
 
 static void
-refuse(wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why)
-{
-    char text[300];
-    struct wb_result res = {.outcome = outcome};
-
-    (void)snprintf(text, sizeof(text), "transport: %s", why);
-    res.error = wb_slice(text);
-    done(ctx, &res);
-}
-
-static void
 endpoint_send(struct wb_transport *self, const struct wb_request *request,
     wb_done_fn *done, void *ctx)
 {
@@ -252,12 +209,12 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     struct wb__attempt *a;
 
     if (request_ok(ep, request, &err) != WB_OK) {
-        refuse(done, ctx, WB_REJECTED, err.msg);
+        wb__transport_refuse(done, ctx, WB_REJECTED, err.msg);
         return;
     }
     a = wb__attempt_acquire(ep);
     if (a == NULL) {
-        refuse(done, ctx, WB_RETRY, "out of memory");
+        wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
         return;
     }
     a->done = done;
@@ -269,20 +226,10 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         return;
     wb__attempt_unlink(a);
     wb__attempt_free(a); /* not idle: its handle has half a request */
-    refuse(done, ctx, WB_RETRY, "out of memory");
+    wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
 }
 
 /* ---- endpoints --------------------------------------------------------- */
-
-static void
-endpoint_destroy(struct wb__endpoint *ep)
-{
-    if (ep->fixed_len > 0)
-        OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
-    wb__signer_free(ep->signer);
-    wb__arena_clear(&ep->arena);
-    wb__free(ep->env, ep);
-}
 
 static void
 endpoint_free(struct wb_transport *self)
@@ -302,7 +249,11 @@ endpoint_free(struct wb_transport *self)
         wb__attempt_free(a);
     }
     wb__http_ref(ep->http, -1);
-    endpoint_destroy(ep);
+    if (ep->fixed_len > 0)
+        OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
+    wb__signer_free(ep->signer);
+    wb__arena_clear(&ep->arena);
+    wb__free(ep->env, ep);
 }
 
 static enum wb_status
@@ -313,7 +264,7 @@ opts_check(const struct wb_http_opts *o, struct wb_err *err)
     bool method = o->method.len == 0;
 
     for (size_t i = 0; i < WB_COUNT(methods); i++)
-        method = method || wb__eq(o->method, wb_slice(methods[i]));
+        method |= wb__eq(o->method, wb_slice(methods[i]));
     if (!method)
         return wb__fail(
             err, WB_INVALID, 0, "the method is none of POST, PUT and PATCH");
@@ -413,12 +364,11 @@ wb_http_new(struct wb_transport **out, struct wb_http *http,
         return wb__nomem(err, "http endpoint");
     ep->env = env;
     ep->http = http;
-    rc = endpoint_fill(ep, opts, err);
-    if (rc != WB_OK) {
-        endpoint_destroy(ep);
-        return rc;
-    }
     wb__http_ref(http, 1);
-    *out = &ep->base;
-    return WB_OK;
+    rc = endpoint_fill(ep, opts, err);
+    if (rc == WB_OK)
+        *out = &ep->base;
+    else
+        endpoint_free(&ep->base);
+    return rc;
 }

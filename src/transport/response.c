@@ -44,36 +44,6 @@ wb__received_clear(struct wb__received *r)
     r->error = NULL;
 }
 
-/* "HTTP/1.1 401 Unauthorized"; libcurl has checked its form. */
-static void
-take_status(struct wb__received *r, struct wb_slice line)
-{
-    struct wb_slice version, code = {NULL, 0};
-    uint64_t status = 0;
-
-    wb__received_next_hop(r);
-    if (!wb__cut(&line, ' ', &version) || !wb__cut(&line, ' ', &code) ||
-        !wb__parse_u64(code, 999, &status))
-        status = 0;
-    r->status = (int)status;
-    (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);
-}
-
-static void
-take_field(struct wb__received *r, struct wb_slice line)
-{
-    struct wb_slice name;
-
-    if (!wb__cut(&line, ':', &name) ||
-        !wb__eq_nocase(name, WB_LIT("Retry-After")))
-        return;
-    line = wb__trim(line);
-    if (line.len >= sizeof(r->retry_after))
-        line.len = 0;
-    (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
-        (int)line.len, line.ptr);
-}
-
 static bool
 stop_reading(struct wb__received *r, const char *error)
 {
@@ -81,45 +51,53 @@ stop_reading(struct wb__received *r, const char *error)
     return false;
 }
 
-/* The blank line: ends an interim response (1xx) or the final header. */
-static bool
-end_header(struct wb__received *r)
-{
-    r->in_header = false;
-    r->final = r->status >= 200;
-    if (!r->final && ++r->interims > WB__RECEIVED_INTERIMS)
-        return stop_reading(r, "interim replies without end");
-    return true;
-}
-
 bool
 wb__received_line(struct wb__received *r, struct wb_slice line)
 {
+    struct wb_slice word, code = {NULL, 0};
+    uint64_t status = 0;
+
     r->header_bytes += line.len;
     if (r->header_bytes > WB__RECEIVED_HEADER_BYTES ||
         ++r->header_lines > WB__RECEIVED_HEADER_LINES)
         return stop_reading(r, "the header of the reply does not end");
     line = wb__trim(line);
-    if (r->final) /* a trailer */
-        return true;
-    if (line.len == 0)
-        return end_header(r);
-    if (r->in_header)
-        take_field(r, line);
-    else
-        take_status(r, line);
-    r->in_header = true;
+    if (r->final)
+        return true; /* a trailer */
+    if (line.len == 0) {
+        /* The end of an interim response (1xx) or of the final header. */
+        r->in_header = false;
+        r->final = r->status >= 200;
+        return r->final || ++r->interims <= WB__RECEIVED_INTERIMS ||
+               stop_reading(r, "interim replies without end");
+    }
+    if (!r->in_header) {
+        /* "HTTP/1.1 401 Unauthorized"; libcurl has checked its form. */
+        wb__received_next_hop(r);
+        if (wb__cut(&line, ' ', &word) && wb__cut(&line, ' ', &code) &&
+            wb__parse_u64(code, 999, &status))
+            r->status = (int)status;
+        (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);
+        r->in_header = true;
+    } else if (wb__cut(&line, ':', &word) &&
+               wb__eq_nocase(word, WB_LIT("Retry-After"))) {
+        line = wb__trim(line);
+        if (line.len >= sizeof(r->retry_after))
+            line.len = 0;
+        (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
+            (int)line.len, line.ptr);
+    }
     return true;
 }
 
 bool
 wb__received_body(struct wb__received *r, struct wb_slice piece)
 {
-    size_t room = r->body.max - r->body.len;
+    size_t left = r->body.max - r->body.len;
 
-    r->cut = piece.len > room;
+    r->cut = piece.len > left;
     wb__buf_add(
-        &r->body, (struct wb_slice){piece.ptr, r->cut ? room : piece.len});
+        &r->body, (struct wb_slice){piece.ptr, r->cut ? left : piece.len});
     return !r->cut && r->body.failed == WB_OK;
 }
 

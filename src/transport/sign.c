@@ -40,9 +40,14 @@ key_new(EVP_MAC *mac, struct wb_slice secret)
     return NULL;
 }
 
-static enum wb_status
-secrets_check(const struct wb_slice *secrets, size_t n, struct wb_err *err)
+enum wb_status
+wb__signer_new(struct wb__signer **out, const struct wb_env *env,
+    const struct wb_slice *secrets, size_t n, struct wb_err *err)
 {
+    struct wb__signer *s;
+    EVP_MAC *mac;
+
+    *out = NULL;
     if (n > KEYS_MAX)
         return wb__fail(
             err, WB_INVALID, 0, "more than %d signing secrets", KEYS_MAX);
@@ -52,20 +57,6 @@ secrets_check(const struct wb_slice *secrets, size_t n, struct wb_err *err)
                 "signing secret %zu has %zu bytes; Standard Webhooks wants %d "
                 "to %d",
                 i + 1, secrets[i].len, KEY_LEAST, KEY_MOST);
-    return WB_OK;
-}
-
-enum wb_status
-wb__signer_new(struct wb__signer **out, const struct wb_env *env,
-    const struct wb_slice *secrets, size_t n, struct wb_err *err)
-{
-    enum wb_status rc = secrets_check(secrets, n, err);
-    struct wb__signer *s;
-    EVP_MAC *mac;
-
-    *out = NULL;
-    if (rc != WB_OK)
-        return rc;
     s = wb__alloc(env, sizeof(*s));
     if (s == NULL)
         return wb__nomem(err, "signing secrets");
@@ -94,27 +85,24 @@ wb__signer_free(struct wb__signer *s)
     wb__free(s->env, s);
 }
 
-static bool
-mac_add(EVP_MAC_CTX *ctx, struct wb_slice s)
-{
-    return s.len == 0 ||
-           EVP_MAC_update(ctx, (const unsigned char *)s.ptr, s.len) == 1;
-}
-
 bool
 wb__sign(struct wb__signer *s, struct wb_slice id, struct wb_slice timestamp,
     struct wb_slice body, struct wb__buf *out)
 {
+    const struct wb_slice parts[] = {
+        id, WB_LIT("."), timestamp, WB_LIT("."), body};
     unsigned char mac[MAC_LEN];
     size_t len;
 
     for (size_t i = 0; i < s->n; i++) {
         EVP_MAC_CTX *ctx = s->key[i];
+        bool ok = EVP_MAC_init(ctx, NULL, 0, NULL) == 1;
 
-        if (EVP_MAC_init(ctx, NULL, 0, NULL) != 1 || !mac_add(ctx, id) ||
-            !mac_add(ctx, WB_LIT(".")) || !mac_add(ctx, timestamp) ||
-            !mac_add(ctx, WB_LIT(".")) || !mac_add(ctx, body) ||
-            EVP_MAC_final(ctx, mac, &len, sizeof(mac)) != 1)
+        for (size_t p = 0; p < WB_COUNT(parts) && ok; p++)
+            ok = parts[p].len == 0 ||
+                 EVP_MAC_update(ctx, (const unsigned char *)parts[p].ptr,
+                     parts[p].len) == 1;
+        if (!ok || EVP_MAC_final(ctx, mac, &len, sizeof(mac)) != 1)
             return false;
         wb__buf_str(out, i == 0 ? "v1," : " v1,");
         wb__base64(out, (struct wb_slice){(const char *)mac, len});

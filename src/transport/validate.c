@@ -1,25 +1,150 @@
-/* validate.c - URLs, and which headers are secret.
+/* validate.c - which addresses, URLs and headers the http transport accepts.
  *
- * (1) A URL that passes cannot end a line, add a header or name another host
+ * (1) Which addresses are public follows the IANA special-purpose registries
+ *     (RFC 6890 and its updates, as of 2025). Checked is the address connected
+ *     to, never the name or how it is written (S1).
+ * (2) A URL that passes cannot end a line, add a header or name another host
  *     than a reader sees (S2, S3). */
 #include <stdio.h>
 
 #include "transport/http.h"
 
-static const char *
-authority_wrong(struct wb_slice rest)
-{
-    size_t n = 0;
+/* ---- addresses --------------------------------------------------------- */
 
-    while (n < rest.len && strchr("/?#", rest.ptr[n]) == NULL)
-        if (rest.ptr[n++] == '@')
-            return "must not hold a user or password; use a header";
-    return n == 0 ? "has no host" : NULL;
+struct net4 {
+    uint32_t net;
+    int bits;
+};
+
+#define IP4(a, b, c, d) \
+    ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (d))
+
+static const struct net4 closed4[] = {
+    {IP4(0, 0, 0, 0), 8},       /* this network */
+    {IP4(10, 0, 0, 0), 8},      /* private */
+    {IP4(100, 64, 0, 0), 10},   /* carrier-grade NAT */
+    {IP4(127, 0, 0, 0), 8},     /* loopback */
+    {IP4(169, 254, 0, 0), 16},  /* link-local, cloud metadata */
+    {IP4(172, 16, 0, 0), 12},   /* private */
+    {IP4(192, 0, 0, 0), 24},    /* protocol assignments */
+    {IP4(192, 0, 2, 0), 24},    /* documentation */
+    {IP4(192, 88, 99, 0), 24},  /* 6to4 relay anycast */
+    {IP4(192, 168, 0, 0), 16},  /* private */
+    {IP4(198, 18, 0, 0), 15},   /* benchmarking */
+    {IP4(198, 51, 100, 0), 24}, /* documentation */
+    {IP4(203, 0, 113, 0), 24},  /* documentation */
+    {IP4(224, 0, 0, 0), 4},     /* multicast */
+    {IP4(240, 0, 0, 0), 4},     /* reserved, broadcast */
+};
+
+/* Within 2000::/3. All else is not public: unspecified, loopback, mapped,
+ * NAT64, discard, SRv6, ULA, link-local, multicast. */
+static const struct net6 {
+    uint64_t net; /* the upper half */
+    int bits;
+} closed6[] = {
+    {UINT64_C(0x2001000000000000), 23}, /* protocols: Teredo, ORCHID, bench */
+    {UINT64_C(0x20010db800000000), 32}, /* documentation */
+    {UINT64_C(0x2002000000000000), 16}, /* 6to4 */
+    {UINT64_C(0x3fff000000000000), 20}, /* documentation */
+};
+
+static bool
+public4(const uint8_t a[4])
+{
+    uint32_t addr = IP4(a[0], a[1], a[2], a[3]);
+
+    for (size_t i = 0; i < WB_COUNT(closed4); i++)
+        if ((addr ^ closed4[i].net) >> (32 - closed4[i].bits) == 0)
+            return false;
+    return true;
 }
 
-static const char *
-spelling_wrong(struct wb_slice url)
+static bool
+public6(const uint8_t a[16])
 {
+    uint64_t addr = 0;
+
+    for (int i = 0; i < 8; i++)
+        addr = addr << 8 | a[i];
+    if (addr >> 61 != 1)
+        return false;
+    for (size_t i = 0; i < WB_COUNT(closed6); i++)
+        if ((addr ^ closed6[i].net) >> (64 - closed6[i].bits) == 0)
+            return false;
+    return true;
+}
+
+/* The bytes of the address and their number; 0 for other families. */
+static size_t
+addr_bytes(const struct sockaddr *addr, uint8_t out[16])
+{
+    if (addr->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)addr;
+
+        memcpy(out, &in->sin_addr, 4);
+        return 4;
+    }
+    if (addr->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const void *)addr;
+
+        memcpy(out, &in->sin6_addr, 16);
+        return 16;
+    }
+    return 0;
+}
+
+bool
+wb__address_public(const struct sockaddr *addr)
+{
+    uint8_t a[16];
+    size_t len = addr_bytes(addr, a);
+
+    return (len == 4 && public4(a)) || (len == 16 && public6(a));
+}
+
+bool
+wb__address_text_public(const char *text)
+{
+    uint8_t a[16];
+
+    if (text == NULL)
+        return false;
+    if (uv_inet_pton(AF_INET, text, a) == 0)
+        return public4(a);
+    return uv_inet_pton(AF_INET6, text, a) == 0 && public6(a);
+}
+
+bool
+wb__address_own(const struct sockaddr *addr)
+{
+    uv_interface_address_t *list;
+    uint8_t a[16], b[16];
+    size_t len = addr_bytes(addr, a);
+    bool own = false;
+    int n;
+
+    if (uv_interface_addresses(&list, &n) != 0)
+        return true; /* not known: refuse */
+    for (int i = 0; i < n && !own; i++)
+        own = addr_bytes((const void *)&list[i].address, b) == len &&
+              memcmp(a, b, len) == 0;
+    uv_free_interface_addresses(list, n);
+    return own;
+}
+
+/* ---- URLs, header names ------------------------------------------------ */
+
+/* What is wrong with it, or NULL. */
+static const char *
+url_wrong(struct wb_slice url)
+{
+    struct wb_slice colon = {url.ptr, url.len < 5 ? url.len : 5};
+    size_t scheme = wb__eq_nocase(colon, WB_LIT("http:"))   ? 7
+                    : wb__eq_nocase(colon, WB_LIT("https")) ? 8
+                                                            : 0;
+    size_t at = scheme;
+
     if (url.len > WB__URL_MAX)
         return "is longer than 8192 bytes";
     for (size_t i = 0; i < url.len; i++) {
@@ -28,24 +153,13 @@ spelling_wrong(struct wb_slice url)
         if (c <= 0x20 || c >= 0x7f || c == '\\')
             return "has a byte that must be percent-encoded";
     }
-    return NULL;
-}
-
-static const char *
-url_wrong(struct wb_slice url)
-{
-    struct wb_slice colon = {url.ptr, url.len < 5 ? url.len : 5};
-    const char *wrong = spelling_wrong(url);
-    size_t scheme = wb__eq_nocase(colon, WB_LIT("http:"))   ? 7
-                    : wb__eq_nocase(colon, WB_LIT("https")) ? 8
-                                                            : 0;
-
-    if (wrong != NULL)
-        return wrong;
     if (scheme == 0 || url.len < scheme ||
         !wb__eq((struct wb_slice){url.ptr + scheme - 3, 3}, WB_LIT("://")))
         return "must begin with http:// or https://";
-    return authority_wrong(wb__from(url, scheme));
+    while (at < url.len && strchr("/?#", url.ptr[at]) == NULL)
+        if (url.ptr[at++] == '@')
+            return "must not hold a user or password; use a header";
+    return at == scheme ? "has no host" : NULL;
 }
 
 enum wb_status
@@ -58,23 +172,18 @@ wb__url_check_syntax(struct wb_slice url, struct wb_err *err)
     return WB_OK;
 }
 
-static bool
-has_nocase(struct wb_slice s, struct wb_slice piece)
-{
-    for (size_t i = 0; i + piece.len <= s.len; i++)
-        if (wb__eq_nocase((struct wb_slice){s.ptr + i, piece.len}, piece))
-            return true;
-    return false;
-}
-
 bool
 wb__header_secret(struct wb_slice name)
 {
     static const char *const pieces[] = {
         "auth", "cookie", "key", "token", "secret", "passw", "sign", "cred"};
 
-    for (size_t i = 0; i < WB_COUNT(pieces); i++)
-        if (has_nocase(name, wb_slice(pieces[i])))
-            return true;
+    for (size_t i = 0; i < WB_COUNT(pieces); i++) {
+        size_t len = strlen(pieces[i]);
+
+        for (size_t at = 0; at + len <= name.len; at++)
+            if (wb__same_nocase(name.ptr + at, pieces[i], len))
+                return true;
+    }
     return false;
 }

@@ -2,7 +2,7 @@
  * user, or miss a host. */
 #include <stdlib.h>
 
-#include "transport/attempt.h"
+#include "transport/http.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,7 +2,7 @@
  * change what is said or to whom; S7: signatures. */
 #include "base/base.h"
 #include "support.h"
-#include "transport/attempt.h"
+#include "transport/http.h"
 
 static bool
 url_passes(const char *url, size_t len)

@@ -1,13 +1,8 @@
-/* callback.c - a transport that calls a C function; wb_transport_free(). */
-#include "base/base.h"
-#include "waybill/transport.h"
+/* transport.c - what all transports share, and the one that calls a C function.
+ */
+#include <stdio.h>
 
-struct callback {
-    struct wb_transport base; /* first: cast back to the callback */
-    const struct wb_env *env;
-    wb_callback_fn *fn;
-    void *ctx;
-};
+#include "transport/http.h"
 
 void
 wb_transport_free(struct wb_transport *transport)
@@ -15,6 +10,27 @@ wb_transport_free(struct wb_transport *transport)
     if (transport != NULL)
         transport->free(transport);
 }
+
+void
+wb__transport_refuse(
+    wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why)
+{
+    char text[sizeof(((struct wb_err *)0)->msg) + 16];
+    struct wb_result res = {.outcome = outcome};
+
+    (void)snprintf(text, sizeof(text), "transport: %s", why);
+    res.error = wb_slice(text);
+    done(ctx, &res);
+}
+
+/* ---- callback ---------------------------------------------------------- */
+
+struct callback {
+    struct wb_transport base; /* first: cast back to the callback */
+    const struct wb_env *env;
+    wb_callback_fn *fn;
+    void *ctx;
+};
 
 static void
 callback_send(struct wb_transport *self, const struct wb_request *request,
