@@ -153,7 +153,7 @@ enum cli_exit cli_switch(struct cli *cli, char **argv);
 enum wb_status cli_read_config(
     struct cli *cli, bool transports, struct wb_err *err);
 
-/* ---- output (out.c) ---------------------------------------------------- */
+/* ---- output (output.c) ---------------------------------------------------- */
 
 /* One line on stderr, as people or programs read it; hands back the code. */
 enum cli_exit cli_usage(struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
@@ -255,7 +255,7 @@ extern volatile sig_atomic_t cli_stopped;
 size_t cli_payload_max(const struct cli *cli);
 enum cli_exit cli_read_all(struct cli *cli, struct wb__buf *b);
 
-/* lines.c: each line of stdin is the payload of a message like m. Counts are
+/* import.c: each line of stdin is the payload of a message like m. Counts are
  * right whatever is returned; bad lines are told and skipped. */
 struct cli_counts {
     uint64_t accepted, duplicates, rejected;

@@ -2,7 +2,7 @@
 #ifndef WB_SRC_CLI_SINK_ITEMS_H
 #define WB_SRC_CLI_SINK_ITEMS_H
 
-#include "cli/sink_effects.h"
+#include "cli/sink_store.h"
 #include "http/parser.h"
 
 /* Walks them; views into the request. */

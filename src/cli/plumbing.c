@@ -1,4 +1,4 @@
-/* plumb.c - claim and finish, one by one, for workers in any language.
+/* plumbing.c - claim and finish, one by one, for workers in any language.
  *
  * (1) A late token is refused with exit 1 and `fenced`, and changes nothing.
  * (2) A claim takes from every kind; where the configuration has a route, its

@@ -1,4 +1,4 @@
-/* lines.c - an import: each line of stdin is a message.
+/* import.c - an import: each line of stdin is a message.
  *
  * (1) Memory is one buffer and LINES_MAX messages, whatever comes in; nothing
  *     is allocated per line.

@@ -1,4 +1,4 @@
-/* out.c - everything the command prints.
+/* output.c - everything the command prints.
  *
  * (1) Under --json stdout has one object a line and nothing else, stderr one
  *     object an error.

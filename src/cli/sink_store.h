@@ -1,6 +1,6 @@
-/* sink_effects.h - the file of a sink: one line an effect, one effect an id. */
-#ifndef WB_SRC_CLI_SINK_EFFECTS_H
-#define WB_SRC_CLI_SINK_EFFECTS_H
+/* sink_store.h - the file of a sink: one line an effect, one effect an id. */
+#ifndef WB_SRC_CLI_SINK_STORE_H
+#define WB_SRC_CLI_SINK_STORE_H
 
 #include "base/base.h"
 
@@ -40,4 +40,4 @@ WB_MUST_USE enum wb_status sink_effects_flush(
 
 uint64_t sink_effects_count(const struct sink_effects *e);
 
-#endif /* WB_SRC_CLI_SINK_EFFECTS_H */
+#endif /* WB_SRC_CLI_SINK_STORE_H */

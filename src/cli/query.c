@@ -1,4 +1,4 @@
-/* look.c - status, list, show: what is there, changing nothing. */
+/* query.c - status, list, show: what is there, changing nothing. */
 #include "cli/cli.h"
 
 /* ---- status ------------------------------------------------------------ */

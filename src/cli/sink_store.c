@@ -1,9 +1,9 @@
-/* sink_effects.c - see sink_effects.h.
+/* sink_store.c - see sink_store.h.
  *
  *  1. An id is done in the store if its line is in the file, or noted for the
  *     next flush.
  *  2. No id is ever dropped: beyond IDS_BYTES new ones are refused. */
-#include "cli/sink_effects.h"
+#include "cli/sink_store.h"
 
 #include <jansson.h>
 #include <uv.h>
