@@ -217,7 +217,7 @@ again() { # start the receiver again on its file
     same 1 "$status"
     [[ $output == *"$PORT"* ]]
     run waybill sink --listen nowhere --into other.ndjson
-    [[ $output == *"no address"* ]]
+    [[ $output == *"not an address"* ]]
 }
 
 @test "GET: counts at /stats, else 405; SIGTERM prints them" {
