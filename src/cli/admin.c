@@ -1,10 +1,9 @@
-/* admin.c - put back, delete, pause, copy, and look after breakers.
+/* admin.c - retry, discard, pause, resume, backup, breaker.
  *
- * (1) retry and discard act on nothing unless told on what: ids, or
- *     --abandoned. */
+ * (1) retry and discard change nothing without ids or --abandoned. */
 #include "cli/cli.h"
 
-/* ---- retry and discard ------------------------------------------------- */
+/* ---- retry and discard -------------------------------------------------- */
 
 struct selection {
     struct cli *cli;
@@ -12,10 +11,6 @@ struct selection {
     struct wb_id *ids;
     json_t *by_kind;
 };
-
-typedef enum wb_status act_fn(struct wb_outbox *box,
-    const struct wb_select *select, struct wb_selected *selected,
-    wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
 static enum wb_status
 add_kind(void *ctx, const struct wb_kind_counts *k)
@@ -28,46 +23,39 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
 }
 
 static enum cli_exit
-read_ids(struct cli *cli, struct selection *s)
-{
-    struct wb_err err;
-
-    s->ids = wb__alloc(cli->env, cli->n_args * sizeof(*s->ids));
-    if (s->ids == NULL) {
-        (void)wb__nomem(&err, "the ids");
-        return cli_fail(cli, &err);
-    }
-    for (size_t i = 0; i < cli->n_args; i++) {
-        if (!cli_arg_id(cli, i, &s->ids[i]))
-            return CLI_USAGE;
-    }
-    s->select.ids = s->ids;
-    s->select.n_ids = cli->n_args;
-    return CLI_DONE;
-}
-
-static enum cli_exit
 read_selection(struct cli *cli, struct selection *s)
 {
     static const char *const narrowing[] = {"older-than", "kind", "limit"};
     bool all = cli_has(cli, "abandoned");
+    struct wb_err err;
 
     s->select.kind = cli_slice(cli, "kind");
     s->select.older_ms = cli_ms(cli, "older-than", 0);
     s->select.limit = cli_number(cli, "limit", 0);
     s->select.dry_run = cli_has(cli, "dry-run");
-    if (all && cli->n_args > 0)
-        return cli_usage(cli, "give ids or --abandoned, not both");
-    if (!all && cli->n_args == 0)
+    if (all)
+        return cli->n_args == 0
+                   ? CLI_DONE
+                   : cli_usage(cli, "give ids or --abandoned, not both");
+    if (cli->n_args == 0)
         return cli_usage(cli, "which messages? give ids, or --abandoned");
-    for (size_t i = 0; !all && i < WB_COUNT(narrowing); i++) {
+    for (size_t i = 0; i < WB_COUNT(narrowing); i++) {
         if (cli_has(cli, narrowing[i]))
-            return cli_usage(
-                cli, "--%s goes with --abandoned only", narrowing[i]);
+            return cli_usage(cli, "--%s needs --abandoned", narrowing[i]);
     }
-    return all ? CLI_DONE : read_ids(cli, s);
+    s->ids = wb__alloc(cli->env, cli->n_args * sizeof(*s->ids));
+    if (s->ids == NULL) {
+        (void)wb__nomem(&err, "the ids");
+        return cli_fail(cli, &err);
+    }
+    for (size_t i = 0; i < cli->n_args; i++)
+        s->ids[i] = cli_id(cli, i);
+    s->select.ids = s->ids;
+    s->select.n_ids = cli->n_args;
+    return CLI_DONE;
 }
 
+/* The counts, then what was named and could not be done. */
 static enum cli_exit
 print_selected(
     struct selection *s, const struct wb_selected *n, const char *done)
@@ -75,95 +63,79 @@ print_selected(
     struct cli *cli = s->cli;
     const char *kind;
     json_t *count;
-
-    if (cli->json)
-        return cli_json(
-            cli, json_pack("{s:I, s:O, s:b}", "total", (json_int_t)n->total,
-                     "by_kind", s->by_kind, "dry_run", (int)s->select.dry_run));
-    cli_say(cli, "%llu %s%s", (unsigned long long)n->total,
+    enum cli_exit code = cli_result(cli,
+        json_pack("{s:I, s:O, s:b}", "total", (json_int_t)n->total, "by_kind",
+            s->by_kind, "dry_run", (int)s->select.dry_run),
+        "%llu %s%s", (unsigned long long)n->total,
         s->select.dry_run ? "would be " : "", done);
-    json_object_foreach(s->by_kind, kind, count)
-        cli_say(cli, "  %s %lld", kind, (long long)json_integer_value(count));
-    return CLI_DONE;
-}
 
-/* What was named and could not be done. */
-static enum cli_exit
-tell_left_out(struct cli *cli, const struct wb_selected *n)
-{
+    json_object_foreach(s->by_kind, kind, count) cli_report(
+        cli, "  %s %lld", kind, (long long)json_integer_value(count));
     if (n->skipped > 0)
-        cli_complain(cli, WB_BUSY,
-            "%llu being processed, left alone; try again when the claim ends",
+        cli_print_error(cli, WB_BUSY,
+            "%llu being processed, not changed; try again when the claim ends",
             (unsigned long long)n->skipped);
     if (n->missing > 0)
-        cli_complain(cli, WB_NOTFOUND,
-            "%llu not found; waybill list shows what is there",
+        cli_print_error(cli, WB_NOTFOUND,
+            "%llu not found; waybill list shows the messages",
             (unsigned long long)n->missing);
+    if (code != CLI_DONE)
+        return code;
     if (n->skipped > 0 || (n->missing > 0 && n->total > 0))
         return CLI_SOME;
     return n->missing > 0 ? CLI_NOTHING : CLI_DONE;
 }
 
 static enum cli_exit
-act(struct cli *cli, act_fn *fn, const char *done)
+run_retry_or_discard(struct cli *cli)
 {
-    struct selection s = {.cli = cli};
+    bool retry = cli->command == &cli_retry;
+    struct selection s = {.cli = cli, .by_kind = json_object()};
     struct wb_selected n = {0};
     struct wb_err err = {0};
     enum cli_exit code = read_selection(cli, &s);
 
     if (code == CLI_DONE)
-        code = cli_open(cli);
-    s.by_kind = json_object();
-    if (code == CLI_DONE &&
-        fn(cli->box, &s.select, &n, add_kind, &s, &err) != WB_OK)
-        code = cli_fail(cli, &err);
+        code = cli_open(cli, NULL);
     if (code == CLI_DONE)
-        code = print_selected(&s, &n, done);
-    if (code == CLI_DONE)
-        code = tell_left_out(cli, &n);
+        code = (retry ? wb_outbox_redrive : wb_outbox_discard)(
+                   cli->box, &s.select, &n, add_kind, &s, &err) == WB_OK
+                   ? print_selected(&s, &n, retry ? "put back" : "deleted")
+                   : cli_fail(cli, &err);
     json_decref(s.by_kind);
     wb__free(cli->env, s.ids);
     return code;
 }
 
-static enum cli_exit
-run_retry(struct cli *cli)
-{
-    return act(cli, wb_outbox_redrive, "put back");
-}
-
-static enum cli_exit
-run_discard(struct cli *cli)
-{
-    return act(cli, wb_outbox_discard, "deleted");
-}
+static const char select_args[] =
+    "ID... | --abandoned [--older-than D] [--kind K] [--limit N] [--dry-run]";
+static const char select_exits[] =
+    "3  no such message\n"
+    "4  some of the ids were being processed, or not found";
 
 static const struct cli_option select_options[] = {
-    {"abandoned", CLI_FLAG, NULL, "every abandoned message", false},
+    {"abandoned", CLI_FLAG, NULL, "every abandoned message"},
     {"older-than", CLI_DURATION, "D",
-        "with --abandoned: last claimed, else created, longer than D ago [all]",
-        false},
-    {"kind", CLI_KIND, "K", "with --abandoned: of this kind alone [all]",
-        false},
-    {"limit", CLI_COUNT, "N", "with --abandoned: at most so many [all]", false},
-    {"dry-run", CLI_FLAG, NULL, "count, change nothing", false},
+        "with --abandoned: last claimed, else created, longer than D ago "
+        "[all]"},
+    {"kind", CLI_KIND, "K", "with --abandoned: of this kind alone [all]"},
+    {"limit", CLI_COUNT, "N", "with --abandoned: at most so many [all]"},
+    {"dry-run", CLI_FLAG, NULL, "count, change nothing"},
     {0},
 };
 
 const struct cli_command cli_retry = {
     .name = "retry",
     .group = "Outbox",
-    .args = "ID... | --abandoned [--older-than D] [--kind K] [--limit N] "
-            "[--dry-run]",
+    .args = select_args,
+    .arg_type = CLI_ID,
     .help = "put messages back, attempts 0",
     .more = "What is being processed is left alone. The breaker of the "
             "destination is closed.",
     .options = select_options,
-    .max_args = CLI_MANY,
-    .run = run_retry,
-    .exits = "3  no such message\n"
-             "4  some of the ids were being processed, or not found",
+    .optional_args = CLI_MANY,
+    .run = run_retry_or_discard,
+    .exits = select_exits,
     .examples = "waybill retry --abandoned --dry-run\n"
                 "waybill retry --abandoned --kind mail.sent --older-than 1h\n"
                 "waybill retry 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
@@ -172,64 +144,45 @@ const struct cli_command cli_retry = {
 const struct cli_command cli_discard = {
     .name = "discard",
     .group = "Outbox",
-    .args = "ID... | --abandoned [--older-than D] [--kind K] [--limit N] "
-            "[--dry-run]",
+    .args = select_args,
+    .arg_type = CLI_ID,
     .help = "delete messages for good",
     .more = "With ids also what waits; what is being processed is left alone.",
     .options = select_options,
-    .max_args = CLI_MANY,
-    .run = run_discard,
-    .exits = "3  no such message\n"
-             "4  some of the ids were being processed, or not found",
+    .optional_args = CLI_MANY,
+    .run = run_retry_or_discard,
+    .exits = select_exits,
     .examples = "waybill discard --abandoned --older-than 30d --dry-run\n"
                 "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
 };
 
-/* ---- pause and resume -------------------------------------------------- */
+/* ---- pause and resume --------------------------------------------------- */
 
 static enum cli_exit
-set_paused(struct cli *cli, bool paused)
+run_pause_or_resume(struct cli *cli)
 {
-    struct wb_slice kind;
+    bool paused = cli->command == &cli_pause;
+    struct wb_slice kind = wb_slice(cli->arg[0]);
     struct wb_err err = {0};
-    enum cli_exit code;
 
-    if (!cli_arg_kind(cli, 0, &kind))
-        return CLI_USAGE;
-    code = cli_open(cli);
-    if (code != CLI_DONE)
-        return code;
     if (wb_outbox_pause(cli->box, kind, paused, &err) != WB_OK)
         return cli_fail(cli, &err);
-    cli_say(cli, "%s is %s", cli->arg[0],
+    return cli_result(cli,
+        json_pack("{s:s, s:b}", "kind", cli->arg[0], "paused", (int)paused),
+        "%s is %s", cli->arg[0],
         paused ? "paused: accepted and kept, not delivered" : "not paused");
-    if (!cli->json)
-        return CLI_DONE;
-    return cli_json(cli,
-        json_pack("{s:s, s:b}", "kind", cli->arg[0], "paused", (int)paused));
-}
-
-static enum cli_exit
-run_pause(struct cli *cli)
-{
-    return set_paused(cli, true);
-}
-
-static enum cli_exit
-run_resume(struct cli *cli)
-{
-    return set_paused(cli, false);
 }
 
 const struct cli_command cli_pause = {
     .name = "pause",
     .group = "Outbox",
     .args = "KIND",
+    .arg_type = CLI_KIND,
     .help = "keep messages of a kind back",
     .more = "They are accepted and kept, and delivered after resume.",
-    .min_args = 1,
-    .max_args = 1,
-    .run = run_pause,
+    .n_args = 1,
+    .run = run_pause_or_resume,
+    .opens_outbox = true,
     .examples = "waybill pause mail.sent",
 };
 
@@ -237,49 +190,41 @@ const struct cli_command cli_resume = {
     .name = "resume",
     .group = "Outbox",
     .args = "KIND",
+    .arg_type = CLI_KIND,
     .help = "deliver them again",
-    .min_args = 1,
-    .max_args = 1,
-    .run = run_resume,
+    .n_args = 1,
+    .run = run_pause_or_resume,
+    .opens_outbox = true,
     .examples = "waybill resume mail.sent",
 };
-
-/* ---- backup ------------------------------------------------------------ */
 
 static enum cli_exit
 run_backup(struct cli *cli)
 {
     struct wb_err err = {0};
-    enum cli_exit code;
 
-    if (cli->arg[0][0] == '\0')
-        return cli_usage(cli, "FILE is empty; give the path of a new file");
-    code = cli_open(cli);
-    if (code != CLI_DONE)
-        return code;
     if (wb_outbox_backup(cli->box, cli->arg[0], &err) != WB_OK)
-        return cli_fail_beyond(cli, &err);
-    cli_say(cli, "copied to %s", cli->arg[0]);
-    if (!cli->json)
-        return CLI_DONE;
-    return cli_json(
-        cli, json_pack("{s:o}", "file", cli_str(wb_slice(cli->arg[0]))));
+        return cli_fail_no_usage(cli, &err);
+    return cli_result(cli,
+        json_pack("{s:o}", "file", cli_str(wb_slice(cli->arg[0]))),
+        "copied to %s", cli->arg[0]);
 }
 
 const struct cli_command cli_backup = {
     .name = "backup",
     .group = "Outbox",
     .args = "FILE",
+    .arg_type = CLI_FILE,
     .help = "copy the database while it is in use",
     .more = "FILE must not exist. It opens as an outbox: ids stay, tokens of "
             "claims do not.",
-    .min_args = 1,
-    .max_args = 1,
+    .n_args = 1,
     .run = run_backup,
+    .opens_outbox = true,
     .examples = "waybill backup /var/backups/waybill-monday.db",
 };
 
-/* ---- breaker ----------------------------------------------------------- */
+/* ---- breaker ------------------------------------------------------------ */
 
 json_t *
 cli_breaker_object(const struct wb_breaker *b)
@@ -291,7 +236,7 @@ cli_breaker_object(const struct wb_breaker *b)
 
 struct breakers {
     struct cli *cli;
-    bool reset; /* tell them as they are afterwards */
+    bool reset; /* print each as closed */
     uint64_t n;
     struct cli_table table;
 };
@@ -319,7 +264,8 @@ breaker_row(void *ctx, const struct wb_breaker *b)
     return WB_OK;
 }
 
-/* A reset is told once it is done: listed before, shown closed. */
+/* A reset closes the breakers after they were read, and prints them as closed
+ * when that is done. */
 static enum cli_exit
 run_breaker(struct cli *cli)
 {
@@ -328,11 +274,9 @@ run_breaker(struct cli *cli)
     struct breakers list = {.cli = cli, .reset = cli_has(cli, "reset")};
     struct wb_slice scope = {0};
     struct wb_err err = {0};
-    enum cli_exit code = cli_open(cli);
+    enum cli_exit code = CLI_DONE;
     uint64_t n;
 
-    if (code != CLI_DONE)
-        return code;
     if (cli->n_args > 0)
         scope = wb_slice(cli->arg[0]);
     cli_table_begin(cli, &list.table, head, WB_COUNT(head));
@@ -349,7 +293,7 @@ run_breaker(struct cli *cli)
 }
 
 static const struct cli_option breaker_options[] = {
-    {"reset", CLI_FLAG, NULL, "close it", false},
+    {"reset", CLI_FLAG, NULL, "close it"},
     {0},
 };
 
@@ -357,11 +301,12 @@ const struct cli_command cli_breaker = {
     .name = "breaker",
     .group = "Plumbing",
     .args = "[SCOPE] [--reset]",
-    .help = "look at breakers, or close them",
+    .help = "show breakers, or close them",
     .more = "A scope is a destination: a route, else a kind. Without one, all.",
     .options = breaker_options,
-    .max_args = 1,
+    .optional_args = 1,
     .run = run_breaker,
+    .opens_outbox = true,
     .examples = "waybill breaker\n"
                 "waybill breaker mail.sent --reset",
 };

@@ -1,5 +1,5 @@
-/* cli.h - what the files of the command share: one table of commands, one
- * parser, one way to open the outbox, one way to print. */
+/* cli.h - what the files of the command share: the table of commands, the
+ * parser of the command line, opening the outbox, output. */
 #ifndef WB_SRC_CLI_H
 #define WB_SRC_CLI_H
 
@@ -23,11 +23,11 @@ enum cli_exit {
     CLI_BUSY = 75,
 };
 
-/* ---- commands and their options (args.c) ------------------------------- */
+/* ---- commands and their options (args.c) -------------------------------- */
 
 enum cli_type {
+    CLI_TEXT, /* anything */
     CLI_FLAG,
-    CLI_TEXT,
     CLI_FILE,        /* text; completed as a file name */
     CLI_KIND,        /* 1..64 of a-z 0-9 _ . - */
     CLI_NAME,        /* 1..255 printable */
@@ -43,14 +43,14 @@ enum cli_type {
     CLI_STATUS,      /* an enum wb_state */
     CLI_HTTP_STATUS, /* 200..599 */
     CLI_SHARE,       /* 0..1, in millionths */
+    CLI_CHOICE,      /* one of arg, as a|b|c: 0, 1, 2 */
 };
 
 struct cli_option {
     const char *name;
     enum cli_type type;
-    const char *arg; /* its word in help; NULL for a flag */
+    const char *arg; /* name of the value in help; NULL for a flag */
     const char *help;
-    bool required;
 };
 
 struct cli;
@@ -62,12 +62,16 @@ struct cli_command {
     const char *help;                 /* one line */
     const char *more;                 /* a paragraph, or NULL */
     const struct cli_option *options; /* ended by a zero; or NULL */
-    unsigned min_args, max_args;
+    const char *required;             /* names of options, blanks between */
+    enum cli_type arg_type; /* of the first argument; of CLI_MANY: all */
+    unsigned n_args,
+        optional_args; /* how many are required; and how many more */
+    bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */
     const char *examples; /* lines */
 };
-#define CLI_MANY 100000u /* max_args of a command that takes a list */
+#define CLI_MANY 100000u /* optional_args of a command that takes a list */
 
 struct cli_value {
     const struct cli_option *option;
@@ -82,9 +86,12 @@ struct cli {
     const struct cli_command *command;         /* NULL before it is known */
     int64_t now_ms;                            /* when it started */
     bool json, quiet, verbose;
-    const char *unwritten; /* what is so if stdout cannot be written to */
+    /* Read config_path to config; transports only in waybill-full. */
+    enum wb_status (*read_config)(
+        struct cli *cli, bool transports, struct wb_err *err);
+    const char *unwritten; /* what holds if stdout cannot be written to */
 
-    /* as given, options and arguments */
+    /* options and arguments as given */
     struct cli_value *value;
     size_t n_values;
     const char **arg;
@@ -105,8 +112,7 @@ extern const struct cli_option cli_globals[];
 /* DONE: cli->command is set, or --help or --version was given without one. */
 enum cli_exit cli_parse(struct cli *cli, int argc, char **argv);
 
-/* What was given, by name; the last one wins. Asking for a name that the
- * command does not have is a bug. */
+/* The option of a name that the command has; of several the last one. */
 bool cli_has(const struct cli *cli, const char *name);
 const char *cli_text(const struct cli *cli, const char *name); /* or NULL */
 struct wb_slice cli_slice(const struct cli *cli, const char *name);
@@ -114,66 +120,81 @@ uint64_t cli_number(
     const struct cli *cli, const char *name, uint64_t otherwise);
 int64_t cli_ms(const struct cli *cli, const char *name, int64_t otherwise);
 
-/* Arguments; false after a usage error was printed. */
-bool cli_arg_kind(struct cli *cli, size_t at, struct wb_slice *kind);
-bool cli_arg_id(struct cli *cli, size_t at, struct wb_id *id);
+/* An argument of the type CLI_ID. */
+struct wb_id cli_id(const struct cli *cli, size_t at);
 
-/* The name in a list that is closest to word, or NULL if none is close. */
-const char *cli_closest(const char *word,
-    const char *(*name)(const void *list, size_t i), const void *list);
+/* The name nearest to a word among those added; NULL if none is near. Starts
+ * zeroed. */
+struct cli_nearest {
+    const char *name;
+    size_t distance;
+};
+void cli_nearest_add(
+    struct cli_nearest *nearest, struct wb_slice word, const char *name);
 
-/* ---- help (help.c) ----------------------------------------------------- */
+/* ---- help (help.c) ------------------------------------------------------ */
 
 void cli_help(const struct cli *cli);
 extern const struct cli_command cli_completions;
 
-/* ---- outbox and configuration (open.c) --------------------------------- */
+/* ---- outbox configuration, signals (open.c) ----------------------------- */
 
-/* Open outbox and configuration. Anything but DONE was already reported. */
-enum cli_exit cli_open(struct cli *cli);
-/* The same with the transports, for drains and the doctor. */
-enum cli_exit cli_open_relay(struct cli *cli, struct wb_relay **relay);
-/* The pieces, for the doctor, which goes on after a failure. */
-/* --db or $WAYBILL_DB; or NULL. */
-const char *cli_named_db(const struct cli *cli);
-enum wb_status cli_find_db(struct cli *cli, struct wb_err *err);
+/* Open configuration and outbox; for drains (relay is not NULL) also the
+ * transports and a relay. Anything but DONE was already printed. */
+enum cli_exit cli_open(struct cli *cli, struct wb_relay **relay);
+void cli_close(struct cli *cli);
+
+/* The steps of cli_open(), for the doctor, which continues after a failure, and
+ * for other stores in the same database. */
+const char *cli_named_db(const struct cli *cli); /* --db, $WAYBILL_DB or NULL */
+enum wb_status cli_find_db(struct cli *cli, struct wb_err *err); /* cli->db */
 enum wb_status cli_open_config(
     struct cli *cli, bool transports, struct wb_err *err);
-void cli_close(struct cli *cli);
 
 /* The route of a kind, or NULL: exact, else the longest prefix. */
 const struct wb_route *cli_route(const struct cli *cli, struct wb_slice kind);
 
-/* ---- waybill and waybill-full (small.c, full.c) ------------------------- */
+/* Call handler on SIGTERM and SIGINT; flags as of sigaction(). The second
+ * SIGINT ends the process, which then does not wait; not a second SIGTERM, as
+ * timeout(1) sends two. An ignored signal stays ignored: a background job does
+ * not get the terminal's interrupts. SIG_DFL ends this. */
+void cli_on_stop_signal(void (*handler)(int number), int flags);
 
-/* Go on in waybill-full, with the same words, unless this is it: then, and
- * after a failure that was printed, it comes back. */
-enum cli_exit cli_switch(struct cli *cli, char **argv);
-/* Read cli->config_path to cli->config; transports only in waybill-full. */
-enum wb_status cli_read_config(
-    struct cli *cli, bool transports, struct wb_err *err);
+/* The same on a loop, but without an end of the process. data of the handle is
+ * ctx. Close does nothing where it is not open. */
+struct cli_stop {
+    uv_signal_t term, interrupt;
+    bool open;
+};
+void cli_stop_open(
+    struct cli_stop *s, uv_loop_t *loop, uv_signal_cb on_signal, void *ctx);
+void cli_stop_close(struct cli_stop *s);
 
-/* ---- output (out.c) ---------------------------------------------------- */
+/* ---- output (output.c) -------------------------------------------------- */
 
-/* One line on stderr, as people or programs read it; hands back the code. */
+/* One error on stderr, as a line or as JSON; returns the exit code. */
 enum cli_exit cli_usage(struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 enum cli_exit cli_fail(struct cli *cli, const struct wb_err *err);
-/* The same, exit code given. */
 enum cli_exit cli_fail_as(
     struct cli *cli, enum cli_exit code, const struct wb_err *err);
-/* The same for what is in no word of the command line: 75 or 1. */
-enum cli_exit cli_fail_beyond(struct cli *cli, const struct wb_err *err);
-enum cli_exit cli_exit_of(enum wb_status status);
+/* For an error that no word of the command line has caused: 75 or 1. */
+enum cli_exit cli_fail_no_usage(struct cli *cli, const struct wb_err *err);
 /* An error in one item among many: no exit code. */
-void cli_complain(struct cli *cli, enum wb_status status, const char *fmt, ...)
-    WB_PRINTF(3, 4);
+void cli_print_error(struct cli *cli, enum wb_status status, const char *fmt,
+    ...) WB_PRINTF(3, 4);
 
 /* One object on stdout; takes it. NULL (out of memory) is FAILED. */
 enum cli_exit cli_json(struct cli *cli, json_t *take);
-/* A line on stdout for people, not under --json: what they asked to see, and
- * what was done, which --quiet silences. */
-void cli_tell(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
-void cli_say(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
+/* For people, a line on stdout, not under --json: data; and what
+ * was done, which --quiet silences. */
+void cli_print(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
+void cli_report(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
+/* A named field as one line; nothing if it is empty. */
+void cli_print_field(
+    const struct cli *cli, const char *name, struct wb_slice s);
+/* What was done: cli_json() under --json, else cli_report(). */
+enum cli_exit cli_result(struct cli *cli, json_t *take, const char *fmt, ...)
+    WB_PRINTF(3, 4);
 /* A remark on stderr for people; not under --json or --quiet. */
 void cli_note(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 /* A line on stderr that the next one replaces; an empty one clears it. */
@@ -183,15 +204,17 @@ bool cli_is_terminal(int fd);
 json_t *cli_str(struct wb_slice s); /* null where empty */
 json_t *cli_int(int64_t n);         /* null where 0 */
 const char *cli_u64(uint64_t n, char out[24]);
-/* Add "payload", or "payload_base64" if it is no UTF-8. */
-void cli_add_payload(struct cli *cli, json_t *object, struct wb_slice payload);
+/* Add NAME, or NAME_base64 if the bytes are not UTF-8. */
+void cli_add_bytes(
+    struct cli *cli, json_t *object, const char *name, struct wb_slice bytes);
 /* Header lines as an array of strings. */
 json_t *cli_headers(struct wb_slice lines);
-json_t *cli_content_type(struct wb_slice s);
+/* Add payload, content_type and headers of a message; object may be NULL. */
+void cli_add_content(struct cli *cli, json_t *object, struct wb_slice payload,
+    struct wb_slice content_type, struct wb_slice headers);
 
-/* A table for people. Columns grow with what is in them; widths are settled
- * every CLI_TABLE_ROWS rows, so that any number of rows takes bounded memory.
- */
+/* A table for people; nothing under --json. Columns grow with their cells. Rows
+ * are printed CLI_TABLE_ROWS at a time, so that memory is bounded. */
 #define CLI_TABLE_COLS 8
 #define CLI_TABLE_ROWS 200
 struct cli_table {
@@ -207,28 +230,28 @@ void cli_cell_slice(struct cli_table *t, struct wb_slice s);
 void cli_row(struct cli_table *t); /* the row is complete */
 enum cli_exit cli_table_end(struct cli *cli, struct cli_table *t);
 
-/* "in 5m", "3d ago", "now"; out has room for 32. */
+/* "in 5m", "3d ago", "now"; out holds 32 bytes. */
 const char *cli_when(const struct cli *cli, int64_t ms, char *out);
-/* "1.5s", "2h"; out has room for 32. */
+/* "1.5s", "2h"; out holds 32 bytes. */
 const char *cli_span(int64_t ms, char *out);
 
+/* ---- functions that two files use --------------------------------------- */
+
 json_t *cli_breaker_object(const struct wb_breaker *b); /* admin.c */
-/* What the last drain came to, or null where it is not known. */
-json_t *cli_last_drain(const struct cli *cli); /* drain.c */
 
-/* ---- pieces that two files use ----------------------------------------- */
-
-/* drain.c: one pass, or until a signal. out: what came of it, as an object
- * under --json, else as a sentence; both empty after an error was printed. */
+/* drain.c: one pass, or until a signal. out: the outcome, as an object under
+ * --json, else as a sentence; both empty after an error was printed. */
 struct cli_drained {
     json_t *object;
     struct wb__buf text;
 };
 enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever, struct cli_drained *out);
+/* The outcome of the last drain, or null where it is not known. */
+json_t *cli_last_drain(const struct cli *cli);
 
-/* monitor.c: a server that answers GET /healthz and /metrics while the loop
- * runs. The caller closes it. */
+/* monitor.c: a server for GET /healthz and /metrics while the loop runs. The
+ * caller closes it. */
 struct wb__http_server;
 struct cli_monitor {
     struct cli *cli;
@@ -237,32 +260,24 @@ struct cli_monitor {
     const void *ctx;
     struct wb__http_server *server; /* NULL: not open */
 };
-/* All but server is filled in, and stays where it is. */
+/* All but server is set, and *m stays at its address. */
 WB_MUST_USE enum wb_status cli_monitor_open(
     struct cli_monitor *m, struct wb_slice address, struct wb_err *err);
 /* Open one for the outbox of cli, and print its address. */
 enum cli_exit cli_listen(
     struct cli *cli, const char *address, struct cli_monitor *m);
 
-/* input.c: the next bytes of stdin, *got 0 at the end; the payload limit; all
- * of stdin, or one block past the limit: the outbox then says what it is. */
-enum cli_exit cli_read_stdin(
-    struct cli *cli, char *into, size_t room, size_t *got);
-/* From now on SIGINT and SIGTERM set cli_stopped, and a read that waits is
- * over. */
-void cli_stop_on_signals(void);
-extern volatile sig_atomic_t cli_stopped;
-size_t cli_payload_max(const struct cli *cli);
+/* import.c: all of stdin, or one block past the payload limit: the outbox then
+ * refuses it. */
 enum cli_exit cli_read_all(struct cli *cli, struct wb__buf *b);
-
-/* lines.c: each line of stdin is the payload of a message like m. Counts are
- * right whatever is returned; bad lines are told and skipped. */
+/* Each line of stdin is the payload of a message like m. Counts are right
+ * whatever is returned; bad lines are reported and skipped. */
 struct cli_counts {
     uint64_t accepted, duplicates, rejected;
 };
 enum cli_exit cli_import(struct cli *cli, const struct wb_message *m,
     struct wb_slice key_prefix, struct cli_counts *counts);
-#define CLI_PREFIX_MAX (255 - 21) /* room for ":18446744073709551615" */
+#define CLI_PREFIX_MAX (255 - 21) /* leaves 21 for ":18446744073709551615" */
 
 extern const struct cli_command cli_send, cli_run, cli_drain_once, cli_status,
     cli_list, cli_show, cli_retry, cli_discard, cli_pause, cli_resume,

@@ -1,43 +1,17 @@
 /* drain.c - drain and run: one relay, for one pass or until a signal.
  *
  * (1) SIGTERM and SIGINT end a pass as if nothing more were due: requests in
- *     flight end, and the report is still printed.
- * (2) A second SIGINT ends the process at once, so that nobody has to wait for
- * a slow receiver. A second SIGTERM does not: timeout(1) sends two. */
-#include <signal.h>
-
+ *     flight are finished, and the report is still printed. */
 #include "cli/cli.h"
 #include "http/server.h"
 
 static struct wb_relay *stopped_by_signal;
 
 static void
-on_signal(int number)
+on_stop_signal(int number)
 {
-    if (number == SIGINT)
-        (void)signal(number, SIG_DFL);
+    (void)number;
     wb_relay_stop(stopped_by_signal);
-}
-
-struct caught {
-    int number;
-    void (*before)(int number);
-};
-
-/* An ignored signal stays ignored: a background job does not get the terminal's
- * interrupts. */
-static void
-signal_set(struct caught *c)
-{
-    c->before = signal(c->number, on_signal);
-    if (c->before == SIG_IGN)
-        (void)signal(c->number, SIG_IGN);
-}
-
-static void
-signal_unset(const struct caught *c)
-{
-    (void)signal(c->number, c->before);
 }
 
 static void
@@ -51,19 +25,13 @@ on_progress(void *ctx, const struct wb_report *r)
 }
 
 static json_t *
-tally_object(const struct wb_report *r)
+report_object(const struct wb_report *r)
 {
     json_t *tally = json_object();
 
     for (size_t i = 0; i < r->n_tally; i++)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
-    return tally;
-}
-
-static json_t *
-report_object(const struct wb_report *r)
-{
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
                      "s:s?, s:I}",
         "attempted", (json_int_t)r->attempted, "confirmed",
@@ -71,8 +39,8 @@ report_object(const struct wb_report *r)
         "abandoned", (json_int_t)r->abandoned, "rejected",
         (json_int_t)r->rejected, "released", (json_int_t)r->released, "fenced",
         (json_int_t)r->fenced, "duration_ms", (json_int_t)r->duration_ms,
-        "breakers_open", (json_int_t)r->breakers_open, "tally", tally_object(r),
-        "ended", (json_int_t)r->ended, "reason",
+        "breakers_open", (json_int_t)r->breakers_open, "tally", tally, "ended",
+        (json_int_t)r->ended, "reason",
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
         (json_int_t)r->kinds_paused);
 }
@@ -86,16 +54,15 @@ add_count(struct wb__buf *b, uint64_t n, const char *name)
             (unsigned long long)n, name);
 }
 
-/* Why nothing was attempted, and what to do about it. */
+/* Why nothing was attempted, and what to do. */
 static void
 add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 {
     static const char *const reason[] = {
         [WB_DRAIN_EMPTY] = "nothing is due",
-        [WB_DRAIN_BREAKER_OPEN] = "what is due waits behind a breaker, see "
+        [WB_DRAIN_BREAKER_OPEN] = "the breaker of what is due is open, see "
                                   "waybill breaker",
-        [WB_DRAIN_BUSY] = "a drain or worker has this database, and will look "
-                          "again",
+        [WB_DRAIN_BUSY] = "another drain or worker delivers what is due",
         [WB_DRAIN_NOT_READY] = "no route for it is configured, see --config",
     };
     const char *what = reason[r->why];
@@ -124,7 +91,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
     add_count(b, r->retried, "to be retried");
     add_count(b, r->abandoned, "abandoned");
     add_count(b, r->rejected, "rejected");
-    add_count(b, r->released, "given back");
+    add_count(b, r->released, "released");
     add_count(b, r->fenced, "fenced");
     add_count(b, r->ended, "ended without an attempt");
     add_count(b, r->breakers_open, "breakers open");
@@ -148,19 +115,10 @@ cli_last_drain(const struct cli *cli)
     return last != NULL ? last : json_null();
 }
 
-static enum cli_exit
-drained(const struct wb_report *r)
-{
-    if (r->attempted == 0)
-        return CLI_NOTHING;
-    return r->confirmed == r->attempted ? CLI_DONE : CLI_SOME;
-}
-
 enum cli_exit
 cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     bool forever, struct cli_drained *out)
 {
-    struct caught term = {.number = SIGTERM}, interrupt = {.number = SIGINT};
     struct wb_report report = {0};
     struct wb_err err = {0};
     enum wb_status rc;
@@ -168,22 +126,20 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     drain->progress = on_progress;
     drain->ctx = cli;
     stopped_by_signal = relay;
-    signal_set(&term);
-    signal_set(&interrupt);
+    cli_on_stop_signal(on_stop_signal, SA_RESTART);
     rc = (forever ? wb_relay_run : wb_relay_drain)(relay, drain, &report, &err);
-    signal_unset(&interrupt);
-    signal_unset(&term);
+    cli_on_stop_signal(SIG_DFL, 0);
     cli_progress(cli, "%s", "");
     if (rc != WB_OK)
-        return cli_fail_beyond(cli, &err);
+        return cli_fail_no_usage(cli, &err);
     if (cli->json)
         out->object = report_object(&report);
     else
         sentence(cli, &report, &out->text);
-    return drained(&report);
+    if (report.attempted == 0)
+        return CLI_NOTHING;
+    return report.confirmed == report.attempted ? CLI_DONE : CLI_SOME;
 }
-
-/* ---- the commands ------------------------------------------------------ */
 
 static enum cli_exit
 drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
@@ -201,51 +157,38 @@ drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
     if (out.object != NULL)
         (void)cli_json(cli, out.object);
     else if (out.text.len > 0)
-        cli_say(cli, "%s", out.text.ptr);
+        cli_report(cli, "%s", out.text.ptr);
     wb__buf_fini(&out.text);
     return code;
 }
 
 static enum cli_exit
-run_drain(struct cli *cli)
+run_drain_or_run(struct cli *cli)
 {
-    struct wb_relay *relay = NULL;
-    enum cli_exit code = cli_open_relay(cli, &relay);
-
-    if (code == CLI_DONE)
-        code = drain_and_print(cli, relay, false);
-    wb_relay_free(relay);
-    return code;
-}
-
-/* A worker that was stopped has done its task, whatever it delivered. */
-static enum cli_exit
-run_run(struct cli *cli)
-{
-    const char *listen = cli_text(cli, "listen");
+    bool forever = cli->command == &cli_run;
+    const char *listen = forever ? cli_text(cli, "listen") : NULL;
     struct cli_monitor monitor = {0};
     struct wb_relay *relay = NULL;
-    enum cli_exit code = cli_open_relay(cli, &relay);
+    enum cli_exit code = cli_open(cli, &relay);
 
     if (code == CLI_DONE && listen != NULL)
         code = cli_listen(cli, listen, &monitor);
     if (code == CLI_DONE)
-        code = drain_and_print(cli, relay, true);
+        code = drain_and_print(cli, relay, forever);
     wb__http_server_close(monitor.server);
     wb_relay_free(relay);
-    return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
+    /* A worker that was stopped has succeeded, whatever it delivered. */
+    return forever && (code == CLI_NOTHING || code == CLI_SOME) ? CLI_DONE
+                                                                : code;
 }
 
 static const struct cli_option drain_options[] = {
-    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]",
-        false},
-    {"max", CLI_COUNT, "N", "messages attempted at most [all that are due]",
-        false},
-    {"for", CLI_SPAN, "D", "take no more after this long [no limit]", false},
+    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]"},
+    {"max", CLI_COUNT, "N", "messages attempted at most [all that are due]"},
+    {"for", CLI_SPAN, "D", "start no more after this time [no limit]"},
     {"concurrency", CLI_BATCH, "N",
-        "drains of this database at once, and requests in flight "
-        "[1 drain; the routes decide]",
-        false},
+        "limit of drains of this database, and of requests in flight "
+        "[1 drain; as the routes say]"},
     {0},
 };
 
@@ -257,7 +200,7 @@ const struct cli_command cli_drain_once = {
     .more = "One bounded pass: each message is attempted at most once. Only "
             "kinds that have a\nroute in the configuration are taken.",
     .options = drain_options,
-    .run = run_drain,
+    .run = run_drain_or_run,
     .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
              "4  some messages were not confirmed",
     .examples = "waybill drain\n"
@@ -266,15 +209,12 @@ const struct cli_command cli_drain_once = {
 };
 
 static const struct cli_option run_options[] = {
-    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]",
-        false},
+    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]"},
     {"concurrency", CLI_BATCH, "N",
-        "workers of this database at once, and requests in flight "
-        "[1 worker; the routes decide]",
-        false},
+        "limit of workers of this database, and of requests in flight "
+        "[1 worker; as the routes say]"},
     {"listen", CLI_TEXT, "ADDR",
-        "answer GET /metrics and /healthz there; host:port or :port [off]",
-        false},
+        "serve GET /metrics and /healthz; host:port or :port [off]"},
     {0},
 };
 
@@ -283,12 +223,12 @@ const struct cli_command cli_run = {
     .group = "Outbox",
     .args = "[--kind K] [--concurrency N] [--listen ADDR]",
     .help = "deliver until stopped",
-    .more =
-        "The worker. It wakes on new messages, due times and breaker ends. "
-        "SIGTERM and\nSIGINT finish what is in flight, print the counts and "
-        "end it with 0.",
+    .more = "The worker. It wakes on new messages, due times and breaker ends. "
+            "SIGTERM and\nSIGINT finish the requests in flight and print the "
+            "counts; "
+            "it exits with 0.",
     .options = run_options,
-    .run = run_run,
+    .run = run_drain_or_run,
     .examples = "waybill run\n"
                 "waybill run --listen 127.0.0.1:9464",
 };

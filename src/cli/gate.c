@@ -1,8 +1,7 @@
-/* gate.c - `waybill gate`: the command around the gateway.
+/* gate.c - `waybill gate`: options, signals and start of the gateway.
  *
- * (1) The first SIGTERM or SIGINT lets the requests under way finish. The
- *     second one does not wait: the store then holds them as unknown. */
-#include <signal.h>
+ * (1) The first SIGTERM or SIGINT lets requests in flight finish. The second
+ *     one does not wait: their outcome is then unknown. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -10,12 +9,11 @@
 
 struct gateway {
     struct cli *cli;
-    enum wb__gate_anonymous anonymous;
     struct wb_idem *store;
     struct wb__gate *gate;
     struct cli_monitor monitor; /* --admin */
-    uv_signal_t term, intr;
-    bool signals_open, stopping, aborted;
+    struct cli_stop stop;
+    bool stopping, aborted;
 };
 
 static enum wb_status
@@ -43,10 +41,7 @@ close_all(void *ctx)
 
     wb__gate_close(g->gate);
     wb__http_server_close(g->monitor.server);
-    if (g->signals_open) {
-        uv_close((uv_handle_t *)&g->term, NULL);
-        uv_close((uv_handle_t *)&g->intr, NULL);
-    }
+    cli_stop_close(&g->stop);
 }
 
 static void
@@ -62,33 +57,6 @@ on_signal(uv_signal_t *handle, int number)
     }
     g->stopping = true;
     wb__gate_stop(g->gate);
-}
-
-static void
-watch_signals(struct gateway *g)
-{
-    (void)uv_signal_init(&g->cli->loop, &g->term);
-    (void)uv_signal_init(&g->cli->loop, &g->intr);
-    g->term.data = g->intr.data = g;
-    (void)uv_signal_start(&g->term, on_signal, SIGTERM);
-    (void)uv_signal_start(&g->intr, on_signal, SIGINT);
-    g->signals_open = true;
-}
-
-static void
-print_addresses(struct gateway *g)
-{
-    const char *at = wb__gate_address(g->gate);
-    bool has_admin = g->monitor.server != NULL;
-    const char *admin =
-        has_admin ? wb__http_server_address(g->monitor.server) : "";
-
-    cli_say(g->cli, "listening on %s, upstream %s%s%s", at,
-        cli_text(g->cli, "upstream"), has_admin ? ", admin " : "", admin);
-    if (g->cli->json)
-        (void)cli_json(g->cli, json_pack("{s:s, s:o}", "listening", at, "admin",
-                                   cli_str(wb_slice(admin))));
-    (void)fflush(stdout);
 }
 
 static enum wb_status
@@ -112,7 +80,8 @@ open_all(struct gateway *g, struct wb_err *err)
         .wait_ms = cli_ms(cli, "wait", 10000),
         .silence_ms = cli_ms(cli, "timeout", 60000),
         .identity_header = cli_slice(cli, "identity-header"),
-        .anonymous = g->anonymous,
+        .anonymous = (enum wb__gate_anonymous)cli_number(
+            cli, "anonymous", WB__GATE_PASS),
         .require_key = cli_has(cli, "require-key"),
         .stopped = close_all,
         .ctx = g};
@@ -129,44 +98,34 @@ open_all(struct gateway *g, struct wb_err *err)
     return rc;
 }
 
-static bool
-read_anonymous(struct cli *cli, enum wb__gate_anonymous *anonymous)
-{
-    static const char *const names[] = {[WB__GATE_PASS] = "pass",
-        [WB__GATE_REFUSE] = "refuse",
-        [WB__GATE_SHARE] = "share"};
-    const char *text = cli_text(cli, "anonymous");
-
-    for (size_t i = 0; text != NULL && i < WB_COUNT(names); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *anonymous = (enum wb__gate_anonymous)i;
-            return true;
-        }
-    }
-    if (text != NULL)
-        (void)cli_usage(
-            cli, "--anonymous '%s': take pass, refuse or share", text);
-    return text == NULL;
-}
-
 static enum cli_exit
 run_gate(struct cli *cli)
 {
     struct gateway g = {.cli = cli};
+    const char *address, *admin = "";
     struct wb_err err = {0};
     enum wb_status rc;
 
-    if (!read_anonymous(cli, &g.anonymous))
-        return CLI_USAGE;
-    /* More calls of the store at once share more commits. */
+    /* More concurrent store calls share more commits. */
     if (getenv("UV_THREADPOOL_SIZE") == NULL)
         (void)uv_os_setenv("UV_THREADPOOL_SIZE", "32");
-    if (uv_loop_init(&cli->loop) != 0)
-        return cli_fail_as(cli, CLI_FAILED, &err);
+    if (uv_loop_init(&cli->loop) != 0) {
+        (void)wb__nomem(&err, "event loop");
+        return cli_fail(cli, &err);
+    }
     rc = open_all(&g, &err);
     if (rc == WB_OK) {
-        watch_signals(&g);
-        print_addresses(&g);
+        cli_stop_open(&g.stop, &cli->loop, on_signal, &g);
+        address = wb__gate_address(g.gate);
+        if (g.monitor.server != NULL)
+            admin = wb__http_server_address(g.monitor.server);
+        (void)cli_result(cli,
+            json_pack("{s:s, s:o}", "listening", address, "admin",
+                cli_str(wb_slice(admin))),
+            "listening on %s, upstream %s%s%s", address,
+            cli_text(cli, "upstream"), admin[0] != '\0' ? ", admin " : "",
+            admin);
+        (void)fflush(stdout);
     } else {
         close_all(&g);
     }
@@ -179,24 +138,23 @@ run_gate(struct cli *cli)
 }
 
 static const struct cli_option gate_options[] = {
-    {"listen", CLI_TEXT, "ADDR", "host:port, or :port; required", true},
-    {"upstream", CLI_TEXT, "URL", "http://host:port; required", true},
+    {"listen", CLI_TEXT, "ADDR", "host:port, or :port; required"},
+    {"upstream", CLI_TEXT, "URL", "http://host:port; required"},
     {"store", CLI_FILE, "STORE",
-        "sqlite (in --db), memory, a file of its own, postgres://… [sqlite]",
-        false},
-    {"ttl", CLI_DURATION, "D", "keep answers so long; 0 for ever [24h]", false},
-    {"lease", CLI_SPAN, "D", "a claim, renewed while the gateway lives [60s]",
-        false},
+        "sqlite (in --db), memory, a file, postgres://… [sqlite]"},
+    {"ttl", CLI_DURATION, "D",
+        "keep responses for this long; 0: for ever [24h]"},
+    {"lease", CLI_SPAN, "D",
+        "lease of a claim, renewed while the request runs [60s]"},
     {"wait", CLI_DURATION, "D",
-        "for a request with the same key, then 409; 0 at once [10s]", false},
-    {"timeout", CLI_SPAN, "D", "upstream may say nothing so long [60s]", false},
+        "wait for a request with the same key, then 409 [10s]"},
+    {"timeout", CLI_SPAN, "D", "limit of silence of the upstream [60s]"},
     {"identity-header", CLI_NAME, "NAME",
-        "set by a trusted hop [a hash of Authorization]", false},
-    {"anonymous", CLI_TEXT, "HOW",
-        "a key without identity: pass, refuse or share [pass]", false},
-    {"require-key", CLI_FLAG, NULL, "refuse POST and PATCH without a key",
-        false},
-    {"admin", CLI_TEXT, "ADDR", "answer /metrics and /healthz there", false},
+        "set by a trusted proxy [a hash of Authorization]"},
+    {"anonymous", CLI_CHOICE, "pass|refuse|share",
+        "a key without identity [pass]"},
+    {"require-key", CLI_FLAG, NULL, "refuse POST and PATCH without a key"},
+    {"admin", CLI_TEXT, "ADDR", "serve GET /metrics and /healthz"},
     {0},
 };
 
@@ -205,11 +163,14 @@ const struct cli_command cli_gate = {
     .group = "Receiving",
     .args = "--listen ADDR --upstream URL [--store STORE] [--ttl D] ...",
     .help = "one effect for each Idempotency-Key in front of a server",
-    .more = "POST and PATCH with an Idempotency-Key go upstream once; repeats "
-            "get the stored answer.\nEverything else passes. What may have "
-            "happened and was not confirmed is answered\n409 outcome-unknown "
-            "and held 24 hours. SIGTERM finishes what has begun.",
+    .more =
+        "POST and PATCH with an Idempotency-Key are forwarded once; repeats "
+        "get the stored response.\nEverything else is forwarded as it is. "
+        "A request that may have taken effect without a\nconfirmation gets "
+        "409 outcome-unknown, held for 24 hours. SIGTERM finishes requests "
+        "in\nflight.",
     .options = gate_options,
+    .required = "listen upstream",
     .run = run_gate,
     .examples = "waybill gate --listen 127.0.0.1:8080 --upstream "
                 "http://127.0.0.1:9000\n"

@@ -1,9 +1,7 @@
-/* help.c - help and completions, made from the tables alone. */
+/* help.c - help and completions, made from the tables of commands. */
 #include "cli/cli.h"
 
 #define STATUSES "pending held processing abandoned delivered"
-
-/* ---- help -------------------------------------------------------------- */
 
 static void
 print_indented(const char *lines)
@@ -15,23 +13,18 @@ print_indented(const char *lines)
 }
 
 static void
-print_option(const struct cli_option *o)
+print_options(const char *title, const struct cli_option *o)
 {
     char word[40];
 
-    (void)snprintf(word, sizeof(word), "--%s%s%s", o->name,
-        o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
-    printf("  %-20s %s\n", word, o->help);
-}
-
-static void
-print_options(const char *title, const struct cli_option *o)
-{
     if (o == NULL)
         return;
     printf("\n%s\n", title);
-    for (; o->name != NULL; o++)
-        print_option(o);
+    for (; o->name != NULL; o++) {
+        (void)snprintf(word, sizeof(word), "--%s%s%s", o->name,
+            o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+        printf("  %-20s %s\n", word, o->help);
+    }
 }
 
 static void
@@ -53,11 +46,15 @@ help_command(const struct cli_command *c)
     }
 }
 
-static void
-help_all(const struct cli *cli)
+void
+cli_help(const struct cli *cli)
 {
     const char *group = "";
 
+    if (cli->command != NULL) {
+        help_command(cli->command);
+        return;
+    }
     puts("waybill - messages neither lost nor doubled\n\n"
          "Usage: waybill [GLOBAL] COMMAND [ARGS]");
     for (size_t i = 0; cli->commands[i] != NULL; i++) {
@@ -74,16 +71,7 @@ help_all(const struct cli *cli)
          "waybill COMMAND --help says more; so does waybill(1).");
 }
 
-void
-cli_help(const struct cli *cli)
-{
-    if (cli->command != NULL)
-        help_command(cli->command);
-    else
-        help_all(cli);
-}
-
-/* ---- completions: the commands, and the options of each ---------------- */
+/* ---- completions: the commands, and the options of each ----------------- */
 
 /* Text inside single quotes, specials with a backslash before them. */
 static void
@@ -268,8 +256,8 @@ run_completions(struct cli *cli)
             return CLI_DONE;
         }
     }
-    return cli_usage(cli, "'%s': no completions for it; take bash, zsh or fish",
-        cli->arg[0]);
+    return cli_usage(
+        cli, "'%s': not a known shell; give bash, zsh or fish", cli->arg[0]);
 }
 
 const struct cli_command cli_completions = {
@@ -277,8 +265,7 @@ const struct cli_command cli_completions = {
     .group = "Shell",
     .args = "bash|zsh|fish",
     .help = "print completions for a shell",
-    .min_args = 1,
-    .max_args = 1,
+    .n_args = 1,
     .run = run_completions,
     .examples = "waybill completions bash > "
                 "~/.local/share/bash-completion/completions/waybill",

@@ -1,4 +1,4 @@
-/* keys.c - what the idempotency store holds: look, free, settle. */
+/* keys.c - list, show, release and settle keys of the idempotency store. */
 #include "cli/cli.h"
 #include "waybill/idem.h"
 
@@ -24,7 +24,12 @@ item_object(const struct wb_idem_op *op, const struct wb_idem_item *item)
         is_done ? json_integer((json_int_t)item->bytes) : json_null());
 }
 
-/* ---- list -------------------------------------------------------------- */
+/* "never", "in 5m"; out holds 32 bytes. */
+static const char *
+ends(const struct cli *cli, const struct wb_idem_item *item, char *out)
+{
+    return item->ends_ms == 0 ? "never" : cli_when(cli, item->ends_ms, out);
+}
 
 struct listing {
     struct cli *cli;
@@ -32,49 +37,33 @@ struct listing {
     uint64_t n, limit; /* 0: all */
 };
 
-static bool
-is_wanted(struct cli *cli, const struct wb_idem_item *item)
-{
-    const char *state = cli_text(cli, "state");
-
-    return (state == NULL ||
-               strcmp(state, wb_idem_state_name(item->state)) == 0) &&
-           (!cli_has(cli, "identity") ||
-               wb__eq(cli_slice(cli, "identity"), item->op.identity)) &&
-           (!cli_has(cli, "scope") ||
-               wb__eq(cli_slice(cli, "scope"), item->op.scope));
-}
-
-static void
-item_row(struct listing *l, const struct wb_idem_item *item)
-{
-    char when[32];
-
-    cli_cell_slice(&l->table, item->op.key);
-    cli_cell_slice(&l->table, item->op.scope);
-    cli_cell_slice(&l->table, item->op.identity);
-    cli_cell(&l->table, "%s", wb_idem_state_name(item->state));
-    if (item->state == WB_IDEM_DONE)
-        cli_cell(&l->table, "%d", item->status);
-    else
-        cli_cell(&l->table, "-");
-    cli_cell(&l->table, "%s", cli_when(l->cli, item->since_ms, when));
-    cli_cell(&l->table, "%s",
-        item->ends_ms == 0 ? "never" : cli_when(l->cli, item->ends_ms, when));
-    cli_row(&l->table);
-}
-
 static enum wb_status
 list_item(void *ctx, const struct wb_idem_item *item)
 {
     struct listing *l = ctx;
+    char when[32], status[16] = "-";
 
-    if (!is_wanted(l->cli, item))
+    if (cli_number(l->cli, "state", item->state) != item->state ||
+        (cli_has(l->cli, "identity") &&
+            !wb__eq(cli_slice(l->cli, "identity"), item->op.identity)) ||
+        (cli_has(l->cli, "scope") &&
+            !wb__eq(cli_slice(l->cli, "scope"), item->op.scope)))
         return WB_OK;
-    if (!l->cli->json)
-        item_row(l, item);
-    else if (cli_json(l->cli, item_object(&item->op, item)) != CLI_DONE)
-        return WB_NOMEM;
+    if (item->state == WB_IDEM_DONE)
+        (void)snprintf(status, sizeof(status), "%d", item->status);
+    if (l->cli->json) {
+        if (cli_json(l->cli, item_object(&item->op, item)) != CLI_DONE)
+            return WB_NOMEM;
+    } else {
+        cli_cell_slice(&l->table, item->op.key);
+        cli_cell_slice(&l->table, item->op.scope);
+        cli_cell_slice(&l->table, item->op.identity);
+        cli_cell(&l->table, "%s", wb_idem_state_name(item->state));
+        cli_cell(&l->table, "%s", status);
+        cli_cell(&l->table, "%s", cli_when(l->cli, item->since_ms, when));
+        cli_cell(&l->table, "%s", ends(l->cli, item, when));
+        cli_row(&l->table);
+    }
     return ++l->n == l->limit ? WB_EMPTY : WB_OK; /* EMPTY: enough */
 }
 
@@ -99,48 +88,22 @@ run_list(struct cli *cli, struct wb_idem *store)
     return code;
 }
 
-/* ---- show -------------------------------------------------------------- */
-
 static void
-add_record(struct cli *cli, json_t *object, const struct wb_idem_record *r)
-{
-    struct wb__buf b = {.env = cli->env, .max = SIZE_MAX / 2};
-
-    (void)json_object_set_new(object, "headers", cli_headers(r->headers));
-    if (wb__utf8_valid(r->body)) {
-        (void)json_object_set_new(object, "body",
-            json_stringn_nocheck(
-                r->body.len > 0 ? r->body.ptr : "", r->body.len));
-        return;
-    }
-    wb__base64(&b, r->body);
-    if (b.failed == WB_OK)
-        (void)json_object_set_new(
-            object, "body_base64", json_stringn_nocheck(b.ptr, b.len));
-    wb__buf_fini(&b);
-}
-
-static void
-say_item(struct cli *cli, const struct wb_idem_op *op,
+print_item(struct cli *cli, const struct wb_idem_op *op,
     const struct wb_idem_item *item)
 {
-    char when[32], line[4 * 255 + 1];
+    char when[32];
 
-    (void)wb__one_line(op->key, 255, line);
-    cli_tell(cli, "%-13s %s", "key", line);
-    (void)wb__one_line(op->scope, 255, line);
-    cli_tell(cli, "%-13s %s", "scope", line);
-    (void)wb__one_line(op->identity, 255, line);
-    if (line[0] != '\0')
-        cli_tell(cli, "%-13s %s", "identity", line);
-    cli_tell(cli, "%-13s %s", "state", wb_idem_state_name(item->state));
-    cli_tell(cli, "%-13s %s", "since", cli_when(cli, item->since_ms, when));
-    cli_tell(cli, "%-13s %s", "ends",
-        item->ends_ms == 0 ? "never" : cli_when(cli, item->ends_ms, when));
+    cli_print_field(cli, "key", op->key);
+    cli_print_field(cli, "scope", op->scope);
+    cli_print_field(cli, "identity", op->identity);
+    cli_print(cli, "%-13s %s", "state", wb_idem_state_name(item->state));
+    cli_print(cli, "%-13s %s", "since", cli_when(cli, item->since_ms, when));
+    cli_print(cli, "%-13s %s", "ends", ends(cli, item, when));
     if (item->state != WB_IDEM_DONE)
         return;
-    cli_tell(cli, "%-13s %d", "status", item->status);
-    cli_tell(cli, "%-13s %zu bytes", "record", item->bytes);
+    cli_print(cli, "%-13s %d", "status", item->status);
+    cli_print(cli, "%-13s %zu bytes", "record", item->bytes);
 }
 
 static enum cli_exit
@@ -158,17 +121,18 @@ run_show(struct cli *cli, struct wb_idem *store)
     if (rc != WB_OK)
         return rc == WB_EMPTY ? CLI_NOTHING : cli_fail(cli, &err);
     if (!cli->json) {
-        say_item(cli, &op, &item);
+        print_item(cli, &op, &item);
         return CLI_DONE;
     }
     object = item_object(&op, &item);
-    if (object != NULL && item.state == WB_IDEM_DONE)
-        add_record(cli, object, &result.record);
+    if (item.state == WB_IDEM_DONE) {
+        (void)json_object_set_new(
+            object, "headers", cli_headers(result.record.headers));
+        cli_add_bytes(cli, object, "body", result.record.body);
+    }
     wb_idem_result_free(&result);
     return cli_json(cli, object);
 }
-
-/* ---- release, settle --------------------------------------------------- */
 
 static enum cli_exit
 freed(struct cli *cli, const struct wb_idem_op *op, enum wb_idem_state was)
@@ -176,11 +140,10 @@ freed(struct cli *cli, const struct wb_idem_op *op, enum wb_idem_state was)
     char line[4 * 255 + 1];
 
     (void)wb__one_line(op->key, 255, line);
-    cli_say(cli, "key %s is free; it was %s", line, wb_idem_state_name(was));
-    if (!cli->json)
-        return CLI_DONE;
-    return cli_json(cli, json_pack("{s:o, s:s, s:b}", "key", cli_str(op->key),
-                             "was", wb_idem_state_name(was), "freed", 1));
+    return cli_result(cli,
+        json_pack("{s:o, s:s, s:b}", "key", cli_str(op->key), "was",
+            wb_idem_state_name(was), "freed", 1),
+        "key %s is free; it was %s", line, wb_idem_state_name(was));
 }
 
 static enum cli_exit
@@ -195,8 +158,8 @@ run_release(struct cli *cli, struct wb_idem *store)
     return freed(cli, &op, item.state);
 }
 
-/* What can be replayed: by `once` an exit status, by a gateway, whose scopes
- * are METHOD /path, one of HTTP; of other scopes nothing is known here. */
+/* Of the scope `once` an exit status, of a gateway's (METHOD /path) one of
+ * HTTP; of other scopes any. */
 static bool
 read_status(struct cli *cli, const struct wb_idem_op *op, int *status)
 {
@@ -207,7 +170,7 @@ read_status(struct cli *cli, const struct wb_idem_op *op, int *status)
 
     if (cli_has(cli, "status") &&
         (!wb__parse_u64(cli_slice(cli, "status"), max, &n) || n < min)) {
-        (void)cli_usage(cli, "--status '%s': of this scope take %llu to %llu",
+        (void)cli_usage(cli, "--status '%s': for this scope give %llu to %llu",
             cli_text(cli, "status"), (unsigned long long)min,
             (unsigned long long)max);
         return false;
@@ -233,14 +196,13 @@ run_settle(struct cli *cli, struct wb_idem *store)
         return cli_fail(cli, &err);
     if (!is_done)
         return freed(cli, &op, WB_IDEM_DOUBTFUL);
-    cli_say(cli, "key %s is done", cli->arg[1]);
-    if (!cli->json)
-        return CLI_DONE;
-    return cli_json(cli, json_pack("{s:o, s:s, s:i}", "key", cli_str(op.key),
-                             "state", "done", "status", record.status));
+    return cli_result(cli,
+        json_pack("{s:o, s:s, s:i}", "key", cli_str(op.key), "state", "done",
+            "status", record.status),
+        "key %s is done", cli->arg[1]);
 }
 
-/* ---- the command ------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------- */
 
 static const struct verb {
     const char *name;
@@ -253,34 +215,19 @@ static const struct verb {
     {"settle", 2, "identity scope done not-applied status body ttl",
         run_settle}};
 
-static const char *
-verb_name(const void *list, size_t i)
-{
-    (void)list;
-    return i < WB_COUNT(verbs) ? verbs[i].name : NULL;
-}
-
-static bool
-is_global(const struct cli_option *option)
-{
-    const struct cli_option *o = cli_globals;
-
-    while (o->name != NULL && o != option)
-        o++;
-    return o->name != NULL;
-}
-
-/* An option that a verb does not look at would promise what it does not do. */
+/* Options that a verb does not use are refused. */
 static bool
 takes_options(struct cli *cli, const struct verb *verb)
 {
     for (size_t i = 0; i < cli->n_values; i++) {
-        const struct cli_option *option = cli->value[i].option;
-        struct wb_slice rest = wb_slice(verb->options), one;
-        bool known = is_global(option);
+        const struct cli_option *option = cli->value[i].option, *o;
+        struct wb_slice rest = wb_slice(verb->options), name;
+        bool known = false;
 
-        while (!known && wb__cut(&rest, ' ', &one))
-            known = wb__eq(one, wb_slice(option->name));
+        for (o = cli_globals; o->name != NULL; o++)
+            known = known || o == option;
+        while (wb__cut(&rest, ' ', &name))
+            known = known || wb__eq(name, wb_slice(option->name));
         if (!known) {
             (void)cli_usage(cli, "%s takes no --%s", verb->name, option->name);
             return false;
@@ -292,9 +239,10 @@ takes_options(struct cli *cli, const struct verb *verb)
 static const struct verb *
 find_verb(struct cli *cli)
 {
-    const char *near;
+    struct cli_nearest nearest = {0};
 
     for (size_t i = 0; i < WB_COUNT(verbs); i++) {
+        cli_nearest_add(&nearest, wb_slice(cli->arg[0]), verbs[i].name);
         if (strcmp(cli->arg[0], verbs[i].name) != 0)
             continue;
         if (cli->n_args == verbs[i].args)
@@ -303,26 +251,13 @@ find_verb(struct cli *cli)
             verbs[i].args == 1 ? "no key" : "one key");
         return NULL;
     }
-    near = cli_closest(cli->arg[0], verb_name, NULL);
-    (void)cli_usage(cli, "keys '%s'?%s%s%s take list, show, release or settle",
-        cli->arg[0], near != NULL ? " did you mean " : "",
-        near != NULL ? near : "", near != NULL ? "?" : "");
-    return NULL;
-}
-
-static bool
-state_is_one(struct cli *cli)
-{
-    const char *state = cli_text(cli, "state");
-
-    for (int i = 0; state != NULL && i <= WB_IDEM_DOUBTFUL; i++) {
-        if (strcmp(state, wb_idem_state_name((enum wb_idem_state)i)) == 0)
-            return true;
-    }
-    if (state != NULL)
+    if (nearest.name != NULL)
         (void)cli_usage(
-            cli, "--state '%s': take claimed, sending, done or unknown", state);
-    return state == NULL;
+            cli, "keys '%s'? did you mean %s?", cli->arg[0], nearest.name);
+    else
+        (void)cli_usage(
+            cli, "keys '%s'? give list, show, release or settle", cli->arg[0]);
+    return NULL;
 }
 
 static enum cli_exit
@@ -334,31 +269,31 @@ run_keys(struct cli *cli)
     struct wb_err err = {0};
     enum cli_exit code;
 
-    if (verb == NULL || !state_is_one(cli))
+    if (verb == NULL)
         return CLI_USAGE;
     if (cli_find_db(cli, &err) != WB_OK ||
         wb_idem_open(&store, cli->db, &opts, &err) != WB_OK)
-        return cli_fail_beyond(cli, &err);
+        return cli_fail_no_usage(cli, &err);
     code = verb->run(cli, store);
     wb_idem_close(store);
     return code;
 }
 
 static const struct cli_option keys_options[] = {
-    {"identity", CLI_TEXT, "I", "whose key [list: all; else nobody's]", false},
+    {"identity", CLI_TEXT, "I", "of the key [list: all; else none]"},
     {"scope", CLI_TEXT, "S",
-        "of what: once, or POST /path [list: all; else once]", false},
-    {"state", CLI_TEXT, "S", "list: claimed, sending, done or unknown [all]",
-        false},
-    {"limit", CLI_COUNT, "N", "list: at most so many [all]", false},
-    {"done", CLI_FLAG, NULL, "settle: it happened; keep a record", false},
-    {"not-applied", CLI_FLAG, NULL, "settle: it did not; free the key", false},
+        "of the key: once, or POST /path [list: all; else once]"},
+    {"state", CLI_CHOICE, "claimed|sending|done|unknown",
+        "list: of this state alone [all]"},
+    {"limit", CLI_COUNT, "N", "list: at most this many [all]"},
+    {"done", CLI_FLAG, NULL, "settle: it took effect; keep a record"},
+    {"not-applied", CLI_FLAG, NULL,
+        "settle: it did not take effect; free the key"},
     {"status", CLI_TEXT, "N",
-        "settle --done: status of the record [0; a gateway's: 200]", false},
-    {"body", CLI_TEXT, "TEXT", "settle --done: body of the record [empty]",
-        false},
+        "settle --done: status of the record [0; a gateway's: 200]"},
+    {"body", CLI_TEXT, "TEXT", "settle --done: body of the record [empty]"},
     {"ttl", CLI_DURATION, "D",
-        "settle --done: keep it for so long; 0s: for ever [24h]", false},
+        "settle --done: keep it for this long; 0s: for ever [24h]"},
     {0},
 };
 
@@ -366,13 +301,14 @@ const struct cli_command cli_keys = {
     .name = "keys",
     .group = "Idempotency",
     .args = "list|show|release|settle [KEY] [--identity I] [--scope S] ...",
-    .help = "what the idempotency store holds: look, free, settle",
-    .more = "release frees a key whatever it holds: a record is forgotten, a "
-            "run that goes on\ncan no longer be recorded. settle tells how an "
-            "unknown outcome ended.",
+    .help = "show, free or settle keys of the idempotency store",
+    .more =
+        "release frees a key in any state: a record is deleted, a run in "
+        "progress can no\nlonger be recorded. settle records how an unknown "
+        "outcome ended.",
     .options = keys_options,
-    .min_args = 1,
-    .max_args = 2,
+    .n_args = 1,
+    .optional_args = 1,
     .run = run_keys,
     .exits = "3  no such key; settle: its outcome is not unknown",
     .examples = "waybill keys list --state unknown\n"

@@ -1,12 +1,17 @@
-/* main.c - from the words to the command and out again.
+/* main.c - start of the command: descriptors, commands, which executable.
  *
- * (1) Descriptors 0, 1 and 2 are always taken, so that no file of ours can get
+ * Two executables are made of the same sources. libcurl and libpq take longer
+ * to load than all that `waybill send` does: waybill (FULL_PATH is defined) is
+ * not linked with them, and executes waybill-full for commands that need them.
+ *
+ * (1) Descriptors 0, 1 and 2 are always open, so that no file of ours can get
  *     one of these numbers and be written to by accident.
  * (2) A stdout that could not be written to the end is a failure. */
-#include <signal.h>
+#include <errno.h>
 
 #include "cli/cli.h"
 #include "db/db.h"
+#include "script/script.h"
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -18,9 +23,58 @@ static const struct cli_command *const commands[] = {&cli_send, &cli_drain_once,
     &cli_release, &cli_fail_one, &cli_extend, &cli_reset_stale, &cli_breaker,
     &cli_gate, &cli_once, &cli_keys, &cli_sink, &cli_completions, NULL};
 
-/* A closed descriptor stays as useless as it was: opened the wrong way. */
+/* ---- waybill and waybill-full ------------------------------------------- */
+
+#ifdef FULL_PATH
+
+/* Execute waybill-full with the same arguments if the command delivers, or its
+ * database is PostgreSQL. DONE: this executable can run the command itself. */
+static enum cli_exit
+switch_executable(struct cli *cli, char **argv)
+{
+    static const char end[] = "-full";
+    const struct cli_command *c = cli->command;
+    const char *db = cli_named_db(cli);
+    char beside[4096]; /* in a build folder it is beside this file */
+    struct wb_err err;
+    ssize_t n;
+
+    if (c != &cli_drain_once && c != &cli_run && c != &cli_doctor &&
+        !(c == &cli_send && cli_has(cli, "drain")) &&
+        !(db != NULL && wb__db_is_postgres(db)))
+        return CLI_DONE;
+    n = readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(end));
+    if (n > 0) {
+        memcpy(beside + n, end, sizeof(end));
+        (void)execv(beside, argv);
+    }
+    (void)execv(FULL_PATH, argv);
+    (void)wb__fail(&err, WB_UNAVAILABLE, errno,
+        "%s needs %s, which cannot be run (%s); install Waybill again", c->name,
+        FULL_PATH, strerror(errno));
+    return cli_fail_as(cli, CLI_FAILED, &err);
+}
+
+#endif
+
+/* cli->read_config */
+static enum wb_status
+read_config(struct cli *cli, bool transports, struct wb_err *err)
+{
+#ifdef FULL_PATH
+    WB_ASSERT(!transports); /* see switch_executable() */
+    return wb__config_read(&cli->config, cli->config_path, cli->env, true, err);
+#else
+    return wb_config_open(&cli->config, cli->config_path, cli->env,
+        transports ? &cli->loop : NULL, err);
+#endif
+}
+
+/* ---- main --------------------------------------------------------------- */
+
+/* A closed descriptor stays useless: it is opened in the wrong direction. */
 static void
-take_standard_descriptors(void)
+open_standard_descriptors(void)
 {
     uv_fs_t req;
 
@@ -34,31 +88,6 @@ take_standard_descriptors(void)
     }
 }
 
-/* SQLite frees some 150 KiB after each statement of an import. Depending on how
- * the heap happens to lie, malloc gave that back to the kernel and asked for it
- * again a hundred thousand times: imports took 1.7 times as long. */
-static void
-keep_heap(void)
-{
-#ifdef __GLIBC__
-    (void)mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
-#endif
-}
-
-/* Whether the command delivers, or its database is PostgreSQL: it then needs
- * libcurl or libpq, which waybill-full alone is linked with. */
-static bool
-needs_full(const struct cli *cli)
-{
-    const struct cli_command *command = cli->command;
-    const char *db = cli_named_db(cli);
-
-    return command == &cli_drain_once || command == &cli_run ||
-           command == &cli_doctor ||
-           (command == &cli_send && cli_has(cli, "drain")) ||
-           (db != NULL && wb__db_is_postgres(db));
-}
-
 static enum cli_exit
 run(struct cli *cli, int argc, char **argv)
 {
@@ -67,7 +96,7 @@ run(struct cli *cli, int argc, char **argv)
     if (code != CLI_DONE)
         return code;
     if (cli_has(cli, "version")) {
-        cli_tell(cli, "waybill " WB_VERSION);
+        cli_print(cli, "waybill " WB_VERSION);
         return !cli->json
                    ? CLI_DONE
                    : cli_json(cli, json_pack("{s:s}", "version", WB_VERSION));
@@ -76,21 +105,12 @@ run(struct cli *cli, int argc, char **argv)
         cli_help(cli);
         return CLI_DONE;
     }
-    if (needs_full(cli))
-        code = cli_switch(cli, argv);
+#ifdef FULL_PATH
+    code = switch_executable(cli, argv);
+#endif
+    if (code == CLI_DONE && cli->command->opens_outbox)
+        code = cli_open(cli, NULL);
     return code == CLI_DONE ? cli->command->run(cli) : code;
-}
-
-static enum cli_exit
-close_stdout(struct cli *cli, enum cli_exit code)
-{
-    struct wb_err err;
-
-    if (fflush(stdout) == 0 && ferror(stdout) == 0)
-        return code;
-    (void)wb__fail(&err, WB_IO, 0,
-        "standard output could not be written to; %s", cli->unwritten);
-    return cli_fail(cli, &err);
 }
 
 int
@@ -98,16 +118,27 @@ main(int argc, char **argv)
 {
     static struct cli cli;
     enum cli_exit code;
+    struct wb_err err;
 
-    take_standard_descriptors();
-    keep_heap();
+    open_standard_descriptors();
+#ifdef __GLIBC__
+    /* SQLite frees some 150 KiB after each statement of an import. malloc often
+     * returned them to the kernel and requested them again, a hundred thousand
+     * times: imports took 1.7 times as long. */
+    (void)mallopt(M_TRIM_THRESHOLD, 4 * 1024 * 1024);
+#endif
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk */
     cli.env = wb_env_system();
     cli.commands = commands;
-    cli.unwritten = "what was done is done, look with waybill status";
+    cli.read_config = read_config;
+    cli.unwritten = "what was done is done, see waybill status";
     cli.now_ms = cli.env->wall_ms(cli.env->ctx);
     code = run(&cli, argc, argv);
     cli_close(&cli);
-    return (int)close_stdout(&cli, code);
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return (int)code;
+    (void)wb__fail(&err, WB_IO, 0,
+        "standard output could not be written to; %s", cli.unwritten);
+    return (int)cli_fail(&cli, &err);
 }

@@ -1,18 +1,16 @@
 /* monitor.c - the server of `run --listen` and `gate --admin`: GET /healthz and
  * GET /metrics; and the metrics of an outbox.
  *
- * (1) It only reads, and only when a request comes: nothing is cached. */
+ * (1) It only reads, and only for a request: nothing is cached. */
 #include "cli/cli.h"
 #include "http/server.h"
-
-/* ---- the metrics of an outbox ------------------------------------------ */
 
 struct outbox_page {
     struct wb__buf *text;
     int64_t oldest_ms; /* creation time of the oldest pending message, or 0 */
 };
 
-/* A label value, escaped as the text format of Prometheus demands. */
+/* A label value, escaped as the text format of Prometheus requires. */
 static void
 add_label(struct wb__buf *b, struct wb_slice s)
 {
@@ -26,7 +24,7 @@ add_label(struct wb__buf *b, struct wb_slice s)
 }
 
 static void
-add_head(struct wb__buf *b, const char *name, const char *help)
+add_help(struct wb__buf *b, const char *name, const char *help)
 {
     wb__buf_fmt(b, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
 }
@@ -69,15 +67,15 @@ write_outbox_metrics(const void *ctx, struct wb__buf *text, struct wb_err *err)
     enum wb_status rc;
     double age_s = 0;
 
-    add_head(text, "waybill_messages", "Messages by kind and status.");
+    add_help(text, "waybill_messages", "Messages by kind and status.");
     rc = wb_outbox_count(cli->box, add_kind, &page, err);
     if (page.oldest_ms != 0)
         age_s = (double)(env->wall_ms(env->ctx) - page.oldest_ms) / 1000;
-    add_head(text, "waybill_oldest_pending_seconds",
+    add_help(text, "waybill_oldest_pending_seconds",
         "Age of the oldest pending message, 0 if there is none.");
     wb__buf_fmt(
         text, "waybill_oldest_pending_seconds %.3f\n", age_s > 0 ? age_s : 0);
-    add_head(text, "waybill_breaker_open",
+    add_help(text, "waybill_breaker_open",
         "1 where a destination's breaker is open or half-open.");
     if (rc == WB_OK)
         rc = wb_outbox_breakers(
@@ -85,7 +83,7 @@ write_outbox_metrics(const void *ctx, struct wb__buf *text, struct wb_err *err)
     return rc;
 }
 
-/* ---- the server -------------------------------------------------------- */
+/* ---- the server --------------------------------------------------------- */
 
 static void
 respond(struct wb__exchange *exchange, int status, const char *type,
@@ -102,35 +100,29 @@ respond(struct wb__exchange *exchange, int status, const char *type,
 }
 
 static void
-respond_metrics(const struct cli_monitor *m, struct wb__exchange *exchange)
-{
-    struct wb__buf page = {.env = m->cli->env, .max = (size_t)8 * 1024 * 1024};
-    struct wb_err err = {0};
-
-    if (m->write_metrics(m->ctx, &page, &err) == WB_OK && page.failed == WB_OK)
-        respond(
-            exchange, 200, "text/plain; version=0.0.4", wb__buf_slice(&page));
-    else
-        respond(exchange, 503, "text/plain",
-            wb_slice(err.msg[0] != '\0' ? err.msg : "out of memory"));
-    wb__buf_fini(&page);
-}
-
-static void
 handle(void *ctx, struct wb__exchange *exchange)
 {
     const struct wb__http_head *head = exchange->head;
+    const struct cli_monitor *m = ctx;
+    struct wb__buf page = {.env = m->cli->env, .max = (size_t)8 * 1024 * 1024};
+    struct wb_err err = {0};
 
     if (!wb__eq(head->method, WB_LIT("GET")) &&
         !wb__eq(head->method, WB_LIT("HEAD")))
         respond(exchange, 405, "text/plain", WB_LIT("GET only\n"));
     else if (wb__eq(head->path, WB_LIT("/healthz")))
         respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
-    else if (wb__eq(head->path, WB_LIT("/metrics")))
-        respond_metrics(ctx, exchange);
-    else
+    else if (!wb__eq(head->path, WB_LIT("/metrics")))
         respond(exchange, 404, "text/plain",
-            WB_LIT("there are /healthz and /metrics\n"));
+            WB_LIT("no such path; GET /healthz or /metrics\n"));
+    else if (m->write_metrics(m->ctx, &page, &err) == WB_OK &&
+             page.failed == WB_OK)
+        respond(
+            exchange, 200, "text/plain; version=0.0.4", wb__buf_slice(&page));
+    else
+        respond(exchange, 503, "text/plain",
+            wb_slice(err.msg[0] != '\0' ? err.msg : "out of memory"));
+    wb__buf_fini(&page);
 }
 
 enum wb_status

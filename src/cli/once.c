@@ -1,11 +1,10 @@
-/* once.c - run a command once per key; replay what it said.
+/* once.c - run a command once per key; replay its output.
  *
- * (1) The command runs only with the claim on its key. A store that is down
- *     means that it is not run.
- * (2) Its output goes out as it comes and is kept beside; whether somebody
- *     reads it makes no difference to what is kept.
- * (3) After it has run the key is freed only where its end says that it should
- *     run again: a signal, a status named in --release, no start at all. */
+ * (1) The command runs only with the claim on its key; not without the store.
+ * (2) Its output is passed on at once and also kept, even where it cannot be
+ *     passed on.
+ * (3) After a run the key is freed only if the command should run again: a
+ *     signal ended it, its status is in --release, or it could not start. */
 #include <errno.h>
 
 #include "cli/cli.h"
@@ -18,8 +17,8 @@ enum {
     EXIT_NOT_FOUND = 127
 };
 
-/* In the record: body is stdout, then stderr. Without the first line all of it
- * is stdout; with the second it was too much to keep. */
+/* Headers of the record. Its body is stdout, then stderr; without Stdout-Bytes
+ * all of it is stdout. With Output-Kept the output was too much to keep. */
 #define STDOUT_BYTES "Stdout-Bytes"
 #define NOT_KEPT     "Output-Kept"
 
@@ -28,11 +27,9 @@ struct once {
     bool release[256]; /* exit statuses that free the key */
     struct wb__buf out, err, headers;
     bool too_much, ran, lost;
-    int closed[3]; /* errno of what cannot be written to any more, by fd */
+    int closed[3]; /* errno of a failed write, by fd */
     struct wb__process process;
 };
-
-/* ---- output ------------------------------------------------------------ */
 
 static void
 pass_on(struct once *o, int fd, struct wb_slice piece)
@@ -41,16 +38,18 @@ pass_on(struct once *o, int fd, struct wb_slice piece)
         return;
     o->closed[fd] = wb__write_all(fd, piece);
     if (o->closed[fd] != 0 && o->closed[fd] != EPIPE)
-        cli_note(o->cli, "waybill once: %s: %s; going on without it",
+        cli_note(o->cli, "waybill once: %s: %s; continuing without it",
             fd == STDOUT_FILENO ? "standard output" : "standard error",
             strerror(o->closed[fd]));
 }
 
 static void
-keep_piece(struct once *o, int fd, struct wb_slice piece)
+on_output(void *ctx, int fd, struct wb_slice piece)
 {
+    struct once *o = ctx;
     struct wb__buf *b = fd == STDOUT_FILENO ? &o->out : &o->err;
 
+    pass_on(o, fd, piece);
     if (o->too_much)
         return;
     o->too_much = piece.len > KEEP_MAX - o->out.len - o->err.len;
@@ -63,14 +62,7 @@ keep_piece(struct once *o, int fd, struct wb_slice piece)
     wb__buf_fini(&o->err);
 }
 
-static void
-on_output(void *ctx, int fd, struct wb_slice piece)
-{
-    pass_on(ctx, fd, piece);
-    keep_piece(ctx, fd, piece);
-}
-
-/* Everything of stdout, then everything of stderr, and the status. */
+/* All of stdout, then all of stderr, and the status. */
 static enum cli_exit
 replay(struct once *o, const struct wb_idem_record *record)
 {
@@ -92,8 +84,6 @@ replay(struct once *o, const struct wb_idem_record *record)
     return (enum cli_exit)(record->status & 0xff);
 }
 
-/* ---- the run ----------------------------------------------------------- */
-
 static enum wb_idem_end
 keep_record(struct once *o, struct wb_idem_record *record)
 {
@@ -104,7 +94,7 @@ keep_record(struct once *o, struct wb_idem_record *record)
     wb__buf_add(&o->out, wb__buf_slice(&o->err));
     o->lost = o->headers.failed != WB_OK || o->out.failed != WB_OK;
     if (o->lost)
-        return WB_IDEM_MAYBE; /* no memory for what must be remembered */
+        return WB_IDEM_MAYBE; /* no memory for the record */
     record->status = o->process.status;
     record->headers = wb__buf_slice(&o->headers);
     record->body = wb__buf_slice(&o->out);
@@ -127,7 +117,7 @@ run_command(void *ctx, struct wb_idem_call *call)
     if (p->start_errno != 0) {
         p->status =
             p->start_errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
-        cli_complain(o->cli, WB_NOTFOUND, "cannot run %s: %s", p->argv[0],
+        cli_print_error(o->cli, WB_NOTFOUND, "cannot run %s: %s", p->argv[0],
             strerror(p->start_errno));
         return WB_IDEM_NOT_APPLIED;
     }
@@ -137,21 +127,9 @@ run_command(void *ctx, struct wb_idem_call *call)
     return keep_record(o, &call->record);
 }
 
-/* The command has run, and the store does not know how it ended. */
+/* The key was not acquired, and there is no record. */
 static enum cli_exit
-not_recorded(struct once *o, const struct wb_err *err)
-{
-    struct wb_err full;
-
-    (void)wb__fail(&full, err->status, err->sys,
-        "the command ran and ended with %d, but that could not be recorded: "
-        "%.150s",
-        o->process.status, err->msg);
-    return cli_fail_as(o->cli, CLI_FAILED, &full);
-}
-
-static enum cli_exit
-cannot_run(struct cli *cli, enum wb_idem_answer answer)
+not_run(struct cli *cli, enum wb_idem_answer answer)
 {
     const char *key = cli_text(cli, "key");
     struct wb_err err = {0};
@@ -165,8 +143,8 @@ cannot_run(struct cli *cli, enum wb_idem_answer answer)
     }
     if (answer == WB_IDEM_UNKNOWN) {
         (void)wb__fail(&err, WB_UNAVAILABLE, 0,
-            "the command ran under key %s and nobody knows how it ended; look, "
-            "then tell with waybill keys settle",
+            "the command ran under key %s and nobody knows how it ended; find "
+            "out, then record it with waybill keys settle",
             key);
         return cli_fail_as(cli, CLI_FAILED, &err);
     }
@@ -176,7 +154,7 @@ cannot_run(struct cli *cli, enum wb_idem_answer answer)
 }
 
 static enum wb_status
-print_of(struct cli *cli, struct wb_fingerprint *fp, struct wb_err *err)
+fingerprint(struct cli *cli, struct wb_fingerprint *fp, struct wb_err *err)
 {
     struct wb_slice *parts = wb__alloc(cli->env, cli->n_args * sizeof(*parts));
     enum wb_status rc = WB_NOMEM;
@@ -190,13 +168,20 @@ print_of(struct cli *cli, struct wb_fingerprint *fp, struct wb_err *err)
 }
 
 static enum cli_exit
-ended(struct once *o, enum wb_status rc, const struct wb_idem_result *result,
-    struct wb_err *err)
+exit_code(struct once *o, enum wb_status rc,
+    const struct wb_idem_result *result, struct wb_err *err)
 {
+    struct wb_err full;
+
     if (rc == WB_OK && o->lost)
         rc = wb__nomem(err, "the output");
-    if (rc != WB_OK && o->ran)
-        return not_recorded(o, err);
+    if (rc != WB_OK && o->ran) {
+        (void)wb__fail(&full, err->status, err->sys,
+            "the command ran and ended with %d, but that could not be "
+            "recorded: %.150s",
+            o->process.status, err->msg);
+        return cli_fail_as(o->cli, CLI_FAILED, &full);
+    }
     if (o->process.start_errno != 0)
         return (enum cli_exit)o->process.status;
     if (rc != WB_OK)
@@ -206,31 +191,8 @@ ended(struct once *o, enum wb_status rc, const struct wb_idem_result *result,
         return replay(o, &result->record);
     if (result->answer == WB_IDEM_ACQUIRED)
         return (enum cli_exit)o->process.status;
-    return cannot_run(o->cli, result->answer);
+    return not_run(o->cli, result->answer);
 }
-
-static enum cli_exit
-run_with(struct once *o, struct wb_idem *store)
-{
-    struct cli *cli = o->cli;
-    struct wb_idem_op op = {
-        cli_slice(cli, "identity"), WB_LIT("once"), cli_slice(cli, "key")};
-    struct wb_idem_begin how = {.lease_ms = cli_ms(cli, "lease", 0),
-        .wait_ms = cli_ms(cli, "wait", 10000)};
-    struct wb_idem_result result = {0};
-    struct wb_fingerprint fp;
-    struct wb_err err = {0};
-    enum cli_exit code;
-    enum wb_status rc = print_of(cli, &fp, &err);
-
-    if (rc == WB_OK)
-        rc = wb_idem_run(store, &op, &fp, &how, run_command, o, &result, &err);
-    code = ended(o, rc, &result, &err);
-    wb_idem_result_free(&result);
-    return code;
-}
-
-/* ---- the command ------------------------------------------------------- */
 
 static bool
 read_release(struct once *o)
@@ -241,7 +203,7 @@ read_release(struct once *o)
     while (wb__cut(&rest, ',', &one)) {
         if (!wb__parse_u64(wb__trim(one), 255, &n)) {
             (void)cli_usage(o->cli,
-                "--release '%.*s': not an exit status; take 0 to 255, with "
+                "--release '%.*s': not an exit status; give 0 to 255, with "
                 "commas between",
                 WB_SHOW(one));
             return false;
@@ -259,8 +221,15 @@ run_once(struct cli *cli)
         .err = {.env = cli->env, .max = KEEP_MAX},
         .process = {.argv = cli->arg, .output = on_output}};
     struct wb_idem_opts opts = {.env = cli->env};
+    struct wb_idem_op op = {
+        cli_slice(cli, "identity"), WB_LIT("once"), cli_slice(cli, "key")};
+    struct wb_idem_begin how = {.lease_ms = cli_ms(cli, "lease", 0),
+        .wait_ms = cli_ms(cli, "wait", 10000)};
+    struct wb_idem_result result = {0};
+    struct wb_fingerprint fp;
     struct wb_idem *store = NULL;
     struct wb_err err = {0};
+    enum wb_status rc;
     enum cli_exit code;
 
     if (cli->json)
@@ -271,7 +240,11 @@ run_once(struct cli *cli)
     if (cli_find_db(cli, &err) != WB_OK ||
         wb_idem_open(&store, cli->db, &opts, &err) != WB_OK)
         return cli_fail_as(cli, CLI_FAILED, &err);
-    code = run_with(&o, store);
+    rc = fingerprint(cli, &fp, &err);
+    if (rc == WB_OK)
+        rc = wb_idem_run(store, &op, &fp, &how, run_command, &o, &result, &err);
+    code = exit_code(&o, rc, &result, &err);
+    wb_idem_result_free(&result);
     wb_idem_close(store);
     wb__buf_fini(&o.out);
     wb__buf_fini(&o.err);
@@ -280,16 +253,15 @@ run_once(struct cli *cli)
 }
 
 static const struct cli_option once_options[] = {
-    {"key", CLI_NAME, "K", "what makes it one run; required", true},
-    {"identity", CLI_TEXT, "I", "whose key it is [nobody's]", false},
-    {"ttl", CLI_DURATION, "D", "remember it for so long; 0s: for ever [24h]",
-        false},
-    {"wait", CLI_DURATION, "D", "for another run of this key to end [10s]",
-        false},
-    {"lease", CLI_SPAN, "D", "the key is free so long after a crash [60s]",
-        false},
+    {"key", CLI_NAME, "K", "runs with this key are one; required"},
+    {"identity", CLI_TEXT, "I", "of the key [none]"},
+    {"ttl", CLI_DURATION, "D",
+        "keep the record for this long; 0s: for ever [24h]"},
+    {"wait", CLI_DURATION, "D",
+        "wait for another run of this key to end [10s]"},
+    {"lease", CLI_SPAN, "D", "lease of the key, renewed while CMD runs [60s]"},
     {"release", CLI_TEXT, "STATUS,...",
-        "exit statuses that free the key [none]", false},
+        "exit statuses that free the key [none]"},
     {0},
 };
 
@@ -300,11 +272,12 @@ const struct cli_command cli_once = {
             "[--release STATUS,...] -- CMD ARGS...",
     .help = "run a command once; replay its output and status",
     .more = "Later calls with the same key print what the first one printed, "
-            "up to 16 MiB, and\nend as it ended. Death by a signal frees the "
+            "up to 16 MiB, and\nexit as it did. Death by a signal frees the "
             "key. CMD dies with this command.",
     .options = once_options,
-    .min_args = 1,
-    .max_args = CLI_MANY,
+    .required = "key",
+    .n_args = 1,
+    .optional_args = CLI_MANY,
     .run = run_once,
     .exits = "65  the key belongs to another command line\n"
              "75  still running after the wait\n"

@@ -1,14 +1,14 @@
-/* open.c - where the outbox and the configuration are, and opening them.
+/* open.c - finds and opens the outbox and the configuration; stop signals.
  *
- * (1) Nothing is taken from the current folder unasked.
- * (2) Every command opens the outbox here, with the limits of the
+ * (1) Nothing is read from the current folder unless it is named.
+ * (2) Every command but doctor opens the outbox here, with the limits of the
  *     configuration. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
 #include "relay/relay.h"
 
-/* An empty variable is as good as none. */
+/* NULL also if it is empty. */
 static const char *
 variable(const char *name)
 {
@@ -21,26 +21,26 @@ variable(const char *name)
  * absolute is to be ignored, says the XDG base directory specification. */
 static bool
 in_home(const char *xdg, const char *otherwise, const char *file, char *out,
-    size_t room)
+    size_t max)
 {
     const char *base = variable(xdg), *home = variable("HOME");
     int n;
 
     if (base != NULL && base[0] == '/')
-        n = snprintf(out, room, "%s/waybill/%s", base, file);
+        n = snprintf(out, max, "%s/waybill/%s", base, file);
     else if (home != NULL)
-        n = snprintf(out, room, "%s/%s/waybill/%s", home, otherwise, file);
+        n = snprintf(out, max, "%s/%s/waybill/%s", home, otherwise, file);
     else
         return false;
-    return n > 0 && (size_t)n < room;
+    return n > 0 && (size_t)n < max;
 }
 
 static bool
-copy(char *out, size_t room, const char *text)
+copy(char *out, size_t max, const char *text)
 {
-    int n = snprintf(out, room, "%s", text);
+    int n = snprintf(out, max, "%s", text);
 
-    return n > 0 && (size_t)n < room;
+    return n > 0 && (size_t)n < max;
 }
 
 const char *
@@ -58,8 +58,7 @@ cli_find_db(struct cli *cli, struct wb_err *err)
 
     if (named != NULL && named[0] == '~' && named[1] == '/')
         return wb__fail(err, WB_INVALID, 0,
-            "%s: it is the shell that knows ~, and none has read this; write "
-            "the path in full, or ./~/",
+            "%s: only a shell replaces ~; write the path in full, or ./~/",
             named);
     if (named != NULL && !copy(cli->db, sizeof(cli->db), named))
         return wb__fail(
@@ -67,11 +66,11 @@ cli_find_db(struct cli *cli, struct wb_err *err)
     if (named == NULL && !in_home("XDG_STATE_HOME", ".local/state",
                              "waybill.db", cli->db, sizeof(cli->db)))
         return wb__fail(err, WB_UNAVAILABLE, 0,
-            "no place for the database: HOME is not set; give --db FILE");
+            "no folder for the database: HOME is not set; give --db FILE");
     return WB_OK;
 }
 
-/* The file that holds: named, or found; empty if there is none. */
+/* Set cli->config_path: named, or found; empty if there is none. */
 static enum wb_status
 find_config(struct cli *cli, struct wb_err *err)
 {
@@ -92,83 +91,54 @@ find_config(struct cli *cli, struct wb_err *err)
     return WB_OK;
 }
 
-static enum wb_status
-open_loop(struct cli *cli, struct wb_err *err)
-{
-    int sys = uv_loop_init(&cli->loop);
-
-    if (sys != 0)
-        return wb__fail(
-            err, WB_IO, -sys, "no event loop: %s", uv_strerror(sys));
-    cli->loop_open = true;
-    return WB_OK;
-}
-
 enum wb_status
 cli_open_config(struct cli *cli, bool transports, struct wb_err *err)
 {
     enum wb_status rc = find_config(cli, err);
 
-    if (rc == WB_OK && transports)
-        rc = open_loop(cli, err);
+    if (rc == WB_OK && transports) {
+        int sys = uv_loop_init(&cli->loop);
+
+        if (sys != 0)
+            return wb__fail(
+                err, WB_IO, -sys, "no event loop: %s", uv_strerror(sys));
+        cli->loop_open = true;
+    }
     if (rc != WB_OK || cli->config_path[0] == '\0')
         return rc;
-    rc = cli_read_config(cli, transports, err);
+    rc = cli->read_config(cli, transports, err);
     if (rc == WB_OK)
         cli->routes = wb_config_routes(cli->config, &cli->n_routes);
     return rc;
 }
 
-static enum wb_status
-open_box(struct cli *cli, struct wb_err *err)
+enum cli_exit
+cli_open(struct cli *cli, struct wb_relay **relay)
 {
-    enum wb_status rc = cli_find_db(cli, err);
     struct wb_outbox_opts opts = {0};
+    struct wb_relay_opts relay_opts = {.env = cli->env, .loop = &cli->loop};
+    struct wb_err err = {0};
+    enum wb_status rc = cli_open_config(cli, relay != NULL, &err);
 
-    if (rc != WB_OK)
-        return rc;
-    if (cli->config != NULL)
+    if (rc == WB_OK)
+        rc = cli_find_db(cli, &err);
+    if (rc == WB_OK && cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
-    return wb_outbox_open(&cli->box, cli->db, &opts, err);
-}
-
-static enum cli_exit
-open_both(struct cli *cli, bool transports)
-{
-    struct wb_err err = {0};
-    enum wb_status rc = cli_open_config(cli, transports, &err);
-
     if (rc == WB_OK)
-        rc = open_box(cli, &err);
-    if (rc == WB_OK)
+        rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
+    if (rc != WB_OK)
+        return cli_fail_no_usage(cli, &err);
+    if (relay == NULL)
         return CLI_DONE;
-    return cli_fail_beyond(cli, &err);
-}
-
-enum cli_exit
-cli_open(struct cli *cli)
-{
-    return open_both(cli, false);
-}
-
-enum cli_exit
-cli_open_relay(struct cli *cli, struct wb_relay **relay)
-{
-    enum cli_exit code = open_both(cli, true);
-    struct wb_relay_opts opts = {.env = cli->env, .loop = &cli->loop};
-    struct wb_err err = {0};
-
-    if (code != CLI_DONE)
-        return code;
-    opts.routes = cli->routes;
-    opts.n_routes = cli->n_routes;
+    relay_opts.routes = cli->routes;
+    relay_opts.n_routes = cli->n_routes;
     if (cli->config != NULL) {
-        opts.lease_ms = wb_config_lease_ms(cli->config);
-        opts.ready = wb_config_ready;
-        opts.ctx = cli->config;
+        relay_opts.lease_ms = wb_config_lease_ms(cli->config);
+        relay_opts.ready = wb_config_ready;
+        relay_opts.ctx = cli->config;
     }
-    if (wb_relay_new(relay, cli->box, &opts, &err) == WB_OK)
+    if (wb_relay_new(relay, cli->box, &relay_opts, &err) == WB_OK)
         return CLI_DONE;
     return cli_fail_as(cli, CLI_FAILED, &err);
 }
@@ -178,7 +148,7 @@ cli_close(struct cli *cli)
 {
     wb_config_close(cli->config);
     wb_outbox_close(cli->box);
-    /* What was closed a moment ago still has its callbacks to run. */
+    /* Handles that were just closed still have callbacks to run. */
     for (int i = 0; i < 100 && cli->loop_open; i++) {
         (void)uv_run(&cli->loop, UV_RUN_NOWAIT);
         cli->loop_open = uv_loop_close(&cli->loop) != 0;
@@ -191,4 +161,43 @@ const struct wb_route *
 cli_route(const struct cli *cli, struct wb_slice kind)
 {
     return wb__route_find(cli->routes, cli->n_routes, kind);
+}
+
+/* ---- stop signals ------------------------------------------------------- */
+
+void
+cli_on_stop_signal(void (*handler)(int number), int flags)
+{
+    struct sigaction stop = {.sa_handler = handler}, before;
+
+    for (int i = 0; i < 2; i++) {
+        int number = i == 0 ? SIGTERM : SIGINT;
+
+        stop.sa_flags = flags | (number == SIGINT ? SA_RESETHAND : 0);
+        (void)sigaction(number, NULL, &before);
+        if (before.sa_handler != SIG_IGN)
+            (void)sigaction(number, &stop, NULL);
+    }
+}
+
+void
+cli_stop_open(
+    struct cli_stop *s, uv_loop_t *loop, uv_signal_cb on_signal, void *ctx)
+{
+    (void)uv_signal_init(loop, &s->term);
+    (void)uv_signal_init(loop, &s->interrupt);
+    s->term.data = s->interrupt.data = ctx;
+    (void)uv_signal_start(&s->term, on_signal, SIGTERM);
+    (void)uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    s->open = true;
+}
+
+void
+cli_stop_close(struct cli_stop *s)
+{
+    if (!s->open)
+        return;
+    uv_close((uv_handle_t *)&s->term, NULL);
+    uv_close((uv_handle_t *)&s->interrupt, NULL);
+    s->open = false;
 }

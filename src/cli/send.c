@@ -1,10 +1,8 @@
 /* send.c - accept messages: one, or one a line.
  *
- * (1) Exit 0 means every message is on disk and survives a power cut,
- *     whatever a drain afterwards came to. */
+ * (1) Exit 0 means that every message is on disk and survives a power cut,
+ *     whatever the outcome of a drain afterwards. */
 #include "cli/cli.h"
-
-/* ---- the message ------------------------------------------------------- */
 
 /* Every --header as a line. */
 static bool
@@ -26,7 +24,7 @@ read_headers(struct cli *cli, struct wb__buf *lines)
             return false;
         }
         if (wb__eq_nocase(name, WB_LIT("Content-Type"))) {
-            (void)cli_usage(cli, "--header Content-Type: take --content-type");
+            (void)cli_usage(cli, "--header Content-Type: give --content-type");
             return false;
         }
         wb__buf_add(lines, name);
@@ -52,6 +50,7 @@ read_message(struct cli *cli, struct wb_message *m, struct wb__buf *headers)
         return false;
     }
     *m = (struct wb_message){.id = cli_slice(cli, "id"),
+        .kind = wb_slice(cli->arg[0]),
         .key = cli_slice(cli, "key"),
         .lane = cli_slice(cli, "lane"),
         .content_type = cli_slice(cli, "content-type"),
@@ -59,13 +58,11 @@ read_message(struct cli *cli, struct wb_message *m, struct wb__buf *headers)
         .expires_ms = cli_ms(cli, "expires", 0)};
     if (cli_has(cli, "in"))
         m->due_ms = wb__sat_add(cli->now_ms, cli_ms(cli, "in", 0));
-    if (!cli_arg_kind(cli, 0, &m->kind) || !read_headers(cli, headers))
+    if (!read_headers(cli, headers))
         return false;
     m->headers = wb__buf_slice(headers);
     return true;
 }
-
-/* ---- the payload ------------------------------------------------------- */
 
 /* From the argument, or from stdin where there is none or it is "-". */
 static enum cli_exit
@@ -86,11 +83,9 @@ read_payload(struct cli *cli, struct wb_message *m, struct wb__buf *b)
     return code;
 }
 
-/* ---- one message ------------------------------------------------------- */
-
-/* Drain if that was asked for. The messages are kept whatever it comes to: a
- * failure here is told, but an exit code that makes the caller send again
- * would be worse. */
+/* Drain if relay is not NULL. A failure is printed, but does not change the
+ * exit code: the messages are accepted, and the caller must not send them
+ * again. */
 static void
 drain_after(struct cli *cli, struct wb_relay *relay, json_t *object)
 {
@@ -127,13 +122,11 @@ send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
             cli_int(a.seq), "duplicate", (int)a.duplicate);
     else if (a.duplicate)
         cli_note(cli, "accepted before, nothing new");
-    cli_say(cli, "%s", a.id.text);
+    cli_report(cli, "%s", a.id.text);
     (void)fflush(stdout);
     drain_after(cli, relay, object);
     return cli->json ? cli_json(cli, object) : CLI_DONE;
 }
-
-/* ---- many -------------------------------------------------------------- */
 
 static enum cli_exit
 send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
@@ -148,9 +141,9 @@ send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
         object = json_pack("{s:I, s:I, s:I}", "accepted",
             (json_int_t)n.accepted, "duplicates", (json_int_t)n.duplicates,
             "rejected", (json_int_t)n.rejected);
-    cli_say(cli, "%llu accepted, %llu duplicates, %llu rejected",
+    cli_report(cli, "%llu accepted, %llu duplicate%s, %llu rejected",
         (unsigned long long)n.accepted, (unsigned long long)n.duplicates,
-        (unsigned long long)n.rejected);
+        n.duplicates == 1 ? "" : "s", (unsigned long long)n.rejected);
     (void)fflush(stdout);
     drain_after(cli, code == CLI_DONE ? relay : NULL, object);
     if (cli->json && cli_json(cli, object) != CLI_DONE)
@@ -158,23 +151,17 @@ send_lines(struct cli *cli, struct wb_relay *relay, const struct wb_message *m)
     return code == CLI_DONE && n.rejected > 0 ? CLI_SOME : code;
 }
 
-/* ---- the command ------------------------------------------------------- */
-
 static enum cli_exit
 check_lines(struct cli *cli)
 {
-    static const char *const single[] = {"id", "key"};
-
     if (!cli_has(cli, "lines"))
         return !cli_has(cli, "key-prefix")
                    ? CLI_DONE
-                   : cli_usage(cli, "--key-prefix goes with --lines only");
-    for (size_t i = 0; i < WB_COUNT(single); i++) {
-        if (cli_has(cli, single[i]))
-            return cli_usage(cli,
-                "--%s would be that of every line; take --key-prefix",
-                single[i]);
-    }
+                   : cli_usage(cli, "--key-prefix needs --lines");
+    if (cli_has(cli, "id") || cli_has(cli, "key"))
+        return cli_usage(cli,
+            "--%s would be that of every line; give --key-prefix",
+            cli_has(cli, "id") ? "id" : "key");
     if (cli->n_args > 1)
         return cli_usage(cli, "--lines reads the payloads from standard "
                               "input; leave the argument out");
@@ -192,8 +179,7 @@ run_send(struct cli *cli)
     if (code == CLI_DONE && !read_message(cli, &m, &headers))
         code = CLI_USAGE;
     if (code == CLI_DONE)
-        code =
-            cli_has(cli, "drain") ? cli_open_relay(cli, &relay) : cli_open(cli);
+        code = cli_open(cli, cli_has(cli, "drain") ? &relay : NULL);
     if (code == CLI_DONE)
         code = cli_has(cli, "lines") ? send_lines(cli, relay, &m)
                                      : send_one(cli, relay, &m);
@@ -203,23 +189,21 @@ run_send(struct cli *cli)
 }
 
 static const struct cli_option send_options[] = {
-    {"id", CLI_ID, "ID", "a UUID of your own [a new one]", false},
+    {"id", CLI_ID, "ID", "a UUID of your own [a new one]"},
     {"key", CLI_NAME, "KEY",
-        "the same key twice is one message, also after delivery [none]", false},
+        "two messages with the same key are one, also after delivery [none]"},
     {"lane", CLI_NAME, "LANE",
-        "messages of one lane go in order, one at a time [none]", false},
-    {"at", CLI_TIME, "T", "not before this time [now]", false},
-    {"in", CLI_DURATION, "D", "not before so long from now [0s]", false},
+        "messages of one lane are delivered in order, one at a time [none]"},
+    {"at", CLI_TIME, "T", "not before this time [now]"},
+    {"in", CLI_DURATION, "D", "not before this much time has passed [0s]"},
     {"expires", CLI_WHEN, "T|D",
-        "not after this time, or so long from now [never]", false},
-    {"content-type", CLI_NAME, "TYPE", "of the payload [application/json]",
-        false},
-    {"header", CLI_TEXT, "N:V", "a header of this message; may be repeated",
-        false},
-    {"drain", CLI_FLAG, NULL, "deliver what is due afterwards", false},
-    {"lines", CLI_FLAG, NULL, "each line of stdin is a payload", false},
+        "not after this time, or this much time from now [never]"},
+    {"content-type", CLI_NAME, "TYPE", "of the payload [application/json]"},
+    {"header", CLI_TEXT, "N:V", "a header of this message; may be repeated"},
+    {"drain", CLI_FLAG, NULL, "deliver what is due afterwards"},
+    {"lines", CLI_FLAG, NULL, "each line of stdin is a payload"},
     {"key-prefix", CLI_PREFIX, "P",
-        "with --lines: P:<line number> is the key of a line", false},
+        "with --lines: P:<line number> is the key of a line"},
     {0},
 };
 
@@ -227,14 +211,16 @@ const struct cli_command cli_send = {
     .name = "send",
     .group = "Outbox",
     .args = "KIND [PAYLOAD|-]",
+    .arg_type = CLI_KIND,
     .help = "accept a message, or one a line",
     .more = "The payload is the argument, or stdin. Exit 0 means the message "
-            "is on disk, whatever\na drain afterwards came to. An import with "
-            "--lines and --key-prefix can be run\nagain: what was accepted "
+            "is on disk, whatever\nthe outcome of a drain afterwards. An "
+            "import with "
+            "--lines and --key-prefix can be\nrun again: what was accepted "
             "before is not accepted twice.",
     .options = send_options,
-    .min_args = 1,
-    .max_args = 2,
+    .n_args = 1,
+    .optional_args = 1,
     .run = run_send,
     .exits = "4  with --lines: some lines were rejected, the others are kept",
     .examples =

@@ -9,7 +9,7 @@ abandon() {
     waybill --quiet fail "$id" --token "$token" --error no --reject
 }
 
-@test "retry: an abandoned message goes back, attempts 0, error cleared" {
+@test "retry: an abandoned message is pending again, attempts 0, error cleared" {
     abandon k
     try js retry "$id"
     ended 0
@@ -175,7 +175,7 @@ abandon() {
     ended 0
 }
 
-@test "breaker: a scope that has nothing to tell is closed" {
+@test "breaker: a scope without a record is closed" {
     try js breaker nobody
     ended 0
     same '{"scope":"nobody","state":"closed","failures":0,"open_until_ms":null}' \
@@ -185,7 +185,7 @@ abandon() {
     same "" "$out"
 }
 
-@test "breaker --reset: all, each told" {
+@test "breaker --reset: all, each reported" {
     fail_thrice
     try js breaker --reset
     ended 0

@@ -208,18 +208,18 @@ nothing_kept() {
     has "$err" "its folder may only be read"
 }
 
-@test "database: no room is told with its mend" {
+@test "database: a full disk is reported with its fix" {
     waybill send k x
     try bash -c 'ulimit -f 200; head -c 900000 /dev/zero | "$0" send k' "$WAYBILL"
     ended 75
     has "$err" "no room: make some on the disk"
 }
 
-@test "database: no room to make it, or to open it: 75" {
+@test "database: a disk too full to make or to open it: 75" {
     full=0
     for blocks in 1 2 3 4 8 16 20 32 40 64 200; do
         rm -f box.db*
-        for _ in new there; do # what is told goes into a pipe, not a file
+        for _ in new there; do # the message goes into a pipe, not a file
             status=0
             err=$(ulimit -f $blocks && "$WAYBILL" send k x 2>&1) || status=$?
             [ "$status" != 0 ] || continue

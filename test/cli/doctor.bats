@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
-# doctor: every check, and each finding with its mend.
+# doctor: every check, and each finding with its fix.
 load helper
 
-# finding NAME: ok, detail and mend of a check
+# finding NAME: ok, detail and fix of a check
 finding() { get ".checks[] | select(.name == \"$1\") | .$2"; }
 
 @test "doctor: nothing there yet: 0, and it makes nothing" {
@@ -16,12 +16,12 @@ finding() { get ".checks[] | select(.name == \"$1\") | .$2"; }
     waybill send k x
     try js doctor
     ended 0
-    same '["name","ok","detail","mend"]' \
+    same '["name","ok","detail","fix"]' \
         "$(get '.checks | map(keys_unsorted | tojson) | unique | .[]')"
     same "clock config database endpoints file_mode file_system folder_mode \
 integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
         "$(get '.checks | map(.name) | sort | join(" ")')"
-    same true/null "$(get '.checks | map("\(.ok)/\(.mend)") | unique | .[]')"
+    same true/null "$(get '.checks | map("\(.ok)/\(.fix)") | unique | .[]')"
     try waybill doctor
     ended 0
     has "$out" "integrity"
@@ -41,8 +41,8 @@ integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
     try js --db open/box.db doctor
     ended 1
     same false/false "$(finding file_mode ok)/$(finding folder_mode ok)"
-    has "$(finding file_mode mend)" "chmod 600"
-    has "$(finding folder_mode mend)" "chmod 700"
+    has "$(finding file_mode fix)" "chmod 600"
+    has "$(finding folder_mode fix)" "chmod 700"
     chmod 640 open/box.db
     chmod 755 open
     try js --db open/box.db doctor
@@ -58,7 +58,7 @@ integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
     try js --db bad.db doctor
     ended 1
     same false "$(finding database ok)"
-    [ "$(finding database mend)" != null ]
+    [ "$(finding database fix)" != null ]
     same true "$(finding clock ok)"
     same true "$(finding config ok)"
     try waybill --db bad.db doctor
@@ -107,7 +107,7 @@ END
     waybill send k x
     claim --lease 1ms
     until_true 5 stuck
-    has "$(finding stuck_claims mend)" reset-stale
+    has "$(finding stuck_claims fix)" reset-stale
     waybill reset-stale
     try js doctor
     ended 0
@@ -133,7 +133,7 @@ END
     try js doctor
     ended 1
     same false "$(finding wal_size ok)"
-    has "$(finding wal_size mend)" reader
+    has "$(finding wal_size fix)" reader
     echo >go
 }
 

@@ -29,7 +29,7 @@ database() {
     export WAYBILL_DB="$server?options=-csearch_path%3Ds$BATS_TEST_NUMBER"
 }
 
-deliver() { # SCRIPT: every kind goes to sh -c SCRIPT
+deliver() { # SCRIPT: every kind is delivered to sh -c SCRIPT
     config <<END
 route "*" { transport = "exec", argv = { "sh", "-c", [==[$1]==] },
     retry = { immediate = true } }
@@ -126,7 +126,7 @@ END
     same k/done "$(js keys list | jq -r '"\(.key)/\(.state)"')"
 }
 
-@test "postgres: gate keeps its answers there, past a restart" {
+@test "postgres: gate keeps its responses there, past a restart" {
     database
     "$WAYBILL" sink --listen 127.0.0.1:0 --into got >sink.log 2>&1 3>&- &
     PIDS=$!
@@ -149,7 +149,7 @@ END
     same 1 "$(wc -l <got)"
 }
 
-@test "postgres: bad URLs and a database that is not there: exit 1 or 75, told" {
+@test "postgres: bad URLs and a database that is not there: exit 1 or 75, reported" {
     database
     server=$(cat "$BATS_FILE_TMPDIR/url")
     for url in "${server%/*}/nowhere" 'postgres://[::1' \

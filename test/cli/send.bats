@@ -166,7 +166,7 @@ load helper
     same 5 "$(status_of pending)"
 }
 
-@test "send --lines: bad lines are told with their number, exit 4" {
+@test "send --lines: bad lines are reported with their number, exit 4" {
     { echo one; head -c 1048577 /dev/zero | tr '\0' x; echo; echo three
       head -c 5000000 /dev/zero | tr '\0' y; echo; echo five; } >lines
     try js send k --lines --key-prefix p <lines

@@ -1,9 +1,8 @@
-/* out.c - everything the command prints.
+/* output.c - everything the command prints.
  *
  * (1) Under --json stdout has one object a line and nothing else, stderr one
- *     object an error.
- * (2) Text that came from outside never reaches a terminal with control
- *     characters in it. */
+ *     object for each error.
+ * (2) Text from outside reaches a terminal without control characters. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -14,7 +13,7 @@ cli_is_terminal(int fd)
     return uv_guess_handle(fd) == UV_TTY;
 }
 
-/* ---- errors ------------------------------------------------------------ */
+/* ---- errors ------------------------------------------------------------- */
 
 /* One line of at most MESSAGE_MAX characters. */
 #define MESSAGE_MAX 500
@@ -44,32 +43,6 @@ vprint_error(
     json_decref(object);
 }
 
-static void print_error(const struct cli *cli, const char *code,
-    const char *fmt, ...) WB_PRINTF(3, 4);
-static void
-print_error(const struct cli *cli, const char *code, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    vprint_error(cli, code, fmt, ap);
-    va_end(ap);
-}
-
-/* "FENCED" -> "fenced" */
-static const char *
-code_of(enum wb_status status, char out[16])
-{
-    const char *name = wb_status_name(status);
-    size_t i = 0;
-
-    for (; name[i] != '\0' && i < 15; i++)
-        out[i] =
-            (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
-    out[i] = '\0';
-    return out;
-}
-
 enum cli_exit
 cli_usage(struct cli *cli, const char *fmt, ...)
 {
@@ -82,18 +55,22 @@ cli_usage(struct cli *cli, const char *fmt, ...)
 }
 
 void
-cli_complain(struct cli *cli, enum wb_status status, const char *fmt, ...)
+cli_print_error(struct cli *cli, enum wb_status status, const char *fmt, ...)
 {
-    char code[16];
+    const char *name = wb_status_name(status);
+    char code[16] = ""; /* "FENCED" -> "fenced" */
     va_list ap;
 
+    for (size_t i = 0; name[i] != '\0' && i < sizeof(code) - 1; i++)
+        code[i] =
+            (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     va_start(ap, fmt);
-    vprint_error(cli, code_of(status, code), fmt, ap);
+    vprint_error(cli, code, fmt, ap);
     va_end(ap);
 }
 
-enum cli_exit
-cli_exit_of(enum wb_status status)
+static enum cli_exit
+exit_of(enum wb_status status)
 {
     switch (status) {
     case WB_OK:
@@ -114,30 +91,31 @@ cli_exit_of(enum wb_status status)
 enum cli_exit
 cli_fail_as(struct cli *cli, enum cli_exit code, const struct wb_err *err)
 {
-    char name[16];
+    const char *text =
+        err->msg[0] != '\0' ? err->msg : wb_status_text(err->status);
 
-    /* A walk that one of our own callbacks ended, which has told why. */
-    if (err->status == WB_OK)
+    if (err->status == WB_OK) /* one of our callbacks has printed why */
         return CLI_FAILED;
-    print_error(cli, code == CLI_USAGE ? "usage" : code_of(err->status, name),
-        "%s", err->msg[0] != '\0' ? err->msg : wb_status_text(err->status));
+    if (code == CLI_USAGE)
+        return cli_usage(cli, "%s", text);
+    cli_print_error(cli, err->status, "%s", text);
     return code;
 }
 
 enum cli_exit
 cli_fail(struct cli *cli, const struct wb_err *err)
 {
-    return cli_fail_as(cli, cli_exit_of(err->status), err);
+    return cli_fail_as(cli, exit_of(err->status), err);
 }
 
 enum cli_exit
-cli_fail_beyond(struct cli *cli, const struct wb_err *err)
+cli_fail_no_usage(struct cli *cli, const struct wb_err *err)
 {
     return cli_fail_as(
-        cli, cli_exit_of(err->status) == CLI_BUSY ? CLI_BUSY : CLI_FAILED, err);
+        cli, exit_of(err->status) == CLI_BUSY ? CLI_BUSY : CLI_FAILED, err);
 }
 
-/* ---- stdout ------------------------------------------------------------ */
+/* ---- stdout and stderr -------------------------------------------------- */
 
 enum cli_exit
 cli_json(struct cli *cli, json_t *take)
@@ -148,63 +126,85 @@ cli_json(struct cli *cli, json_t *take)
         (void)wb__nomem(&err, "a line of output");
         return cli_fail(cli, &err);
     }
-    /* What cannot be written is found when stdout is closed, in main.c. */
+    /* A failed write is found when main() flushes stdout. */
     (void)json_dumpf(take, stdout, JSON_COMPACT);
     fputc('\n', stdout);
     json_decref(take);
     return ferror(stdout) ? CLI_FAILED : CLI_DONE;
 }
 
-static void vtell(const struct cli *cli, const char *fmt, va_list ap)
-    WB_PRINTF(2, 0);
+/* A line for people, unless it is silenced. */
+static void vprint_line(FILE *to, bool silent, const char *fmt, va_list ap)
+    WB_PRINTF(3, 0);
 static void
-vtell(const struct cli *cli, const char *fmt, va_list ap)
+vprint_line(FILE *to, bool silent, const char *fmt, va_list ap)
 {
-    if (cli->json)
+    if (silent)
         return;
-    vfprintf(stdout, fmt, ap);
-    fputc('\n', stdout);
+    vfprintf(to, fmt, ap);
+    fputc('\n', to);
 }
 
 void
-cli_tell(const struct cli *cli, const char *fmt, ...)
+cli_print(const struct cli *cli, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
-    vtell(cli, fmt, ap);
+    vprint_line(stdout, cli->json, fmt, ap);
     va_end(ap);
 }
 
 void
-cli_say(const struct cli *cli, const char *fmt, ...)
+cli_print_field(const struct cli *cli, const char *name, struct wb_slice s)
+{
+    char line[4 * 2048 + 1];
+
+    if (wb__one_line(s, 2048, line) > 0)
+        cli_print(cli, "%-13s %s", name, line);
+}
+
+void
+cli_report(const struct cli *cli, const char *fmt, ...)
 {
     va_list ap;
 
     va_start(ap, fmt);
-    if (!cli->quiet)
-        vtell(cli, fmt, ap);
+    vprint_line(stdout, cli->json || cli->quiet, fmt, ap);
     va_end(ap);
+}
+
+enum cli_exit
+cli_result(struct cli *cli, json_t *take, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (cli->json)
+        return cli_json(cli, take);
+    json_decref(take);
+    va_start(ap, fmt);
+    vprint_line(stdout, cli->quiet, fmt, ap);
+    va_end(ap);
+    return CLI_DONE;
 }
 
 void
 cli_note(const struct cli *cli, const char *fmt, ...)
 {
+    bool silent = cli->json || cli->quiet;
     va_list ap;
 
-    if (cli->json || cli->quiet)
-        return;
-    cli_progress(cli, "%s", "");
+    if (!silent)
+        cli_progress(cli, "%s", "");
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    vprint_line(stderr, silent, fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
 }
 
 void
 cli_progress(const struct cli *cli, const char *fmt, ...)
 {
-    static bool shown; /* stderr is one, whoever asks */
+    static bool shown; /* stderr is one for the whole process */
     static int64_t last_us;
     int64_t now_us = cli->env->mono_us(cli->env->ctx);
     bool terminal = cli_is_terminal(STDERR_FILENO);
@@ -227,7 +227,7 @@ cli_progress(const struct cli *cli, const char *fmt, ...)
     shown = text[0] != '\0';
 }
 
-/* ---- pieces of objects ------------------------------------------------- */
+/* ---- values of objects -------------------------------------------------- */
 
 json_t *
 cli_str(struct wb_slice s)
@@ -256,20 +256,22 @@ cli_u64(uint64_t n, char out[24])
 }
 
 void
-cli_add_payload(struct cli *cli, json_t *object, struct wb_slice payload)
+cli_add_bytes(
+    struct cli *cli, json_t *object, const char *name, struct wb_slice bytes)
 {
     struct wb__buf b = {.env = cli->env, .max = SIZE_MAX / 2};
+    char base64_name[40];
 
-    if (wb__utf8_valid(payload)) {
-        (void)json_object_set_new(object, "payload",
-            json_stringn_nocheck(
-                payload.len > 0 ? payload.ptr : "", payload.len));
+    if (wb__utf8_valid(bytes)) {
+        (void)json_object_set_new(object, name,
+            json_stringn_nocheck(bytes.len > 0 ? bytes.ptr : "", bytes.len));
         return;
     }
-    wb__base64(&b, payload);
+    (void)snprintf(base64_name, sizeof(base64_name), "%s_base64", name);
+    wb__base64(&b, bytes);
     if (b.failed == WB_OK)
         (void)json_object_set_new(
-            object, "payload_base64", json_stringn_nocheck(b.ptr, b.len));
+            object, base64_name, json_stringn_nocheck(b.ptr, b.len));
     wb__buf_fini(&b);
 }
 
@@ -284,14 +286,16 @@ cli_headers(struct wb_slice lines)
     return list;
 }
 
-/* The default is not stored. */
-json_t *
-cli_content_type(struct wb_slice s)
+void
+cli_add_content(struct cli *cli, json_t *object, struct wb_slice payload,
+    struct wb_slice content_type, struct wb_slice headers)
 {
-    return cli_str(s.len > 0 ? s : WB_LIT("application/json"));
+    if (content_type.len == 0) /* the default is not stored */
+        content_type = WB_LIT("application/json");
+    cli_add_bytes(cli, object, "payload", payload);
+    (void)json_object_set_new(object, "content_type", cli_str(content_type));
+    (void)json_object_set_new(object, "headers", cli_headers(headers));
 }
-
-/* ---- times for people -------------------------------------------------- */
 
 const char *
 cli_span(int64_t ms, char *out)
@@ -331,26 +335,10 @@ cli_when(const struct cli *cli, int64_t ms, char *out)
     return out;
 }
 
-/* ---- tables for people ------------------------------------------------- */
+/* ---- tables for people -------------------------------------------------- */
 
 /* Characters of a cell. */
 #define CELL_MAX 300
-
-/* States are coloured wherever they stand. */
-static const char *
-color_of(const char *cell)
-{
-    static const char *const colors[][2] = {{"abandoned", "\033[31m"},
-        {"open", "\033[31m"}, {"FAILED", "\033[31m"}, {"ok", "\033[32m"},
-        {"delivered", "\033[32m"}, {"processing", "\033[36m"},
-        {"half-open", "\033[33m"}, {"held", "\033[33m"}};
-
-    for (size_t i = 0; i < WB_COUNT(colors); i++) {
-        if (strcmp(cell, colors[i][0]) == 0)
-            return colors[i][1];
-    }
-    return NULL;
-}
 
 static size_t
 width_of(const char *text)
@@ -378,10 +366,18 @@ cli_table_begin(
 static void
 print_cell(const struct cli_table *t, size_t col, const char *text)
 {
-    const char *color = t->color ? color_of(text) : NULL;
+    static const char *const colors[][2] = {{"abandoned", "\033[31m"},
+        {"open", "\033[31m"}, {"FAILED", "\033[31m"}, {"ok", "\033[32m"},
+        {"delivered", "\033[32m"}, {"processing", "\033[36m"},
+        {"half-open", "\033[33m"}, {"held", "\033[33m"}};
+    const char *color = NULL;
     size_t wide = width_of(text);
     bool last = col + 1 == t->cols;
 
+    for (size_t i = 0; t->color && i < WB_COUNT(colors); i++) {
+        if (strcmp(text, colors[i][0]) == 0)
+            color = colors[i][1];
+    }
     fprintf(stdout, "%s%s%s%*s", color != NULL ? color : "", text,
         color != NULL ? "\033[0m" : "",
         last || wide >= t->width[col] ? 0 : (int)(t->width[col] - wide), "");
@@ -396,9 +392,8 @@ table_flush(struct cli_table *t)
     for (size_t c = 0; !t->begun && c < t->cols; c++) {
         if (t->width[c] < strlen(t->head[c]))
             t->width[c] = strlen(t->head[c]);
-    }
-    for (size_t c = 0; !t->begun && c < t->cols; c++)
         print_cell(t, c, t->head[c]);
+    }
     t->begun = true;
     for (size_t i = 0; i < t->rows * t->cols; i++) {
         print_cell(t, i % t->cols, cell);
@@ -431,8 +426,8 @@ cli_cell(struct cli_table *t, const char *fmt, ...)
     cli_cell_slice(t, wb_slice(text));
 }
 
-/* The cells since the last row. Without memory for them the row is left out,
- * and the end of the table says so. */
+/* Without memory for its cells a row is left out; cli_table_end() reports it.
+ */
 void
 cli_row(struct cli_table *t)
 {

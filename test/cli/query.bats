@@ -170,7 +170,7 @@ load helper
     same 'payload       a?b' "$(waybill show "$id" | tr '\0' '?' | tail -1)"
 }
 
-@test "status: a span of a second or two is told in seconds" {
+@test "status: a span of a second or two is shown in seconds" {
     waybill send k x
     sqlite3 box.db 'UPDATE waybill_outbox SET created_ms = created_ms - 1200'
     until_true 2 has "$(waybill status)" "pending for 1."

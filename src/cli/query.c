@@ -1,9 +1,7 @@
-/* look.c - status, list, show: what is there, changing nothing. */
+/* query.c - status, list and show; they change nothing. */
 #include "cli/cli.h"
 
-/* ---- status ------------------------------------------------------------ */
-
-struct census {
+struct totals {
     struct cli *cli;
     uint64_t n[WB_STATES];
     int64_t oldest_ms; /* creation of the oldest pending; 0: none */
@@ -11,64 +9,42 @@ struct census {
     struct cli_table table;
 };
 
-static bool
-waits(const struct wb_kind_counts *k)
-{
-    return k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
-               k->n[WB_STATE_PROCESSING] >
-           0;
-}
-
-static json_t *
-kind_object(const struct wb_kind_counts *k)
-{
-    json_t *object = json_object();
-
-    for (int i = 0; i < WB_STATES; i++)
-        (void)json_object_set_new(object, wb_state_name((enum wb_state)i),
-            json_integer((json_int_t)k->n[i]));
-    return object;
-}
-
 static void
 set_by_kind(json_t *object, struct wb_slice kind, json_t *value)
 {
     (void)json_object_setn_new_nocheck(object, kind.ptr, kind.len, value);
 }
 
-static void
-kind_row(struct census *c, const struct wb_kind_counts *k, bool routed)
-{
-    cli_cell_slice(&c->table, k->kind);
-    for (int i = 0; i < WB_STATE_DELIVERED; i++)
-        cli_cell(&c->table, "%llu", (unsigned long long)k->n[i]);
-    cli_cell(&c->table, "%s%s%s", k->paused ? "paused" : "",
-        k->paused && !routed ? ", " : "", routed ? "" : "no route");
-    cli_row(&c->table);
-}
-
 static enum wb_status
-count_kind(void *ctx, const struct wb_kind_counts *k)
+add_kind(void *ctx, const struct wb_kind_counts *k)
 {
-    struct census *c = ctx;
-    bool routed = cli_route(c->cli, k->kind) != NULL;
-    uint64_t waiting = 0;
+    struct totals *c = ctx;
+    json_t *counts = c->cli->json ? json_object() : NULL;
+    uint64_t waiting = k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
+                       k->n[WB_STATE_PROCESSING];
+    bool unrouted = waiting > 0 && cli_route(c->cli, k->kind) == NULL;
 
-    for (int i = 0; i < WB_STATES; i++)
+    for (int i = 0; i < WB_STATES; i++) {
         c->n[i] += k->n[i];
-    for (int i = 0; i <= WB_STATE_PROCESSING; i++)
-        waiting += k->n[i];
+        (void)json_object_set_new(counts, wb_state_name((enum wb_state)i),
+            json_integer((json_int_t)k->n[i]));
+    }
     if (k->oldest_pending_created_ms != 0 &&
         (c->oldest_ms == 0 || k->oldest_pending_created_ms < c->oldest_ms))
         c->oldest_ms = k->oldest_pending_created_ms;
     if (!c->cli->json) {
-        kind_row(c, k, routed || !waits(k));
+        cli_cell_slice(&c->table, k->kind);
+        for (int i = 0; i < WB_STATE_DELIVERED; i++)
+            cli_cell(&c->table, "%llu", (unsigned long long)k->n[i]);
+        cli_cell(&c->table, "%s%s%s", k->paused ? "paused" : "",
+            k->paused && unrouted ? ", " : "", unrouted ? "no route" : "");
+        cli_row(&c->table);
         return WB_OK;
     }
-    set_by_kind(c->by_kind, k->kind, kind_object(k));
+    set_by_kind(c->by_kind, k->kind, counts);
     if (k->paused)
         (void)json_array_append_new(c->paused, cli_str(k->kind));
-    if (!routed && waiting > 0)
+    if (unrouted)
         set_by_kind(c->unrouted, k->kind, json_integer((json_int_t)waiting));
     return WB_OK;
 }
@@ -76,14 +52,20 @@ count_kind(void *ctx, const struct wb_kind_counts *k)
 static enum wb_status
 add_breaker(void *ctx, const struct wb_breaker *b)
 {
-    struct census *c = ctx;
+    struct totals *c = ctx;
+    char line[4 * 255 + 1];
 
-    (void)json_array_append_new(c->breakers, cli_breaker_object(b));
+    if (c->cli->json)
+        (void)json_array_append_new(c->breakers, cli_breaker_object(b));
+    (void)wb__one_line(b->scope, 255, line);
+    cli_print(c->cli, "breaker %s is %s after %u failure%s", line,
+        wb_breaker_state_name(b->state), b->failures,
+        b->failures == 1 ? "" : "s");
     return WB_OK;
 }
 
 static json_t *
-status_object(struct census *c)
+status_object(struct totals *c)
 {
     json_int_t age = c->cli->now_ms - c->oldest_ms;
 
@@ -100,46 +82,15 @@ status_object(struct census *c)
 }
 
 static void
-print_breakers(const struct census *c)
+print_last_drain(const struct cli *cli)
 {
-    const json_t *b;
-    size_t i;
+    json_t *last = cli_last_drain(cli);
+    char when[32];
 
-    json_array_foreach(c->breakers, i, b)
-    {
-        const char *state, *scope;
-        char line[4 * 255 + 1];
-        json_int_t failures;
-
-        if (json_unpack((json_t *)b, "{s:s, s:s, s:I}", "scope", &scope,
-                "state", &state, "failures", &failures) != 0)
-            continue;
-        (void)wb__one_line(wb_slice(scope), 255, line);
-        cli_tell(c->cli, "breaker %s is %s after %lld failure%s", line, state,
-            (long long)failures, failures == 1 ? "" : "s");
-    }
-}
-
-/* Sentences below the table. */
-static void
-print_census(const struct census *c)
-{
-    json_t *last = cli_last_drain(c->cli);
-    char span[32], when[32];
-
-    cli_tell(c->cli, "%llu pending, %llu held, %llu processing, %llu abandoned",
-        (unsigned long long)c->n[WB_STATE_PENDING],
-        (unsigned long long)c->n[WB_STATE_HELD],
-        (unsigned long long)c->n[WB_STATE_PROCESSING],
-        (unsigned long long)c->n[WB_STATE_ABANDONED]);
-    if (c->oldest_ms != 0)
-        cli_tell(c->cli, "the oldest has been pending for %s",
-            cli_span(c->cli->now_ms - c->oldest_ms, span));
-    print_breakers(c);
     if (json_is_object(last))
-        cli_tell(c->cli, "last drain: %s",
-            cli_when(c->cli, json_integer_value(json_object_get(last, "at_ms")),
-                when));
+        cli_print(cli, "last drain: %s",
+            cli_when(
+                cli, json_integer_value(json_object_get(last, "at_ms")), when));
     json_decref(last);
 }
 
@@ -148,27 +99,37 @@ run_status(struct cli *cli)
 {
     static const char *const head[] = {
         "KIND", "PENDING", "HELD", "PROCESSING", "ABANDONED", ""};
-    struct census c = {.cli = cli};
+    struct totals c = {.cli = cli};
     struct wb_err err = {0};
-    enum cli_exit code = cli_open(cli);
+    enum cli_exit code = CLI_DONE;
+    char span[32];
 
-    if (code != CLI_DONE)
-        return code;
     c.by_kind = json_object();
     c.unrouted = json_object();
     c.paused = json_array();
     c.breakers = json_array();
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
-    if (wb_outbox_count(cli->box, count_kind, &c, &err) != WB_OK ||
-        wb_outbox_breakers(
-            cli->box, (struct wb_slice){0}, add_breaker, &c, &err) != WB_OK)
+    if (wb_outbox_count(cli->box, add_kind, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
     if (cli_table_end(cli, &c.table) != CLI_DONE)
         code = CLI_FAILED;
+    if (code == CLI_DONE)
+        cli_print(cli,
+            "%llu pending, %llu held, %llu processing, %llu abandoned",
+            (unsigned long long)c.n[WB_STATE_PENDING],
+            (unsigned long long)c.n[WB_STATE_HELD],
+            (unsigned long long)c.n[WB_STATE_PROCESSING],
+            (unsigned long long)c.n[WB_STATE_ABANDONED]);
+    if (code == CLI_DONE && c.oldest_ms != 0)
+        cli_print(cli, "the oldest has been pending for %s",
+            cli_span(cli->now_ms - c.oldest_ms, span));
+    if (code == CLI_DONE && wb_outbox_breakers(cli->box, (struct wb_slice){0},
+                                add_breaker, &c, &err) != WB_OK)
+        code = cli_fail(cli, &err);
     if (code == CLI_DONE && cli->json)
         code = cli_json(cli, status_object(&c));
     else if (code == CLI_DONE)
-        print_census(&c);
+        print_last_drain(cli);
     json_decref(c.by_kind);
     json_decref(c.unrouted);
     json_decref(c.paused);
@@ -182,11 +143,12 @@ const struct cli_command cli_status = {
     .args = "",
     .help = "counts and health",
     .run = run_status,
+    .opens_outbox = true,
     .examples = "waybill status\n"
                 "waybill --json status | jq .by_kind",
 };
 
-/* ---- list and show ----------------------------------------------------- */
+/* ---- list and show ------------------------------------------------------ */
 
 static json_t *
 row_object(const struct wb_row *r)
@@ -238,10 +200,8 @@ run_list(struct cli *cli)
         .limit = cli_number(cli, "limit", 0)};
     struct listing l = {.cli = cli};
     struct wb_err err = {0};
-    enum cli_exit code = cli_open(cli);
+    enum cli_exit code = CLI_DONE;
 
-    if (code != CLI_DONE)
-        return code;
     if (cli_has(cli, "status"))
         filter.state = (int)cli_number(cli, "status", 0);
     cli_table_begin(cli, &l.table, head, WB_COUNT(head));
@@ -256,10 +216,10 @@ run_list(struct cli *cli)
 
 static const struct cli_option list_options[] = {
     {"status", CLI_STATUS, "S",
-        "pending, held, processing, abandoned or delivered [all but delivered]",
-        false},
-    {"kind", CLI_KIND, "K", "of this kind alone [all]", false},
-    {"limit", CLI_COUNT, "N", "at most so many, oldest first [all]", false},
+        "pending, held, processing, abandoned or delivered [all but "
+        "delivered]"},
+    {"kind", CLI_KIND, "K", "of this kind alone [all]"},
+    {"limit", CLI_COUNT, "N", "at most so many, oldest first [all]"},
     {0},
 };
 
@@ -270,61 +230,20 @@ const struct cli_command cli_list = {
     .help = "messages, oldest first",
     .options = list_options,
     .run = run_list,
+    .opens_outbox = true,
     .examples = "waybill list --status abandoned\n"
                 "waybill --json list --kind mail.sent --limit 10",
 };
 
-static enum wb_status
-show_json(struct cli *cli, const struct wb_row *r)
-{
-    json_t *object = row_object(r);
-
-    if (object != NULL) {
-        cli_add_payload(cli, object, r->payload);
-        (void)json_object_set_new(
-            object, "content_type", cli_content_type(r->content_type));
-        (void)json_object_set_new(object, "headers", cli_headers(r->headers));
-        (void)json_object_set_new(object, "scope", cli_str(r->scope));
-    }
-    return cli_json(cli, object) == CLI_DONE ? WB_OK : WB_NOMEM;
-}
-
 static void
-say_slice(const struct cli *cli, const char *name, struct wb_slice s)
-{
-    char line[4 * 2048 + 1];
-
-    if (s.len == 0)
-        return;
-    (void)wb__one_line(s, 2048, line);
-    cli_tell(cli, "%-13s %s", name, line);
-}
-
-static void
-say_time(const struct cli *cli, const char *name, int64_t ms)
+print_time(const struct cli *cli, const char *name, int64_t ms)
 {
     char when[32], text[32];
 
     if (ms == 0)
         return;
     wb__format_time(ms, text);
-    cli_tell(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
-}
-
-/* Text as it is into a pipe; to a terminal on one line, controls taken out. */
-static void
-say_payload(struct cli *cli, struct wb_slice payload)
-{
-    if (!wb__utf8_valid(payload)) {
-        cli_tell(cli, "%-13s %zu bytes that are no text; --json shows them",
-            "payload", payload.len);
-    } else if (cli_is_terminal(STDOUT_FILENO)) {
-        say_slice(cli, "payload", payload);
-    } else {
-        printf("%-13s ", "payload");
-        (void)fwrite(payload.ptr, 1, payload.len, stdout); /* also a NUL */
-        putchar('\n');
-    }
+    cli_print(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
 }
 
 static enum wb_status
@@ -333,23 +252,37 @@ show_row(void *ctx, const struct wb_row *r)
     struct cli *cli = ctx;
     struct wb_slice lines = r->headers, line;
 
-    if (cli->json)
-        return show_json(cli, r);
-    cli_tell(cli, "%-13s %s", "id", r->id.text);
-    say_slice(cli, "kind", r->kind);
-    cli_tell(cli, "%-13s %s", "status", wb_state_name(r->state));
-    say_slice(cli, "reason", r->reason);
-    cli_tell(cli, "%-13s %u", "attempts", r->attempts);
-    say_slice(cli, "last error", r->last_error);
-    say_time(cli, "due", r->due_ms);
-    say_time(cli, "created", r->created_ms);
-    say_time(cli, "expires", r->expires_ms);
-    say_slice(cli, "key", r->key);
-    say_slice(cli, "lane", r->lane);
-    say_slice(cli, "content type", r->content_type);
+    if (cli->json) {
+        json_t *object = row_object(r);
+
+        cli_add_content(cli, object, r->payload, r->content_type, r->headers);
+        (void)json_object_set_new(object, "scope", cli_str(r->scope));
+        return cli_json(cli, object) == CLI_DONE ? WB_OK : WB_NOMEM;
+    }
+    cli_print(cli, "%-13s %s", "id", r->id.text);
+    cli_print_field(cli, "kind", r->kind);
+    cli_print(cli, "%-13s %s", "status", wb_state_name(r->state));
+    cli_print_field(cli, "reason", r->reason);
+    cli_print(cli, "%-13s %u", "attempts", r->attempts);
+    cli_print_field(cli, "last error", r->last_error);
+    print_time(cli, "due", r->due_ms);
+    print_time(cli, "created", r->created_ms);
+    print_time(cli, "expires", r->expires_ms);
+    cli_print_field(cli, "key", r->key);
+    cli_print_field(cli, "lane", r->lane);
+    cli_print_field(cli, "content type", r->content_type);
     while (wb__cut(&lines, '\n', &line))
-        say_slice(cli, "header", line);
-    say_payload(cli, r->payload);
+        cli_print_field(cli, "header", line);
+    if (!wb__utf8_valid(r->payload)) {
+        cli_print(cli, "%-13s %zu bytes that are no text; --json shows them",
+            "payload", r->payload.len);
+    } else if (cli_is_terminal(STDOUT_FILENO)) {
+        cli_print_field(cli, "payload", r->payload);
+    } else { /* as it is, also a NUL */
+        printf("%-13s ", "payload");
+        (void)fwrite(r->payload.ptr, 1, r->payload.len, stdout);
+        putchar('\n');
+    }
     return WB_OK;
 }
 
@@ -364,7 +297,7 @@ run_show(struct cli *cli)
         return cli_usage(cli,
             "'%.60s': give an id in full, or its first 8 characters or more",
             cli->arg[0]);
-    code = cli_open(cli);
+    code = cli_open(cli, NULL);
     if (code == CLI_DONE &&
         wb_outbox_show(cli->box, id, show_row, cli, &err) != WB_OK)
         code = cli_fail(cli, &err);
@@ -377,8 +310,7 @@ const struct cli_command cli_show = {
     .args = "ID",
     .help = "one message and its payload",
     .more = "ID may be cut to 8 characters or more where it stays unique.",
-    .min_args = 1,
-    .max_args = 1,
+    .n_args = 1,
     .run = run_show,
     .exits = "3  no such message",
     .examples = "waybill show 0193f5a2\n"
