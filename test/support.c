@@ -10,7 +10,7 @@
 
 #include "support_pg.h"
 
-struct world world;
+struct fake_env fake_env;
 
 static char folder[256];
 static char home[256]; /* where we came from */
@@ -18,20 +18,20 @@ static char home[256]; /* where we came from */
 /* ---- environment ------------------------------------------------------- */
 
 static int64_t
-world_wall_ms(void *ctx)
+fake_env_wall_ms(void *ctx)
 {
-    return ((struct world *)ctx)->wall_ms;
+    return ((struct fake_env *)ctx)->wall_ms;
 }
 
 static int64_t
-world_mono_us(void *ctx)
+fake_env_mono_us(void *ctx)
 {
-    return ((struct world *)ctx)->mono_us;
+    return ((struct fake_env *)ctx)->mono_us;
 }
 
 /* splitmix64: any seed is as good as any other */
 static uint64_t
-next_random(struct world *w)
+next_random(struct fake_env *w)
 {
     uint64_t z = atomic_fetch_add(&w->seed, UINT64_C(0x9e3779b97f4a7c15));
 
@@ -41,7 +41,7 @@ next_random(struct world *w)
 }
 
 static void
-world_random(void *ctx, void *out, size_t len)
+fake_env_random(void *ctx, void *out, size_t len)
 {
     unsigned char *at = out;
 
@@ -56,7 +56,7 @@ world_random(void *ctx, void *out, size_t len)
 }
 
 static bool
-must_fail(struct world *w)
+must_fail(struct fake_env *w)
 {
     long left = w->fail_in;
 
@@ -71,9 +71,9 @@ must_fail(struct world *w)
 }
 
 static void *
-world_resize(void *ctx, void *ptr, size_t size)
+fake_env_resize(void *ctx, void *ptr, size_t size)
 {
-    struct world *w = ctx;
+    struct fake_env *w = ctx;
     void *fresh;
 
     if (size == 0) {
@@ -92,36 +92,36 @@ world_resize(void *ctx, void *ptr, size_t size)
 }
 
 static void
-world_reset(void)
+fake_env_reset(void)
 {
-    const struct wb_env env = {.ctx = &world,
-        .wall_ms = world_wall_ms,
-        .mono_us = world_mono_us,
-        .random = world_random,
-        .resize = world_resize};
+    const struct wb_env env = {.ctx = &fake_env,
+        .wall_ms = fake_env_wall_ms,
+        .mono_us = fake_env_mono_us,
+        .random = fake_env_random,
+        .resize = fake_env_resize};
 
-    world.env = env;
-    world.wall_ms = WORLD_START_MS;
-    world.mono_us = 1000000;
-    world.seed = 1;
-    world.fail_in = -1;
-    world.failed = 0;
-    world.allocs = 0;
-    world.live = 0;
+    fake_env.env = env;
+    fake_env.wall_ms = FAKE_START_MS;
+    fake_env.mono_us = 1000000;
+    fake_env.seed = 1;
+    fake_env.fail_in = -1;
+    fake_env.failed = 0;
+    fake_env.allocs = 0;
+    fake_env.live = 0;
 }
 
 void
-world_pass_ms(int64_t ms)
+fake_clock_advance_ms(int64_t ms)
 {
-    world.wall_ms += ms;
-    world.mono_us += ms * 1000;
+    fake_env.wall_ms += ms;
+    fake_env.mono_us += ms * 1000;
 }
 
 void
-world_fail_at(long n)
+fake_alloc_fail_at(long n)
 {
-    world.failed = 0;
-    world.fail_in = n;
+    fake_env.failed = 0;
+    fake_env.fail_in = n;
 }
 
 /* ---- a folder per test ------------------------------------------------- */
@@ -201,7 +201,7 @@ test_begin(void **state)
     const char *tmp = getenv("TMPDIR");
 
     (void)state;
-    world_reset();
+    fake_env_reset();
     if (home[0] == '\0' && getcwd(home, sizeof(home)) == NULL)
         return -1;
     (void)snprintf(folder, sizeof(folder), "%s/waybill-test-XXXXXX",
@@ -228,9 +228,9 @@ test_end(void **state)
     if (chdir(home) != 0 ||
         nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
         print_error("%s: not removed\n", folder);
-    if (world.live != 0)
-        print_error("%ld blocks of ENV not freed\n", (long)world.live);
-    return world.live == 0 ? 0 : -1;
+    if (fake_env.live != 0)
+        print_error("%ld blocks of ENV not freed\n", (long)fake_env.live);
+    return fake_env.live == 0 ? 0 : -1;
 }
 
 /* ---- checks ------------------------------------------------------------ */

@@ -10,7 +10,7 @@
  *
  *         CHECK_OK(wb_outbox_open(&box, "box.db", &opts, &err), err);
  *         ...
- *         world_pass_ms(60001);
+ *         fake_clock_advance_ms(60001);
  *         CHECK_STATUS(FENCED, wb_outbox_confirm(box, &id, token, NULL));
  *         wb_outbox_close(box);
  *     }
@@ -62,36 +62,36 @@ int test_end(void **state);
 
 /* ---- the world --------------------------------------------------------- */
 
-#define WORLD_START_MS INT64_C(1767225600000) /* 2026-01-01T00:00:00Z */
+#define FAKE_START_MS INT64_C(1767225600000) /* 2026-01-01T00:00:00Z */
 
-struct world {
+struct fake_env {
     struct wb_env env;
     _Atomic int64_t wall_ms; /* settable at will */
     _Atomic int64_t mono_us;
     _Atomic uint64_t seed; /* settable */
-    atomic_long fail_in;   /* see world_fail_at() */
+    atomic_long fail_in;   /* see fake_alloc_fail_at() */
     atomic_long failed;    /* allocations that were made to fail */
     atomic_long allocs;    /* allocations asked for */
     atomic_long live;      /* blocks not freed yet */
 };
-extern struct world world;
-#define ENV (&world.env)
+extern struct fake_env fake_env;
+#define ENV (&fake_env.env)
 
-void world_pass_ms(int64_t ms); /* on both clocks */
+void fake_clock_advance_ms(int64_t ms); /* on both clocks */
 
 /* Let the n-th allocation from now on fail, once (0: the next); n < 0: none.
- * Sets world.failed to 0. To fail each in turn:
+ * Sets fake_env.failed to 0. To fail each in turn:
  *
  *     for (n = 0;; n++) {
- *         world_fail_at(n);
+ *         fake_alloc_fail_at(n);
  *         status = the_call();
- *         if (world.failed == 0)
+ *         if (fake_env.failed == 0)
  *             break;
  *         CHECK(status == WB_NOMEM); and nothing changed
  *     }
- *     world_fail_at(-1);
+ *     fake_alloc_fail_at(-1);
  */
-void world_fail_at(long n);
+void fake_alloc_fail_at(long n);
 
 /* ---- checks ------------------------------------------------------------ */
 
