@@ -245,7 +245,7 @@ at_operation(void *ctx, struct powercut *disk)
 /* ---- the work ---------------------------------------------------------- */
 
 static void
-spoil(void)
+sabotage_handle(void)
 {
     struct wb__sqlite *s =
         (struct wb__sqlite *)((struct wb__idem_sql *)run.store)->group.db;
@@ -350,7 +350,7 @@ step(void)
     run.wall_ms += pick(2000);
     if (run.store == NULL)
         CHECK_INT(WB_OK, open_on(&run.env, &run.store));
-    spoil();
+    sabotage_handle();
     call[pick(WB_COUNT(call))](k);
     if (pick(20) == 0) {
         wb_idem_close(run.store);
