@@ -1,4 +1,4 @@
-/* support.c - the world of a unit test. See support.h. */
+/* support.c - the fixture of a unit test. See support.h. */
 #define _XOPEN_SOURCE 700 /* nftw */
 #include "support.h"
 
@@ -13,7 +13,7 @@
 struct fake_env fake_env;
 
 static char folder[256];
-static char home[256]; /* where we came from */
+static char home[256]; /* the folder in which the program was started */
 
 /* ---- environment ------------------------------------------------------- */
 
@@ -29,7 +29,7 @@ fake_env_mono_us(void *ctx)
     return ((struct fake_env *)ctx)->mono_us;
 }
 
-/* splitmix64: any seed is as good as any other */
+/* splitmix64 */
 static uint64_t
 next_random(struct fake_env *w)
 {
@@ -148,7 +148,7 @@ test_db_url(void)
     return "box.db";
 }
 
-/* Is the test listed as one of SQLite's own? */
+/* Is the test listed in test/pg/sqlite_only? */
 static bool
 sqlite_only(const char *name)
 {
@@ -178,7 +178,7 @@ test_run_all(const struct CMUnitTest *tests, size_t n)
         if (!sqlite_only(tests[i].name))
             wanted[n_wanted++] = tests[i];
         else
-            print_message("left out, about SQLite itself: %s\n", tests[i].name);
+            print_message("skipped, about SQLite itself: %s\n", tests[i].name);
     }
     rc = n_wanted == 0
              ? 0
@@ -207,7 +207,7 @@ test_begin(void **state)
     (void)snprintf(folder, sizeof(folder), "%s/waybill-test-XXXXXX",
         tmp != NULL ? tmp : "/tmp");
     if (mkdtemp(folder) == NULL || chdir(folder) != 0) {
-        print_error("%s: no folder for the test\n", folder);
+        print_error("%s: cannot create the folder of the test\n", folder);
         return -1;
     }
 #ifdef WB_LIBPQ
@@ -241,7 +241,7 @@ check_int(intmax_t expected, intmax_t actual, const char *what,
 {
     if (expected == actual)
         return;
-    print_error("%s is %jd, not %jd\n", what, actual, expected);
+    print_error("%s is %jd, expected %jd\n", what, actual, expected);
     _fail(file, line);
 }
 
@@ -261,7 +261,7 @@ check_status(enum wb_status expected, enum wb_status status, const char *what,
 {
     if (status == expected)
         return;
-    print_error("%s: %s, not %s\n", what, wb_status_name(status),
+    print_error("%s: %s, expected %s\n", what, wb_status_name(status),
         wb_status_name(expected));
     _fail(file, line);
 }
@@ -273,7 +273,7 @@ check_slice(const char *text, struct wb_slice slice, const char *what,
     if (slice.len == strlen(text) &&
         (slice.len == 0 || memcmp(slice.ptr, text, slice.len) == 0))
         return;
-    print_error("%s is \"%.*s\", not \"%s\"\n", what, (int)slice.len,
+    print_error("%s is \"%.*s\", expected \"%s\"\n", what, (int)slice.len,
         slice.len > 0 ? slice.ptr : "", text);
     _fail(file, line);
 }
@@ -284,7 +284,8 @@ check_has(const char *piece, const char *text, const char *what,
 {
     if (strstr(text, piece) != NULL)
         return;
-    print_error("%s is \"%s\", without \"%s\"\n", what, text, piece);
+    print_error(
+        "%s is \"%s\", which does not contain \"%s\"\n", what, text, piece);
     _fail(file, line);
 }
 
