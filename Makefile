@@ -1,9 +1,9 @@
-# Thin: everything is in meson.build and tools/.
+# Short names for meson and tools/.
 #   make           install what the build lacks, build build/waybill
-#   make demo      the main job on an embedded file, with kills
+#   make demo      send and deliver events while processes are killed
 #   make test      every suite and check; last line: N passed, N failed, N skipped
-#   make torture   the long campaigns          make bench    measure
-#   make install   to $(DESTDIR)$(PREFIX)      make format   lay out the sources
+#   make torture   run the long campaigns      make bench    run the benchmarks
+#   make install   to $(DESTDIR)$(PREFIX)      make format   run clang-format
 PREFIX ?= /usr/local
 BUILD = build
 
@@ -23,7 +23,7 @@ test:
 	@tools/install_deps build test
 	@tools/run_tests
 
-# The long form: every stage with ten times the fuzzing and kills.
+# All campaigns in full length.
 torture: all
 	@tools/install_deps build test
 	@tools/torture
@@ -31,12 +31,12 @@ torture: all
 bench: all
 	@tools/bench
 
-# The build folder may have been set up for another prefix. The linker of
-# programs looks into libdir only after ldconfig has.
+# The build folder may be configured for another prefix. The dynamic linker
+# finds a new library in libdir only after ldconfig.
 install: all
 	@mkdir -p '$(DESTDIR)$(PREFIX)' 2>/dev/null; \
-	    test -w '$(DESTDIR)$(PREFIX)' || { echo "make install: no right to \
-	write to $(DESTDIR)$(PREFIX); use sudo, or give PREFIX=" >&2; exit 1; }
+	    test -w '$(DESTDIR)$(PREFIX)' || { echo "make install: cannot \
+	write to $(DESTDIR)$(PREFIX); use sudo, or set PREFIX=" >&2; exit 1; }
 	@meson introspect $(BUILD) --buildoptions | \
 	    grep -q '"name": "prefix", "value": "$(PREFIX)"' || \
 	    { meson configure $(BUILD) -Dprefix='$(PREFIX)' && \

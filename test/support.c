@@ -1,4 +1,4 @@
-/* support.c - the world of a unit test. See support.h. */
+/* support.c - the fixture of a unit test. See support.h. */
 #define _XOPEN_SOURCE 700 /* nftw */
 #include "support.h"
 
@@ -10,28 +10,28 @@
 
 #include "support_pg.h"
 
-struct world world;
+struct fake_env fake_env;
 
 static char folder[256];
-static char home[256]; /* where we came from */
+static char home[256]; /* the folder in which the program was started */
 
 /* ---- environment ------------------------------------------------------- */
 
 static int64_t
-world_wall_ms(void *ctx)
+fake_env_wall_ms(void *ctx)
 {
-    return ((struct world *)ctx)->wall_ms;
+    return ((struct fake_env *)ctx)->wall_ms;
 }
 
 static int64_t
-world_mono_us(void *ctx)
+fake_env_mono_us(void *ctx)
 {
-    return ((struct world *)ctx)->mono_us;
+    return ((struct fake_env *)ctx)->mono_us;
 }
 
-/* splitmix64: any seed is as good as any other */
+/* splitmix64 */
 static uint64_t
-next_random(struct world *w)
+next_random(struct fake_env *w)
 {
     uint64_t z = atomic_fetch_add(&w->seed, UINT64_C(0x9e3779b97f4a7c15));
 
@@ -41,7 +41,7 @@ next_random(struct world *w)
 }
 
 static void
-world_random(void *ctx, void *out, size_t len)
+fake_env_random(void *ctx, void *out, size_t len)
 {
     unsigned char *at = out;
 
@@ -56,7 +56,7 @@ world_random(void *ctx, void *out, size_t len)
 }
 
 static bool
-must_fail(struct world *w)
+must_fail(struct fake_env *w)
 {
     long left = w->fail_in;
 
@@ -71,9 +71,9 @@ must_fail(struct world *w)
 }
 
 static void *
-world_resize(void *ctx, void *ptr, size_t size)
+fake_env_resize(void *ctx, void *ptr, size_t size)
 {
-    struct world *w = ctx;
+    struct fake_env *w = ctx;
     void *fresh;
 
     if (size == 0) {
@@ -92,36 +92,36 @@ world_resize(void *ctx, void *ptr, size_t size)
 }
 
 static void
-world_reset(void)
+fake_env_reset(void)
 {
-    const struct wb_env env = {.ctx = &world,
-        .wall_ms = world_wall_ms,
-        .mono_us = world_mono_us,
-        .random = world_random,
-        .resize = world_resize};
+    const struct wb_env env = {.ctx = &fake_env,
+        .wall_ms = fake_env_wall_ms,
+        .mono_us = fake_env_mono_us,
+        .random = fake_env_random,
+        .resize = fake_env_resize};
 
-    world.env = env;
-    world.wall_ms = WORLD_START_MS;
-    world.mono_us = 1000000;
-    world.seed = 1;
-    world.fail_in = -1;
-    world.failed = 0;
-    world.allocs = 0;
-    world.live = 0;
+    fake_env.env = env;
+    fake_env.wall_ms = FAKE_START_MS;
+    fake_env.mono_us = 1000000;
+    fake_env.seed = 1;
+    fake_env.fail_in = -1;
+    fake_env.failed = 0;
+    fake_env.allocs = 0;
+    fake_env.live = 0;
 }
 
 void
-world_pass_ms(int64_t ms)
+fake_clock_advance_ms(int64_t ms)
 {
-    world.wall_ms += ms;
-    world.mono_us += ms * 1000;
+    fake_env.wall_ms += ms;
+    fake_env.mono_us += ms * 1000;
 }
 
 void
-world_fail_at(long n)
+fake_alloc_fail_at(long n)
 {
-    world.failed = 0;
-    world.fail_in = n;
+    fake_env.failed = 0;
+    fake_env.fail_in = n;
 }
 
 /* ---- a folder per test ------------------------------------------------- */
@@ -148,7 +148,7 @@ test_db_url(void)
     return "box.db";
 }
 
-/* Is the test listed as one of SQLite's own? */
+/* Is the test listed in test/pg/sqlite_only? */
 static bool
 sqlite_only(const char *name)
 {
@@ -178,7 +178,7 @@ test_run_all(const struct CMUnitTest *tests, size_t n)
         if (!sqlite_only(tests[i].name))
             wanted[n_wanted++] = tests[i];
         else
-            print_message("left out, about SQLite itself: %s\n", tests[i].name);
+            print_message("skipped, about SQLite itself: %s\n", tests[i].name);
     }
     rc = n_wanted == 0
              ? 0
@@ -201,13 +201,13 @@ test_begin(void **state)
     const char *tmp = getenv("TMPDIR");
 
     (void)state;
-    world_reset();
+    fake_env_reset();
     if (home[0] == '\0' && getcwd(home, sizeof(home)) == NULL)
         return -1;
     (void)snprintf(folder, sizeof(folder), "%s/waybill-test-XXXXXX",
         tmp != NULL ? tmp : "/tmp");
     if (mkdtemp(folder) == NULL || chdir(folder) != 0) {
-        print_error("%s: no folder for the test\n", folder);
+        print_error("%s: cannot create the folder of the test\n", folder);
         return -1;
     }
 #ifdef WB_LIBPQ
@@ -228,9 +228,9 @@ test_end(void **state)
     if (chdir(home) != 0 ||
         nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
         print_error("%s: not removed\n", folder);
-    if (world.live != 0)
-        print_error("%ld blocks of ENV not freed\n", (long)world.live);
-    return world.live == 0 ? 0 : -1;
+    if (fake_env.live != 0)
+        print_error("%ld blocks of ENV not freed\n", (long)fake_env.live);
+    return fake_env.live == 0 ? 0 : -1;
 }
 
 /* ---- checks ------------------------------------------------------------ */
@@ -241,7 +241,7 @@ check_int(intmax_t expected, intmax_t actual, const char *what,
 {
     if (expected == actual)
         return;
-    print_error("%s is %jd, not %jd\n", what, actual, expected);
+    print_error("%s is %jd, expected %jd\n", what, actual, expected);
     _fail(file, line);
 }
 
@@ -261,7 +261,7 @@ check_status(enum wb_status expected, enum wb_status status, const char *what,
 {
     if (status == expected)
         return;
-    print_error("%s: %s, not %s\n", what, wb_status_name(status),
+    print_error("%s: %s, expected %s\n", what, wb_status_name(status),
         wb_status_name(expected));
     _fail(file, line);
 }
@@ -273,7 +273,7 @@ check_slice(const char *text, struct wb_slice slice, const char *what,
     if (slice.len == strlen(text) &&
         (slice.len == 0 || memcmp(slice.ptr, text, slice.len) == 0))
         return;
-    print_error("%s is \"%.*s\", not \"%s\"\n", what, (int)slice.len,
+    print_error("%s is \"%.*s\", expected \"%s\"\n", what, (int)slice.len,
         slice.len > 0 ? slice.ptr : "", text);
     _fail(file, line);
 }
@@ -284,7 +284,8 @@ check_has(const char *piece, const char *text, const char *what,
 {
     if (strstr(text, piece) != NULL)
         return;
-    print_error("%s is \"%s\", without \"%s\"\n", what, text, piece);
+    print_error(
+        "%s is \"%s\", which does not contain \"%s\"\n", what, text, piece);
     _fail(file, line);
 }
 

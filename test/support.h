@@ -1,4 +1,4 @@
-/* support.h - what every unit test stands on; cmocka underneath.
+/* support.h - the fixture of every unit test, on top of cmocka.
  *
  *     #include "support.h"
  *
@@ -10,7 +10,7 @@
  *
  *         CHECK_OK(wb_outbox_open(&box, "box.db", &opts, &err), err);
  *         ...
- *         world_pass_ms(60001);
+ *         fake_clock_advance_ms(60001);
  *         CHECK_STATUS(FENCED, wb_outbox_confirm(box, &id, token, NULL));
  *         wb_outbox_close(box);
  *     }
@@ -27,11 +27,14 @@
  * and one line in test/unit/meson.build. Guarantees:
  *  1. Each test starts in an empty folder of its own, which is removed
  *     afterwards: use relative names.
- *  2. Each test starts with a fresh `world`: an environment with clocks that
- *     stand still until moved, chance from a fixed seed, and an allocator that
- *     can be told to fail. Hand ENV to what is tested.
- *  3. A test that leaves memory of ENV behind fails.
- * CHECKs belong on the test's own thread; other threads only collect. */
+ *  2. Each test starts with a new fake_env: an environment with clocks that
+ *     stand still until the test advances them, random numbers from a fixed
+ *     seed, and an allocator that can be made to fail. Pass ENV to the code
+ *     under test.
+ *  3. A test that does not free memory allocated from ENV fails.
+ * Use CHECK macros on the test's own thread only; other threads collect
+ * results.
+ */
 #ifndef WB_TEST_SUPPORT_H
 #define WB_TEST_SUPPORT_H
 
@@ -60,49 +63,49 @@ int test_run_all(const struct CMUnitTest *tests, size_t n);
 int test_begin(void **state);
 int test_end(void **state);
 
-/* ---- the world --------------------------------------------------------- */
+/* ---- fake environment --------------------------------------------------- */
 
-#define WORLD_START_MS INT64_C(1767225600000) /* 2026-01-01T00:00:00Z */
+#define FAKE_START_MS INT64_C(1767225600000) /* 2026-01-01T00:00:00Z */
 
-struct world {
+struct fake_env {
     struct wb_env env;
-    _Atomic int64_t wall_ms; /* settable at will */
+    _Atomic int64_t wall_ms; /* settable */
     _Atomic int64_t mono_us;
     _Atomic uint64_t seed; /* settable */
-    atomic_long fail_in;   /* see world_fail_at() */
+    atomic_long fail_in;   /* see fake_alloc_fail_at() */
     atomic_long failed;    /* allocations that were made to fail */
-    atomic_long allocs;    /* allocations asked for */
+    atomic_long allocs;    /* allocations requested */
     atomic_long live;      /* blocks not freed yet */
 };
-extern struct world world;
-#define ENV (&world.env)
+extern struct fake_env fake_env;
+#define ENV (&fake_env.env)
 
-void world_pass_ms(int64_t ms); /* on both clocks */
+void fake_clock_advance_ms(int64_t ms); /* on both clocks */
 
 /* Let the n-th allocation from now on fail, once (0: the next); n < 0: none.
- * Sets world.failed to 0. To fail each in turn:
+ * Sets fake_env.failed to 0. To fail each, one after another:
  *
  *     for (n = 0;; n++) {
- *         world_fail_at(n);
+ *         fake_alloc_fail_at(n);
  *         status = the_call();
- *         if (world.failed == 0)
+ *         if (fake_env.failed == 0)
  *             break;
  *         CHECK(status == WB_NOMEM); and nothing changed
  *     }
- *     world_fail_at(-1);
+ *     fake_alloc_fail_at(-1);
  */
-void world_fail_at(long n);
+void fake_alloc_fail_at(long n);
 
 /* ---- checks ------------------------------------------------------------ */
 
 #define CHECK(e) assert_true(e)
 
-/* Compare integers and show both. */
+/* Compare integers; a failure prints both. */
 #define CHECK_INT(expected, actual) \
     check_int(                      \
         (intmax_t)(expected), (intmax_t)(actual), #actual, __FILE__, __LINE__)
 
-/* CHECK_OK(wb_x(..., &err), err): shows err's text where it is not OK. */
+/* CHECK_OK(wb_x(..., &err), err): prints err's text if the call fails. */
 #define CHECK_OK(call, err)                                            \
     do {                                                               \
         enum wb_status check_status_ = (call);                         \
@@ -151,7 +154,7 @@ pid_t test_fork(void);
  * The outbox's suite runs on both engines: with the url of a PostgreSQL server
  * in WAYBILL_TEST_PG (see test/pg/with_server) each test has a schema of its
  * own there. Tests that are about SQLite itself are listed in
- * test/pg/sqlite_only, and left out. */
+ * test/pg/sqlite_only and skipped. */
 
 /* "box.db" in the test's folder, or the test's schema. */
 const char *test_db_url(void);
@@ -159,8 +162,8 @@ bool test_on_pg(void);
 
 /* ---- files ------------------------------------------------------------- */
 
-/* Write a file, or read one whole (NUL-terminated; free() it). Both fail the
- * test where they cannot. */
+/* Write a file; read a whole file (NUL-terminated; free() it). An error fails
+ * the test. */
 void test_write(const char *path, const char *text, size_t len);
 char *test_read(const char *path, size_t *len /* may be NULL */);
 

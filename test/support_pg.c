@@ -63,7 +63,7 @@ test_pg_begin(const char *server)
         url, sizeof(url), "%s?options=-csearch_path%%3D%s", server, schema);
     (void)snprintf(sql, sizeof(sql),
         "CREATE SCHEMA %s; SET search_path = %s;"
-        /* the words of SQLite's that the tests look with */
+        /* SQLite functions that the tests' queries use */
         "CREATE FUNCTION quote(anyelement) RETURNS text LANGUAGE sql AS"
         " $$ SELECT coalesce(quote_literal($1::text), 'NULL') $$;"
         "CREATE FUNCTION join_two(text, text, text) RETURNS text LANGUAGE sql "
@@ -81,9 +81,8 @@ test_pg_end(const char *server)
 {
     char sql[128];
 
-    (void)snprintf(sql,
-        sizeof(
-            sql), /* what a failed test still holds must not stop the others */
+    /* A lock that a failed test still holds must not block the other tests. */
+    (void)snprintf(sql, sizeof(sql),
         "SET lock_timeout = '5s'; DROP SCHEMA %s CASCADE", schema);
     run(server, sql);
 }
@@ -113,7 +112,7 @@ test_pg_unlock(void *lock)
     PQfinish(lock);
 }
 
-/* A payload is bytes, and is looked at as text. */
+/* The SQLite text of a payload query, in PostgreSQL's words. */
 static void
 translate(const char *sql, char *out, size_t size)
 {
@@ -154,7 +153,7 @@ test_pg_wait_blocked(int sessions)
 {
     char text[32] = "";
 
-    for (int turn = 0; turn < 5000; turn++) {
+    for (int tries = 0; tries < 5000; tries++) {
         test_pg_text("SELECT count(*) FROM pg_stat_activity"
                      " WHERE wait_event_type = 'Lock'",
             text, sizeof(text));
@@ -162,5 +161,5 @@ test_pg_wait_blocked(int sessions)
             return;
         (void)usleep(1000);
     }
-    fail_msg("%s of %d wait for a lock", text, sessions);
+    fail_msg("%s of %d sessions wait for a lock", text, sessions);
 }

@@ -211,13 +211,13 @@ again() { # start the receiver again on its file
     [[ $output == *"another sink"* ]]
 }
 
-@test "an address that is taken, or is none: said so" {
+@test "an address that is taken or malformed: the error names it" {
     sink
     run waybill sink --listen "127.0.0.1:$PORT" --into other.ndjson
     same 1 "$status"
     [[ $output == *"$PORT"* ]]
     run waybill sink --listen nowhere --into other.ndjson
-    [[ $output == *"not an address"* ]]
+    [[ $output == *'"nowhere" is not an address'* ]]
 }
 
 @test "GET: counts at /stats, else 405; SIGTERM prints them" {

@@ -1,4 +1,4 @@
-/* campaign.c - power cuts by the hundred thousand. See campaign.h. */
+/* campaign.c - power cuts at every operation. See campaign.h. */
 #include "campaign_level.h"
 
 #include <stdio.h>
@@ -47,7 +47,7 @@ campaign_end(void)
 }
 
 void
-campaign_tell(
+campaign_report(
     struct campaign *c, const struct level *l, const struct findings *f)
 {
     const struct level *top = &campaign_level[1];
@@ -66,9 +66,9 @@ campaign_tell(
 
 /* ---- C1, C2 ------------------------------------------------------------ */
 
-/* The power is back: open, look, and perhaps go on. */
+/* The power is back: open, check, and perhaps continue. */
 static void
-look(struct level *l, bool deeper, bool drain)
+check_copy(struct level *l, bool deeper, bool drain)
 {
     struct workload *w = &l->w;
     struct findings f = {0};
@@ -91,11 +91,11 @@ look(struct level *l, bool deeper, bool drain)
     for (int h = 0; h < HANDLES; h++)
         workload_close(w, h, !deeper);
     findings_add(&f, &w->found);
-    campaign_tell(l->c, l, &f);
+    campaign_report(l->c, l, &f);
 }
 
 void
-campaign_look(const struct level *from, const struct powercut *disk,
+campaign_check_copy(const struct level *from, const struct powercut *disk,
     enum powercut_loss loss)
 {
     struct level *to = &campaign_level[from->depth + 1];
@@ -114,7 +114,7 @@ campaign_look(const struct level *from, const struct powercut *disk,
     to->w.ledger = from->w.ledger;
     to->w.wall_ms = from->w.wall_ms;
     c->points[from->depth]++;
-    look(to, deeper, drain);
+    check_copy(to, deeper, drain);
 }
 
 /* Recursion ends at CAMPAIGN_DEPTH: the last level has no hook. */
@@ -130,7 +130,7 @@ campaign_at_operation(void *ctx, struct powercut *disk)
         return;
     c->risky += l->depth == 0 && powercut_unsynced(disk) > 0;
     for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-        campaign_look(l, disk, (enum powercut_loss)loss);
+        campaign_check_copy(l, disk, (enum powercut_loss)loss);
 }
 
 void
@@ -174,7 +174,7 @@ cut_everywhere(struct campaign *c, uint64_t seed, bool psow)
     f = l->w.found;
     f.unopened += l->w.stopped != WB_OK;
     campaign_level[1].seed = seed;
-    campaign_tell(c, l, &f);
+    campaign_report(c, l, &f);
     campaign_stop(l);
 }
 

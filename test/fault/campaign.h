@@ -1,22 +1,22 @@
-/* campaign.h - power cuts by the hundred thousand.
+/* campaign.h - power cuts and other faults at every operation of a workload.
  *
- * A workload runs once on a disk; in each of its operations the disk is copied
- * as a cut would leave it, once for each way of losing, and the copy is opened
- * by the library and held against the ledger. That is a cut at every
- * operation, without running the workload again for each.
+ * A workload runs once on a disk. In each of its operations the disk is copied
+ * as a power cut would leave it, once for each loss mode; the library opens the
+ * copy, which is then compared with the ledger. So there is a cut at every
+ * operation, but the workload runs only once.
  *
- * (1) campaign_cut(): C1, and C2 where depth > 1: a part of the copies goes on
- *     to work, recovery first, and is cut at each operation in turn.
+ * (1) campaign_cut(): C1, and C2 where depth > 1: on some of the copies the
+ *     workload continues, from recovery on, and is cut at each operation too.
  * (2) campaign_sync(): C3. Each sync fails once; the handle must be FAILED and
- *     write nothing more. Then nobody, another handle, or a new one goes on,
- *     and the power is cut.
- * (3) A finding is told with the arguments that repeat it.
- * (4) campaign_fault(): C5, C6, C7 as far as SQLite's files and memory go.
- *     Each write, sync, lock, allocation fails, once and for ever; the program
- *     goes on as a program would, the power is cut, and, on the disk itself,
- *     the trouble ends and all is delivered.
- * (5) campaign_clock(): C15. Clocks that jump days forth and back, stand still
- *     and run fast cost repeats, never a message. */
+ *     write nothing more. Then no handle, another open handle, or a new handle
+ *     continues, and the power is cut.
+ * (3) A finding is reported with the arguments that repeat it.
+ * (4) campaign_fault(): C5, C6, C7 for SQLite's files and for memory. Each
+ *     write, sync, lock and allocation fails, once and without end; the
+ * workload continues as a program would. Then the power is cut in a copy; on
+ * the disk itself the faults end and every message must be delivered. (5)
+ * campaign_clock(): C15. Clocks that jump days forth and back, stand still or
+ * run fast cause repeats, but lose no message. */
 #ifndef WB_TEST_CAMPAIGN_H
 #define WB_TEST_CAMPAIGN_H
 
@@ -27,12 +27,12 @@ enum {
     CAMPAIGN_PLANS = 12
 };
 
-/* What came of one kind of fault. */
+/* The counts of one kind of fault. */
 struct campaign_plan {
     long points;
     long fired;    /* faults */
     long unfired;  /* points without one */
-    long failures; /* calls that told of one */
+    long failures; /* calls that reported one */
 };
 
 struct campaign {
@@ -48,8 +48,9 @@ struct campaign {
     long only;     /* this operation of the first disk, or this sync [all] */
     enum sabotage sabotage;
     unsigned plans; /* campaign_fault(): bits, by number [all] */
-    bool no_mend; /* campaign_sync(): open after a failure as if there was none
-                   */
+    bool
+        no_repair; /* campaign_sync(): open after a failure as if there was none
+                    */
     /* out */
     long points[CAMPAIGN_DEPTH]; /* copies, by depth */
     long risky;   /* of them, those that could have lost something */
@@ -61,8 +62,8 @@ struct campaign {
     int64_t acked, confirmed;
     struct findings found;
     char first[160]; /* the first finding */
-    /* inside */
-    long after; /* campaign_sync(): who goes on; campaign_fault(): the n-th */
+    /* internal */
+    long after; /* campaign_sync(): enum after; campaign_fault(): the n-th */
 };
 
 void campaign_cut(struct campaign *c);

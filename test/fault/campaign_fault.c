@@ -1,5 +1,5 @@
-/* campaign_fault.c - each I/O and each allocation fails in turn, once and for
- * ever; and clocks that jump. See campaign.h (4), (5). */
+/* campaign_fault.c - each I/O and each allocation fails, once and without
+ * end; and clocks that jump. See campaign.h (4), (5). */
 #include <limits.h>
 
 #include "campaign_level.h"
@@ -58,7 +58,7 @@ disarm(struct level *l)
     return fired;
 }
 
-/* How often it could fail in this run. */
+/* The number of points at which it can fail in this run. */
 static long
 count(struct campaign *c, uint64_t seed, int plan)
 {
@@ -76,7 +76,7 @@ count(struct campaign *c, uint64_t seed, int plan)
     return n;
 }
 
-/* The trouble is over: everything works, and everything is there. */
+/* The faults have ended: everything works, and everything is there. */
 static void
 recover(struct level *l)
 {
@@ -113,10 +113,10 @@ fail_nth(struct campaign *c, uint64_t seed, int plan, long nth, bool ever)
     c->plan[plan].fired += fired;
     c->plan[plan].unfired += fired == 0;
     c->plan[plan].failures += l->w.failures;
-    campaign_look(l, &l->disk, POWERCUT_LOSE);
-    campaign_look(l, &l->disk, POWERCUT_KEEP);
+    campaign_check_copy(l, &l->disk, POWERCUT_LOSE);
+    campaign_check_copy(l, &l->disk, POWERCUT_KEEP);
     recover(l);
-    campaign_tell(c, l, &l->w.found);
+    campaign_report(c, l, &l->w.found);
     campaign_stop(l);
 }
 
@@ -160,7 +160,7 @@ jump_about(struct campaign *c, uint64_t seed)
     l->w.found.unopened += l->w.stopped != WB_OK;
     recover(l);
     c->points[0]++;
-    campaign_tell(c, l, &l->w.found);
+    campaign_report(c, l, &l->w.found);
     campaign_stop(l);
 }
 

@@ -1,10 +1,10 @@
-/* campaign_level.h - what the campaigns share; see campaign.h. */
+/* campaign_level.h - shared code of the campaigns; see campaign.h. */
 #ifndef WB_TEST_CAMPAIGN_LEVEL_H
 #define WB_TEST_CAMPAIGN_LEVEL_H
 
 #include "campaign.h"
 
-/* A disk and what runs on it; each level is a copy of the one before. */
+/* A disk and its workload; each level is a copy of the one before. */
 struct level {
     struct powercut disk;
     struct workload w;
@@ -21,16 +21,16 @@ void campaign_end(void);
 
 /* An empty disk, and a workload on it that has not begun. */
 void campaign_start(struct level *l, uint64_t seed, bool psow);
-/* Handles closed, what was acknowledged counted. */
+/* Close the handles and add up what was acknowledged. */
 void campaign_stop(struct level *l);
-/* Add what was found; the first finding is kept in words. */
-void campaign_tell(
+/* Add the findings; the text of the first is kept. */
+void campaign_report(
     struct campaign *c, const struct level *l, const struct findings *f);
-/* Copy the disk as a cut now would leave it; look at the copy. */
-void campaign_look(const struct level *from, const struct powercut *disk,
+/* Copy the disk as a cut now would leave it, and check the copy. */
+void campaign_check_copy(const struct level *from, const struct powercut *disk,
     enum powercut_loss loss);
 
-/* The hook of a disk: look at every way of losing the power now. */
+/* The hook of a disk: check every loss mode of a cut now. */
 void campaign_at_operation(void *ctx, struct powercut *disk);
 
 #endif /* WB_TEST_CAMPAIGN_LEVEL_H */

@@ -1,17 +1,17 @@
-/* campaign_sync.c - each sync fails in turn. See campaign.h (2). */
+/* campaign_sync.c - each sync fails, one after another. See campaign.h (2). */
 #include "campaign_level.h"
 
-/* Who goes on after a sync that failed. */
+/* The handle that continues after a failed sync. */
 enum after {
-    NOBODY = 1,
-    ANOTHER, /* that was open already */
-    A_NEW_ONE,
+    NO_HANDLE = 1,
+    OTHER_HANDLE, /* that was open already */
+    NEW_HANDLE,
     AFTERS
 };
 
 /* Every call on the handle is refused, and nothing is written. */
 static void
-knock(struct level *l)
+use_failed_handle(struct level *l)
 {
     struct workload *w = &l->w;
     long ops = l->disk.ops;
@@ -33,24 +33,24 @@ knock(struct level *l)
 }
 
 static void
-go_on(struct level *l, enum after after)
+continue_after(struct level *l, enum after after)
 {
     struct workload *w = &l->w;
 
     w->stopped = WB_OK;
-    w->no_mend = l->c->no_mend;
-    if (after == NOBODY)
+    w->no_repair = l->c->no_repair;
+    if (after == NO_HANDLE)
         return;
-    if (after == A_NEW_ONE) {
+    if (after == NEW_HANDLE) {
         for (int h = 0; h < HANDLES; h++)
             workload_close(w, h, false);
         w->handles = HANDLES;
         w->handle = 0;
     }
-    w->keep_open = after == ANOTHER;
-    if (after == ANOTHER && w->box[w->handle] == NULL)
+    w->keep_open = after == OTHER_HANDLE;
+    if (after == OTHER_HANDLE && w->box[w->handle] == NULL)
         return;
-    if (after == ANOTHER)
+    if (after == OTHER_HANDLE)
         ledger_settle(&w->ledger, workload_handle(w, w->handle), false);
     workload_run(w, 20);
 }
@@ -67,17 +67,17 @@ fail_sync(struct campaign *c, uint64_t seed, long nth, enum after after)
     workload_run(&l->w, c->steps);
     c->syncs += l->disk.fault.fired;
     if (l->w.stopped == WB_IO) {
-        knock(l);
+        use_failed_handle(l);
         l->disk.before = campaign_at_operation;
         l->disk.ctx = l;
-        go_on(l, after);
+        continue_after(l, after);
         l->disk.before = NULL;
     }
     campaign_level[1].seed = seed;
     campaign_level[1].at = nth;
-    campaign_tell(c, l, &l->w.found);
+    campaign_report(c, l, &l->w.found);
     for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-        campaign_look(l, &l->disk, (enum powercut_loss)loss);
+        campaign_check_copy(l, &l->disk, (enum powercut_loss)loss);
     campaign_stop(l);
 }
 
@@ -101,7 +101,7 @@ campaign_sync(struct campaign *c)
         long syncs = count_syncs(c, seed);
 
         for (long nth = 1; nth <= syncs; nth++)
-            for (int after = NOBODY; after < AFTERS; after++)
+            for (int after = NO_HANDLE; after < AFTERS; after++)
                 if (c->only == 0 || c->only == nth)
                     fail_sync(c, seed, nth, (enum after)after);
     }

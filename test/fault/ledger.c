@@ -1,4 +1,4 @@
-/* ledger.c - promises and their keeping. See ledger.h. */
+/* ledger.c - what was promised, compared with the tables. See ledger.h. */
 #include "ledger.h"
 
 #include <assert.h>
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool ledger_tells;
+bool ledger_trace;
 
 long
 findings_sum(const struct findings *f)
@@ -53,7 +53,7 @@ ledger_begin(struct ledger *l)
 void
 ledger_may(struct ledger *l, int n, unsigned pictures)
 {
-    l->entry[n].flight |= pictures;
+    l->entry[n].pending_call |= pictures;
 }
 
 void
@@ -72,15 +72,15 @@ ledger_may_claim(struct ledger *l)
     const unsigned waiting = BIT(PENDING) | BIT(HELD) | BIT(PROCESSING);
 
     for (int n = 0; n < l->n; n++)
-        if (((l->entry[n].since | l->entry[n].flight) & waiting) != 0)
+        if (((l->entry[n].since | l->entry[n].pending_call) & waiting) != 0)
             ledger_may(l, n, BIT(PROCESSING));
 }
 
 static void
 entry_end(struct entry *e, enum wb_status status, bool full)
 {
-    if (status == WB_IO && e->flight != 0) {
-        e->since |= e->flight;
+    if (status == WB_IO && e->pending_call != 0) {
+        e->since |= e->pending_call;
         e->lo -= e->lo > 0;
         e->hi++;
     }
@@ -88,7 +88,7 @@ entry_end(struct entry *e, enum wb_status status, bool full)
         e->since = BIT(e->now);
         e->lo = e->hi = e->attempts;
     }
-    e->flight = e->before = e->after = 0;
+    e->pending_call = e->before = e->after = 0;
 }
 
 void
@@ -223,12 +223,12 @@ read_rows(const struct ledger *l, sqlite3 *db, struct row *rows, long *stray)
 /* ---- check ------------------------------------------------------------- */
 
 static void
-tell(int n, const struct entry *e, const struct row *r)
+print_entry(int n, const struct entry *e, const struct row *r)
 {
     (void)printf("message %d%s, lane %d, %s: found %d x%d attempts %u; now %d, "
-                 "since %#x, flight %#x, attempts %u..%u\n",
+                 "since %#x, call %#x, attempts %u..%u\n",
         n, e->keyed ? " keyed" : "", e->lane, e->acked ? "acked" : "not acked",
-        r->now, r->times, r->attempts, e->now, e->since, e->flight, e->lo,
+        r->now, r->times, r->attempts, e->now, e->since, e->pending_call, e->lo,
         e->hi);
 }
 
@@ -237,18 +237,18 @@ check_entry(
     const struct ledger *l, int n, const struct row *r, struct findings *f)
 {
     const struct entry *e = &l->entry[n];
-    unsigned may = e->since | (l->in_call ? e->flight : 0);
+    unsigned may = e->since | (l->in_call ? e->pending_call : 0);
     uint32_t slack = l->in_call ? 1 : 0;
     bool ended = (may & ~(BIT(DELIVERED) | BIT(ABSENT))) == 0;
     bool counted = r->attempts + slack >= e->lo && r->attempts <= e->hi + slack;
 
-    /* A tombstone nobody asked for may go after an hour. */
+    /* A tombstone that was not requested may be deleted after an hour. */
     if ((may & BIT(DELIVERED)) != 0 && !e->keyed)
         may |= BIT(ABSENT);
     if (r->now == ABSENT || r->now == DELIVERED)
         counted = true;
-    if (ledger_tells && ((may & BIT(r->now)) == 0 || !counted))
-        tell(n, e, r);
+    if (ledger_trace && ((may & BIT(r->now)) == 0 || !counted))
+        print_entry(n, e, r);
     if (r->times > 1)
         f->doubled++;
     if ((may & BIT(r->now)) == 0) {
@@ -342,8 +342,8 @@ ledger_settle(struct ledger *l, sqlite3 *db, bool durable)
         struct entry *e = &l->entry[n];
         const struct row *r = &rows[n];
 
-        e->since = (durable ? 0 : e->since | e->flight) | BIT(r->now);
-        e->flight = e->before = e->after = 0;
+        e->since = (durable ? 0 : e->since | e->pending_call) | BIT(r->now);
+        e->pending_call = e->before = e->after = 0;
         e->now = r->now;
         e->acked = e->acked || r->now != ABSENT;
         e->attempts = r->attempts;

@@ -1,4 +1,4 @@
-/* memory.c - allocators that fail when told to. See memory.h. */
+/* memory.c - allocators that can be made to fail. See memory.h. */
 #include "memory.h"
 
 #include <sqlite3.h>

@@ -1,11 +1,11 @@
 /* powercut.c - the power-cut campaigns in full, for tools/torture.
  *
- *     powercut cut|sync|fault|clock [--seed N] [--seeds N] [--steps N] [--depth
- * N]
- *              [--deepen N] [--every N] [--only OPERATION] [--sabotage NAME]
- *              [--tell 1] [--no-mend 1] [--plan N]
+ *     powercut cut|sync|fault|clock [--seed N] [--seeds N] [--steps N]
+ *              [--depth N] [--deepen N] [--drain N] [--every N]
+ *              [--only OPERATION] [--sabotage NAME] [--trace 1]
+ *              [--no-repair 1] [--plan N]
  *
- * Prints one line; exits 0 if nothing was found, 1 if something was. */
+ * Prints one line of counters; exits 0 if there were no findings, else 1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 static int
 usage(const char *what)
 {
-    (void)fprintf(stderr, "powercut: %s; see the head of powercut.c\n", what);
+    (void)fprintf(stderr, "powercut: %s; see the top of powercut.c\n", what);
     return 2;
 }
 
@@ -44,12 +44,12 @@ set_option(struct campaign *c, const char *name, const char *value)
 
     if (strcmp(name, "--sabotage") == 0)
         return set_sabotage(c, value);
-    if (strcmp(name, "--no-mend") == 0) {
-        c->no_mend = atoi(value) != 0;
+    if (strcmp(name, "--no-repair") == 0) {
+        c->no_repair = atoi(value) != 0;
         return true;
     }
-    if (strcmp(name, "--tell") == 0) {
-        ledger_tells = atoi(value) != 0;
+    if (strcmp(name, "--trace") == 0) {
+        ledger_trace = atoi(value) != 0;
         return true;
     }
     if (strcmp(name, "--plan") == 0) {

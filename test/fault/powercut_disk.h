@@ -28,7 +28,7 @@ struct powercut_inode {
     struct powercut_image bytes;
     unsigned opens;
     unsigned sync_errors;
-    /* locks of the file: how many SHARED, and who has the others */
+    /* locks of the file: how many SHARED, and the holder of each other one */
     int shared;
     const void *reserved, *pending, *exclusive;
     /* shared memory: regions, and per lock -1 or how many share it */
@@ -41,17 +41,17 @@ void powercut_image_grow(struct powercut_image *image, size_t len);
 void powercut_image_put(
     struct powercut_image *image, size_t at, const void *ptr, size_t len);
 
-/* Append to the unsynced changes, and to what is read. */
+/* Append to the unsynced changes, and to the contents that are read. */
 void powercut_note_write(
     struct powercut_inode *inode, size_t at, const void *ptr, size_t len);
 void powercut_note_truncate(struct powercut_inode *inode, size_t at);
-/* They will never be durable; what is read stays. */
+/* They will never be durable; the contents that are read stay. */
 void powercut_drop_changes(struct powercut_inode *inode);
 
 void powercut_sync_file(struct powercut_inode *inode);
 void powercut_sync_folder(struct powercut *disk);
 
-/* Index of a name, made if it is not there. */
+/* Index of a name, which is added if it is missing. */
 int powercut_name_of(struct powercut *disk, const char *path);
 /* A new empty file under a name (-1: none); its index. */
 int powercut_file_new(struct powercut *disk, int name);

@@ -15,7 +15,7 @@ struct handle {
     struct powercut_inode *inode;
     int level;                 /* of SQLite's file locks */
     unsigned shm_has, shm_own; /* shared, exclusive */
-    unsigned sync_errors;      /* told so far */
+    unsigned sync_errors;      /* reported so far */
     bool folder;               /* its first sync syncs the folder */
     bool temporary;
 };
@@ -43,7 +43,7 @@ must_fail(struct powercut *disk, enum powercut_op kind)
     return true;
 }
 
-/* For whoever is at it: no power, or he was killed. */
+/* No power, or the current owner was killed. */
 static bool
 is_off(const struct powercut *disk)
 {
@@ -120,7 +120,7 @@ file_truncate(sqlite3_file *file, sqlite3_int64 at)
     return count(h->disk) ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
 
-/* Somebody's sync of this file failed, and we have not been told. */
+/* A sync of this file failed, and this handle has not reported it yet. */
 static bool
 owes_error(struct handle *h)
 {

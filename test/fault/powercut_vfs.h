@@ -1,33 +1,33 @@
-/* powercut_vfs.h - a SQLite file system in memory that can lose its power.
+/* powercut_vfs.h - a SQLite file system in memory with simulated power cuts.
  *
  * A disk keeps, for each file, what is durable and, apart from it, what was
  * written since the last sync; for its folder, which names are durable and
  * which were made, removed or moved since. A power cut keeps what is durable
- * and, of the rest, what its loss mode says.
+ * and, of the rest, what its loss mode keeps.
  *
  * (1) Every write, truncate, sync, create and delete is one operation, counted
  *     in disk->ops. A cut at operation N finds N in flight: a write may or may
  *     not have happened, a sync has promised nothing yet.
  * (2) An unsynced write survives whole, not at all, or in part: sectors of 512
- *     bytes, counted from the start of the file, each by itself. What lies
- *     beside it in a sector is safe: SQLite needs that after a recovery, with
+ *     bytes, counted from the start of the file, each independently. The other
+ *     bytes of a sector are safe: SQLite needs that after a recovery, with
  *     or without POWERSAFE_OVERWRITE (without, it pads its commits).
  * (3) A sync of a file makes its bytes durable, not its name. The first sync of
  *     a log or a journal syncs the folder too, as SQLite's own file system
  *     does; so does a delete that asks for it. A name that is not durable may
- *     be gone, or back, after a cut; names fare each by itself.
+ *     be missing, or back, after a cut, each name independently.
  * (4) Locks and shared memory are those of one machine: several connections
  *     may have one file open, and a cut forgets both.
  * (5) A sync that is made to fail drops what was not synced: it can be read
  *     until the cut and never becomes durable, although later syncs succeed.
- *     Everybody who had the file open is told once, as Linux does it.
- * (6) A lying sync says OK and does nothing.
+ *     Each open handle of the file gets the error once, as on Linux.
+ * (6) A lying sync returns OK and does nothing.
  * (7) One disk can become what another would be after a cut now, while the
  *     other goes on: one run of a workload is cut at each of its operations.
  *
- * (8) Whoever uses the disk may say who he is: disk->owner. A process that is
- *     killed is marked in disk->gone: its calls fail, and what it wrote stays.
- *     Its handles must then be closed, in its name, which frees its locks.
+ * (8) disk->owner is the number of the process that uses the disk now. A killed
+ *     process is marked in disk->gone: its calls fail, and what it wrote stays.
+ *     Its handles must then be closed, as that owner, which frees its locks.
  *
  * A disk and its copies belong to one thread. Bounds: 16 names, 64 files. */
 #ifndef WB_TEST_POWERCUT_VFS_H
@@ -46,7 +46,7 @@ enum {
     POWERCUT_SECTOR = 512
 };
 
-/* What survives of that which was not synced. */
+/* What survives of the unsynced changes. */
 enum powercut_loss {
     POWERCUT_LOSE,   /* nothing */
     POWERCUT_PREFIX, /* of each file, what was written first */
@@ -72,7 +72,7 @@ enum powercut_op {
 struct powercut_fault {
     unsigned kinds; /* bits of enum powercut_op; 0: none */
     long skip;
-    bool ever; /* and all after it */
+    bool ever; /* and all later ones */
     bool half; /* a write that fails has written its first half */
     int code;  /* of SQLite */
     long fired;
@@ -92,18 +92,18 @@ struct powercut {
     bool psow; /* POWERSAFE_OVERWRITE */
     bool lying;
     bool quiet;   /* before() is not called */
-    long cut_at;  /* operation at which the power goes; 0: never */
+    long cut_at;  /* operation at which the power fails; 0: never */
     long kill_at; /* the same, at which the process that does it is killed */
     unsigned owner, gone; /* a number below 32; a bit each */
     struct powercut_fault fault;
     /* Called in each operation; what it did so far is unsynced. */
     void (*before)(void *ctx, struct powercut *disk);
     void *ctx;
-    /* to be read */
+    /* read-only */
     long ops, syncs;
     bool dead; /* the power is off: every call fails */
     uint64_t random;
-    /* inside */
+    /* internal */
     sqlite3_vfs vfs;
     struct powercut_inode *file[POWERCUT_FILES];
     struct powercut_name name[POWERCUT_NAMES];

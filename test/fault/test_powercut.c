@@ -164,7 +164,7 @@ TEST(test_powercut__again_during_recovery__nothing_promised_is_lost)
 
 /* ---- C3 ---------------------------------------------------------------- */
 
-TEST(test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends)
+TEST(test_powercut__sync_failed__failed_writes_nothing_and_reopened_repairs)
 {
     struct campaign c = {.seed = 200, .every = 8 * THINNED};
 
@@ -176,9 +176,9 @@ TEST(test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends)
 
 /* The bug: opened again after a failed sync, a store went on behind a hole in
  * its log, and the next power cut took what it had acknowledged since. */
-TEST(test_powercut__opened_after_failed_sync_unmended__is_found_out)
+TEST(test_powercut__opened_without_repair_after_failed_sync__is_found)
 {
-    struct campaign c = {.seed = 200, .every = 8 * THINNED, .no_mend = true};
+    struct campaign c = {.seed = 200, .every = 8 * THINNED, .no_repair = true};
 
     campaign_sync(&c);
     CHECK(c.found.lost > 0);
@@ -197,8 +197,8 @@ main(void)
         RUN(test_powercut__journal_delete_full__is_found_out),
         RUN(test_powercut__lying_sync__is_found_out),
         RUN(test_powercut__again_during_recovery__nothing_promised_is_lost),
-        RUN(test_powercut__sync_failed__failed_writes_nothing_and_reopened_mends),
-        RUN(test_powercut__opened_after_failed_sync_unmended__is_found_out),
+        RUN(test_powercut__sync_failed__failed_writes_nothing_and_reopened_repairs),
+        RUN(test_powercut__opened_without_repair_after_failed_sync__is_found),
     };
 
     return RUN_ALL(tests);

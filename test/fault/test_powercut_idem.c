@@ -4,7 +4,7 @@
  *
  * (1) A record that was acknowledged is there with its bytes, for ever. (C-5)
  * (2) A claim that was acknowledged as sending is sending or unknown, never
- *     free: nobody acts again unasked. (G-9)
+ *     free: nothing acts again by itself. (G-9)
  * (3) What is under way has happened or not; a key that is neither done nor
  *     sending never holds a record.
  * (4) Once the leases are over no token comes again, and the old ones are
@@ -183,7 +183,7 @@ note_token(uint64_t token)
         run.repeated += run.token[i] == token;
 }
 
-/* The leases are over: who begins now? */
+/* The leases have ended: which keys can begin now? */
 static void
 work_on(struct wb_idem *store, int k)
 {
@@ -245,7 +245,7 @@ at_operation(void *ctx, struct powercut *disk)
 /* ---- the work ---------------------------------------------------------- */
 
 static void
-spoil(void)
+sabotage_handle(void)
 {
     struct wb__sqlite *s =
         (struct wb__sqlite *)((struct wb__idem_sql *)run.store)->group.db;
@@ -350,7 +350,7 @@ step(void)
     run.wall_ms += pick(2000);
     if (run.store == NULL)
         CHECK_INT(WB_OK, open_on(&run.env, &run.store));
-    spoil();
+    sabotage_handle();
     call[pick(WB_COUNT(call))](k);
     if (pick(20) == 0) {
         wb_idem_close(run.store);

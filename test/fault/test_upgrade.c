@@ -151,7 +151,7 @@ TEST(test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages)
     end();
 }
 
-/* A process of the old version has the file open and goes on. */
+/* A process of the old version has the file open and continues. */
 TEST(test_upgrade__old_writer_goes_on__its_messages_are_taken)
 {
     struct wb_outbox *box;

@@ -19,7 +19,7 @@ enum {
 
 static sqlite3_io_methods hooked;
 static const sqlite3_io_methods *plain;
-static struct wb_outbox *other; /* who commits in the wrong moment */
+static struct wb_outbox *other; /* commits at the wrong moment */
 static int armed, fired;
 static enum wb_status answer;
 static long accepted;

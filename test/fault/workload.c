@@ -1,4 +1,4 @@
-/* workload.c - everything an outbox can do, by seed. See workload.h. */
+/* workload.c - the calls of a workload, drawn from its seed. See workload.h. */
 #include "workload.h"
 
 #include <stdio.h>
@@ -23,16 +23,16 @@ struct draft {
     const char *kind;
 };
 
-/* What message n is: follows from n alone, so that it can be sent again. */
+/* All fields follow from n: the same message can be sent again. */
 static struct wb_message
 draft_of(const struct workload *w, int n, struct draft *d)
 {
     const struct entry *e = &w->ledger.entry[n];
-    uint64_t chance = (uint64_t)n;
+    uint64_t random = (uint64_t)n;
 
-    d->len = workload_next(&chance) % 16 == 0
+    d->len = workload_next(&random) % 16 == 0
                  ? PAYLOAD
-                 : 40 + workload_next(&chance) % 400;
+                 : 40 + workload_next(&random) % 400;
     memset(d->payload, 'a' + n % 26, d->len);
     d->kind = kinds[n % (int)(sizeof(kinds) / sizeof(kinds[0]))];
     (void)snprintf(d->type, sizeof(d->type), "m/%d", n);
@@ -95,10 +95,10 @@ do_enqueue(struct workload *w, int many)
     for (int i = 0; i < many && rc == WB_OK; i++)
         accepted_set(w, first + i, &accepted[i]);
     ledger_end(&w->ledger, rc, true);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
 }
 
-/* A message that was accepted, again: it must be known. */
+/* An accepted message again: it must be a duplicate. */
 static void
 do_repeat(struct workload *w)
 {
@@ -119,7 +119,7 @@ do_repeat(struct workload *w)
         (!a.duplicate || strcmp(a.id.text, w->ledger.entry[n].id.text) != 0))
         w->found.doubled++;
     ledger_end(&w->ledger, rc, false);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
 }
 
 /* ---- claim ------------------------------------------------------------- */
@@ -189,7 +189,7 @@ do_claim(struct workload *w)
     for (size_t i = 0; i < batch.len; i++)
         take(w, &batch.row[i]);
     ledger_end(&w->ledger, rc, false);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
     wb_batch_free(&batch);
 }
 
@@ -229,7 +229,7 @@ picture_after(const struct workload *w, int n, const struct wb_finish *f)
     return PENDING;
 }
 
-/* Which messages of a lane may step forward as one of it ends. */
+/* The messages of a lane that may become its head when one of it ends. */
 static void
 lane_may(struct workload *w, int lane)
 {
@@ -270,7 +270,7 @@ finished(struct workload *w, int n, const struct wb_finish *f)
 
     if (f->status != WB_OK) {
         w->found.lost++; /* a good token was refused */
-        if (ledger_tells)
+        if (ledger_trace)
             (void)printf(
                 "message %d: a finish got %s\n", n, wb_status_name(f->status));
         return;
@@ -306,11 +306,11 @@ do_finish(struct workload *w, bool with_claim)
     for (size_t i = 0; i < batch.len; i++)
         take(w, &batch.row[i]);
     ledger_end(&w->ledger, rc, count > 0 || batch.len > 0);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
     wb_batch_free(&batch);
 }
 
-/* A worker that slept through the end of its lease wakes up. */
+/* A worker that was suspended past the end of its lease continues. */
 static void
 do_stale(struct workload *w)
 {
@@ -331,7 +331,7 @@ do_stale(struct workload *w)
         w->found.doubled++;
     w->fenced += rc == WB_OK && f.status == WB_FENCED;
     ledger_end(&w->ledger, rc, false);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
 }
 
 /* ---- administration ---------------------------------------------------- */
@@ -372,7 +372,7 @@ do_redrive(struct workload *w)
         (void)ledger_join(&w->ledger, n);
     }
     ledger_end(&w->ledger, rc, true);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
 }
 
 static void
@@ -397,13 +397,13 @@ do_discard(struct workload *w)
         ledger_promote(&w->ledger, w->ledger.entry[n].lane);
     }
     ledger_end(&w->ledger, rc, true);
-    workload_answered(w, rc);
+    workload_call_ended(w, rc);
 }
 
-/* ---- the whole --------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------- */
 
 static void
-pass_time(struct workload *w)
+advance_clock(struct workload *w)
 {
     const int64_t day_ms = 86400000;
 
@@ -434,7 +434,7 @@ step(struct workload *w)
 {
     int what = workload_pick(w, 100);
 
-    pass_time(w);
+    advance_clock(w);
     if (what < 28)
         do_enqueue(w, 1);
     else if (what < 37)

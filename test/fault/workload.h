@@ -1,21 +1,20 @@
-/* workload.h - a seeded run of everything an outbox can do, through the public
- * calls, on a disk that may lose its power at any moment; with a ledger of
- * what was promised.
+/* workload.h - a seeded run of all public calls of an outbox, on a disk with
+ * simulated power cuts; with a ledger of what was promised.
  *
  * (1) The same seed does the same calls in the same order.
- * (2) Two handles, as of two processes, have the file open and take turns.
- * (3) Every answer is held against the ledger as it comes: what is claimed was
- *     due, a duplicate is recognised, a finish with a good token succeeds.
- * (4) A token that was replaced is tried now and then: it must be refused.
- * (5) Checkpoints come every 40 frames and not every 1,000. */
+ * (2) Two handles, as of two processes, have the file open and alternate.
+ * (3) Every result is compared with the ledger at once: a claimed message was
+ *     due, a duplicate is recognised, a finish with a valid token succeeds.
+ * (4) Replaced tokens are tried from time to time: they must be refused.
+ * (5) There is a checkpoint every 40 frames, not every 1,000. */
 #ifndef WB_TEST_WORKLOAD_H
 #define WB_TEST_WORKLOAD_H
 
 #include "ledger.h"
 #include "powercut_vfs.h"
 
-/* Ways to spoil durability behind the library's back: each must be found, but
- * for the last one, which is slow and safe. */
+/* Ways to weaken durability without the library's knowledge: the campaigns must
+ * find each, except the last one, which is slow and safe. */
 enum sabotage {
     SOUND,
     SYNC_NORMAL,
@@ -38,8 +37,8 @@ struct workload {
     enum sabotage sabotage;
     struct wb_env env;
     int64_t wall_ms, latest_ms;
-    uint64_t chance;  /* of the choice of calls */
-    uint64_t entropy; /* what the library is given */
+    uint64_t random;         /* of the choice of calls */
+    uint64_t library_random; /* what the library is given */
     struct wb_outbox *box[HANDLES];
     struct ledger ledger;
     struct findings found;  /* wrong answers */
@@ -47,12 +46,12 @@ struct workload {
     bool unsure;            /* a call ended with IO */
     bool wild_clock;        /* days forth and back, frozen, fast */
     long fenced;            /* stale tokens that were refused */
-    bool goes_on;           /* a failure is answered as a program would: after
-                               IO close and open again, else just go on */
+    bool goes_on;           /* after a failure, continue as a program would:
+                               after IO close and open again */
     long failures;          /* calls that ended with neither OK nor EMPTY */
-    bool keep_open;         /* no handle is closed by chance */
-    bool no_mend;           /* sabotage: as if no failure had been counted */
-    long io_failures, mended;
+    bool keep_open;         /* no handle is closed at random */
+    bool no_repair;         /* sabotage: as if no failure had been counted */
+    long io_failures, repaired;
     long calls;
     int handle, handles; /* which ones take part: from, how many */
     int last;            /* the one used last */
@@ -68,20 +67,20 @@ void workload_close(struct workload *w, int h, bool quick);
 /* The connection below a handle. */
 sqlite3 *workload_handle(struct workload *w, int h);
 
-/* Up to steps calls, chosen by chance, while nothing stops it. */
+/* Up to steps calls, drawn at random, until w->stopped. */
 void workload_run(struct workload *w, int steps);
 
 /* Deliver everything that is left: each message must come exactly once. */
 void workload_drain(struct workload *w, int h);
 
-/* ---- inside ------------------------------------------------------------ */
+/* ---- internal ----------------------------------------------------------- */
 
 uint64_t workload_next(uint64_t *seed);
 int workload_pick(struct workload *w, int n); /* 0.. n - 1 */
-/* A handle that can be used, opened if need be; NULL once stopped. */
+/* A usable handle, opened if necessary; NULL once stopped. */
 struct wb_outbox *workload_some_box(struct workload *w);
-/* What a call said: counted, and the run stopped unless OK or EMPTY. */
-void workload_answered(struct workload *w, enum wb_status status);
+/* A call returned status: counted; the run stops unless OK or EMPTY. */
+void workload_call_ended(struct workload *w, enum wb_status status);
 bool workload_stopped(struct workload *w, enum wb_status status);
 
 #endif /* WB_TEST_WORKLOAD_H */

@@ -1,11 +1,11 @@
 /* sim.c - sim [--seed N] [--seeds N] [--mode safety|liveness]
- *             [--sabotage NAME|all] [--within N] [--tell]
+ *             [--sabotage NAME|all] [--within N] [--trace]
  *
- * Runs seeds from --seed on, and ends with one line of figures. A seed that
- * goes wrong is explained and ends the run, with the line that repeats it. With
- * a saboteur it is the other way round: it must be caught within N seeds.
+ * Runs seeds from --seed on, and prints counters at the end. The first seed
+ * with a violation ends the run; its events are printed with the command that
+ * repeats it. With --sabotage, a violation must be found within N seeds.
  *
- * Exit status: 0 nothing wrong (the saboteurs were caught), 1 otherwise. */
+ * Exit status: 0 no violation (or every saboteur was caught), 1 otherwise. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static struct sim_opts opts;
 static uint64_t first = 1, seeds = 1000, within = 2000;
 static bool all;
 
-/* ---- figures ----------------------------------------------------------- */
+/* ---- counters ---------------------------------------------------------- */
 
 static double
 cpu_s(void)
@@ -48,9 +48,9 @@ print_figures(const struct sim_figures *f, double s)
                  ", delivered %" PRIu64 ", abandoned %" PRIu64
                  ", discarded %" PRIu64 "; ",
         f->accepted, f->recovered, f->delivered, f->abandoned, f->discarded);
-    for (int w = 0; w < SIM_WRONG_COUNT; w++)
+    for (int w = 0; w < SIM_VIOLATION_COUNT; w++)
         (void)printf("%s%s %" PRIu64, w == 0 ? "" : ", ",
-            sim_wrong_name((enum sim_wrong)w), f->wrong[w]);
+            sim_violation_name((enum sim_violation)w), f->violation[w]);
     (void)printf("\n");
 }
 
@@ -98,9 +98,9 @@ catch_one(enum sim_sabotage s)
     sim_end();
     (void)printf("%-20s %s after %" PRIu64 " seeds:", sim_sabotage_name(s),
         f.bad_seeds > 0 ? "caught" : "NOT CAUGHT", f.seeds);
-    for (int w = 0; w < SIM_WRONG_COUNT; w++)
-        if (f.wrong[w] > 0)
-            (void)printf(" %s", sim_wrong_name((enum sim_wrong)w));
+    for (int w = 0; w < SIM_VIOLATION_COUNT; w++)
+        if (f.violation[w] > 0)
+            (void)printf(" %s", sim_violation_name((enum sim_violation)w));
     (void)printf("\n");
     return f.bad_seeds > 0;
 }
@@ -144,8 +144,8 @@ main(int argc, char **argv)
     bool good = true;
 
     for (int i = 1; i < argc && good; i++) {
-        if (strcmp(argv[i], "--tell") == 0)
-            opts.tell = true;
+        if (strcmp(argv[i], "--trace") == 0)
+            opts.trace = true;
         else if (i + 1 < argc && option(argv[i], argv[i + 1]))
             i++;
         else
@@ -154,7 +154,7 @@ main(int argc, char **argv)
     if (!good) {
         (void)fprintf(stderr,
             "usage: sim [--seed N] [--seeds N] [--mode safety|liveness]"
-            " [--sabotage NAME|all] [--within N] [--tell]\n");
+            " [--sabotage NAME|all] [--within N] [--trace]\n");
         return 2;
     }
     return (all ? catch_all() : run()) ? 0 : 1;

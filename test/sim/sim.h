@@ -1,22 +1,23 @@
-/* sim.h - a whole day of Waybill out of one seed.
+/* sim.h - a deterministic simulation of Waybill: one seed is one history.
  *
  * One thread plays several processes that have one outbox file open, the
- * network, a receiver, the clocks and the disk. The library underneath is the
- * real one: outbox, retry, breaker, and of the relay everything but its loop.
- * A step is picked by chance: a process does something, a message on the wire
- * arrives or does not, a clock jumps, a write fails, a process is killed or
- * stopped, the power goes.
+ * network, a receiver, the clocks and the disk. The library is the real one:
+ * outbox, retry, breaker, and the relay except its loop. Each step is drawn at
+ * random: a process does something, a request or response arrives or is lost, a
+ * clock jumps, a write fails, a process is killed or stopped, the power fails.
  *
- * (1) The same seed gives the same history: time, chance, the disk and the
- *     network come out of it alone. Its hash is the proof.
- * (2) What is checked is what was promised, against what this side knows: what
- *     calls answered, what the receiver did. A call that was cut off, or came
- *     to IO, is unknown, and either is right.
- * (3) The store is read through after every crash, by whoever opens it first.
- * (4) In liveness mode faults end; then everything accepted must have had its
+ * (1) The same seed gives the same history: time, randomness, disk and network
+ *     depend on it alone. test_sim.c compares a hash of the events.
+ * (2) The checks compare the store with a model, which knows what calls
+ *     returned and what the receiver did. The outcome of a call that was
+ *     interrupted, or returned IO, is unknown: both outcomes are accepted.
+ * (3) The whole store is read after every crash, by the process that opens it
+ *     first.
+ * (4) In liveness mode the faults end; then each accepted message must have its
  *     effect, once, in bounded time (I15).
- * (5) Saboteurs are switches here, not in the library: calls of the relay to
- *     the outbox go through sim_wrap.c. */
+ * (5) A saboteur is a deliberate defect that the checks must find. Saboteurs
+ *     are switches of the simulation, not of the library: the relay's calls to
+ *     the outbox pass through sim_wrap.c. */
 #ifndef WB_TEST_SIM_H
 #define WB_TEST_SIM_H
 
@@ -39,59 +40,59 @@ enum {
     SIM_TIMEOUT_MS = 40000
 };
 
-/* ---- what is counted --------------------------------------------------- */
+/* ---- counters -------------------------------------------------------- */
 
-/* What must never be; see doc/INVARIANTS.md. */
-#define SIM_WRONGS(X)                                           \
+/* What must never happen; see doc/INVARIANTS.md. */
+#define SIM_VIOLATIONS(X)                                       \
     X(LOST, "lost")             /* I1: accepted, and gone */    \
     X(DOUBLED, "doubled")       /* I3: two effects, two rows */ \
     X(REVIVED, "revived")       /* I4 */                        \
     X(UNEXPECTED, "unexpected") /* I2 */                        \
-    X(STALE, "stale")           /* I5: an old token was good */ \
-    X(FENCED, "fenced")         /* a good token was not */      \
+    X(STALE, "stale")           /* I5: an old token passed */   \
+    X(FENCED, "fenced")         /* a good token did not */      \
     X(SHARED, "shared")         /* two leases at once */        \
     X(ORDER, "order")           /* I6 */                        \
     X(EARLY, "early")           /* I7 */                        \
     X(ATTEMPTS, "attempts")     /* I7 */                        \
     X(BREAKER, "breaker")       /* I8 */                        \
     X(PAUSED, "paused")         /* taken from a paused kind */  \
-    X(MISJUDGED, "misjudged")   /* rejected by nobody */        \
-    X(DAMAGED, "damaged")       /* unreadable, or cannot be */  \
+    X(MISJUDGED, "misjudged")   /* receiver did not reject */   \
+    X(DAMAGED, "damaged")       /* cannot be read or opened */  \
     X(UNDRAINED, "undrained")   /* I15 */
-enum sim_wrong {
+enum sim_violation {
 #define X(name, text) SIM_##name,
-    SIM_WRONGS(X)
+    SIM_VIOLATIONS(X)
 #undef X
-    SIM_WRONG_COUNT
+    SIM_VIOLATION_COUNT
 };
 
-/* What was done to it. Each must have fired in a run of many seeds. */
-#define SIM_FAULTS(X)                  \
-    X(CUT_LOSE, "cuts that lose")      \
-    X(CUT_PREFIX, "keep a prefix")     \
-    X(CUT_TEAR, "tear")                \
-    X(CUT_KEEP, "keep")                \
-    X(CUT_AGAIN, "during recovery")    \
-    X(KILL, "killed")                  \
-    X(STOP, "stopped")                 \
-    X(FAIL_READ, "reads failed")       \
-    X(FAIL_WRITE, "writes")            \
-    X(FAIL_HALF, "half writes")        \
-    X(FAIL_FULL, "disk full")          \
-    X(FAIL_SYNC, "syncs")              \
-    X(FAIL_OTHER, "other calls")       \
-    X(MIDST, "in the midst of a call") \
-    X(JUMP_AHEAD, "clock a day ahead") \
-    X(JUMP_BACK, "a day back")         \
-    X(FROZEN, "frozen")                \
-    X(LOSE_REQUEST, "requests lost")   \
-    X(LOSE_ANSWER, "answers lost")     \
-    X(DUPLICATE, "requests twice")     \
-    X(LATE, "late after the timeout")  \
-    X(REFUSE, "refused")               \
-    X(ANSWER_5XX, "5xx")               \
-    X(ANSWER_429, "429")               \
-    X(ANSWER_4XX, "4xx")               \
+/* Injected faults. Each must have fired in a run of many seeds. */
+#define SIM_FAULTS(X)                             \
+    X(CUT_LOSE, "cuts that lose")                 \
+    X(CUT_PREFIX, "keep a prefix")                \
+    X(CUT_TEAR, "tear")                           \
+    X(CUT_KEEP, "keep")                           \
+    X(CUT_AGAIN, "during recovery")               \
+    X(KILL, "killed")                             \
+    X(STOP, "stopped")                            \
+    X(FAIL_READ, "reads failed")                  \
+    X(FAIL_WRITE, "writes")                       \
+    X(FAIL_HALF, "half writes")                   \
+    X(FAIL_FULL, "disk full")                     \
+    X(FAIL_SYNC, "syncs")                         \
+    X(FAIL_OTHER, "other calls")                  \
+    X(NESTED, "inside a call of another process") \
+    X(JUMP_AHEAD, "clock a day ahead")            \
+    X(JUMP_BACK, "a day back")                    \
+    X(FROZEN, "frozen")                           \
+    X(LOSE_REQUEST, "requests lost")              \
+    X(LOSE_RESPONSE, "responses lost")            \
+    X(DUPLICATE, "requests twice")                \
+    X(LATE, "late after the timeout")             \
+    X(REFUSE, "refused")                          \
+    X(STATUS_5XX, "5xx")                          \
+    X(STATUS_429, "429")                          \
+    X(STATUS_4XX, "4xx")                          \
     X(OLD_TOKEN, "old tokens shown")
 enum sim_fault {
 #define X(name, text) SIM_##name,
@@ -103,14 +104,14 @@ enum sim_fault {
 #define SIM_SABOTAGES(X)                        \
     X(SOUND, "none")                            \
     X(MARK_BEFORE_SEND, "mark-before-send")     \
-    X(LOST_IS_DELIVERED, "lost-answer-is-yes")  \
-    X(LOST_IS_REJECTED, "lost-answer-is-no")    \
+    X(LOST_IS_DELIVERED, "lost-is-delivered")   \
+    X(LOST_IS_REJECTED, "lost-is-rejected")     \
     X(NO_FENCING, "no-fencing")                 \
     X(SHORT_LEASE, "short-lease")               \
     X(SYNC_NORMAL, "sync-normal")               \
     X(SYNC_OFF, "sync-off")                     \
     X(LYING_SYNC, "lying-sync")                 \
-    X(NO_MEND, "no-mend")                       \
+    X(NO_REPAIR, "no-repair")                   \
     X(BREAKER_FORGOTTEN, "breaker-forgotten")   \
     X(BREAKER_LATE, "breaker-late")             \
     X(FORGETFUL_RECEIVER, "forgetful-receiver") \
@@ -128,7 +129,7 @@ enum sim_sabotage {
 
 struct sim_opts {
     bool liveness;
-    bool tell; /* print events as they come */
+    bool trace; /* print each event */
     enum sim_sabotage sabotage;
 };
 
@@ -136,24 +137,24 @@ struct sim_opts {
 struct sim_figures {
     uint64_t seeds, steps, cycles, calls, sends;
     uint64_t accepted, delivered, abandoned, discarded, recovered;
-    uint64_t fault[SIM_FAULT_COUNT], wrong[SIM_WRONG_COUNT];
+    uint64_t fault[SIM_FAULT_COUNT], violation[SIM_VIOLATION_COUNT];
     uint64_t bad_seeds, first_bad;
 };
-uint64_t sim_wrongs(const struct sim_figures *f);
+uint64_t sim_violations(const struct sim_figures *f);
 enum sim_sabotage sim_sabotage_named(const char *name); /* or COUNT */
 const char *sim_sabotage_name(enum sim_sabotage s);
-const char *sim_wrong_name(enum sim_wrong w);
+const char *sim_violation_name(enum sim_violation w);
 const char *sim_fault_name(enum sim_fault f);
 
-/* Once; then any number of seeds; gives the hash of the history. */
+/* sim_begin() once, then sim_run() for each seed: the hash of its history. */
 void sim_begin(const struct sim_opts *opts);
 uint64_t sim_run(uint64_t seed, struct sim_figures *figures);
 void sim_end(void);
-/* Of the last seed: the first wrongs, with all that happened to the message,
- * and the line that runs it again. */
+/* Print the first violations of the last seed with the events of their
+ * messages, and the command that repeats it. */
 void sim_explain(uint64_t seed);
 
-/* ---- inside ------------------------------------------------------------ */
+/* ---- internal ---------------------------------------------------------- */
 
 struct sim_message {
     char type[16], key[16], lane_name[20];
@@ -164,21 +165,21 @@ struct sim_message {
     /* accepting it */
     bool acked, unsure, refused, adopted;
     uint64_t order; /* among those of its lane; 0: unknown */
-    /* the rest of its life, as far as calls have told */
+    /* what calls reported since */
     bool confirm_tried, confirmed, discard_tried, discarded;
     uint64_t token;
-    int64_t lease_end_ms; /* 0: not leased, or not known */
-    unsigned lease_jumps; /* that there had been when it was given */
-    int64_t floor_ms;     /* not before */
-    uint64_t asked_token; /* of its last answer, and */
-    int64_t asked_ms;     /* its Retry-After */
+    int64_t lease_end_ms;       /* 0: not leased, or unknown */
+    unsigned lease_jumps;       /* sim.jumps when the lease was given */
+    int64_t floor_ms;           /* not due before */
+    uint64_t retry_after_token; /* of its last response, and */
+    int64_t retry_after_ms;     /* its Retry-After */
     int effects, rejections;
     /* as last read */
     bool there, business;
     enum wb_state state;
 };
 
-struct sim_held { /* a claim of the plumbing */
+struct sim_held { /* a claim of the worker that is not a relay */
     int n;        /* message; -1: free */
     struct wb_id id;
     uint64_t token;
@@ -200,19 +201,19 @@ struct sim_process {
     struct sim_held held[SIM_HELD];
     struct sim_transport transport;
     struct wb_route route[SIM_KINDS];
-    int64_t turn_ms; /* of its last turn that went well */
+    int64_t cycle_ms; /* of its last successful relay cycle */
 };
 
 enum sim_phase {
     SIM_FREE,
     SIM_REQUEST,
-    SIM_ANSWER,
+    SIM_RESPONSE,
     SIM_GONE
 };
 struct sim_wire {
     enum sim_phase phase;
     int process;
-    wb_done_fn *done; /* NULL: nobody waits for it */
+    wb_done_fn *done; /* NULL: its sender is dead or timed out */
     void *ctx;
     int64_t deadline_us;
     size_t n;
@@ -232,13 +233,13 @@ struct sim_breaker {
 };
 
 struct sim_event {
-    int step, what, message, process;
+    int step, kind, message, process;
     int64_t wall_ms, a, b;
 };
-#define SIM_WHATS(X)                        \
+#define SIM_EVENT_KINDS(X)                  \
     X(ENQUEUE, "enqueue")                   \
     X(ACCEPTED, "accepted")                 \
-    X(ANSWERED, "answered")                 \
+    X(RESULT, "result")                     \
     X(CLAIM, "claimed: attempt, lease end") \
     X(SEND, "sent")                         \
     X(EFFECT, "effect")                     \
@@ -250,18 +251,18 @@ struct sim_event {
     X(OPEN, "open")                         \
     X(DIED, "died")                         \
     X(POWER, "power cut")                   \
-    X(STOPPED, "stopped or goes on")        \
+    X(STOPPED, "stopped or continued")      \
     X(CLOCK, "clock")                       \
     X(FIRED, "fault fired")                 \
     X(FAULT, "fault armed")                 \
     X(ROW, "read: state, attempts")         \
     X(DRAIN, "faults end")                  \
-    X(WRONG, "WRONG")
-enum sim_what {
+    X(VIOLATION, "VIOLATION")
+enum sim_event_kind {
 #define X(name, text) SIM_E_##name,
-    SIM_WHATS(X)
+    SIM_EVENT_KINDS(X)
 #undef X
-    SIM_WHAT_COUNT
+    SIM_EVENT_KIND_COUNT
 };
 
 struct sim {
@@ -269,17 +270,18 @@ struct sim {
     struct sim_figures *figures;
     struct wb_env env;
     struct powercut disk;
-    /* from here on to event[] a seed begins with nothing */
-    uint64_t chance, entropy;
+    /* zeroed for each seed, from here to event[] */
+    uint64_t random;         /* of what the simulation does */
+    uint64_t library_random; /* of what the library gets */
     int64_t wall_ms, mono_us, latest_ms;
     unsigned jumps;
-    int processes, adopted; /* how many, and which of them */
+    int processes, adopted; /* their number; the one that adopts */
     int crashes;            /* in 100 steps */
-    int frozen;             /* steps that the wall clock stands still for */
-    bool calm;              /* no more faults */
-    int step, me;           /* whose turn it is */
-    int depth;              /* 1: in the midst of a call of another's */
-    bool midst;             /* somebody was, in this call */
+    int frozen;             /* steps for which the wall clock stands still */
+    bool no_faults;         /* from now on */
+    int step, me;           /* me: the process that acts */
+    int depth;              /* 1: inside a call of another process */
+    bool nested;            /* another process acted inside this call */
     long nest_at;
     struct sim_process process[SIM_PROCESSES];
     struct sim_message message[SIM_MESSAGES];
@@ -287,14 +289,14 @@ struct sim {
     uint64_t orders, lane_order[SIM_LANES + 1];
     struct sim_breaker breaker[SIM_KINDS];
     int paused[SIM_KINDS]; /* 0, 1, or 2: unknown */
-    int mood[SIM_KINDS];
+    int receiver_mode[SIM_KINDS];
     struct sim_wire wire[SIM_WIRES];
     struct sim_seen {
         struct wb_id id;
         int n;
     } seen[4 * SIM_MESSAGES];
     int n_seen;
-    uint64_t failures, mended;
+    uint64_t failures, repaired;
     enum sim_fault armed;
     uint64_t hash;
     struct sim_event event[SIM_EVENTS];
@@ -305,8 +307,8 @@ extern struct sim sim;
 /* sim_history.c */
 uint64_t sim_random(uint64_t *state);
 int sim_pick(int n);
-void sim_event(enum sim_what what, int message, int64_t a, int64_t b);
-void sim_wrong(enum sim_wrong wrong, int message, int64_t detail);
+void sim_event(enum sim_event_kind what, int message, int64_t a, int64_t b);
+void sim_violation(enum sim_violation wrong, int message, int64_t detail);
 void sim_fired(enum sim_fault fault);
 
 /* sim_model.c */
@@ -316,9 +318,9 @@ extern const struct wb_retry_policy sim_retry;
 extern const struct wb_breaker_policy sim_breaker_policy;
 extern const char *const sim_kind[SIM_KINDS];
 enum sim_hold {
-    SIM_OLD,   /* another token came after it */
+    SIM_OLD,   /* a newer token was given */
     SIM_MAYBE, /* it may have been lost */
-    SIM_FIRM   /* nobody can have taken it */
+    SIM_FIRM   /* no other process can have claimed it */
 };
 void sim_model_claim(const struct wb_batch *batch);
 void sim_model_finish_begin(
@@ -327,19 +329,19 @@ void sim_model_finish_end(
     const struct wb_finish *finishes, size_t n, const enum sim_hold *hold);
 void sim_model_extend_begin(const struct wb_finish *claims, size_t n);
 void sim_model_extended(const struct wb_finish *claims, size_t n);
-void sim_model_unsure(void); /* a call was cut off, or came to IO */
+void sim_model_unsure(void); /* a call was interrupted, or returned IO */
 
-/* sim_check.c: read the store through and compare; false: it could not be.
- * settled: nothing that is not there can come back. */
+/* sim_check.c: read the whole store and compare it with the model; false: it
+ * could not be read. settled: a message that is absent cannot appear later. */
 bool sim_check(int process, bool settled);
-int64_t sim_next_due(int process); /* of what waits; 0: nothing does */
+int64_t sim_next_due(int process); /* of what is pending; 0: nothing is */
 
 /* sim_net.c */
 void sim_net_begin(void);
 void sim_send(struct wb_transport *self, const struct wb_request *request,
     wb_done_fn *done, void *ctx);
 void sim_net_step(void);
-void sim_net_settle(void); /* deliver all there is, well */
+void sim_net_settle(void); /* deliver all, without faults */
 void sim_net_timeouts(int process);
 void sim_net_dead(int process);
 
@@ -348,18 +350,18 @@ void sim_memory_install(void);
 void *sim_memory_resize(void *ctx, void *ptr, size_t size);
 
 /* sim_process.c */
-bool sim_off(void); /* the one whose turn it is is dead */
+bool sim_is_dead(void); /* the process that acts, or the power */
 bool sim_open(int process);
 bool sim_failed(int process);
-void sim_close(int process); /* drops what it holds */
-/* A call came to this; true if it can be believed. */
-bool sim_answered(enum wb_status rc);
+void sim_close(int process); /* drops its claims */
+/* A call returned rc; false: an error, or its process died in it. */
+bool sim_call_ended(enum wb_status rc);
 sqlite3 *sim_handle(int process);
-void sim_relay_turn(int process);
+void sim_relay_cycle(int process);
 
 /* sim_actors.c */
 void sim_produce(int process);
-void sim_plumb(int process);
+void sim_worker(int process);
 void sim_admin(int process);
 void sim_act(int process); /* one of them */
 

@@ -1,4 +1,4 @@
-/* sim_actors.c - what programs and people do with an outbox. */
+/* sim_actors.c - producers, a worker and an administrator. */
 #include <stdio.h>
 
 #include "sim.h"
@@ -14,7 +14,7 @@ struct draft {
     struct wb_message m;
 };
 
-/* What a message is follows from the message alone: it can be sent again. */
+/* All fields follow from n: the same message can be sent again. */
 static void
 draft_set(struct draft *d, int n)
 {
@@ -53,7 +53,7 @@ new_message(void)
         (void)snprintf(m->lane_name, sizeof(m->lane_name), "lane %d", m->lane);
     if (m->has_id)
         (void)snprintf(m->id.text, sizeof(m->id.text),
-            "%08x-0000-7000-8000-%012x", (unsigned)sim.chance, (unsigned)n);
+            "%08x-0000-7000-8000-%012x", (unsigned)sim.random, (unsigned)n);
     if (sim_pick(4) == 0)
         m->due_ms = sim.wall_ms + sim_pick(60000);
     if (sim_pick(8) == 0)
@@ -68,15 +68,15 @@ accepted(int n, const struct wb_accepted *a)
 
     sim_event(SIM_E_ACCEPTED, n, a->status, a->duplicate);
     if (a->status != WB_OK) {
-        sim_wrong(SIM_LOST, n, a->status);
+        sim_violation(SIM_LOST, n, a->status);
         return;
     }
     if (m->has_id && memcmp(m->id.text, a->id.text, WB_ID_LEN) != 0)
-        sim_wrong(SIM_DOUBLED, n, -1);
+        sim_violation(SIM_DOUBLED, n, -1);
     if (a->duplicate != m->acked && !m->unsure)
-        sim_wrong(SIM_DOUBLED, n, -2);
+        sim_violation(SIM_DOUBLED, n, -2);
     m->id = a->id;
-    if (!m->acked && !m->unsure && !sim.midst)
+    if (!m->acked && !m->unsure && !sim.nested)
         m->order = ++sim.orders;
     if (!m->acked)
         sim.figures->accepted++;
@@ -84,13 +84,13 @@ accepted(int n, const struct wb_accepted *a)
     m->unsure = m->refused = false;
 }
 
-/* What came of it for all of them. */
+/* The outcome of one call for all its messages. */
 static void
 enqueued(int first, int many, enum wb_status rc, const struct wb_accepted *a)
 {
-    bool alive = !sim_off();
+    bool alive = !sim_is_dead();
 
-    (void)sim_answered(rc);
+    (void)sim_call_ended(rc);
     for (int n = first; n < first + many; n++) {
         if (alive && rc == WB_OK) {
             accepted(n, &a[n - first]);
@@ -131,7 +131,7 @@ produce_new(int process, int many)
     enqueued(first, many, rc, a);
 }
 
-/* A caller's own transaction: his row and the message, or neither. */
+/* The caller's own transaction: its row and the message, or neither. */
 static enum wb_status
 enqueue_inside(
     struct sim_process *p, int n, struct draft *d, struct wb_accepted *a)
@@ -149,7 +149,7 @@ enqueue_inside(
     if (rc == WB_OK)
         rc = wb_outbox_enqueue(p->box, &d->m, a, NULL);
     if (rc == WB_OK && sim_pick(4) == 0)
-        rc = WB_FULL; /* the caller changes his mind */
+        rc = WB_FULL; /* the caller rolls back */
     if (rc == WB_OK && sqlite3_get_autocommit(p->own) == 0 &&
         sqlite3_exec(p->own, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
         rc = WB_IO; /* unknown */
@@ -174,7 +174,7 @@ produce_inside(int process)
     enqueued(n, 1, enqueue_inside(&sim.process[process], n, &draft, &a), &a);
 }
 
-/* Whoever did not hear asks again, and must hear of the first one. */
+/* Send a message again: if it was accepted, it must be a duplicate. */
 static void
 produce_again(int process)
 {
@@ -207,10 +207,10 @@ sim_produce(int process)
         produce_new(process, sim_pick(3) == 0 ? 2 + sim_pick(MANY - 1) : 1);
 }
 
-/* ---- a worker on the plumbing ------------------------------------------ */
+/* ---- a worker without a relay ------------------------------------------ */
 
 static void
-plumb_done(void *ctx, const struct wb_result *result)
+worker_done(void *ctx, const struct wb_result *result)
 {
     struct sim_held *h = ctx;
 
@@ -219,7 +219,7 @@ plumb_done(void *ctx, const struct wb_result *result)
 }
 
 static void
-plumb_claim(int process, struct sim_held *h)
+worker_claim(int process, struct sim_held *h)
 {
     struct wb_source sources[SIM_KINDS];
     const struct wb_claim claim = {
@@ -231,7 +231,7 @@ plumb_claim(int process, struct sim_held *h)
             .kind = wb_slice(sim_kind[k]), .max_attempts = SIM_MOST};
     if (wb_outbox_claim(sim.process[process].box, &claim, &batch, NULL) ==
             WB_OK &&
-        !sim_off()) {
+        !sim_is_dead()) {
         *h = (struct sim_held){
             .n = sim_message_of_type(batch.row[0].content_type),
             .id = batch.row[0].id,
@@ -244,16 +244,15 @@ plumb_claim(int process, struct sim_held *h)
                 .body = batch.row[0].payload};
 
             h->sent = true;
-            sim_send(&sim.process[process].transport.base, &r, plumb_done, h);
+            sim_send(&sim.process[process].transport.base, &r, worker_done, h);
         }
     }
     wb_batch_free(&batch);
 }
 
-/* A sent message ends as its answer says; one that was not sent is given back.
- */
+/* Finish a sent message by its result; release one that was not sent. */
 static void
-plumb_finish(int process, struct sim_held *h)
+worker_finish(int process, struct sim_held *h)
 {
     struct wb_finish f = {.id = h->id,
         .token = h->token,
@@ -273,31 +272,31 @@ plumb_finish(int process, struct sim_held *h)
         f.error = WB_LIT("no");
     }
     rc = wb_outbox_finish(sim.process[process].box, &f, 1, NULL, NULL, NULL);
-    if (rc == WB_OK && !sim_off() && (sim.calm || sim_pick(8) > 0))
-        h->n = -1; /* or it forgets that it has finished */
+    if (rc == WB_OK && !sim_is_dead() && (sim.no_faults || sim_pick(8) > 0))
+        h->n = -1; /* else it finishes it once more later */
 }
 
 void
-sim_plumb(int process)
+sim_worker(int process)
 {
     struct sim_held *h = &sim.process[process].held[sim_pick(SIM_HELD)];
 
     sim_net_timeouts(process);
-    if (h->n < 0 && !sim.calm) {
-        plumb_claim(process, h);
-    } else if (h->n >= 0 && !sim.calm && sim_pick(4) == 0) {
+    if (h->n < 0 && !sim.no_faults) {
+        worker_claim(process, h);
+    } else if (h->n >= 0 && !sim.no_faults && sim_pick(4) == 0) {
         struct wb_finish f = {.id = h->id, .token = h->token, .seq = h->seq};
 
         (void)(wb_outbox_extend(sim.process[process].box, &f, 1, SIM_LEASE_MS,
                    NULL) == WB_OK);
     } else if (h->n >= 0) {
-        plumb_finish(process, h);
+        worker_finish(process, h);
     }
 }
 
 /* ---- administration ---------------------------------------------------- */
 
-/* What people ask for is known to have happened, or may have. */
+/* The command may take effect, whatever it returns. */
 static void
 select_tried(int n, bool discard)
 {
@@ -327,7 +326,7 @@ admin_select(int process, bool discard)
     rc = discard ? wb_outbox_discard(box, &select, &selected, NULL, NULL, NULL)
                  : wb_outbox_redrive(box, &select, &selected, NULL, NULL, NULL);
     sim_event(SIM_E_ADMIN, n, discard, (int64_t)selected.total);
-    if (!sim_answered(rc))
+    if (!sim_call_ended(rc))
         return;
     m->discarded = m->discarded || (discard && selected.total == 1);
 }
@@ -336,12 +335,12 @@ static void
 admin_pause(int process)
 {
     int k = sim_pick(SIM_KINDS);
-    bool on = !sim.calm && sim_pick(3) == 0;
+    bool on = !sim.no_faults && sim_pick(3) == 0;
     enum wb_status rc = wb_outbox_pause(
         sim.process[process].box, wb_slice(sim_kind[k]), on, NULL);
 
     sim.paused[k] = 2;
-    if (sim_answered(rc) && !sim.midst)
+    if (sim_call_ended(rc) && !sim.nested)
         sim.paused[k] = on;
     sim_event(SIM_E_ADMIN, -1, 2, sim.paused[k]);
 }
@@ -358,7 +357,7 @@ admin_reset(int process)
     for (int i = 0; i < sim.n; i++)
         sim.message[i].lease_end_ms = sim.message[i].due_ms =
             sim.message[i].floor_ms = 0;
-    (void)sim_answered(rc);
+    (void)sim_call_ended(rc);
     sim_model_unsure();
 }
 
@@ -367,7 +366,7 @@ admin_breaker(int process)
 {
     uint64_t n = 0;
 
-    (void)sim_answered(wb_outbox_breaker_reset(sim.process[process].box,
+    (void)sim_call_ended(wb_outbox_breaker_reset(sim.process[process].box,
         wb_slice(sim_kind[sim_pick(SIM_KINDS)]), &n, NULL));
     sim_model_unsure();
     sim_event(SIM_E_ADMIN, -1, 4, (int64_t)n);
@@ -398,9 +397,9 @@ sim_act(int process)
     if (what < 6)
         sim_produce(process);
     else if (what < 13 && sim.process[process].relay != NULL)
-        sim_relay_turn(process);
+        sim_relay_cycle(process);
     else if (what < 18)
-        sim_plumb(process);
+        sim_worker(process);
     else
         sim_admin(process);
 }

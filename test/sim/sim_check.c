@@ -1,4 +1,4 @@
-/* sim_check.c - the store read through, against what is known. */
+/* sim_check.c - compare the whole store with the model. */
 #include "sim.h"
 
 struct row {
@@ -29,7 +29,7 @@ read_row(sqlite3_stmt *q, struct row *r)
     return s < WB_STATES && r->n >= 0;
 }
 
-/* A row must be of a message that may be there, as it is. */
+/* A row must be a message that may be there, in a state that it may have. */
 static void
 check_row(const struct row *r)
 {
@@ -37,17 +37,17 @@ check_row(const struct row *r)
 
     sim_event(SIM_E_ROW, r->n, r->state, r->attempts);
     if (m->there)
-        sim_wrong(SIM_DOUBLED, r->n, r->seq);
+        sim_violation(SIM_DOUBLED, r->n, r->seq);
     if (m->refused)
-        sim_wrong(SIM_UNEXPECTED, r->n, r->seq);
+        sim_violation(SIM_UNEXPECTED, r->n, r->seq);
     if (m->discarded || (m->confirmed && r->state != WB_STATE_DELIVERED))
-        sim_wrong(SIM_REVIVED, r->n, r->state);
+        sim_violation(SIM_REVIVED, r->n, r->state);
     if (r->state == WB_STATE_DELIVERED && m->effects == 0)
-        sim_wrong(SIM_LOST, r->n, r->seq);
+        sim_violation(SIM_LOST, r->n, r->seq);
     if (r->state == WB_STATE_ABANDONED && r->rejected && m->rejections == 0)
-        sim_wrong(SIM_MISJUDGED, r->n, 0);
+        sim_violation(SIM_MISJUDGED, r->n, 0);
     if (r->attempts > SIM_MOST)
-        sim_wrong(SIM_ATTEMPTS, r->n, r->attempts);
+        sim_violation(SIM_ATTEMPTS, r->n, r->attempts);
     m->there = true;
     m->state = r->state;
 }
@@ -58,7 +58,7 @@ lives(enum wb_state s)
     return s == WB_STATE_PENDING || s == WB_STATE_PROCESSING;
 }
 
-/* Of a lane one is at the head, before all that wait. */
+/* A lane has one message at its head; the others are held. */
 static void
 check_lanes(void)
 {
@@ -72,14 +72,14 @@ check_lanes(void)
         head[m->lane] += lives(m->state);
         held[m->lane] += m->state == WB_STATE_HELD;
         if (head[m->lane] > 1)
-            sim_wrong(SIM_ORDER, n, m->lane);
+            sim_violation(SIM_ORDER, n, m->lane);
     }
     for (int l = 1; l <= SIM_LANES; l++)
         if (held[l] > 0 && head[l] == 0)
-            sim_wrong(SIM_ORDER, -1, l);
+            sim_violation(SIM_ORDER, -1, l);
 }
 
-/* What was accepted is there, or had its end. */
+/* An accepted message is there, or was confirmed or discarded. */
 static void
 check_gone(int n, bool settled)
 {
@@ -94,10 +94,10 @@ check_gone(int n, bool settled)
     if (m->there || m->discard_tried)
         return;
     if (m->acked && (!m->confirm_tried || m->effects == 0))
-        sim_wrong(SIM_LOST, n, m->confirm_tried);
+        sim_violation(SIM_LOST, n, m->confirm_tried);
     if (m->unsure && settled && !m->confirm_tried) {
         m->unsure = false;
-        m->refused = true; /* it was cut off before it was there */
+        m->refused = true; /* it was interrupted before the commit */
     }
 }
 
@@ -124,12 +124,12 @@ on_message(sqlite3_stmt *q)
     if (read_row(q, &r))
         check_row(&r);
     else
-        sim_wrong(SIM_UNEXPECTED, -1, r.seq);
+        sim_violation(SIM_UNEXPECTED, -1, r.seq);
 }
 
 /* ---- the caller's rows ------------------------------------------------- */
 
-/* One of them without its message. */
+/* A row of the caller's table must not be without its message. */
 static void
 on_business(sqlite3_stmt *q)
 {
@@ -138,9 +138,9 @@ on_business(sqlite3_stmt *q)
 
     m->business = true;
     if (m->refused)
-        sim_wrong(SIM_UNEXPECTED, n, -3);
+        sim_violation(SIM_UNEXPECTED, n, -3);
     if (!m->there && !m->confirm_tried && !m->discard_tried)
-        sim_wrong(SIM_LOST, n, -3);
+        sim_violation(SIM_LOST, n, -3);
 }
 
 /* ---- breakers ---------------------------------------------------------- */
@@ -169,12 +169,12 @@ check_breakers(void)
 
         if (!b->unsure && (b->failures != found[k].failures ||
                               b->open_until_ms != found[k].open_until_ms))
-            sim_wrong(SIM_BREAKER, -1, k);
+            sim_violation(SIM_BREAKER, -1, k);
         sim.breaker[k] = found[k];
     }
 }
 
-/* ---- the whole --------------------------------------------------------- */
+/* ---- everything -------------------------------------------------------- */
 
 bool
 sim_check(int process, bool settled)
@@ -202,7 +202,7 @@ sim_check(int process, bool settled)
         check_gone(n, settled);
         if (sim.message[n].adopted && sim.message[n].there &&
             !sim.message[n].business)
-            sim_wrong(SIM_UNEXPECTED, n, -4);
+            sim_violation(SIM_UNEXPECTED, n, -4);
     }
     check_lanes();
     check_breakers();
@@ -225,6 +225,6 @@ sim_next_due(int process)
             "SELECT min(due_ms) FROM waybill_outbox"
             " WHERE status IN ('pending', 'processing')",
             on_due))
-        sim_wrong(SIM_DAMAGED, -1, 0);
+        sim_violation(SIM_DAMAGED, -1, 0);
     return next_due_ms;
 }

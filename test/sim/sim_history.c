@@ -1,17 +1,17 @@
-/* sim_history.c - chance, what happened, and what was wrong with it. */
+/* sim_history.c - randomness, events and violations. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "sim.h"
 
-static const char *const whats[] = {
+static const char *const event_kinds[] = {
 #define X(name, text) text,
-    SIM_WHATS(X)
+    SIM_EVENT_KINDS(X)
 #undef X
 };
-static const char *const wrongs[] = {
+static const char *const violations[] = {
 #define X(name, text) text,
-    SIM_WRONGS(X)
+    SIM_VIOLATIONS(X)
 #undef X
 };
 static const char *const faults[] = {
@@ -26,9 +26,9 @@ static const char *const sabotages[] = {
 };
 
 const char *
-sim_wrong_name(enum sim_wrong w)
+sim_violation_name(enum sim_violation w)
 {
-    return wrongs[w];
+    return violations[w];
 }
 
 const char *
@@ -54,12 +54,12 @@ sim_sabotage_named(const char *name)
 }
 
 uint64_t
-sim_wrongs(const struct sim_figures *f)
+sim_violations(const struct sim_figures *f)
 {
     uint64_t sum = 0;
 
-    for (int w = 0; w < SIM_WRONG_COUNT; w++)
-        sum += f->wrong[w];
+    for (int w = 0; w < SIM_VIOLATION_COUNT; w++)
+        sum += f->violation[w];
     return sum;
 }
 
@@ -77,7 +77,7 @@ sim_random(uint64_t *state)
 int
 sim_pick(int n)
 {
-    return (int)(sim_random(&sim.chance) % (uint64_t)n);
+    return (int)(sim_random(&sim.random) % (uint64_t)n);
 }
 
 /* ---- events ------------------------------------------------------------ */
@@ -89,9 +89,9 @@ print(const struct sim_event *e)
         "  %3d  %13" PRId64 "  process %d  ", e->step, e->wall_ms, e->process);
     if (e->message >= 0)
         (void)printf("message %d  ", e->message);
-    (void)printf("%s", whats[e->what]);
-    if (e->what == SIM_E_WRONG)
-        (void)printf(" %s", wrongs[e->a]);
+    (void)printf("%s", event_kinds[e->kind]);
+    if (e->kind == SIM_E_VIOLATION)
+        (void)printf(" %s", violations[e->a]);
     else
         (void)printf(" %" PRId64, e->a);
     (void)printf(" %" PRId64 "\n", e->b);
@@ -105,31 +105,31 @@ mix(int64_t value)
 }
 
 void
-sim_event(enum sim_what what, int message, int64_t a, int64_t b)
+sim_event(enum sim_event_kind kind, int message, int64_t a, int64_t b)
 {
     struct sim_event e = {.step = sim.step,
-        .what = (int)what,
+        .kind = (int)kind,
         .message = message,
         .process = sim.me,
         .wall_ms = sim.wall_ms,
         .a = a,
         .b = b};
 
-    mix(((int64_t)e.step << 32) + e.what * 4096 + e.message * 16 + e.process);
+    mix(((int64_t)e.step << 32) + e.kind * 4096 + e.message * 16 + e.process);
     mix(e.wall_ms);
     mix(a);
     mix(b);
     if (sim.n_events < SIM_EVENTS)
         sim.event[sim.n_events++] = e;
-    if (sim.opts.tell)
+    if (sim.opts.trace)
         print(&e);
 }
 
 void
-sim_wrong(enum sim_wrong wrong, int message, int64_t detail)
+sim_violation(enum sim_violation v, int message, int64_t detail)
 {
-    sim_event(SIM_E_WRONG, message, wrong, detail);
-    sim.figures->wrong[wrong]++;
+    sim_event(SIM_E_VIOLATION, message, v, detail);
+    sim.figures->violation[v]++;
 }
 
 void
@@ -138,7 +138,7 @@ sim_fired(enum sim_fault fault)
     sim.figures->fault[fault]++;
 }
 
-/* ---- an explanation ---------------------------------------------------- */
+/* ---- explanation ------------------------------------------------------- */
 
 static bool
 belongs(const struct sim_event *e, int message)
@@ -147,18 +147,17 @@ belongs(const struct sim_event *e, int message)
 }
 
 static void
-explain_message(const struct sim_event *wrong)
+explain_message(const struct sim_event *v)
 {
     int first = 0, n = 0;
 
     for (int i = sim.n_events - 1; i >= 0 && n < 20; i--) {
-        n += sim.event[i].step <= wrong->step &&
-             belongs(&sim.event[i], wrong->message);
+        n += sim.event[i].step <= v->step && belongs(&sim.event[i], v->message);
         first = i;
     }
-    (void)printf("message %d: %s, after\n", wrong->message, wrongs[wrong->a]);
-    for (int i = first; i < sim.n_events && &sim.event[i] <= wrong; i++)
-        if (belongs(&sim.event[i], wrong->message))
+    (void)printf("message %d: %s, after\n", v->message, violations[v->a]);
+    for (int i = first; i < sim.n_events && &sim.event[i] <= v; i++)
+        if (belongs(&sim.event[i], v->message))
             print(&sim.event[i]);
 }
 
@@ -168,13 +167,13 @@ sim_explain(uint64_t seed)
     int shown = 0;
 
     for (int i = 0; i < sim.n_events && shown < 3; i++)
-        if (sim.event[i].what == SIM_E_WRONG) {
+        if (sim.event[i].kind == SIM_E_VIOLATION) {
             explain_message(&sim.event[i]);
             shown++;
         }
-    (void)printf("again: sim --seed %" PRIu64 " --seeds 1 --mode %s", seed,
+    (void)printf("to repeat: sim --seed %" PRIu64 " --seeds 1 --mode %s", seed,
         sim.opts.liveness ? "liveness" : "safety");
     if (sim.opts.sabotage != SIM_SOUND)
         (void)printf(" --sabotage %s", sabotages[sim.opts.sabotage]);
-    (void)printf(" --tell\n");
+    (void)printf(" --trace\n");
 }

@@ -1,7 +1,8 @@
-/* sim_memory.c - memory for one thread: opening a database is mostly malloc.
+/* sim_memory.c - an allocator for one thread: most of the time to open a
+ * database is spent in malloc.
  *
- * Blocks of a size class are kept for the next one of their class, and never
- * given back. Where the sanitizers look, it is malloc itself. */
+ * Freed blocks are kept for the next allocation of their size class, and never
+ * returned to the system. Sanitized builds use malloc itself. */
 #include <stdlib.h>
 
 #include "sim.h"
@@ -13,7 +14,7 @@ enum {
 };
 
 struct block {
-    struct block *next; /* of those that are free */
+    struct block *next; /* free one of this class */
     size_t grade;
 };
 static struct block *spare[CLASSES];

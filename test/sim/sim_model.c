@@ -1,8 +1,8 @@
-/* sim_model.c - what is known of each message and breaker, out of what calls
- * answered, and whether an answer may be so.
+/* sim_model.c - the state of each message and breaker, as calls reported it,
+ * and the check of each result against it.
  *
- * Calls of one process may begin and end inside a call of another's; so what a
- * finish may be good for is asked when it begins. */
+ * Calls of one process may begin and end inside a call of another. So whether a
+ * token may be valid is determined when the call begins. */
 #include <stdlib.h>
 
 #include "sim.h"
@@ -54,37 +54,37 @@ claim_breaker(int n, const struct wb_claimed *r)
     if (b->unsure || b->open_until_ms == 0)
         return;
     if (is_open(b) || (b->probe_token != 0 && b->probe_until_ms > sim.wall_ms))
-        sim_wrong(SIM_BREAKER, n, b->open_until_ms);
+        sim_violation(SIM_BREAKER, n, b->open_until_ms);
     b->probe_token = r->token;
     b->probe_until_ms = r->lease_end_ms;
 }
 
-/* The message must be one that may go out now. */
+/* The message must be one that may be claimed now. */
 static void
 claim_check(int n, const struct wb_claimed *r)
 {
     struct sim_message *m = &sim.message[n];
 
     if (m->confirmed || m->discarded)
-        sim_wrong(SIM_REVIVED, n, m->confirmed);
+        sim_violation(SIM_REVIVED, n, m->confirmed);
     if (m->refused)
-        sim_wrong(SIM_UNEXPECTED, n, 0);
+        sim_violation(SIM_UNEXPECTED, n, 0);
     if (m->lease_end_ms > sim.wall_ms)
-        sim_wrong(SIM_SHARED, n, m->lease_end_ms);
+        sim_violation(SIM_SHARED, n, m->lease_end_ms);
     if (r->attempts > SIM_MOST)
-        sim_wrong(SIM_ATTEMPTS, n, r->attempts);
+        sim_violation(SIM_ATTEMPTS, n, r->attempts);
     if (later(m->due_ms, m->floor_ms) > sim.wall_ms)
-        sim_wrong(SIM_EARLY, n, m->due_ms);
+        sim_violation(SIM_EARLY, n, m->due_ms);
     if (m->expires_ms != 0 && m->expires_ms <= sim.wall_ms)
-        sim_wrong(SIM_EARLY, n, m->expires_ms);
+        sim_violation(SIM_EARLY, n, m->expires_ms);
     if (sim.paused[m->kind] == 1)
-        sim_wrong(SIM_PAUSED, n, m->kind);
+        sim_violation(SIM_PAUSED, n, m->kind);
     if (m->order != 0 && m->order < sim.lane_order[m->lane])
-        sim_wrong(SIM_ORDER, n, (int64_t)m->order);
+        sim_violation(SIM_ORDER, n, (int64_t)m->order);
 }
 
-/* Whoever had it before took his turns in good time, and no clock jumped: he
- * had extended it. */
+/* A process whose relay ran its cycles in time, with no clock jump, has
+ * extended its leases: another process must not get its messages. */
 static void
 claim_short(int n)
 {
@@ -99,8 +99,8 @@ claim_short(int n)
                     f->item[i].message->token == sim.message[n].token &&
                     sim.message[n].lease_end_ms != 0 &&
                     sim.message[n].lease_jumps == sim.jumps &&
-                    sim.wall_ms < o->turn_ms + SIM_LEASE_MS / 2)
-                    sim_wrong(SIM_SHARED, n, p);
+                    sim.wall_ms < o->cycle_ms + SIM_LEASE_MS / 2)
+                    sim_violation(SIM_SHARED, n, p);
     }
 }
 
@@ -114,7 +114,7 @@ sim_model_claim(const struct wb_batch *batch)
 
         sim_event(SIM_E_CLAIM, n, r->attempts, r->lease_end_ms);
         if (n < 0) {
-            sim_wrong(SIM_UNEXPECTED, n, r->seq);
+            sim_violation(SIM_UNEXPECTED, n, r->seq);
             continue;
         }
         claim_check(n, r);
@@ -124,7 +124,7 @@ sim_model_claim(const struct wb_batch *batch)
         m->token = r->token;
         m->lease_end_ms = r->lease_end_ms;
         m->lease_jumps = sim.jumps;
-        m->due_ms = m->floor_ms = 0; /* from now on its lease counts */
+        m->due_ms = m->floor_ms = 0; /* now its lease counts */
         if (m->order > sim.lane_order[m->lane] && m->lane != 0)
             sim.lane_order[m->lane] = m->order;
     }
@@ -144,14 +144,14 @@ sim_model_finish_begin(
         sim_event(SIM_E_FINISH, at, f->end, f->outcome);
         hold[i] = SIM_OLD;
         if (at < 0) {
-            sim_wrong(SIM_UNEXPECTED, at, 0);
+            sim_violation(SIM_UNEXPECTED, at, 0);
             continue;
         }
         if (m->token != f->token) {
             sim_fired(SIM_OLD_TOKEN);
             continue;
         }
-        /* A clock that was ahead may have let others take it. */
+        /* While a clock was ahead, another process may have claimed it. */
         hold[i] = m->lease_end_ms > sim.latest_ms ? SIM_FIRM : SIM_MAYBE;
         m->lease_end_ms = 0;
         m->confirm_tried = m->confirm_tried || f->end == WB_CONFIRM;
@@ -179,7 +179,7 @@ finish_breaker(int kind, const struct wb_finish *f)
     }
 }
 
-/* Half the window of its attempt at least, and what the receiver asked for. */
+/* At least half the backoff of its attempt, and the Retry-After. */
 static int64_t
 backoff_ms(const struct wb_finish *f, const struct sim_message *m)
 {
@@ -189,8 +189,8 @@ backoff_ms(const struct wb_finish *f, const struct sim_message *m)
         window *= sim_retry.factor;
     if (window > sim_retry.cap_ms)
         window = sim_retry.cap_ms;
-    if (m->asked_token == f->token)
-        asked = m->asked_ms;
+    if (m->retry_after_token == f->token)
+        asked = m->retry_after_ms;
     if (asked > sim_retry.retry_after_ms)
         asked = sim_retry.retry_after_ms;
     return later(window / 2, asked);
@@ -202,7 +202,7 @@ finish_good(int n, const struct wb_finish *f, enum sim_hold hold)
     struct sim_message *m = &sim.message[n];
 
     if (hold == SIM_OLD) {
-        sim_wrong(SIM_STALE, n, f->end);
+        sim_violation(SIM_STALE, n, f->end);
         return;
     }
     finish_breaker(m->kind, f);
@@ -223,11 +223,11 @@ sim_model_finish_end(
         if (at >= 0 && f->status == WB_OK)
             finish_good(at, f, hold[i]);
         else if (at >= 0 && hold[i] == SIM_FIRM)
-            sim_wrong(SIM_FENCED, at, f->status);
+            sim_violation(SIM_FENCED, at, f->status);
     }
 }
 
-/* Once it begins the lease may be the old one or the new one. */
+/* From now on the lease may be the old one or the new one. */
 void
 sim_model_extend_begin(const struct wb_finish *claims, size_t n)
 {
@@ -251,7 +251,7 @@ sim_model_extended(const struct wb_finish *claims, size_t n)
         if (at < 0 || claims[i].status != WB_OK)
             continue;
         if (m->token != claims[i].token) {
-            sim_wrong(SIM_STALE, at, -1);
+            sim_violation(SIM_STALE, at, -1);
             continue;
         }
         m->lease_end_ms = claims[i].due_ms;

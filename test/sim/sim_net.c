@@ -1,28 +1,29 @@
 /* sim_net.c - the network, and a receiver that keeps ids.
  *
- * A request on the wire is delivered, lost, delivered twice, or late; so is its
- * answer. Who sent it hears of one that was lost when its time is over. What
- * the dead have sent still arrives.
+ * A request is delivered, lost, delivered twice, or late; its response is
+ * delivered, lost or late. Where one is lost the sender gets a timeout.
+ * Requests of a dead process still arrive.
  *
- * The receiver notes every effect in a table without a unique index: what is
- * there twice was done twice. */
+ * The receiver records every effect in a list that may hold an id twice: then
+ * the effect was doubled. */
 #include <stdlib.h>
 
 #include "sim.h"
 
 enum {
-    MOOD_WELL,
-    MOOD_DOWN,
-    MOOD_BUSY,
-    MOOD_PICKY,
-    MOODS
+    RECEIVER_OK,
+    RECEIVER_DOWN,
+    RECEIVER_BUSY,
+    RECEIVER_REJECTS,
+    RECEIVER_MODES
 };
 
 void
 sim_net_begin(void)
 {
     for (int k = 0; k < SIM_KINDS; k++)
-        sim.mood[k] = sim_pick(2) == 0 ? MOOD_WELL : sim_pick(MOODS);
+        sim.receiver_mode[k] =
+            sim_pick(2) == 0 ? RECEIVER_OK : sim_pick(RECEIVER_MODES);
 }
 
 /* ---- the sender's side ------------------------------------------------- */
@@ -54,7 +55,7 @@ unpack(const struct wb_request *r, int *number, struct wb_id *id)
         if (number[n] >= 0 && number[n] < sim.n)
             n++;
         else
-            sim_wrong(SIM_UNEXPECTED, -1, number[n]);
+            sim_violation(SIM_UNEXPECTED, -1, number[n]);
     }
     return n;
 }
@@ -81,46 +82,45 @@ sim_send(struct wb_transport *self, const struct wb_request *request,
         .ctx = ctx,
         .deadline_us = sim.mono_us + SIM_TIMEOUT_MS * 1000LL};
 
-    if (sim_off())
-        return; /* it died before it came to this */
+    if (sim_is_dead())
+        return; /* it died before it sent */
     filled.n = unpack(request, filled.message, filled.id);
     for (size_t i = 0; i < filled.n; i++)
         sim_event(SIM_E_SEND, filled.message[i], request->attempt, process);
     sim.figures->sends += filled.n;
     for (size_t i = 0; i < filled.n; i++)
         filled.token[i] = sim.message[filled.message[i]].token;
-    if (w == NULL || (!sim.calm && sim_pick(40) == 0))
+    if (w == NULL || (!sim.no_faults && sim_pick(40) == 0))
         refuse(done, ctx);
     else
         *w = filled;
 }
 
 static void
-hear(struct sim_wire *w, const struct wb_result *result)
+report_result(struct sim_wire *w, const struct wb_result *result)
 {
     wb_done_fn *done = w->done;
 
     w->done = NULL;
     for (size_t i = 0; i < w->n; i++) {
-        sim_event(
-            SIM_E_ANSWERED, w->message[i], result->outcome, result->status);
-        sim.message[w->message[i]].asked_token = w->token[i];
-        sim.message[w->message[i]].asked_ms = result->retry_after_ms;
+        sim_event(SIM_E_RESULT, w->message[i], result->outcome, result->status);
+        sim.message[w->message[i]].retry_after_token = w->token[i];
+        sim.message[w->message[i]].retry_after_ms = result->retry_after_ms;
     }
     done(w->ctx, result);
 }
 
 static void
-time_out(struct sim_wire *w)
+report_timeout(struct sim_wire *w)
 {
-    struct wb_result r = {
-        .outcome = WB_UNKNOWN, .error = WB_LIT("transport: no answer in time")};
+    struct wb_result r = {.outcome = WB_UNKNOWN,
+        .error = WB_LIT("transport: no response in time")};
 
     if (sim.opts.sabotage == SIM_LOST_IS_DELIVERED)
         r.outcome = WB_DELIVERED;
     if (sim.opts.sabotage == SIM_LOST_IS_REJECTED)
         r.outcome = WB_REJECTED;
-    hear(w, &r);
+    report_result(w, &r);
     if (w->phase != SIM_REQUEST)
         w->phase = SIM_FREE; /* a request may still arrive */
 }
@@ -133,7 +133,7 @@ sim_net_timeouts(int process)
 
         if (w->phase != SIM_FREE && w->done != NULL && w->process == process &&
             w->deadline_us <= sim.mono_us)
-            time_out(w);
+            report_timeout(w);
     }
 }
 
@@ -173,22 +173,22 @@ effect(int n, const struct wb_id *id)
     }
     sim_event(SIM_E_EFFECT, n, 0, 0);
     if (++sim.message[n].effects > 1)
-        sim_wrong(SIM_DOUBLED, n, sim.message[n].effects);
+        sim_violation(SIM_DOUBLED, n, sim.message[n].effects);
     if (sim.message[n].refused)
-        sim_wrong(SIM_UNEXPECTED, n, 2);
+        sim_violation(SIM_UNEXPECTED, n, 2);
 }
 
 static int
-status_of(int mood)
+status_of(int mode)
 {
-    if (sim.calm)
+    if (sim.no_faults)
         return 200;
-    switch (mood) {
-    case MOOD_DOWN:
+    switch (mode) {
+    case RECEIVER_DOWN:
         return sim_pick(8) == 0 ? 200 : 503;
-    case MOOD_BUSY:
+    case RECEIVER_BUSY:
         return sim_pick(3) == 0 ? 200 : 429;
-    case MOOD_PICKY:
+    case RECEIVER_REJECTS:
         return sim_pick(3) == 0 ? 400 : 200;
     default:
         return sim_pick(30) == 0 ? 500 : 200;
@@ -202,7 +202,7 @@ receive(struct sim_wire *w)
     size_t done = w->n;
 
     w->retry_after_ms = 0;
-    w->status = status_of(sim.mood[sim.message[w->message[0]].kind]);
+    w->status = status_of(sim.receiver_mode[sim.message[w->message[0]].kind]);
     if (w->status == 429)
         w->retry_after_ms = 1000 * (int64_t)(1 + sim_pick(200));
     if (w->status != 200)
@@ -214,16 +214,16 @@ receive(struct sim_wire *w)
     for (size_t i = 0; i < w->n; i++)
         sim_event(SIM_E_REPLY, w->message[i], w->status, w->retry_after_ms);
     if (w->status >= 400)
-        sim_fired(w->status >= 500   ? SIM_ANSWER_5XX
-                  : w->status == 429 ? SIM_ANSWER_429
-                                     : SIM_ANSWER_4XX);
-    w->phase = w->done == NULL ? SIM_FREE : SIM_ANSWER;
+        sim_fired(w->status >= 500   ? SIM_STATUS_5XX
+                  : w->status == 429 ? SIM_STATUS_429
+                                     : SIM_STATUS_4XX);
+    w->phase = w->done == NULL ? SIM_FREE : SIM_RESPONSE;
 }
 
-/* ---- one message ------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------ */
 
 static void
-answer(struct sim_wire *w)
+respond(struct sim_wire *w)
 {
     struct wb_result r = {.outcome = wb_http_outcome(w->status),
         .status = w->status,
@@ -231,7 +231,7 @@ answer(struct sim_wire *w)
 
     if (r.outcome != WB_DELIVERED)
         r.error = WB_LIT("no");
-    hear(w, &r);
+    report_result(w, &r);
     w->phase = SIM_FREE;
 }
 
@@ -239,14 +239,14 @@ static void
 request_step(struct sim_wire *w)
 {
     struct sim_wire *copy = wire_free();
-    int chance = sim_pick(20);
+    int draw = sim_pick(20);
 
-    if (chance == 0) {
+    if (draw == 0) {
         sim_fired(SIM_LOSE_REQUEST);
         w->phase = w->done == NULL ? SIM_FREE : SIM_GONE;
         return;
     }
-    if (chance <= 2 && copy != NULL) {
+    if (draw <= 2 && copy != NULL) {
         sim_fired(SIM_DUPLICATE);
         *copy = *w;
         copy->done = NULL;
@@ -257,13 +257,13 @@ request_step(struct sim_wire *w)
 }
 
 static void
-answer_step(struct sim_wire *w)
+response_step(struct sim_wire *w)
 {
     if (sim_pick(10) == 0) {
-        sim_fired(SIM_LOSE_ANSWER);
+        sim_fired(SIM_LOSE_RESPONSE);
         w->phase = SIM_GONE;
     } else if (!sim.process[w->process].stopped) {
-        answer(w);
+        respond(w);
     }
 }
 
@@ -281,8 +281,8 @@ sim_net_step(void)
             request_step(w);
             return;
         }
-        if (w->phase == SIM_ANSWER) {
-            answer_step(w);
+        if (w->phase == SIM_RESPONSE) {
+            response_step(w);
             return;
         }
     }
@@ -296,7 +296,7 @@ sim_net_settle(void)
 
         if (w->phase == SIM_REQUEST)
             receive(w);
-        if (w->phase == SIM_ANSWER)
-            answer(w);
+        if (w->phase == SIM_RESPONSE)
+            respond(w);
     }
 }

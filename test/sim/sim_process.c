@@ -21,21 +21,21 @@ sim_handle(int process)
 }
 
 bool
-sim_off(void)
+sim_is_dead(void)
 {
     return sim.disk.dead || (sim.disk.gone >> sim.disk.owner & 1U) != 0;
 }
 
 bool
-sim_answered(enum wb_status rc)
+sim_call_ended(enum wb_status rc)
 {
     sim.figures->calls++;
-    if (sim.midst || sim_off() || rc == WB_IO)
+    if (sim.nested || sim_is_dead() || rc == WB_IO)
         sim_model_unsure();
-    if (sim_off())
+    if (sim_is_dead())
         return false;
     if (rc == WB_CORRUPT || rc == WB_NEWER || rc == WB_REFUSED)
-        sim_wrong(SIM_DAMAGED, -1, rc);
+        sim_violation(SIM_DAMAGED, -1, rc);
     return rc == WB_OK || rc == WB_EMPTY;
 }
 
@@ -49,8 +49,8 @@ sim_failed(int process)
     return p->box != NULL && p->box->db->failed;
 }
 
-/* A store that has failed is noted, as the lock file would, so that the next
- * one to open it mends it. */
+/* Counts a failed store, as the lock file would, so that the next process that
+ * opens it repairs it. */
 void
 sim_close(int process)
 {
@@ -111,10 +111,10 @@ box_open(int process)
     return wb_outbox_adopt(&p->box, p->own, &opts, NULL);
 }
 
-/* On a disk like this one there is no lock file that would tell the library of
- * what failed. */
+/* The simulated disk has no lock file, which would report a failed store to the
+ * library: so call the repair here. */
 static enum wb_status
-mend(int process)
+repair(int process)
 {
     enum wb_status rc;
 
@@ -122,11 +122,11 @@ mend(int process)
     if (sim.opts.sabotage == SIM_BREAKER_FORGOTTEN)
         (void)sqlite3_exec(sim_handle(process), "DELETE FROM waybill_breaker",
             NULL, NULL, NULL);
-    if (sim.mended == sim.failures || sim.opts.sabotage == SIM_NO_MEND)
+    if (sim.repaired == sim.failures || sim.opts.sabotage == SIM_NO_REPAIR)
         return WB_OK;
     rc = wb__sqlite_repair(engine(process), NULL);
     if (rc == WB_OK)
-        sim.mended = sim.failures;
+        sim.repaired = sim.failures;
     return rc;
 }
 
@@ -146,9 +146,9 @@ relay_open(int process)
     return rc;
 }
 
-/* The pragma is in force until the library changes it: so before each call. */
+/* Before each call, because the library changes the pragma. */
 static void
-spoil(int process)
+sabotage(int process)
 {
     const char *pragma = sim.opts.sabotage == SIM_SYNC_NORMAL
                              ? "PRAGMA synchronous=NORMAL"
@@ -172,24 +172,24 @@ sim_open(int process)
         routes_set(process);
         rc = box_open(process);
         if (rc == WB_OK)
-            rc = mend(process);
+            rc = repair(process);
         if (rc == WB_OK)
             rc = relay_open(process);
         sim_event(SIM_E_OPEN, -1, rc, process);
-        if (!sim_answered(rc)) {
+        if (!sim_call_ended(rc)) {
             sim_close(process);
             return false;
         }
     }
-    spoil(process);
+    sabotage(process);
     return true;
 }
 
 /* ---- the relay --------------------------------------------------------- */
 
-/* One cycle, as loop.c runs them: sometimes without having been woken. */
+/* One relay cycle, as loop.c runs it; sometimes without a wakeup. */
 void
-sim_relay_turn(int process)
+sim_relay_cycle(int process)
 {
     struct sim_process *p = &sim.process[process];
     struct wb_relay *relay = p->relay;
@@ -199,10 +199,10 @@ sim_relay_turn(int process)
     if (relay == NULL)
         return;
     sim_net_timeouts(process);
-    if (sim.calm || sim_pick(3) > 0)
+    if (sim.no_faults || sim_pick(3) > 0)
         wb__relay_wake(relay, WB__KINDS_STALE);
     rc = wb__relay_cycle(relay, &deadline_us, NULL);
-    if (!sim_answered(rc))
+    if (!sim_call_ended(rc))
         return;
-    p->turn_ms = sim.wall_ms;
+    p->cycle_ms = sim.wall_ms;
 }

@@ -1,5 +1,5 @@
-/* sim_wrap.c - between the relay and the outbox: the linker sends the relay's
- * calls here (--wrap). They are told to the model, and saboteurs spoil them. */
+/* sim_wrap.c - the relay's calls to the outbox pass through here (the linker's
+ * --wrap): they are reported to the model, and saboteurs change them. */
 #include "db/sqlite.h"
 #include "outbox/outbox_internal.h"
 #include "sim.h"
@@ -37,7 +37,7 @@ mark_delivered(struct wb_outbox *box, const struct wb_batch *batch)
     }
 }
 
-/* Whatever token is there is good enough. */
+/* Use the token in the store, whichever it is. */
 static void
 take_token(struct wb_outbox *box, struct wb_finish *f)
 {
@@ -50,7 +50,7 @@ take_token(struct wb_outbox *box, struct wb_finish *f)
 }
 
 static void
-spoil(struct wb_outbox *box, struct wb_finish *f, size_t n)
+sabotage(struct wb_outbox *box, struct wb_finish *f, size_t n)
 {
     static const struct wb_breaker_policy late = {
         SIM_FAILURES + 1, SIM_OPEN_MS};
@@ -73,7 +73,7 @@ __wrap_wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
 {
     enum wb_status rc = __real_wb_outbox_claim(box, claim, batch, err);
 
-    if (!sim_answered(rc))
+    if (!sim_call_ended(rc))
         return rc;
     sim_model_claim(batch);
     mark_delivered(box, batch);
@@ -90,9 +90,9 @@ __wrap_wb_outbox_finish(struct wb_outbox *box, struct wb_finish *finishes,
 
     WB_ASSERT(n <= SIM_MESSAGES);
     sim_model_finish_begin(finishes, n, hold);
-    spoil(box, finishes, n);
+    sabotage(box, finishes, n);
     rc = __real_wb_outbox_finish(box, finishes, n, claim, batch, err);
-    if (!sim_answered(rc))
+    if (!sim_call_ended(rc))
         return rc;
     sim_model_finish_end(finishes, n, hold);
     if (claim != NULL) {
@@ -112,9 +112,9 @@ __wrap_wb_outbox_extend(struct wb_outbox *box, struct wb_finish *claims,
         return WB_OK;
     sim_model_extend_begin(claims, n);
     if (sim.opts.sabotage == SIM_NO_FENCING)
-        spoil(box, claims, n);
+        sabotage(box, claims, n);
     rc = __real_wb_outbox_extend(box, claims, n, lease_ms, err);
-    if (sim_answered(rc))
+    if (sim_call_ended(rc))
         sim_model_extended(claims, n);
     return rc;
 }

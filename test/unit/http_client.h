@@ -100,7 +100,7 @@ fixture_cut(struct wb__exchange *exchange)
         exchange, &(struct wb__response){.status = 200}, WB__LENGTH_UNKNOWN);
     while (wb__exchange_queued(exchange) == 0)
         (void)wb__exchange_write(exchange, piece);
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     wb__exchange_end(exchange);
 }
 

@@ -4,7 +4,7 @@
 #define WB_TEST_HTTP_FIXTURE_H
 
 #include "http_peer.h"
-#include "transport_ground.h"
+#include "transport_fixture.h"
 
 static const struct wb_http_opts plain;
 static struct peer peer;

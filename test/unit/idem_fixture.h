@@ -41,8 +41,8 @@ static inline void
 sleep_by_clock(void *ctx, int64_t us)
 {
     (void)ctx;
-    world.mono_us += us;
-    world.wall_ms += (us + 999) / 1000;
+    fake_env.mono_us += us;
+    fake_env.wall_ms += (us + 999) / 1000;
 }
 
 static inline struct wb_idem *
@@ -51,7 +51,7 @@ open_with(struct wb_idem_opts opts)
     struct wb_err err = {0};
     struct wb_idem *store = NULL;
 
-    world.env.sleep_us = sleep_by_clock;
+    fake_env.env.sleep_us = sleep_by_clock;
     if (opts.env == NULL)
         opts.env = ENV;
     CHECK_OK(backend->open(&store, &opts, &err), err);

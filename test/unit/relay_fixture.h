@@ -1,7 +1,7 @@
 /* relay_fixture.h - an outbox, a relay and a transport that answers as it is
  * told, for the tests of the relay. */
-#ifndef WB_TEST_RELAY_DESK_H
-#define WB_TEST_RELAY_DESK_H
+#ifndef WB_TEST_RELAY_FIXTURE_H
+#define WB_TEST_RELAY_FIXTURE_H
 
 #include <stdio.h>
 #include <uv.h>
@@ -232,4 +232,4 @@ state_of(struct fixture *d, struct wb_id id)
     return row;
 }
 
-#endif /* WB_TEST_RELAY_DESK_H */
+#endif /* WB_TEST_RELAY_FIXTURE_H */

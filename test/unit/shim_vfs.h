@@ -2,7 +2,7 @@
  * disk and can make it fail. Its name is "shim"; give it to an environment:
  *
  *     shim_install();          counters 0, no fault
- *     world.env.vfs = "shim";
+ *     fake_env.env.vfs = "shim";
  */
 #ifndef WB_TEST_SHIM_VFS_H
 #define WB_TEST_SHIM_VFS_H

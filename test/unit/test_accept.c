@@ -89,11 +89,11 @@ TEST(test_accept__O4_same_key_other_times_and_headers__duplicate)
     struct wb_message m = message(NULL, "k");
 
     (void)box_send(box, m);
-    m.due_ms = WORLD_START_MS + DAY;
-    m.expires_ms = WORLD_START_MS + 2 * DAY;
+    m.due_ms = FAKE_START_MS + DAY;
+    m.expires_ms = FAKE_START_MS + 2 * DAY;
     m.headers = S("Trace: 1\n");
     CHECK(box_send(box, m).duplicate);
-    CHECK_INT(WORLD_START_MS, sql_int("SELECT due_ms FROM waybill_outbox"));
+    CHECK_INT(FAKE_START_MS, sql_int("SELECT due_ms FROM waybill_outbox"));
     wb_outbox_close(box);
 }
 
@@ -136,7 +136,7 @@ TEST(test_accept__O4_after_delivery__duplicate_for_the_retention)
     CHECK_TEXT("delivered||32",
         sql_text("SELECT status || '|' || CAST(payload AS TEXT) || '|' ||"
                  " length(hash) FROM waybill_outbox"));
-    world_pass_ms(7 * DAY - 1);
+    fake_clock_advance_ms(7 * DAY - 1);
     CHECK_TEXT(first.id.text, box_send(box, message(NULL, "k")).id.text);
     CHECK_STATUS(MISMATCH, box_try(box, other));
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
@@ -150,7 +150,7 @@ TEST(test_accept__O4_retention_over__a_new_message)
     struct taken t = box_claim(box, NULL);
 
     box_confirm(box, &t);
-    world_pass_ms(7 * DAY);
+    fake_clock_advance_ms(7 * DAY);
     again = box_send(box, message(ID_B, "k"));
     CHECK(!again.duplicate);
     CHECK_TEXT(ID_B, again.id.text);
@@ -283,16 +283,16 @@ TEST(test_accept__O1_many_in_a_millisecond__random_bytes_by_the_block)
 {
     struct wb_outbox *box = box_open();
 
-    counted.random = world.env.random;
+    counted.random = fake_env.env.random;
     counted.calls = counted.bytes = 0;
-    world.env.random = count_random;
+    fake_env.env.random = count_random;
     for (int i = 0; i < 65; i++)
         (void)box_put(box, "a");
     CHECK_INT(2, counted.calls);
     CHECK_INT(10 + 640, counted.bytes);
     (void)box_put(box, "a");
     CHECK_INT(3, counted.calls);
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     (void)box_put(box, "a");
     CHECK_INT(4, counted.calls);
     CHECK_INT(10 + 640 + 640 + 10, counted.bytes);
@@ -320,11 +320,11 @@ TEST(test_accept__O1_due_later__not_claimed_before)
     struct wb_message m = message(NULL, NULL);
     int64_t next = 0;
 
-    m.due_ms = WORLD_START_MS + 5000;
+    m.due_ms = FAKE_START_MS + 5000;
     (void)box_send(box, m);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
-    CHECK_INT(WORLD_START_MS + 5000, next);
-    world_pass_ms(5000);
+    CHECK_INT(FAKE_START_MS + 5000, next);
+    fake_clock_advance_ms(5000);
     (void)box_claim(box, NULL);
     wb_outbox_close(box);
 }

@@ -143,7 +143,7 @@ TEST(test_accept__O5_times_that_make_no_sense__invalid)
     static const struct {
         int64_t due, expires;
     } bad[] = {{-1, 0}, {0, -1}, {INT64_MIN, 0}, {0, INT64_MIN},
-        {WORLD_START_MS, WORLD_START_MS}, {INT64_MAX, INT64_MAX}};
+        {FAKE_START_MS, FAKE_START_MS}, {INT64_MAX, INT64_MAX}};
     struct wb_outbox *box = box_open();
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -62,7 +62,7 @@ TEST(test_admin__O14_redrive__as_new_and_breaker_closed)
         t = box_claim(box, NULL);
         (void)box_fail(box, &t, WB_RETRY);
     }
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     t = box_claim(box, NULL);
     box_abandon(box, &t);
     CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_breaker"));
@@ -122,8 +122,8 @@ TEST(test_admin__O14_older_than__since_last_claim)
 
     (void)put_abandoned(box, "claimed");
     (void)box_send(box, (struct wb_message){.kind = S("never"),
-                            .expires_ms = WORLD_START_MS + 1});
-    world_pass_ms(1000);
+                            .expires_ms = FAKE_START_MS + 1});
+    fake_clock_advance_ms(1000);
     (void)box_claim_none(box, NULL); /* ends what expired */
     CHECK_INT(
         0, redrive(box, (struct wb_select){.older_ms = 1001, .dry_run = true})
@@ -143,8 +143,8 @@ TEST(test_admin__O14_expired_one_redriven__may_go_again)
     struct wb_outbox *box = box_open();
 
     (void)box_send(box,
-        (struct wb_message){.kind = S("a"), .expires_ms = WORLD_START_MS + 1});
-    world_pass_ms(1);
+        (struct wb_message){.kind = S("a"), .expires_ms = FAKE_START_MS + 1});
+    fake_clock_advance_ms(1);
     (void)box_claim_none(box, NULL);
     CHECK_INT(1, redrive(box, (struct wb_select){0}).total);
     (void)box_claim(box, NULL);
@@ -303,7 +303,7 @@ TEST(test_admin__O20_paused__reported_where_something_is_due)
     for (const char *k = "a\0b\0c\0"; *k != '\0'; k += 2)
         CHECK_OK(wb_outbox_pause(box, S(k), true, &err), err);
     (void)box_send(box,
-        (struct wb_message){.kind = S("a"), .due_ms = WORLD_START_MS + 1000});
+        (struct wb_message){.kind = S("a"), .due_ms = FAKE_START_MS + 1000});
     (void)box_put(box, "b");
     check_paused(box, NULL, 1);
     check_paused(box, "b", 1);

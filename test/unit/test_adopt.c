@@ -1,7 +1,7 @@
 /* test_adopt.c - O-3, I2: an outbox on a connection of the application's. */
 #include <stdio.h>
 
-#include "adopt_ground.h"
+#include "adopt_fixture.h"
 
 /* ---- transactions ------------------------------------------------------ */
 

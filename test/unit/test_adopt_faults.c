@@ -2,7 +2,7 @@
  * application's, and who is told. */
 #include <sys/stat.h>
 
-#include "adopt_ground.h"
+#include "adopt_fixture.h"
 #include "shim_vfs.h"
 
 /* A sync that fails in the caller's own COMMIT drops what was not on the disk,

@@ -37,7 +37,7 @@ check_copy(const char *path, const struct taken *t)
     struct taken again;
 
     CHECK_STATUS(FENCED, wb_outbox_confirm(box, &t->id, t->token, NULL));
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     again = box_claim(box, NULL);
     CHECK_TEXT(t->id.text, again.id.text);
     CHECK(again.token != t->token);
@@ -101,14 +101,14 @@ TEST(test_backup__O21_claimed_for_the_last_time__copy_tries_no_more)
 
     (void)box_put(box, "a");
     for (int i = 0; i < 8; i++) {
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
         t = box_claim(box, NULL);
     }
     CHECK_INT(8, t.attempts);
     CHECK_OK(wb_outbox_backup(box, "copy.db", &err), err);
     wb_outbox_close(box);
     box = open_at("copy.db");
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     (void)box_claim_none(box, NULL);
     wb_outbox_close(box);
 }
@@ -142,7 +142,7 @@ TEST(test_backup__O21_copied_while_probing__turn_is_free)
         t = box_claim(box, NULL);
         (void)box_fail(box, &t, WB_RETRY);
     }
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     t = box_claim(box, NULL); /* the probe */
     CHECK_OK(wb_outbox_backup(box, "copy.db", &err), err);
     wb_outbox_close(box);
@@ -190,7 +190,7 @@ TEST(test_backup__O21_others_write_all_the_while__copied_once)
     struct wb_err err = {0};
 
     shim_install();
-    world.env.vfs = "shim";
+    fake_env.env.vfs = "shim";
     box = box_open();
     for (int i = 0; i < 200; i++)
         (void)box_send(box, (struct wb_message){.kind = wb_slice("a"),
@@ -202,7 +202,7 @@ TEST(test_backup__O21_others_write_all_the_while__copied_once)
     CHECK(commits > 5);
     CHECK(commits < 35); /* 3,000 pages, one commit to 100 */
     wb_outbox_close(box);
-    world.env.vfs = NULL;
+    fake_env.env.vfs = NULL;
     box = open_at("copy.db");
     wb_outbox_close(box);
 }

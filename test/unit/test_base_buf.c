@@ -59,9 +59,9 @@ TEST(test_buf__out_of_memory__marked_and_unchanged)
     struct wb__buf b = {.env = ENV, .max = 1000};
 
     wb__buf_str(&b, "kept");
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     (void)wb__buf_room(&b, 500);
-    CHECK_INT(1, world.failed);
+    CHECK_INT(1, fake_env.failed);
     CHECK_INT(WB_NOMEM, b.failed);
     CHECK_SLICE("kept", wb__buf_slice(&b));
     wb__buf_fini(&b);
@@ -93,7 +93,7 @@ TEST(test_arena__pieces__aligned_zeroed_apart)
         for (size_t k = 0; k < size[i]; k++)
             CHECK(piece[i][k] == i % 255 + 1);
     wb__arena_clear(&a);
-    CHECK_INT(0, world.live);
+    CHECK_INT(0, fake_env.live);
     CHECK(wb__arena_alloc(&a, 1) != NULL); /* usable again */
     wb__arena_clear(&a);
 }
@@ -107,7 +107,7 @@ TEST(test_arena__dup__ends_with_nul_and_empty_stays_empty)
     CHECK_INT(0, out.len);
     CHECK(wb__arena_dup(&a, (struct wb_slice){"ab", 2}, &out));
     CHECK_TEXT("ab", out.ptr);
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(wb__arena_alloc(&a, 100000) == NULL);
     CHECK(wb__arena_alloc(&a, SIZE_MAX) == NULL);
     CHECK(wb__arena_alloc(&a, SIZE_MAX - 20) == NULL);
@@ -162,9 +162,9 @@ TEST(test_array__grow__keeps_elements_and_doubles)
         CHECK(in_memory[n] == n && in_arena[n] == n);
     CHECK_INT(1024, cap);
     CHECK_INT(1024, arena_cap);
-    allocs = world.allocs;
+    allocs = fake_env.allocs;
     CHECK(wb__array_grow(ENV, &in_memory, 1000, &cap, sizeof(*in_memory)));
-    CHECK_INT(allocs, world.allocs); /* there is place */
+    CHECK_INT(allocs, fake_env.allocs); /* there is place */
     wb__free(ENV, in_memory);
     wb__arena_clear(&a);
 }
@@ -175,17 +175,17 @@ TEST(test_array__out_of_memory__nothing_changed)
     char *row = NULL, *before;
     size_t cap = 0, huge = SIZE_MAX / 4;
 
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(!wb__array_grow(ENV, &row, 0, &cap, 8));
     CHECK(row == NULL && cap == 0);
     CHECK(wb__array_grow(ENV, &row, 0, &cap, 8));
     before = row;
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(!wb__array_grow(ENV, &row, cap, &cap, 8));
     CHECK(row == before && cap == 16);
     CHECK(!wb__array_grow(ENV, &row, huge, &huge, 8)); /* cannot be counted */
     CHECK(!wb__arena_grow(&a, &row, huge, &huge, 8));
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(!wb__arena_grow(&a, &row, cap, &cap, 1000));
     CHECK(row == before && cap == 16);
     wb__free(ENV, row);

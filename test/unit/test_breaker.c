@@ -69,12 +69,12 @@ TEST(test_breaker__B1_three_failures_in_a_row__open_for_a_minute)
     CHECK_INT(2, look(box, "a").failures);
     attempt(box, WB_FAIL, WB_RETRY);
     CHECK_INT(WB_OPEN, look(box, "a").state);
-    CHECK_INT(WORLD_START_MS + 60000, look(box, "a").open_until_ms);
+    CHECK_INT(FAKE_START_MS + 60000, look(box, "a").open_until_ms);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, &next));
-    CHECK_INT(WORLD_START_MS + 60000, next);
-    world_pass_ms(59999);
+    CHECK_INT(FAKE_START_MS + 60000, next);
+    fake_clock_advance_ms(59999);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     (void)box_claim(box, NULL);
     wb_outbox_close(box);
 }
@@ -128,7 +128,7 @@ TEST(test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked)
     struct wb_err err = {0};
 
     fail_times(box, 3);
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(1, batch.len);
     CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
@@ -148,10 +148,10 @@ TEST(test_breaker__B2_probe_fails__open_again_at_once)
 
     fail_times(box, 3);
     for (int i = 0; i < 3; i++) {
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
         attempt(box, WB_FAIL, WB_RETRY);
         CHECK_INT(WB_OPEN, look(box, "a").state);
-        CHECK_INT(world.wall_ms + 60000, look(box, "a").open_until_ms);
+        CHECK_INT(fake_env.wall_ms + 60000, look(box, "a").open_until_ms);
         CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
     }
     wb_outbox_close(box);
@@ -162,7 +162,7 @@ TEST(test_breaker__B2_probe_released_or_rejected__turn_given_back)
     struct wb_outbox *box = box_with(9);
 
     fail_times(box, 3);
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     attempt(box, WB_RELEASE, WB_RETRY);
     CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
     attempt(box, WB_FAIL, WB_REJECTED);
@@ -180,17 +180,17 @@ TEST(test_breaker__B2_prober_died__turn_passes_at_its_lease_end)
     int64_t next = 0;
 
     fail_times(box, 3);
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     dead = box_claim(box, NULL);
     f.id = dead.id;
     f.token = dead.token;
-    world_pass_ms(30000);
+    fake_clock_advance_ms(30000);
     CHECK_STATUS(OK, wb_outbox_extend(box, &f, 1, 60000, NULL));
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, &next));
-    CHECK_INT(world.wall_ms + 60000, next);
-    world_pass_ms(59999);
+    CHECK_INT(fake_env.wall_ms + 60000, next);
+    fake_clock_advance_ms(59999);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     (void)box_claim(box, NULL);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
     wb_outbox_close(box);
@@ -206,8 +206,8 @@ TEST(test_breaker__B2_late_failure_of_no_probe__changes_no_time)
     fail_times(box, 3);
     f = box_fail(box, &late, WB_RETRY); /* while open */
     CHECK_INT(WB_STATE_PENDING, f.state);
-    CHECK_INT(WORLD_START_MS + 60000, look(box, "a").open_until_ms);
-    world_pass_ms(60000);
+    CHECK_INT(FAKE_START_MS + 60000, look(box, "a").open_until_ms);
+    fake_clock_advance_ms(60000);
     probe = box_claim(box, NULL);
     CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
     box_confirm(box, &probe);
@@ -219,9 +219,9 @@ TEST(test_breaker__B2_end_further_than_its_time__counts_as_ended)
 {
     struct wb_outbox *box = box_with(9);
 
-    world.wall_ms += 365 * DAY;
+    fake_env.wall_ms += 365 * DAY;
     fail_times(box, 3);
-    world.wall_ms -= 365 * DAY;
+    fake_env.wall_ms -= 365 * DAY;
     CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
     wb_outbox_close(box);
 }
@@ -263,7 +263,7 @@ TEST(test_breaker__B3_open__burns_no_attempts)
     fail_times(box, 3);
     for (int i = 0; i < 50; i++) {
         (void)box_claim_none(box, NULL);
-        world_pass_ms(1000);
+        fake_clock_advance_ms(1000);
     }
     CHECK_INT(3, sql_int("SELECT sum(attempts) FROM waybill_outbox"));
     wb_outbox_close(box);
@@ -315,10 +315,10 @@ TEST(test_breaker__R4_hostile_policy_and_clock__neither_shut_nor_crash)
         CHECK_OK(wb_outbox_breaker_reset(box, S(""), &n, &err), err);
         (void)box_claim(box, NULL);
     }
-    world.wall_ms = INT64_MAX;
+    fake_env.wall_ms = INT64_MAX;
     fail_times(box, 3);
     (void)look(box, "a");
-    world.wall_ms = WORLD_START_MS;
+    fake_env.wall_ms = FAKE_START_MS;
     CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
     wb_outbox_close(box);
 }
@@ -390,7 +390,7 @@ model_lets(const struct model *m, int64_t now)
 static void
 walk(struct wb_outbox *box, struct model *m, struct wb_finish *held, size_t *n)
 {
-    int64_t now = world.wall_ms;
+    int64_t now = fake_env.wall_ms;
     struct wb_source source = {.kind = S("a")};
     struct wb_claim claim = {
         .sources = &source, .n_sources = 1, .max = 1 + some_random(3)};
@@ -436,12 +436,12 @@ TEST(test_breaker__I8_random_walk__as_the_model_says)
         walk(box, &m, held, &n);
         b = look(box, "a");
         CHECK_INT(m.failures, b.failures);
-        CHECK_INT(!m.open                   ? WB_CLOSED
-                  : world.wall_ms < m.until ? WB_OPEN
-                                            : WB_HALF_OPEN,
+        CHECK_INT(!m.open                      ? WB_CLOSED
+                  : fake_env.wall_ms < m.until ? WB_OPEN
+                                               : WB_HALF_OPEN,
             b.state);
         opened += m.open;
-        world_pass_ms(some_random(2) ? some_random(20000) : 0);
+        fake_clock_advance_ms(some_random(2) ? some_random(20000) : 0);
         if (some_random(100) == 0) {
             wb_outbox_close(box);
             box = box_open();

@@ -35,12 +35,12 @@ TEST(test_claim__O8_several_kinds__oldest_first_by_due_then_seq)
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {.max = 100};
 
-    (void)put_due(box, "c", WORLD_START_MS - 1);
-    (void)put_due(box, "a", WORLD_START_MS);
-    (void)put_due(box, "b", WORLD_START_MS);
-    (void)put_due(box, "a", WORLD_START_MS);
-    (void)put_due(box, "b", WORLD_START_MS - 2);
-    (void)put_due(box, "b", WORLD_START_MS + 1); /* not yet */
+    (void)put_due(box, "c", FAKE_START_MS - 1);
+    (void)put_due(box, "a", FAKE_START_MS);
+    (void)put_due(box, "b", FAKE_START_MS);
+    (void)put_due(box, "a", FAKE_START_MS);
+    (void)put_due(box, "b", FAKE_START_MS - 2);
+    (void)put_due(box, "b", FAKE_START_MS + 1); /* not yet */
     CHECK_TEXT("b c a b a", claim_kinds(box, &claim));
     wb_outbox_close(box);
 }
@@ -51,8 +51,8 @@ TEST(test_claim__O8_max__taken_over_the_kinds_not_from_the_first)
     struct wb_claim claim = {.max = 3};
 
     for (int i = 0; i < 3; i++) {
-        (void)put_due(box, "busy", WORLD_START_MS - 10 + 3 * i);
-        (void)put_due(box, "rare", WORLD_START_MS - 9 + 3 * i);
+        (void)put_due(box, "busy", FAKE_START_MS - 10 + 3 * i);
+        (void)put_due(box, "rare", FAKE_START_MS - 9 + 3 * i);
     }
     CHECK_TEXT("busy rare busy", claim_kinds(box, &claim));
     CHECK_TEXT("rare busy rare", claim_kinds(box, &claim));
@@ -134,10 +134,10 @@ TEST(test_claim__O8_nothing_due__empty_with_next_due)
 
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
     CHECK_INT(0, next);
-    (void)put_due(box, "a", WORLD_START_MS + 500);
-    (void)put_due(box, "b", WORLD_START_MS + 300);
+    (void)put_due(box, "a", FAKE_START_MS + 500);
+    (void)put_due(box, "b", FAKE_START_MS + 300);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
-    CHECK_INT(WORLD_START_MS + 300, next);
+    CHECK_INT(FAKE_START_MS + 300, next);
     wb_outbox_close(box);
 }
 
@@ -149,20 +149,20 @@ TEST(test_claim__O8_all_leased__next_due_is_the_first_lease_end)
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, &next));
-    CHECK_INT(WORLD_START_MS + 60000, next);
+    CHECK_INT(FAKE_START_MS + 60000, next);
     wb_outbox_close(box);
 }
 
 TEST(test_claim__O8_due_by__never_later_than_now)
 {
     struct wb_outbox *box = box_open();
-    struct wb_claim claim = {.due_by_ms = WORLD_START_MS - 5};
+    struct wb_claim claim = {.due_by_ms = FAKE_START_MS - 5};
     struct wb_batch batch = {0};
 
-    (void)put_due(box, "a", WORLD_START_MS - 4);
+    (void)put_due(box, "a", FAKE_START_MS - 4);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     claim.due_by_ms = INT64_MAX;
-    (void)put_due(box, "b", WORLD_START_MS + 1);
+    (void)put_due(box, "b", FAKE_START_MS + 1);
     CHECK_TEXT("a", claim_kinds(box, &claim));
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     wb_batch_free(&batch);
@@ -179,7 +179,7 @@ TEST(test_claim__O8_max_out_of_range__at_most_claim_max)
     box_fill(box, "a", WB_CLAIM_MAX + 10);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(WB_CLAIM_MAX, batch.len);
-    CHECK(batch.next_due_ms <= WORLD_START_MS); /* there is more */
+    CHECK(batch.next_due_ms <= FAKE_START_MS); /* there is more */
     wb_batch_free(&batch);
     wb_outbox_close(box);
 }
@@ -199,7 +199,7 @@ TEST(test_claim__I14_large_payloads__batch_is_bounded)
             (struct wb_message){.kind = S("a"), .payload = {big, 1 << 20}});
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK(batch.len >= 15 && batch.len <= 17);
-    CHECK_INT(WORLD_START_MS, batch.next_due_ms);
+    CHECK_INT(FAKE_START_MS, batch.next_due_ms);
     wb_batch_free(&batch);
     free(big);
     wb_outbox_close(box);
@@ -215,9 +215,9 @@ TEST(test_claim__O10_lease_ran_out__claimed_again_attempts_counted)
     (void)box_put(box, "a");
     first = box_claim(box, NULL);
     CHECK_INT(1, first.attempts);
-    world_pass_ms(59999);
+    fake_clock_advance_ms(59999);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     second = box_claim(box, NULL);
     CHECK_INT(2, second.attempts);
     CHECK(second.token != first.token);
@@ -236,7 +236,7 @@ TEST(test_claim__O10_crashed_max_attempts_times__abandoned)
         struct taken t = box_claim(box, NULL);
 
         CHECK_INT(i, t.attempts);
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
     }
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     CHECK_INT(1, batch.ended);
@@ -256,7 +256,7 @@ TEST(test_claim__O10_max_attempts_of_the_source__decides)
     struct wb_id id = box_put(box, "a");
 
     CHECK_TEXT("a", claim_kinds(box, &claim));
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     wb_batch_free(&batch);
     CHECK_TEXT("abandoned", status_of(&id));
@@ -274,13 +274,13 @@ TEST(test_claim__O10_extended__not_taken_before_the_new_end)
     t = box_claim(box, NULL);
     f.id = t.id;
     f.token = t.token;
-    world_pass_ms(50000);
+    fake_clock_advance_ms(50000);
     CHECK_OK(wb_outbox_extend(box, &f, 1, 30000, &err), err);
     CHECK_STATUS(OK, f.status);
-    CHECK_INT(WORLD_START_MS + 80000, f.due_ms);
-    world_pass_ms(29999);
+    CHECK_INT(FAKE_START_MS + 80000, f.due_ms);
+    fake_clock_advance_ms(29999);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     (void)box_claim(box, NULL);
     CHECK_OK(wb_outbox_extend(box, &f, 1, 1000, &err), err);
     CHECK_STATUS(FENCED, f.status);
@@ -300,7 +300,7 @@ TEST(test_claim__O10_crashed_and_put_back_at_max_attempts__abandoned)
 
     for (uint32_t i = 1; i <= 8; i++) {
         CHECK_INT(i, box_claim(box, NULL).attempts);
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
         CHECK_STATUS(OK, wb_outbox_reset_stale(box, -1, &n, NULL));
         CHECK_INT(1, n);
     }
@@ -322,7 +322,7 @@ TEST(test_claim__O10_failed_max_attempts_times__goes_on)
 
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_STATUS(OK, wb_outbox_reset_stale(box, -1, &n, NULL));
     for (uint32_t i = 2; i <= 12; i++) {
         struct taken t = box_claim(box, NULL);
@@ -330,7 +330,7 @@ TEST(test_claim__O10_failed_max_attempts_times__goes_on)
 
         CHECK_INT(i, t.attempts);
         CHECK_STATUS(OK, wb_outbox_fail(box, &f, NULL));
-        world_pass_ms(86400000);
+        fake_clock_advance_ms(86400000);
     }
     wb_outbox_close(box);
 }
@@ -348,7 +348,7 @@ TEST(test_claim__O10_reset_stale__ended_leases_or_older_than)
     (void)claim_kinds(box, &claim);
     CHECK_OK(wb_outbox_reset_stale(box, -1, &n, &err), err);
     CHECK_INT(0, n);
-    world_pass_ms(1000);
+    fake_clock_advance_ms(1000);
     CHECK_OK(wb_outbox_reset_stale(box, -1, &n, &err), err);
     CHECK_INT(2, n);
     CHECK_OK(wb_outbox_reset_stale(box, 1001, &n, &err), err);
@@ -380,9 +380,9 @@ test_claim__R4_clock_was_ahead__reset_stale_frees_message_and_probe(
 
         (void)box_fail(box, &t, WB_RETRY);
     }
-    world.wall_ms += 3650 * DAY;
+    fake_env.wall_ms += 3650 * DAY;
     (void)box_claim(box, NULL); /* the probe */
-    world.wall_ms -= 3650 * DAY - DAY;
+    fake_env.wall_ms -= 3650 * DAY - DAY;
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
     CHECK_OK(wb_outbox_reset_stale(box, -1, &n, &err), err);
     CHECK_INT(1, n);
@@ -396,9 +396,9 @@ TEST(test_claim__R4_clock_back_then_released__due_at_once)
     struct taken t;
 
     (void)box_put(box, "a");
-    world.wall_ms += DAY;
+    fake_env.wall_ms += DAY;
     t = box_claim(box, NULL);
-    world.wall_ms -= DAY;
+    fake_env.wall_ms -= DAY;
     box_release(box, &t);
     (void)box_claim(box, NULL);
     wb_outbox_close(box);
@@ -411,11 +411,11 @@ TEST(test_claim__O17_expired__abandoned_not_sent)
     struct wb_outbox *box = box_open();
     struct wb_claim claim = {0};
     struct wb_batch batch = {0};
-    struct wb_id id = box_send(box, (struct wb_message){.kind = S("a"),
-                                        .expires_ms = WORLD_START_MS + 1000})
+    struct wb_id id = box_send(box,
+        (struct wb_message){.kind = S("a"), .expires_ms = FAKE_START_MS + 1000})
                           .id;
 
-    world_pass_ms(1000);
+    fake_clock_advance_ms(1000);
     CHECK_STATUS(EMPTY, wb_outbox_claim(box, &claim, &batch, NULL));
     CHECK_INT(1, batch.ended);
     CHECK_INT(WB_NONE_EMPTY, batch.reason);
@@ -434,11 +434,11 @@ TEST(test_claim__O17_just_before__sent_with_its_end)
     struct wb_err err = {0};
 
     (void)box_send(box, (struct wb_message){.kind = S("a"),
-                            .expires_ms = WORLD_START_MS + 1000});
-    world_pass_ms(999);
+                            .expires_ms = FAKE_START_MS + 1000});
+    fake_clock_advance_ms(999);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
-    CHECK_INT(WORLD_START_MS + 1000, batch.row[0].expires_ms);
-    CHECK_INT(WORLD_START_MS, batch.row[0].created_ms);
+    CHECK_INT(FAKE_START_MS + 1000, batch.row[0].expires_ms);
+    CHECK_INT(FAKE_START_MS, batch.row[0].created_ms);
     wb_batch_free(&batch);
     wb_outbox_close(box);
 }
@@ -459,7 +459,7 @@ TEST(test_claim__O17_many_expired__bounded_a_claim)
     (void)box_put(box, "a");
     while ((rc = wb_outbox_claim(box, &claim, &batch, NULL)) == WB_EMPTY) {
         CHECK(batch.ended <= 3000);
-        CHECK(batch.next_due_ms > 0 && batch.next_due_ms <= WORLD_START_MS);
+        CHECK(batch.next_due_ms > 0 && batch.next_due_ms <= FAKE_START_MS);
         claims++;
     }
     CHECK_INT(WB_OK, rc);

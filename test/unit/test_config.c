@@ -424,19 +424,19 @@ TEST(test_config__nth_allocation_fails__no_memory_and_nothing_left)
 
         n_made = 0;
         config = NULL;
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         status = wb_config_open(&config, "c.lua", ENV, LOOP, &err);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
-        world_fail_at(-1);
+        fake_alloc_fail_at(-1);
         /* Lua collects garbage and tries again, which may be enough. */
         CHECK(status == WB_OK || status == WB_NOMEM);
         CHECK((status == WB_OK) == (config != NULL));
         refused += status == WB_NOMEM;
         close_config();
-        CHECK(world.live == 0);
+        CHECK(fake_env.live == 0);
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK(n > 100 && refused > 3);
     close_config();
 }

@@ -289,15 +289,15 @@ test_config_hooks__nth_allocation_fails__no_memory_then_all_is_well(
     read_route("url = \"http://h/{a}\", body = function(m) local t = {} for i "
                "= 1, 200 do t[i] = { m.payload.a .. i } end return t end");
     for (n = 0;; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         b = build_with(route_at(0), "{\"a\":\"x\"}");
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
-        world_fail_at(-1);
+        fake_alloc_fail_at(-1);
         CHECK(b.status == WB_OK || b.status == WB_NOMEM);
         refused += b.status == WB_NOMEM;
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK_OK(b.status, err);
     CHECK(n > 10 && refused > 2);
     close_config();

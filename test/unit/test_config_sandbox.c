@@ -132,7 +132,7 @@ TEST(test_config_sandbox__bombs__end_in_time)
         if (read_text(bombs[i].text) != WB_INVALID ||
             strstr(err.msg, bombs[i].says) == NULL)
             fail_msg("%s: %s", bombs[i].text, err.msg);
-        CHECK(world.live == 0);
+        CHECK(fake_env.live == 0);
     }
     CHECK(clock() - begin < 60 * CLOCKS_PER_SEC);
 }

@@ -85,7 +85,7 @@ check_flat(void (*make)(struct wb_outbox *box, size_t n), const char *what)
 
         make(c.box, i == 0 ? FEW : MANY);
         (void)work(c.box); /* statements prepared */
-        world.seed = 7;    /* the same purges */
+        fake_env.seed = 7; /* the same purges */
         cost[i] = work(c.box);
         counted_close(&c);
     }
@@ -218,16 +218,16 @@ TEST(test_cost__O18_promotion__costs_the_same_in_a_long_lane)
         struct taken t;
 
         make_held(c.box, i == 0 ? FEW : MANY);
-        world.wall_ms = INT64_C(9000000000000);
+        fake_env.wall_ms = INT64_C(9000000000000);
         t = box_claim(c.box, NULL);
         box_confirm(c.box, &t);
         t = box_claim(c.box, NULL);
-        world.seed = 7;
+        fake_env.seed = 7;
         steps = 0;
         box_confirm(c.box, &t);
         cost[i] = steps;
         counted_close(&c);
-        world.wall_ms = WORLD_START_MS;
+        fake_env.wall_ms = FAKE_START_MS;
     }
     CHECK(cost[1] <= cost[0] + 10);
 }

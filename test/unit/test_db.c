@@ -278,7 +278,7 @@ TEST(test_db__foreign_rows__refused_unless_whole)
             struct wb_outbox *box = box_open();
             struct taken t;
 
-            world.wall_ms = INT64_C(9000000000000);
+            fake_env.wall_ms = INT64_C(9000000000000);
             t = box_claim(box, NULL);
             box_confirm(box, &t);
             wb_outbox_close(box);

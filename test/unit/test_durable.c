@@ -11,7 +11,7 @@ shim_box(void)
     struct wb_outbox *box;
 
     shim_install();
-    world.env.vfs = "shim";
+    fake_env.env.vfs = "shim";
     box = box_open();
     (void)box_put(box, "warm"); /* the header of a new log costs one more */
     shim.wal_syncs = 0;
@@ -94,7 +94,7 @@ TEST(test_durable__O1_confirm_fail_release__sync_once_each)
     t = box_claim(box, NULL);
     (void)box_fail(box, &t, WB_RETRY);
     CHECK_INT(1, syncs());
-    world_pass_ms(DAY);
+    fake_clock_advance_ms(DAY);
     t = box_claim(box, NULL);
     box_confirm(box, &t);
     CHECK_INT(1, syncs());

@@ -11,7 +11,7 @@ shim_box(void)
     struct wb_outbox *box;
 
     shim_install();
-    world.env.vfs = "shim";
+    fake_env.env.vfs = "shim";
     box = box_open();
     (void)box_put(box, "warm");
     return box;
@@ -297,7 +297,7 @@ TEST(test_faults__open_fails_anywhere__status_and_then_opens)
             bool fired;
 
             shim_install();
-            world.env.vfs = "shim";
+            fake_env.env.vfs = "shim";
             shim_fail((enum shim_op)op, n, SQLITE_IOERR, false);
             rc = wb_outbox_open(&box, BOX, &opts, NULL);
             fired = shim.fired > 0;

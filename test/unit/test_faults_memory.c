@@ -246,12 +246,12 @@ try_nth(size_t call, long n, bool lite)
     if (lite)
         lite_fail_in = n;
     else
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
     lite_failed = 0;
     rc = calls[call].run(box);
-    failed = lite ? lite_failed > 0 : world.failed > 0;
+    failed = lite ? lite_failed > 0 : fake_env.failed > 0;
     lite_fail_in = -1;
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     if (rc != WB_OK && (!failed || rc != WB_NOMEM))
         fail_msg(
             "%s, allocation %ld: %s", calls[call].name, n, wb_status_name(rc));
@@ -301,12 +301,12 @@ try_open(long n, bool lite)
     if (lite)
         lite_fail_in = n;
     else
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
     lite_failed = 0;
     rc = wb_outbox_open(&box, BOX, &opts, NULL);
-    failed = lite ? lite_failed > 0 : world.failed > 0;
+    failed = lite ? lite_failed > 0 : fake_env.failed > 0;
     lite_fail_in = -1;
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK((rc == WB_OK) == (box != NULL));
     if (rc != WB_OK && (!failed || rc != WB_NOMEM))
         fail_msg("open, allocation %ld: %s", n, wb_status_name(rc));

@@ -69,7 +69,7 @@ TEST(test_finish__O9_taken_over_reset_released_failed__old_token_fenced)
     struct wb_outbox *box = box_with_claim(&t);
     uint64_t n;
 
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     u = box_claim(box, NULL); /* claimed by another worker */
     check_fenced(box, &t.id, t.token);
     box_release(box, &u);
@@ -77,7 +77,7 @@ TEST(test_finish__O9_taken_over_reset_released_failed__old_token_fenced)
     u = box_claim(box, NULL);
     (void)box_fail(box, &u, WB_RETRY);
     check_fenced(box, &u.id, u.token);
-    world_pass_ms(DAY);
+    fake_clock_advance_ms(DAY);
     u = box_claim(box, NULL);
     CHECK_STATUS(OK, wb_outbox_reset_stale(box, 0, &n, NULL));
     check_fenced(box, &u.id, u.token);
@@ -93,7 +93,7 @@ TEST(test_finish__O9_lease_ended_not_taken_over__still_fits)
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
 
-    world_pass_ms(600000);
+    fake_clock_advance_ms(600000);
     box_confirm(box, &t);
     wb_outbox_close(box);
 }
@@ -184,7 +184,7 @@ TEST(test_finish__I4_confirmed__never_claimed_again)
     uint64_t n;
 
     box_confirm(box, &t);
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_STATUS(OK, wb_outbox_reset_stale(box, 0, &n, NULL));
     CHECK_INT(0, n);
     CHECK_STATUS(OK, wb_outbox_redrive(box, &all, &did, NULL, NULL, NULL));
@@ -227,7 +227,7 @@ TEST(test_finish__O4_expired_tombstones__purged_by_finishes)
                 .outcome = WB_REJECTED};
         CHECK_OK(wb_outbox_finish(box, f, 100, NULL, NULL, &err), err);
         wb_batch_free(&batch);
-        world_pass_ms(i == 1 ? 30 * DAY : 0);
+        fake_clock_advance_ms(i == 1 ? 30 * DAY : 0);
     }
     /* 100 confirmed and 100 abandoned are over; 100 are fresh */
     CHECK_INT(100, sql_int("SELECT count(*) FROM waybill_outbox"));
@@ -261,7 +261,7 @@ TEST(test_finish__O12_fail__retried_within_the_window_until_max)
     for (uint32_t i = 1; i <= 8; i++) {
         struct taken t = box_claim(box, NULL);
         struct wb_finish f = box_fail(box, &t, WB_RETRY);
-        int64_t now = world.wall_ms;
+        int64_t now = fake_env.wall_ms;
 
         CHECK_INT(i, f.attempts);
         if (i == 8) {
@@ -271,9 +271,9 @@ TEST(test_finish__O12_fail__retried_within_the_window_until_max)
         }
         CHECK_INT(WB_STATE_PENDING, f.state);
         CHECK(f.due_ms >= now + window / 2 && f.due_ms <= now + window);
-        world.wall_ms = f.due_ms - 1;
-        (void)box_claim_none(box, NULL);  /* I7: not before its time */
-        world.wall_ms = f.due_ms + 60000; /* and past the breaker's */
+        fake_env.wall_ms = f.due_ms - 1;
+        (void)box_claim_none(box, NULL);     /* I7: not before its time */
+        fake_env.wall_ms = f.due_ms + 60000; /* and past the breaker's */
         window = window * 4 < 21600000 ? window * 4 : 21600000;
     }
     CHECK_TEXT("abandoned", status_of(&id));
@@ -315,7 +315,7 @@ TEST(test_finish__O12_fail_without_outcome__counts_as_retry)
 
         CHECK_OK(wb_outbox_finish(box, &f, 1, NULL, NULL, &err), err);
         CHECK_INT(i == 1 ? WB_STATE_PENDING : WB_STATE_ABANDONED, f.state);
-        CHECK_INT(i == 1 ? WORLD_START_MS : 0, f.due_ms);
+        CHECK_INT(i == 1 ? FAKE_START_MS : 0, f.due_ms);
     }
     CHECK_INT(2, sql_int("SELECT failures FROM waybill_breaker"));
     wb_outbox_close(box);
@@ -332,20 +332,20 @@ TEST(test_finish__R3_retry_after_and_not_before__are_floors)
     struct wb_err err = {0};
 
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
-    CHECK_INT(WORLD_START_MS + 3600000, f.due_ms);
-    world_pass_ms(3600000);
+    CHECK_INT(FAKE_START_MS + 3600000, f.due_ms);
+    fake_clock_advance_ms(3600000);
     t = box_claim(box, NULL);
     f.token = t.token;
     f.retry_after_ms = INT64_MAX; /* bounded by a day */
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
-    CHECK_INT(world.wall_ms + DAY, f.due_ms);
-    world_pass_ms(DAY);
+    CHECK_INT(fake_env.wall_ms + DAY, f.due_ms);
+    fake_clock_advance_ms(DAY);
     t = box_claim(box, NULL);
     f.token = t.token;
     f.retry_after_ms = INT64_MIN;
-    f.not_before_ms = world.wall_ms + 5 * DAY;
+    f.not_before_ms = fake_env.wall_ms + 5 * DAY;
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
-    CHECK_INT(world.wall_ms + 5 * DAY, f.due_ms);
+    CHECK_INT(fake_env.wall_ms + 5 * DAY, f.due_ms);
     wb_outbox_close(box);
 }
 

@@ -124,13 +124,13 @@ fail_each(int length)
     peer_start(&peer);
     for (long i = 0; failed != 0; i++) {
         open_gateway();
-        world_fail_at(i);
+        fake_alloc_fail_at(i);
         (void)send_all(KEYED("k1") KEYED("k2") KEYED("k1"));
         (void)send_all("POST /in HTTP/1.1\r\nHost: a\r\n"
                        "Transfer-Encoding: chunked\r\n\r\n"
                        "5\r\nhello\r\n0\r\n\r\n" KEYED("k3"));
-        failed = world.failed;
-        world_fail_at(-1);
+        failed = fake_env.failed;
+        fake_alloc_fail_at(-1);
         CHECK_INT(2, send_all(KEYED("k4") KEYED("k5")));
         close_gateway();
     }

@@ -54,12 +54,12 @@ TEST(test_heap__no_memory__nothing_pushed)
     struct wb__heap_node node[9] = {{0}};
     struct wb__heap h = {.env = ENV};
 
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(!wb__heap_push(&h, &node[0]));
     CHECK_INT(0, h.n);
     for (int i = 0; i < 8; i++)
         CHECK(wb__heap_push(&h, &node[i]));
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK(!wb__heap_push(&h, &node[8]));
     CHECK_INT(8, h.n);
     wb__heap_fini(&h);

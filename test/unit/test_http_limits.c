@@ -241,13 +241,13 @@ TEST(test_http_limits__out_of_memory__goes_on)
     long failed = 1;
 
     for (long n = 0; failed != 0; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         if (fixture_open(&fixture, usual) != WB_OK)
             continue;
         (void)client_once(&fixture, text, sizeof(text) - 1);
         (void)client_once(&fixture, get, sizeof(get) - 1);
-        failed = world.failed;
-        world_fail_at(-1);
+        failed = fake_env.failed;
+        fake_alloc_fail_at(-1);
         CHECK_HAS("GET /", client_once(&fixture, get, sizeof(get) - 1));
         fixture_close(&fixture);
     }
@@ -266,7 +266,7 @@ test_http_limits__no_memory_for_the_end_of_a_response__no_on_gone(void **state)
     CHECK(client_ended(fd));
     (void)close(fd);
     fixture_close(&fixture);
-    CHECK_INT(1, world.failed);
+    CHECK_INT(1, fake_env.failed);
     CHECK_INT(0, fixture.gone);
 }
 

@@ -140,7 +140,7 @@ TEST(test_http_parser__next__memory_given_back)
         CHECK(wb__http_parser_begun(&parser));
         wb__http_parser_next(&parser);
         CHECK(!wb__http_parser_begun(&parser));
-        CHECK_INT(0, world.live);
+        CHECK_INT(0, fake_env.live);
     }
     CHECK_INT(WB__HTTP_MORE, feed());
     CHECK_INT(WB__HTTP_MORE, wb__http_parser_end(&parser));
@@ -207,14 +207,14 @@ TEST(test_http_parser__out_of_memory__503_and_no_more)
 
     for (long n = 0; failed != 0; n++) {
         begin(WB__HTTP_REQUESTS, usual, GET "A: " X256("x") "\r\n\r\n");
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         if (feed() == WB__HTTP_BAD)
             CHECK_INT(503, parser.status);
-        failed = world.failed;
+        failed = fake_env.failed;
         CHECK_INT(failed == 0 ? WB__HTTP_DONE : WB__HTTP_BAD, feed());
         wb__http_parser_fini(&parser);
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     transcript_init(&t, ENV, WB__HTTP_REQUESTS, &usual);
     transcript_fini(&t);
 }

@@ -26,7 +26,7 @@ arrange(struct wb_idem *store, const char *key, enum situation how)
 
     CHECK_ANSWER(ACQUIRED, begin(store, key, &token));
     if (how == LATE || how == TAKEN || how == NEXT_DONE)
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
     if (how == TAKEN || how == NEXT_DONE)
         CHECK_ANSWER(ACQUIRED, begin(store, key, &next_token));
     if (how == NEXT_DONE)
@@ -173,7 +173,7 @@ TEST(test_idem__tokens_of_a_key__never_repeat)
         if (i % 3 == 0)
             CHECK_STATUS(OK, release(store, "k", seen[i]));
         else
-            world_pass_ms(60000);
+            fake_clock_advance_ms(60000);
         if (i % 50 == 49) { /* nor across a restart */
             wb_idem_close(store);
             store = open_store();
@@ -194,9 +194,9 @@ TEST(test_idem__lease__sixty_seconds_half_open)
         struct wb_idem_result r = begin_with(store, "k", "request", how);
 
         CHECK_ANSWER(ACQUIRED, r.answer);
-        world_pass_ms(59999);
+        fake_clock_advance_ms(59999);
         CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
-        world_pass_ms(1);
+        fake_clock_advance_ms(1);
         CHECK_ANSWER(ACQUIRED, begin(store, "k", &r.token));
         CHECK_STATUS(OK, release(store, "k", r.token));
     }
@@ -209,12 +209,12 @@ TEST(test_idem__extend__lease_counts_from_now)
     uint64_t token;
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
-    world_pass_ms(59999);
+    fake_clock_advance_ms(59999);
     CHECK_STATUS(OK, extend(store, "k", token, 5000));
-    world_pass_ms(4999);
+    fake_clock_advance_ms(4999);
     CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
     CHECK_STATUS(OK, extend(store, "k", token, 0));
-    world_pass_ms(59999);
+    fake_clock_advance_ms(59999);
     CHECK_STATUS(OK, complete(store, "k", token, "done"));
     wb_idem_close(store);
 }
@@ -227,9 +227,9 @@ TEST(test_idem__completed__outlives_the_lease)
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, complete(store, "k", token, "done"));
-    world_pass_ms(WB_IDEM_TTL_MS - 1);
+    fake_clock_advance_ms(WB_IDEM_TTL_MS - 1);
     CHECK(has(store, "k", "done"));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     CHECK(!has(store, "k", "done"));
     wb_idem_close(store);
 }
@@ -240,14 +240,14 @@ TEST(test_idem__wait__held_after_it)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 10000};
-    int64_t from = world.mono_us;
+    int64_t from = fake_env.mono_us;
     struct wb_idem_result r;
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(HELD, r.answer);
-    CHECK(world.mono_us - from >= 10000000);
-    CHECK(world.mono_us - from <= 10100000);
+    CHECK(fake_env.mono_us - from >= 10000000);
+    CHECK(fake_env.mono_us - from <= 10100000);
     wb_idem_close(store);
 }
 
@@ -255,15 +255,15 @@ TEST(test_idem__wait_past_the_lease__waiter_acquires)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 100000};
-    int64_t from = world.mono_us;
+    int64_t from = fake_env.mono_us;
     struct wb_idem_result r;
     uint64_t token;
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(ACQUIRED, r.answer);
-    CHECK(world.mono_us - from >= 60000000);
-    CHECK(world.mono_us - from <= 60100000);
+    CHECK(fake_env.mono_us - from >= 60000000);
+    CHECK(fake_env.mono_us - from <= 60100000);
     CHECK_STATUS(FENCED, complete(store, "k", token, "late"));
     wb_idem_close(store);
 }
@@ -321,7 +321,7 @@ TEST(test_idem__holder_ends_while_waited_for__waiter_gets_the_outcome)
         CHECK(rc == WB_OK || rc == WB_NOTFOUND); /* of the round before */
         naps = 0;
         CHECK_ANSWER(ACQUIRED, begin(sleeping_store, "k", &sleeping_token));
-        world.env.sleep_us = ways[i].nap;
+        fake_env.env.sleep_us = ways[i].nap;
         r = begin_with(sleeping_store, "k", "request", how);
         CHECK_INT(ways[i].answer, r.answer);
         CHECK_INT(3, naps);
@@ -335,13 +335,13 @@ TEST(test_idem__mismatch_in_flight__no_wait)
 {
     struct wb_idem *store = open_store();
     struct wb_idem_begin how = {.wait_ms = 10000};
-    int64_t from = world.mono_us;
+    int64_t from = fake_env.mono_us;
     struct wb_idem_result r;
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "other", how);
     CHECK_ANSWER(MISMATCH, r.answer);
-    CHECK_INT(from, world.mono_us);
+    CHECK_INT(from, fake_env.mono_us);
     wb_idem_close(store);
 }
 
@@ -359,16 +359,16 @@ TEST(test_idem__sending_lease_ended__unknown_never_free)
     CHECK_ANSWER(ACQUIRED, r.answer);
     CHECK_ANSWER(ACQUIRED, begin(store, "later", &token));
     CHECK_STATUS(OK, wb_idem_sending(store, &op, token, NULL));
-    world_pass_ms(59999);
+    fake_clock_advance_ms(59999);
     CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
     CHECK_ANSWER(IN_FLIGHT, begin(store, "later", NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
     CHECK_ANSWER(UNKNOWN, begin(store, "later", NULL));
     CHECK_STATUS(FENCED, complete(store, "k", r.token, "late"));
-    world_pass_ms(86400000 - 1);
+    fake_clock_advance_ms(86400000 - 1);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
-    world_pass_ms(1); /* the hold ends */
+    fake_clock_advance_ms(1); /* the hold ends */
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     wb_idem_close(store);
 }
@@ -403,9 +403,9 @@ TEST(test_idem__unknown__holds_the_key_until_hold_ms_passed)
     r = begin_with(store, "k", "other", wait);
     CHECK_ANSWER(MISMATCH, r.answer);
     CHECK(!has(store, "k", ""));
-    world_pass_ms(4999);
+    fake_clock_advance_ms(4999);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     wb_idem_close(store);
 }
@@ -427,7 +427,7 @@ TEST(test_idem__settle__done_with_a_record_or_free)
     CHECK_STATUS(NOTFOUND, wb_idem_settle(store, &op, &record, NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "f", &token));
     CHECK_STATUS(OK, wb_idem_sending(store, &free_op, token, NULL));
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_STATUS(OK, wb_idem_settle(store, &free_op, NULL, NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "f", NULL));
     wb_idem_close(store);

@@ -44,7 +44,7 @@ TEST(test_idem__list__every_key_that_has_not_expired)
 
     put(store, "over", "x", 1000);
     put(store, "done", "12345", 5000);
-    world_pass_ms(1000);
+    fake_clock_advance_ms(1000);
     CHECK_ANSWER(ACQUIRED, begin(store, "claimed", NULL));
     CHECK_ANSWER(ACQUIRED, begin(store, "unknown", &token));
     CHECK_STATUS(OK, wb_idem_unknown(store, &unknown, token, NULL));
@@ -57,7 +57,7 @@ TEST(test_idem__list__every_key_that_has_not_expired)
     CHECK_INT(1, s.unknown);
     CHECK_STATUS(REFUSED, wb_idem_list(store, stop, &n, NULL));
     CHECK_INT(1, n);
-    world_pass_ms(60000); /* what was sending is unknown now */
+    fake_clock_advance_ms(60000); /* what was sending is unknown now */
     s = (struct seen){0};
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(2, s.n);
@@ -76,8 +76,8 @@ TEST(test_idem__list__says_what_is_known)
     CHECK_TEXT("done", s.key);
     CHECK_INT(200, s.last.status);
     CHECK_INT(5, s.last.bytes);
-    CHECK_INT(world.wall_ms, s.last.since_ms);
-    CHECK_INT(world.wall_ms + 5000, s.last.ends_ms);
+    CHECK_INT(fake_env.wall_ms, s.last.since_ms);
+    CHECK_INT(fake_env.wall_ms + 5000, s.last.ends_ms);
     put(store, "done", "12345", 0);
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(0, s.last.ends_ms);
@@ -95,13 +95,13 @@ TEST(test_idem__peek__as_listed)
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_peek(store, &op, &item, NULL));
     CHECK_INT(WB_IDEM_CLAIMED, item.state);
-    CHECK_INT(world.wall_ms + 60000, item.ends_ms);
+    CHECK_INT(fake_env.wall_ms + 60000, item.ends_ms);
     CHECK_STATUS(OK, complete(store, "k", token, "done"));
     CHECK_STATUS(OK, wb_idem_peek(store, &op, &item, NULL));
     CHECK_INT(WB_IDEM_DONE, item.state);
     CHECK_INT(201, item.status);
     CHECK_INT(4, item.bytes);
-    world_pass_ms(WB_IDEM_TTL_MS);
+    fake_clock_advance_ms(WB_IDEM_TTL_MS);
     CHECK_STATUS(NOTFOUND, wb_idem_peek(store, &op, &item, NULL));
     wb_idem_close(store);
 }
@@ -143,7 +143,7 @@ TEST(test_idem__thousand_dead_claims_and_records__reaped)
         (void)snprintf(key, sizeof(key), "r%d", i);
         put(store, key, "x", 1 + (i * 7919) % 5000);
     }
-    world_pass_ms(5001);
+    fake_clock_advance_ms(5001);
     put(store, "stays", "x", 1000);
     CHECK_STATUS(OK, wb_idem_list(store, see, &s, NULL));
     CHECK_INT(1, s.n);
@@ -168,9 +168,9 @@ TEST(test_idem__no_memory__nothing_changed_then_it_works)
     long n;
 
     for (n = 0; n < 100; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         rc = wb_idem_begin(store, &op, &fp, NULL, &r, NULL);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
         CHECK(rc == WB_NOMEM);
         CHECK(!has(store, "k", ""));
@@ -178,23 +178,23 @@ TEST(test_idem__no_memory__nothing_changed_then_it_works)
     CHECK_INT(WB_OK, rc);
     CHECK_ANSWER(ACQUIRED, r.answer);
     for (n = 0; n < 100; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         rc = wb_idem_complete(store, &op, r.token, &record, NULL);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
         CHECK(rc == WB_NOMEM);
-        world_fail_at(-1);
+        fake_alloc_fail_at(-1);
         CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL));
     }
     CHECK_INT(WB_OK, rc);
     for (n = 0; n < 100; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         rc = wb_idem_store(store, &put_op, &record, NULL);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
         CHECK(rc == WB_NOMEM);
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK(has(store, "k", "body") && has(store, "p", "body"));
     wb_idem_result_free(&r);
     wb_idem_close(store);
@@ -207,16 +207,16 @@ TEST(test_idem__open_without_memory__says_so)
     enum wb_status rc = WB_NOMEM;
 
     for (long n = 0; n < 100; n++) {
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         rc = backend->open(&store, &opts, NULL);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
         CHECK(rc == WB_NOMEM || rc == WB_OK);
         if (rc == WB_OK)
             wb_idem_close(store);
         store = NULL;
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK_INT(WB_OK, rc);
     wb_idem_close(store);
     wb_idem_close(NULL);

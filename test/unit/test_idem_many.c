@@ -105,7 +105,7 @@ TEST(test_idem_many__released_extended_unknown__as_alone)
         many[i + 1].call.token++; /* a wrong token */
     }
     wb__idem_many(store, chain());
-    world_pass_ms(WB_IDEM_LEASE_MS);
+    fake_clock_advance_ms(WB_IDEM_LEASE_MS);
     for (int i = 0; i < N; i += 2) {
         CHECK_INT(WB_OK, many[i].call.rc);
         if (i / 2 % 3 > 0)

@@ -185,18 +185,18 @@ TEST(test_idem_memory__dead_writes__leave_no_memory)
     long before;
 
     put(store, "first", "x", 1);
-    before = world.live;
+    before = fake_env.live;
     for (int i = 0; i < 200000; i++) {
         put(store, key_no(i), "dead soon", 100); /* never read again */
         if (i % 100 == 0)
-            world_pass_ms(1);
+            fake_clock_advance_ms(1);
     }
     CHECK(inside(store)->records < 15000); /* 10,000 are alive */
-    world_pass_ms(100);
+    fake_clock_advance_ms(100);
     for (int i = 0; i < 8000; i++) /* other keys; a few of them do it all */
         put(store, key_no(i % 100), "alive", 1000);
     CHECK(inside(store)->records <= 110);
-    CHECK(world.live - before < 200);
+    CHECK(fake_env.live - before < 200);
     CHECK(inside(store)->table.cap < 4000);
     wb_idem_close(store);
 }
@@ -208,16 +208,16 @@ TEST(test_idem_memory__dead_claims__gone_without_being_asked_for)
     long before;
 
     put(store, "first", "x", 0);
-    before = world.live;
+    before = fake_env.live;
     for (int i = 0; i < 1000; i++) {
         how.lease_ms = 1 + (i * 7919) % 5000;
         (void)begin_with(store, key_no(i), "r", how);
     }
-    world_pass_ms(5001);
+    fake_clock_advance_ms(5001);
     for (int i = 0; i < 200; i++)
         put(store, key_no(i), "x", 0);
     CHECK_INT(0, inside(store)->claims.n);
-    CHECK(world.live - before < 300);
+    CHECK(fake_env.live - before < 300);
     wb_idem_close(store);
 }
 
@@ -238,7 +238,7 @@ TEST(test_idem_memory__identities_gone__their_accounts_too)
         CHECK_STATUS(OK, wb_idem_complete(store, &op, r.token, &record, NULL));
     }
     CHECK_INT(2 * 3000, inside(store)->table.used); /* with accounts */
-    world_pass_ms(100);
+    fake_clock_advance_ms(100);
     CHECK_STATUS(OK, wb_idem_reap(store, &gone, NULL));
     CHECK_INT(3000, gone);
     CHECK_INT(0, inside(store)->table.used);
@@ -251,22 +251,22 @@ TEST(test_idem_memory__identities_gone__their_accounts_too)
 TEST(test_idem_memory__wall_clock_steps__expires_and_revives_nothing)
 {
     struct wb_idem *store = open_store();
-    int64_t stored_ms = world.wall_ms;
+    int64_t stored_ms = fake_env.wall_ms;
     struct wb_idem_op op = op_of("me", "s", "k");
     struct wb_idem_result r = {0};
     uint64_t token;
 
     put(store, "k", "x", 5000);
     CHECK_ANSWER(ACQUIRED, begin(store, "claim", &token));
-    world.wall_ms += 3600000;
+    fake_env.wall_ms += 3600000;
     CHECK(has(store, "k", "x"));
     CHECK_ANSWER(IN_FLIGHT, begin(store, "claim", NULL));
-    world.wall_ms -= 2 * 3600000;
+    fake_env.wall_ms -= 2 * 3600000;
     CHECK_STATUS(OK, wb_idem_lookup(store, &op, &r, NULL));
     CHECK_INT(stored_ms, r.record.stored_ms);
-    world.mono_us += 5000000;
+    fake_env.mono_us += 5000000;
     CHECK(!has(store, "k", "x"));
-    world.mono_us += 55000000;
+    fake_env.mono_us += 55000000;
     CHECK_STATUS(FENCED, complete(store, "claim", token, "late"));
     wb_idem_result_free(&r);
     wb_idem_close(store);

@@ -83,7 +83,7 @@ claim_again(void)
 
     store = open_store();
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
-    world_pass_ms(WB_IDEM_LEASE_MS);
+    fake_clock_advance_ms(WB_IDEM_LEASE_MS);
     test_pg_run(conn, "BEGIN; UPDATE waybill_idem SET token = 7,"
                       " ends_ms = ends_ms + 60000");
     return conn;

@@ -178,7 +178,7 @@ TEST(test_idem__more_than_64_waiters__held_at_once)
     struct wb_idem_result r;
 
     held_store = open_store();
-    world.env.sleep_us = begin_deeper;
+    fake_env.env.sleep_us = begin_deeper;
     CHECK_ANSWER(ACQUIRED, begin(held_store, "k", NULL));
     sleepers = 0;
     full = false;

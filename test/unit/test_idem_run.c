@@ -59,7 +59,7 @@ run_effect(void *ctx, struct wb_idem_call *call)
     if (e->send &&
         wb_idem_sending(call->store, call->op, call->token, NULL) != WB_OK)
         return WB_IDEM_NOT_APPLIED;
-    world_pass_ms(e->passes_ms);
+    fake_clock_advance_ms(e->passes_ms);
     if (e->sleeps_ms > 0)
         usleep((useconds_t)e->sleeps_ms * 1000);
     if (wb_idem_begin(call->store, call->op, &fp, NULL, &r, NULL) == WB_OK)
@@ -306,16 +306,16 @@ TEST(test_run__store_down__not_run_unless_open)
         store = open_with((struct wb_idem_opts){.busy_ms = 1});
         take_write_lock();
     }
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     rc = run_it(store, &e, closed, &r, NULL);
     CHECK(rc == WB_NOMEM || rc == WB_BUSY);
     CHECK_INT(0, e.runs);
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK_STATUS(OK, run_it(store, &e, open, &r, NULL));
     CHECK_ANSWER(UNGUARDED, r.answer);
     CHECK_INT(0, e.seen.token);
     CHECK_INT(1, e.runs);
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     drop_write_lock();
     wb_idem_close(store);
 }

@@ -122,14 +122,14 @@ TEST(test_idem_sql__borrowed__never_waits)
 {
     struct wb_idem *store = adopt();
     struct wb_idem_begin how = {.wait_ms = 10000};
-    int64_t from = world.mono_us;
+    int64_t from = fake_env.mono_us;
     struct wb_idem_result r;
 
-    world.env.sleep_us = sleep_by_clock;
+    fake_env.env.sleep_us = sleep_by_clock;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
     r = begin_with(store, "k", "request", how);
     CHECK_ANSWER(HELD, r.answer);
-    CHECK_INT(from, world.mono_us);
+    CHECK_INT(from, fake_env.mono_us);
     disown(store);
 }
 
@@ -214,7 +214,7 @@ TEST(test_idem_sql__opened_again__claims_and_records_are_there)
     CHECK(has(store, "done", "x"));
     CHECK_ANSWER(IN_FLIGHT, begin(store, "claim", NULL));
     CHECK_STATUS(OK, complete(store, "claim", claim, "y"));
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     CHECK_ANSWER(UNKNOWN, begin(store, "sent", NULL));
     wb_idem_close(store);
 }
@@ -247,9 +247,9 @@ TEST(test_idem_sql__wall_clock__decides)
     struct wb_idem *store = open_store();
 
     put(store, "k", "x", 5000);
-    world.mono_us += 3600000000;
+    fake_env.mono_us += 3600000000;
     CHECK(has(store, "k", "x"));
-    world.wall_ms += 5000;
+    fake_env.wall_ms += 5000;
     CHECK(!has(store, "k", "x"));
     wb_idem_close(store);
 }
@@ -280,12 +280,12 @@ TEST(test_idem_sql__file_copied__tokens_of_its_claims_are_dead)
     CHECK_STATUS(FENCED, complete(store, "k", token, "late"));
     CHECK_STATUS(FENCED, extend(store, "k", token, 1000));
     CHECK_ANSWER(IN_FLIGHT, begin(store, "k", NULL)); /* until its lease ends */
-    world_pass_ms(WB_IDEM_LEASE_MS);
+    fake_clock_advance_ms(WB_IDEM_LEASE_MS);
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &again));
     CHECK(again != token);
     wb_idem_close(store);
     CHECK_INT(0, system("mv first.db idem.db; rm -f idem.db-*"));
-    world_pass_ms(-WB_IDEM_LEASE_MS);
+    fake_clock_advance_ms(-WB_IDEM_LEASE_MS);
     store = open_store(); /* the original, moved or not, still accepts it */
     CHECK_STATUS(OK, complete(store, "k", token, "in time"));
     wb_idem_close(store);

@@ -95,10 +95,10 @@ TEST(test_idem__record__comes_back_exactly)
 
         (void)snprintf(key, sizeof(key), "k%zu", i);
         op = op_of("me", "s", key);
-        world_pass_ms(1);
+        fake_clock_advance_ms(1);
         CHECK_ANSWER(ACQUIRED, begin(store, key, &token));
         CHECK_OK(wb_idem_complete(store, &op, token, &record, &err), err);
-        record.stored_ms = world.wall_ms;
+        record.stored_ms = fake_env.wall_ms;
         record.fingerprint = print_of("request");
         CHECK_OK(wb_idem_lookup(store, &op, &r, &err), err);
         check_same(record, r.record);
@@ -278,7 +278,7 @@ TEST(test_idem__store_over_a_dead_claim__stored_and_holder_fenced)
     uint64_t token;
 
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     put(store, "k", "new", 1000);
     CHECK_STATUS(FENCED, complete(store, "k", token, "old"));
     CHECK(has(store, "k", "new"));
@@ -294,12 +294,12 @@ TEST(test_idem__ttl__expired_at_exactly_stored_plus_ttl)
     put(store, "k", "x", 1000);
     for (size_t i = 0; i < WB_COUNT(forever); i++)
         put(store, (const char *[]){"a", "b", "c", "d"}[i], "x", forever[i]);
-    world_pass_ms(999);
+    fake_clock_advance_ms(999);
     CHECK(has(store, "k", "x"));
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     CHECK(!has(store, "k", "x"));
     CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
-    world_pass_ms(INT64_C(86400000) * 365 * 100);
+    fake_clock_advance_ms(INT64_C(86400000) * 365 * 100);
     for (size_t i = 0; i < WB_COUNT(forever); i++)
         CHECK(has(store, (const char *[]){"a", "b", "c", "d"}[i], "x"));
     wb_idem_close(store);
@@ -317,7 +317,7 @@ TEST(test_idem__ttl_expired__begun_anew_old_token_fenced)
     record.ttl_ms = 500;
     CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
     CHECK_STATUS(OK, wb_idem_complete(store, &op, token, &record, NULL));
-    world_pass_ms(500);
+    fake_clock_advance_ms(500);
     r = begin_with(store, "k", "new request", (struct wb_idem_begin){0});
     CHECK_ANSWER(ACQUIRED, r.answer);
     CHECK(r.token != token);
@@ -348,7 +348,7 @@ TEST(test_idem__identity_claims_used_up__limit_for_it_alone)
     CHECK_ANSWER(LIMIT, begin(store, "k4", NULL));
     CHECK_STATUS(OK, release(store, "k2", t2));
     CHECK_ANSWER(ACQUIRED, begin(store, "k4", NULL));
-    world_pass_ms(60000); /* dead claims do not count */
+    fake_clock_advance_ms(60000); /* dead claims do not count */
     CHECK_ANSWER(ACQUIRED, begin(store, "k5", NULL));
     wb_idem_result_free(&r);
     wb_idem_close(store);

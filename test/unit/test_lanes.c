@@ -73,11 +73,11 @@ TEST(test_lanes__I6_head_is_retried__followers_wait)
     check_next(box, &id[0], &t);
     (void)box_fail(box, &t, WB_RETRY);
     CHECK_INT(WB_NONE_EMPTY, box_claim_none(box, NULL));
-    world_pass_ms(10000);
+    fake_clock_advance_ms(10000);
     check_next(box, &id[0], &t);
     box_release(box, &t);
     check_next(box, &id[0], &t);
-    world_pass_ms(60000); /* the lease runs out */
+    fake_clock_advance_ms(60000); /* the lease runs out */
     check_next(box, &id[0], &t);
     box_confirm(box, &t);
     check_next(box, &id[1], &t);
@@ -106,9 +106,9 @@ TEST(test_lanes__O16_heads_expired__followers_go_in_the_same_claim)
     for (int i = 0; i < 3; i++)
         (void)box_send(box, (struct wb_message){.kind = S("a"),
                                 .lane = S("l"),
-                                .expires_ms = WORLD_START_MS + 1});
+                                .expires_ms = FAKE_START_MS + 1});
     last = box_put_lane(box, "a", "l");
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     check_next(box, &last, &t);
     CHECK_TEXT("abandoned abandoned abandoned processing", states());
     wb_outbox_close(box);
@@ -124,11 +124,11 @@ TEST(test_lanes__O16_next_is_of_another_kind__reported_or_leased)
 
     (void)box_send(box,
         (struct wb_message){
-            .kind = S("a"), .lane = S("l"), .expires_ms = WORLD_START_MS + 1});
+            .kind = S("a"), .lane = S("l"), .expires_ms = FAKE_START_MS + 1});
     last = box_put_lane(box, "b", "l");
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     (void)box_claim_none(box, &next);
-    CHECK(next > 0 && next <= world.wall_ms);
+    CHECK(next > 0 && next <= fake_env.wall_ms);
     CHECK_TEXT(last.text, box_claim(box, NULL).id.text);
     wb_outbox_close(box);
 }
@@ -141,7 +141,7 @@ TEST(test_lanes__O16_head_lease_ran_out_too_often__next_goes)
 
     for (int i = 0; i < 8; i++) {
         check_next(box, &id[0], &t);
-        world_pass_ms(60000);
+        fake_clock_advance_ms(60000);
     }
     check_next(box, &id[1], &t);
     wb_outbox_close(box);
@@ -222,7 +222,7 @@ TEST(test_lanes__O16_all_redriven_together__one_goes)
     for (int i = 0; i < 3; i++) {
         t = box_claim(box, NULL);
         box_abandon(box, &t);
-        world_pass_ms(1);
+        fake_clock_advance_ms(1);
     }
     CHECK_TEXT("abandoned abandoned abandoned", states());
     CHECK_OK(wb_outbox_redrive(box, &all, &did, NULL, NULL, &err), err);

@@ -210,7 +210,7 @@ TEST(test_postgres__O8_rows_of_others__passed_over)
     (void)claim_it(&c);
     CHECK_STATUS(EMPTY, c.status);
     CHECK_INT(WB_NONE_EMPTY, c.batch.reason);
-    CHECK_INT(world.wall_ms + 50, c.batch.next_due_ms);
+    CHECK_INT(fake_env.wall_ms + 50, c.batch.next_due_ms);
     wb_batch_free(&c.batch);
     test_pg_run(conn, "COMMIT");
     t = box_claim(c.box, NULL);
@@ -232,11 +232,11 @@ TEST(test_postgres__B2_probe_taken_meanwhile__one_goes_out)
 
         (void)box_fail(c.box, &t, WB_RETRY);
     }
-    world_pass_ms(60000);
+    fake_clock_advance_ms(60000);
     (void)snprintf(sql, sizeof(sql),
         "BEGIN; UPDATE waybill_breaker SET probe_token = 1,"
         " probe_until_ms = %lld",
-        (long long)world.wall_ms + 60000);
+        (long long)fake_env.wall_ms + 60000);
     test_pg_run(conn, sql);
     start(&c, claim_it);
     test_pg_wait_blocked(1);

@@ -19,7 +19,7 @@ print_counts(void *ctx, const struct wb_kind_counts *k)
     (void)snprintf(text + n, sizeof(text) - n, " %lld;",
         (long long)(k->oldest_pending_created_ms == 0
                         ? -1
-                        : k->oldest_pending_created_ms - WORLD_START_MS));
+                        : k->oldest_pending_created_ms - FAKE_START_MS));
     return WB_OK;
 }
 
@@ -77,7 +77,7 @@ box_with_all(void)
     (void)box_put(box, "b");
     (void)box_put(box, "b");
     t = box_claim(box, "b");
-    world_pass_ms(10);
+    fake_clock_advance_ms(10);
     t = box_claim(box, "b");
     box_abandon(box, &t);
     (void)box_send(box, (struct wb_message){.kind = S("c"), .key = S("k")});
@@ -268,10 +268,10 @@ TEST(test_query__I13_health__says_what_is_in_force)
 
     (void)box_put(box, "a");
     (void)box_claim(box, NULL);
-    world_pass_ms(119999);
+    fake_clock_advance_ms(119999);
     CHECK_OK(wb_outbox_health(box, &h, &err), err);
     CHECK_INT(0, h.stuck);
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     CHECK_OK(wb_outbox_health(box, &h, &err), err);
     CHECK_INT(1, h.stuck);
     CHECK_TEXT("wal", h.journal_mode);
@@ -326,7 +326,7 @@ TEST(test_query__I1_random_calls__every_accepted_one_is_somewhere)
             }
         }
         wb_batch_free(&batch);
-        world_pass_ms(r % 1000); /* in total less than any retention */
+        fake_clock_advance_ms(r % 1000); /* in total less than any retention */
         CHECK_STATUS(OK, wb_outbox_count(box, add_all, &seen, NULL));
         CHECK_INT(accepted, seen + confirmed);
     }

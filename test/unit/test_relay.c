@@ -39,7 +39,7 @@ TEST(test_drain__D1_immediate_retry__once_a_pass)
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.fake.sent);
     CHECK_INT(1, d.report.retried);
-    world_pass_ms(2);
+    fake_clock_advance_ms(2);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.fake.sent);
     CHECK_INT(2, d.fake.attempts[1]);
@@ -114,10 +114,10 @@ TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
     fixture_start(&d, 2);
     for (int i = 0; i < 3; i++) {
         id[i] = put(&d, "a", "x");
-        world_pass_ms(1);
+        fake_clock_advance_ms(1);
     }
     put(&d, "a", "x");
-    world_pass_ms(1);
+    fake_clock_advance_ms(1);
     put(&d, "b", "x");
     drain(&d, (struct wb_drain){.concurrency = 1});
     CHECK_INT(5, d.report.attempted);
@@ -135,13 +135,13 @@ TEST(test_drain__ended_on_the_way__counted_apart)
 {
     struct wb_message m = {.kind = WB_LIT("a"),
         .payload = WB_LIT("1"),
-        .expires_ms = WORLD_START_MS + 5};
+        .expires_ms = FAKE_START_MS + 5};
     struct fixture d;
 
     fixture_open(&d);
     fixture_start(&d, 1);
     CHECK_OK(wb_outbox_enqueue(d.box, &m, NULL, &d.err), d.err);
-    world_pass_ms(10);
+    fake_clock_advance_ms(10);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(0, d.report.attempted);
     CHECK_INT(1, d.report.ended);
@@ -279,9 +279,9 @@ TEST(test_drain__O16_head_expired__next_of_another_kind_goes)
     fixture_open(&d);
     d.route[1] = (struct wb_route){.kind = "b", .transport = &d.fake.base};
     fixture_start(&d, 2);
-    put_lane(&d, "a", WORLD_START_MS + 1);
+    put_lane(&d, "a", FAKE_START_MS + 1);
     put_lane(&d, "b", 0);
-    world_pass_ms(2);
+    fake_clock_advance_ms(2);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(1, d.report.ended);
     CHECK_INT(1, d.report.confirmed);
@@ -385,18 +385,18 @@ TEST(test_drain__any_alloc_fails__nothing_lost)
         enum wb_status rc;
 
         id = put(&d, "a", "x");
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         rc = wb_relay_drain(d.relay, &options, &d.report, &d.err);
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
-        world_fail_at(-1);
+        fake_alloc_fail_at(-1);
         CHECK(rc == WB_OK || rc == WB_NOMEM);
-        world_pass_ms(61000);
+        fake_clock_advance_ms(61000);
         drain(&d, (struct wb_drain){0});
         CHECK_STATUS(NOTFOUND, wb_outbox_show(d.box, wb_slice(id.text),
                                    on_state, &(struct wb_row){0}, NULL));
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK(n > 5);
     fixture_close(&d);
 }
@@ -405,7 +405,7 @@ static void
 no_memory_after_first(struct fake *f)
 {
     if (f->sent == 2)
-        world_fail_at(0);
+        fake_alloc_fail_at(0);
 }
 
 /* A pass that has to be given up tells the ends it knows all the same. */
@@ -423,7 +423,7 @@ TEST(test_drain__no_memory_for_the_next__what_was_delivered_is_told)
     id = put(&d, "a", "1");
     put(&d, "a", "2");
     CHECK_STATUS(NOMEM, wb_relay_drain(d.relay, &options, &d.report, &d.err));
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK_INT(2, d.fake.sent);
     CHECK_INT(1, d.report.confirmed);
     CHECK_STATUS(NOTFOUND, wb_outbox_show(d.box, wb_slice(id.text), on_state,

@@ -192,7 +192,7 @@ TEST(test_batch__sent_again__same_id)
     put(&d, "a", "1");
     put(&d, "a", "2");
     drain(&d, (struct wb_drain){0});
-    world_pass_ms(2);
+    fake_clock_advance_ms(2);
     drain(&d, (struct wb_drain){0});
     CHECK_INT(2, d.fake.sent);
     CHECK_TEXT(d.fake.ids[0], d.fake.ids[1]);

@@ -163,8 +163,7 @@ TEST(test_cycle__D3_concurrency_reached__sleeps_until_a_request_ends)
  * the worker awake. */
 TEST(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends)
 {
-    struct wb_message m = {
-        .kind = WB_LIT("a"), .due_ms = WORLD_START_MS + 5000};
+    struct wb_message m = {.kind = WB_LIT("a"), .due_ms = FAKE_START_MS + 5000};
     struct fixture d;
 
     fixture_open(&d);
@@ -176,7 +175,7 @@ TEST(test_cycle__D3_due_and_no_slot__sleeps_until_a_request_ends)
     begin(&d, 1);
     (void)cycle(&d);
     CHECK_INT(1, d.fake.sent);
-    world_pass_ms(6000);
+    fake_clock_advance_ms(6000);
     CHECK(cycle(&d) > 20000000);
     end_requests(&d);
     (void)cycle(&d);
@@ -217,7 +216,7 @@ TEST(test_cycle__T1_rate_and_a_request_in_flight__next_in_time)
     us = cycle(&d);
     CHECK_INT(1, d.fake.sent);
     CHECK(us > 500000 && us <= 1000001);
-    world_pass_ms(us / 1000 + 1);
+    fake_clock_advance_ms(us / 1000 + 1);
     (void)cycle(&d);
     CHECK_INT(2, d.fake.sent);
     end_requests(&d);
@@ -234,10 +233,10 @@ past_half_the_lease(struct fake *f)
     /* Once all three are out, more than half of the lease goes by. */
     if (f->sent != 3)
         return;
-    world_pass_ms(31000);
+    fake_clock_advance_ms(31000);
     for (in_flight = d->relay->in_flight; in_flight != NULL;
          in_flight = in_flight->next)
-        CHECK(in_flight->extend_us <= world.mono_us);
+        CHECK(in_flight->extend_us <= fake_env.mono_us);
 }
 
 TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
@@ -255,7 +254,7 @@ TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
         put(&d, "a", "x");
     begin(&d, 0);
     (void)cycle(&d);
-    world_pass_ms(30000); /* 61 s after the claim */
+    fake_clock_advance_ms(30000); /* 61 s after the claim */
     CHECK_STATUS(EMPTY, wb_outbox_claim(d.box, &claim, &batch, &d.err));
     wb_batch_free(&batch);
     end_requests(&d);

@@ -103,11 +103,11 @@ TEST(test_cycle__D2a_BUSY_extending__again_in_a_moment)
     CHECK_INT(SQLITE_OK, sqlite3_open("box.db", &other));
     sqlite3_busy_timeout(((struct wb__sqlite *)d.box->db)->handle, 1);
     run_sql(other, "BEGIN IMMEDIATE");
-    world_pass_ms(30000);
+    fake_clock_advance_ms(30000);
     wait_us = cycle(&d);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
-    world_pass_ms(100);
+    fake_clock_advance_ms(100);
     CHECK(wait_us <= 100000);
     wait_us = cycle(&d);
     CHECK_INT(ENV->wall_ms(ENV->ctx) + 60000, state_of(&d, id).due_ms);
@@ -144,12 +144,12 @@ TEST(test_cycle__D2a_BUSY_extending_many__waits_once)
     sqlite3_busy_handler(
         ((struct wb__sqlite *)d.box->db)->handle, count_busy, &waits);
     run_sql(other, "BEGIN IMMEDIATE");
-    world_pass_ms(30000);
+    fake_clock_advance_ms(30000);
     wait_us = cycle(&d);
     CHECK_INT(1, waits);
     run_sql(other, "ROLLBACK");
     sqlite3_close(other);
-    world_pass_ms(100);
+    fake_clock_advance_ms(100);
     wait_us = cycle(&d);
     CHECK(wait_us > 29000000); /* all of them */
     end_requests(&d);

@@ -81,7 +81,7 @@ send_while_draining(struct fake *f)
 
     if (f->sent != 1)
         return;
-    world_pass_ms(10);
+    fake_clock_advance_ms(10);
     CHECK_OK(wb_outbox_open(&other, test_db_url(), &opts, &d->err), d->err);
     CHECK_OK(wb_outbox_enqueue(other, &m, NULL, &d->err), d->err);
     CHECK(!wb__db_drain_try(other->db, 0));

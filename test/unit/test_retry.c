@@ -13,7 +13,7 @@ decide(const struct wb_retry_policy *policy, enum wb_outcome outcome,
 {
     struct wb_attempt a = {.outcome = outcome,
         .number = number,
-        .now_ms = WORLD_START_MS,
+        .now_ms = FAKE_START_MS,
         .retry_after_ms = asked,
         .random = random};
 
@@ -54,13 +54,12 @@ TEST(test_retry__R2_default__ten_seconds_by_four_up_to_six_hours)
     for (uint32_t i = 0; i < 7; i++) {
         int64_t half = window[i] / 2, at;
 
-        at = decide(NULL, WB_RETRY, i + 1, 0, 0).at_ms - WORLD_START_MS;
+        at = decide(NULL, WB_RETRY, i + 1, 0, 0).at_ms - FAKE_START_MS;
         CHECK_INT(window[i] - half, at);
         at = decide(NULL, WB_RETRY, i + 1, 0, (uint64_t)half).at_ms -
-             WORLD_START_MS;
+             FAKE_START_MS;
         CHECK_INT(window[i], at);
-        at =
-            decide(NULL, WB_RETRY, i + 1, 0, UINT64_MAX).at_ms - WORLD_START_MS;
+        at = decide(NULL, WB_RETRY, i + 1, 0, UINT64_MAX).at_ms - FAKE_START_MS;
         CHECK(at >= window[i] - half && at <= window[i]);
     }
 }
@@ -74,7 +73,7 @@ TEST(test_retry__R2_jitter__spreads_over_the_upper_half)
         int64_t wait;
 
         ENV->random(ENV->ctx, &r, sizeof(r));
-        wait = decide(NULL, WB_RETRY, 1, 0, r).at_ms - WORLD_START_MS;
+        wait = decide(NULL, WB_RETRY, 1, 0, r).at_ms - FAKE_START_MS;
         CHECK(wait >= 5000 && wait <= 10000);
         quarter[(wait - 5000) * 4 / 5001]++;
     }
@@ -88,22 +87,22 @@ TEST(test_retry__R2_immediate__at_once_eight_times)
 
     for (uint32_t i = 1; i < 8; i++)
         CHECK_INT(
-            WORLD_START_MS, decide(&now, WB_RETRY, i, 0, UINT64_MAX).at_ms);
+            FAKE_START_MS, decide(&now, WB_RETRY, i, 0, UINT64_MAX).at_ms);
     CHECK_INT(WB_VERDICT_DEAD, decide(&now, WB_RETRY, 8, 0, 0).verdict);
     CHECK_INT(0, wb_retry_horizon_ms(&now, false));
 }
 
 TEST(test_retry__R3_retry_after__a_floor_bounded_by_a_day)
 {
-    CHECK_INT(WORLD_START_MS + 5000, /* below the floor of the window */
+    CHECK_INT(FAKE_START_MS + 5000, /* below the floor of the window */
         decide(NULL, WB_RETRY, 1, 4999, 0).at_ms);
-    CHECK_INT(WORLD_START_MS + 5001, decide(NULL, WB_RETRY, 1, 5001, 0).at_ms);
-    CHECK_INT(WORLD_START_MS + 86400000,
-        decide(NULL, WB_RETRY, 1, 86400001, 0).at_ms);
-    CHECK_INT(WORLD_START_MS + 86400000,
+    CHECK_INT(FAKE_START_MS + 5001, decide(NULL, WB_RETRY, 1, 5001, 0).at_ms);
+    CHECK_INT(
+        FAKE_START_MS + 86400000, decide(NULL, WB_RETRY, 1, 86400001, 0).at_ms);
+    CHECK_INT(FAKE_START_MS + 86400000,
         decide(NULL, WB_RETRY, 1, INT64_MAX, 0).at_ms);
     CHECK_INT(
-        WORLD_START_MS + 5000, decide(NULL, WB_RETRY, 1, INT64_MIN, 0).at_ms);
+        FAKE_START_MS + 5000, decide(NULL, WB_RETRY, 1, INT64_MIN, 0).at_ms);
 }
 
 /* Whatever the arguments: not before now, not further than the larger limit,

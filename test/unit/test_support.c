@@ -25,9 +25,9 @@ TEST(test_support__clock__stands_until_moved)
 {
     int64_t before = ENV->mono_us(ENV->ctx);
 
-    CHECK_INT(WORLD_START_MS, ENV->wall_ms(ENV->ctx));
-    world_pass_ms(250);
-    CHECK_INT(WORLD_START_MS + 250, ENV->wall_ms(ENV->ctx));
+    CHECK_INT(FAKE_START_MS, ENV->wall_ms(ENV->ctx));
+    fake_clock_advance_ms(250);
+    CHECK_INT(FAKE_START_MS + 250, ENV->wall_ms(ENV->ctx));
     CHECK_INT(before + 250000, ENV->mono_us(ENV->ctx));
 }
 
@@ -36,7 +36,7 @@ TEST(test_support__same_seed__same_bytes)
     char a[19], b[19];
 
     ENV->random(ENV->ctx, a, sizeof(a));
-    world.seed = 1;
+    fake_env.seed = 1;
     ENV->random(ENV->ctx, b, sizeof(b));
     CHECK(memcmp(a, b, sizeof(a)) == 0);
     ENV->random(ENV->ctx, b, sizeof(b));
@@ -47,17 +47,17 @@ TEST(test_support__fail_at__that_allocation_only)
 {
     void *p, *q;
 
-    world_fail_at(1);
+    fake_alloc_fail_at(1);
     p = ENV->resize(ENV->ctx, NULL, 8);
     CHECK(p != NULL);
     CHECK(ENV->resize(ENV->ctx, p, 16) == NULL);
-    CHECK_INT(1, world.failed);
+    CHECK_INT(1, fake_env.failed);
     q = ENV->resize(ENV->ctx, NULL, 8);
     CHECK(q != NULL);
-    CHECK_INT(2, world.live);
+    CHECK_INT(2, fake_env.live);
     (void)ENV->resize(ENV->ctx, p, 0);
     (void)ENV->resize(ENV->ctx, q, 0);
-    CHECK_INT(3, world.allocs);
+    CHECK_INT(3, fake_env.allocs);
 }
 
 TEST(test_support__files__come_back_whole)

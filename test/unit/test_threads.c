@@ -65,7 +65,7 @@ TEST(test_threads__O2_64_threads__far_fewer_syncs_than_calls)
     struct wb_outbox *box;
 
     shim_install();
-    world.env.vfs = "shim";
+    fake_env.env.vfs = "shim";
     box = box_open();
     shim.wal_syncs = 0;
     for (int i = 0; i < THREADS; i++) {

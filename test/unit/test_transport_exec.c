@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "transport_ground.h"
+#include "transport_fixture.h"
 
 static uv_loop_t loop;
 static struct wb_transport *command;
@@ -403,21 +403,21 @@ TEST(test_exec__memory_fails__retry_and_no_leak) /* F4 */
         struct wb_err err = {0};
 
         CHECK_INT(0, uv_loop_init(&loop));
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         if (wb_exec_new(&command, ENV, &loop, argv, &err) == WB_OK) {
             run_with(&q);
-            CHECK(
-                sent.outcome == (world.failed == 0 ? WB_DELIVERED : WB_RETRY));
+            CHECK(sent.outcome ==
+                  (fake_env.failed == 0 ? WB_DELIVERED : WB_RETRY));
             wb_transport_free(command);
         } else {
             CHECK_INT(WB_NOMEM, err.status);
         }
         (void)uv_run(&loop, UV_RUN_DEFAULT);
         CHECK_INT(0, uv_loop_close(&loop));
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
 }
 
 int

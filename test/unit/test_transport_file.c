@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
-#include "transport_ground.h"
+#include "transport_fixture.h"
 
 static int bad_syncs; /* how many of the next fsync() fail */
 
@@ -239,19 +239,19 @@ TEST(test_file__memory_fails__retry_and_no_leak) /* F4 */
     for (long n = 0;; n++) {
         struct wb_err err = {0};
 
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         if (wb_file_new(&file, ENV, "out", &err) == WB_OK) {
             append("1", 1);
-            CHECK(
-                sent.outcome == (world.failed == 0 ? WB_DELIVERED : WB_RETRY));
+            CHECK(sent.outcome ==
+                  (fake_env.failed == 0 ? WB_DELIVERED : WB_RETRY));
             wb_transport_free(file);
         } else {
             CHECK_INT(WB_NOMEM, err.status);
         }
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     check_file("out", HEAD "\"payload\":1}\n");
 }
 
@@ -316,9 +316,9 @@ TEST(test_callback__result__handed_on)
     CHECK_TEXT("lost", sent.error);
     wb_transport_free(t);
     wb_transport_free(NULL);
-    world_fail_at(0);
+    fake_alloc_fail_at(0);
     CHECK_STATUS(NOMEM, wb_callback_new(&t, ENV, answer, NULL, NULL));
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
 }
 
 int

@@ -441,14 +441,14 @@ TEST(test_http__memory_fails__retry_and_no_leak) /* F4 */
         CHECK_INT(0, uv_loop_init(&loop));
         peer_start(&peer);
         opts.url = wb_slice(url_at(peer.port));
-        world_fail_at(n);
+        fake_alloc_fail_at(n);
         if (wb_http_open(&http, ENV, &loop, &err) == WB_OK) {
             if (wb_http_new(&t, http, &opts, &err) == WB_OK) {
                 struct wb_request q = some_request();
 
                 send_and_wait(&loop, t, &q, &sent);
                 CHECK(sent.outcome ==
-                      (world.failed == 0 ? WB_DELIVERED : WB_RETRY));
+                      (fake_env.failed == 0 ? WB_DELIVERED : WB_RETRY));
                 wb_transport_free(t);
             } else {
                 CHECK_INT(WB_NOMEM, err.status);
@@ -461,10 +461,10 @@ TEST(test_http__memory_fails__retry_and_no_leak) /* F4 */
         CHECK_INT(0, uv_loop_close(&loop));
         peer_stop(&peer);
         memset(&peer, 0, sizeof(peer));
-        if (world.failed == 0)
+        if (fake_env.failed == 0)
             break;
     }
-    world_fail_at(-1);
+    fake_alloc_fail_at(-1);
     CHECK(n >= 4);
 }
 

@@ -10,7 +10,7 @@
 
 #include "http_peer.h"
 #include "transport/http.h"
-#include "transport_ground.h"
+#include "transport_fixture.h"
 
 typedef int resolver(const char *node, const char *service,
     const struct addrinfo *hints, struct addrinfo **out);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "http_peer.h"
-#include "transport_ground.h"
+#include "transport_fixture.h"
 
 static struct peer peer;
 static uv_loop_t loop;

@@ -1,6 +1,6 @@
-/* transport_ground.h - a loop, and what became of what was sent. */
-#ifndef WB_TEST_TRANSPORT_GROUND_H
-#define WB_TEST_TRANSPORT_GROUND_H
+/* transport_fixture.h - a loop, and what became of what was sent. */
+#ifndef WB_TEST_TRANSPORT_FIXTURE_H
+#define WB_TEST_TRANSPORT_FIXTURE_H
 
 #include <stdio.h>
 #include <uv.h>
@@ -44,7 +44,7 @@ some_request(void)
         .id = {"0190b5a8-7c1e-7000-8000-000000000001"},
         .kind = {"order.paid", 10},
         .attempt = 1,
-        .now_ms = WORLD_START_MS,
+        .now_ms = FAKE_START_MS,
         .timeout_ms = 5000,
         .body = {"{\"n\":1}", 7},
     };
@@ -61,4 +61,4 @@ send_and_wait(uv_loop_t *loop, struct wb_transport *t,
     CHECK_INT(1, out->calls);
 }
 
-#endif /* WB_TEST_TRANSPORT_GROUND_H */
+#endif /* WB_TEST_TRANSPORT_FIXTURE_H */

@@ -1,4 +1,5 @@
-/* sim_world.c - time, disk and fate: one seed from its beginning to its end. */
+/* sim_run.c - the clocks, the disk and the faults: one seed from start to end.
+ */
 #include <stdlib.h>
 
 #include "db/sqlite.h"
@@ -13,7 +14,7 @@ enum {
 };
 
 struct sim sim;
-static struct powercut blank; /* a disk with the tables on it */
+static struct powercut blank; /* a disk with the tables created */
 
 /* ---- environment ------------------------------------------------------- */
 
@@ -38,7 +39,7 @@ env_random(void *ctx, void *out, size_t len)
 
     (void)ctx;
     while (len > 0) {
-        uint64_t r = sim_random(&sim.entropy);
+        uint64_t r = sim_random(&sim.library_random);
         size_t n = len < sizeof(r) ? len : sizeof(r);
 
         memcpy(at, &r, n);
@@ -47,7 +48,7 @@ env_random(void *ctx, void *out, size_t len)
     }
 }
 
-/* ---- in the midst of a call -------------------------------------------- */
+/* ---- a call inside a call ------------------------------------------------ */
 
 static void
 on_io(void *ctx, struct powercut *disk)
@@ -61,8 +62,8 @@ on_io(void *ctx, struct powercut *disk)
     if (other == me || sim.process[other].box == NULL ||
         sim.process[other].stopped || sim_failed(other))
         return;
-    sim_fired(SIM_MIDST);
-    sim.midst = true;
+    sim_fired(SIM_NESTED);
+    sim.nested = true;
     sim.depth = 1;
     sim.me = other;
     disk->owner = (unsigned)other;
@@ -72,10 +73,10 @@ on_io(void *ctx, struct powercut *disk)
     sim.depth = 0;
 }
 
-/* ---- the end of a process, and of the power ---------------------------- */
+/* ---- process deaths and power cuts ------------------------------------- */
 
 static void
-bury(int process)
+process_died(int process)
 {
     sim.disk.gone |= 1U << process;
     sim_close(process);
@@ -94,7 +95,7 @@ cut(void)
     for (int p = 0; p < sim.processes; p++)
         sim_close(p);
     powercut_cut(&sim.disk, &sim.disk, (enum powercut_loss)loss,
-        sim_random(&sim.chance));
+        sim_random(&sim.random));
     sim.mono_us = sim_pick(1000000);
     sim.jumps++;
     for (int n = 0; n < sim.n; n++)
@@ -108,7 +109,7 @@ cut(void)
     sim_event(SIM_E_POWER, -1, loss, 0);
 }
 
-/* Recover, with or without another cut on the way, and look. */
+/* Recover, perhaps with another cut during recovery, and check the store. */
 static void
 recover(bool settled)
 {
@@ -133,20 +134,20 @@ recover(bool settled)
             sim.figures->cycles++;
             return;
         } else if (again == AGAIN_MAX) {
-            sim_wrong(SIM_DAMAGED, -1, p);
+            sim_violation(SIM_DAMAGED, -1, p);
         } else {
             sim_close(p);
         }
     }
 }
 
-/* What became of the step: who is dead is buried, and the store looked at. */
+/* Close dead and failed processes; after a crash, check the store. */
 static void
-aftermath(void)
+after_step(void)
 {
     unsigned gone = sim.disk.gone;
 
-    sim.midst = false;
+    sim.nested = false;
     if (sim.disk.dead) {
         cut();
         recover(true);
@@ -155,7 +156,7 @@ aftermath(void)
     for (int p = 0; p < sim.processes; p++) {
         if ((gone >> p & 1U) != 0) {
             sim_fired(SIM_KILL);
-            bury(p);
+            process_died(p);
         } else if (sim_failed(p)) {
             sim_close(p);
         }
@@ -164,7 +165,7 @@ aftermath(void)
         recover(false);
 }
 
-/* ---- fate -------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------ */
 
 static void
 arm_fault(void)
@@ -250,7 +251,7 @@ jump(void)
 }
 
 static void
-fate(void)
+arm_something(void)
 {
     int what = sim_pick(100);
     int p = sim_pick(sim.processes);
@@ -274,11 +275,11 @@ fate(void)
 /* ---- a step ------------------------------------------------------------ */
 
 static void
-pass_time(int64_t ms)
+advance_clocks(int64_t ms)
 {
     sim.mono_us += ms * 1000;
     if (sim.frozen > 0 && --sim.frozen >= 0)
-        sim.jumps++; /* the two clocks went apart */
+        sim.jumps++; /* the clocks differ now */
     else
         sim.wall_ms += ms;
     if (sim.wall_ms > sim.latest_ms)
@@ -300,22 +301,22 @@ step(void)
 {
     sim.step++;
     sim.figures->steps++;
-    pass_time(sim_pick(4) == 0 ? sim_pick(20000) : sim_pick(1500));
-    fate();
+    advance_clocks(sim_pick(4) == 0 ? sim_pick(20000) : sim_pick(1500));
+    arm_something();
     if (sim_pick(10) < 4)
         sim_net_step();
     else
         act(sim_pick(sim.processes));
     note_fault();
-    aftermath();
+    after_step();
 }
 
 /* ---- liveness ---------------------------------------------------------- */
 
 static void
-calm_down(void)
+end_faults(void)
 {
-    sim.calm = true;
+    sim.no_faults = true;
     sim.frozen = 0;
     sim.jumps++;
     sim.nest_at = 0;
@@ -331,20 +332,20 @@ calm_down(void)
 static void
 drain_round(void)
 {
-    pass_time(1000);
+    advance_clocks(1000);
     for (int p = 0; p < sim.processes; p++) {
         act(p);
         if (sim.process[p].box == NULL)
             continue;
-        sim_relay_turn(p);
+        sim_relay_cycle(p);
         for (int i = 0; i < 8; i++)
-            sim_plumb(p);
+            sim_worker(p);
     }
     sim_net_settle();
-    aftermath();
+    after_step();
 }
 
-/* Kinds go on, and what was given up is tried again. */
+/* Resume all kinds and redrive what was abandoned. */
 static uint64_t
 revive(int process)
 {
@@ -353,7 +354,7 @@ revive(int process)
     struct wb_outbox *box = sim.process[process].box;
 
     for (int k = 0; k < SIM_KINDS; k++)
-        (void)sim_answered(
+        (void)sim_call_ended(
             wb_outbox_pause(box, wb_slice(sim_kind[k]), false, NULL));
     for (int k = 0; k < SIM_KINDS; k++)
         sim.paused[k] = 0;
@@ -363,7 +364,7 @@ revive(int process)
         sim.message[n].order = 0;
     }
     sim_model_unsure();
-    (void)sim_answered(
+    (void)sim_call_ended(
         wb_outbox_redrive(box, &all, &selected, NULL, NULL, NULL));
     sim_event(SIM_E_ADMIN, -1, 5, (int64_t)selected.total);
     return selected.total;
@@ -376,20 +377,20 @@ drained(void)
         const struct sim_message *m = &sim.message[n];
 
         if (m->acked && !m->discard_tried && m->effects == 0)
-            sim_wrong(SIM_UNDRAINED, n, m->state);
+            sim_violation(SIM_UNDRAINED, n, m->state);
         if (m->there && m->state != WB_STATE_DELIVERED &&
             m->state != WB_STATE_ABANDONED)
-            sim_wrong(SIM_UNDRAINED, n, m->state);
+            sim_violation(SIM_UNDRAINED, n, m->state);
     }
 }
 
-/* Time is moved to when something is due, so ROUNDS bound it. */
+/* The clock advances to the next due message, so ROUNDS are enough. */
 static void
 drain(void)
 {
     int64_t due_ms = 1;
 
-    calm_down();
+    end_faults();
     for (int round = 0; round < ROUNDS && due_ms != 0; round++) {
         drain_round();
         sim.me = 0;
@@ -400,9 +401,9 @@ drain(void)
             (void)revive(0);
         due_ms = sim_next_due(0);
         if (round % 4 == 3 && due_ms > sim.wall_ms)
-            pass_time(due_ms - sim.wall_ms);
+            advance_clocks(due_ms - sim.wall_ms);
         if (due_ms == 0)
-            due_ms = (int64_t)revive(0); /* what was given up meanwhile */
+            due_ms = (int64_t)revive(0); /* what was abandoned meanwhile */
     }
 }
 
@@ -411,17 +412,17 @@ drain(void)
 static void
 seed_begin(uint64_t seed)
 {
-    memset(&sim.chance, 0,
-        offsetof(struct sim, event) - offsetof(struct sim, chance));
+    memset(&sim.random, 0,
+        offsetof(struct sim, event) - offsetof(struct sim, random));
     sim.n_events = 0;
-    sim.chance = seed;
-    sim.entropy = ~seed;
+    sim.random = seed;
+    sim.library_random = ~seed;
     sim.wall_ms = sim.latest_ms = INT64_C(1767225600000);
     for (int p = 0; p < SIM_PROCESSES; p++)
         for (int i = 0; i < SIM_HELD; i++)
             sim.process[p].held[i].n = -1;
     powercut_cut(&sim.disk, &blank, POWERCUT_KEEP, seed);
-    sqlite3_randomness(0, NULL); /* seeded anew, out of the disk's chance */
+    sqlite3_randomness(0, NULL); /* seeded anew from the disk */
     sim.disk.before = on_io;
     sim.disk.psow = sim_pick(2) == 0;
     sim.processes = 1 + sim_pick(SIM_PROCESSES);
@@ -449,7 +450,7 @@ seed_end(void)
 uint64_t
 sim_run(uint64_t seed, struct sim_figures *figures)
 {
-    uint64_t wrongs = sim_wrongs(figures);
+    uint64_t wrongs = sim_violations(figures);
 
     sim.figures = figures;
     seed_begin(seed);
@@ -457,20 +458,20 @@ sim_run(uint64_t seed, struct sim_figures *figures)
         step();
     if (sim.opts.liveness)
         drain();
-    calm_down();
+    end_faults();
     recover(false);
     if (sim.opts.liveness)
         drained();
     seed_end();
     figures->seeds++;
-    if (sim_wrongs(figures) > wrongs && figures->bad_seeds++ == 0)
+    if (sim_violations(figures) > wrongs && figures->bad_seeds++ == 0)
         figures->first_bad = seed;
     return sim.hash;
 }
 
-/* ---- once -------------------------------------------------------------- */
+/* ---- setup -------------------------------------------------------------- */
 
-/* One thread needs no locks, nor what they guard. */
+/* One thread needs no locks, nor the pools that they protect. */
 static void
 configure(void)
 {
@@ -486,8 +487,7 @@ configure(void)
     done = true;
 }
 
-/* The tables that nobody here uses would be read at each open. */
-
+/* Tables that are not used here would be read at each open: drop them. */
 static void
 format(void)
 {

@@ -1,6 +1,6 @@
-/* adopt_ground.h - a connection of the application's, and an outbox on it. */
-#ifndef WB_TEST_ADOPT_GROUND_H
-#define WB_TEST_ADOPT_GROUND_H
+/* adopt_fixture.h - a connection of the application's, and an outbox on it. */
+#ifndef WB_TEST_ADOPT_FIXTURE_H
+#define WB_TEST_ADOPT_FIXTURE_H
 
 #include "outbox_fixture.h"
 
@@ -61,4 +61,4 @@ messages(void)
     return sql_int("SELECT count(*) FROM waybill_outbox");
 }
 
-#endif /* WB_TEST_ADOPT_GROUND_H */
+#endif /* WB_TEST_ADOPT_FIXTURE_H */

@@ -1,5 +1,5 @@
-/* workload_ground.c - what a workload stands on: an environment, the handles,
- * and how they are spoiled. See workload.h. */
+/* workload_handles.c - environment, handles and sabotage of a workload. See
+ * workload.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ workload_next(uint64_t *seed)
 int
 workload_pick(struct workload *w, int n)
 {
-    return (int)(workload_next(&w->chance) % (uint64_t)n);
+    return (int)(workload_next(&w->random) % (uint64_t)n);
 }
 
 static int64_t
@@ -49,7 +49,7 @@ env_random(void *ctx, void *out, size_t len)
     unsigned char *at = out;
 
     while (len-- > 0)
-        *at++ = (unsigned char)workload_next(&w->entropy);
+        *at++ = (unsigned char)workload_next(&w->library_random);
 }
 
 void
@@ -58,13 +58,13 @@ workload_init(struct workload *w, struct powercut *disk, uint64_t seed)
     memset(w->box, 0, sizeof(w->box));
     w->disk = disk;
     w->wall_ms = INT64_C(1767225600000);
-    w->chance = seed;
-    w->entropy = ~seed;
+    w->random = seed;
+    w->library_random = ~seed;
     w->stopped = WB_OK;
-    w->unsure = w->keep_open = w->no_mend = w->goes_on = false;
+    w->unsure = w->keep_open = w->no_repair = w->goes_on = false;
     w->wild_clock = false;
     w->latest_ms = w->fenced = 0;
-    w->failures = w->io_failures = w->mended = 0;
+    w->failures = w->io_failures = w->repaired = 0;
     w->found = (struct findings){0};
     w->calls = 0;
     w->handle = w->last = 0;
@@ -91,9 +91,9 @@ workload_handle(struct workload *w, int h)
     return engine(w, h)->handle;
 }
 
-/* The library's own words about syncs are not heard: in the midst of a call,
- * for a transaction that must be FULL after one that need not, it would put
- * FULL in place of EXTRA, which loses without WAL. */
+/* Ignores the library's own pragma: during a call, for a transaction that must
+ * be FULL after one that need not, it would replace EXTRA by FULL, which loses
+ * messages without WAL. */
 static int
 keep_sync(void *ctx, int action, const char *name, const char *value,
     const char *db, const char *trigger)
@@ -107,9 +107,9 @@ keep_sync(void *ctx, int action, const char *name, const char *value,
                : SQLITE_OK;
 }
 
-/* The pragma is in force until the library changes it: so before each call. */
+/* Before each call, because the library changes the pragma. */
 static void
-spoil(struct workload *w, int h)
+sabotage_handle(struct workload *w, int h)
 {
     static const char *const pragma[SABOTAGES] = {
         [SYNC_NORMAL] = "PRAGMA synchronous=NORMAL",
@@ -146,24 +146,24 @@ workload_stopped(struct workload *w, enum wb_status status)
     return true;
 }
 
-/* What a program does about it. */
+/* What a program would do after an error. */
 static void
-go_on(struct workload *w, enum wb_status status)
+continue_after(struct workload *w, enum wb_status status)
 {
     if (status == WB_CORRUPT || status == WB_NEWER || status == WB_REFUSED)
         w->found.damaged++;
-    if (ledger_tells)
+    if (ledger_trace)
         (void)printf("call %ld: %s\n", w->calls, wb_status_name(status));
     if (status == WB_IO)
         workload_close(w, w->last, false);
 }
 
 void
-workload_answered(struct workload *w, enum wb_status status)
+workload_call_ended(struct workload *w, enum wb_status status)
 {
     w->calls++;
     if (workload_stopped(w, status) && w->goes_on)
-        go_on(w, status);
+        continue_after(w, status);
 }
 
 void
@@ -181,15 +181,15 @@ workload_open(struct workload *w, int h)
     engine(w, h)->wal_long = CHECKPOINT_FRAMES;
     if (!w->unsure)
         return;
-    /* What was unknown is known now. On a disk like this one there is no lock
-     * file that would tell the library to mend what may be lost. */
+    /* The outcome of the interrupted call is known now. The simulated disk has
+     * no lock file, which would make the library repair a failed store. */
     ledger_settle(&w->ledger, workload_handle(w, h), false);
-    if (w->no_mend || w->mended == w->io_failures)
+    if (w->no_repair || w->repaired == w->io_failures)
         return;
     if (workload_stopped(w, wb__sqlite_repair(engine(w, h), NULL)))
         workload_close(w, h, false);
     else
-        w->mended = w->io_failures;
+        w->repaired = w->io_failures;
 }
 
 void
@@ -204,16 +204,15 @@ workload_close(struct workload *w, int h, bool quick)
     w->box[h] = NULL;
 }
 
-/* A handle that can be used, or NULL where the run has stopped. */
 struct wb_outbox *
 workload_some_box(struct workload *w)
 {
-    /* Out of WAL mode two connections only stand in each other's way. */
+    /* Without WAL, two connections would only block each other. */
     bool alone = w->sabotage == JOURNAL_DELETE || w->sabotage == JOURNAL_EXTRA;
     int h = w->handle + (alone ? 0 : workload_pick(w, w->handles));
 
     w->last = h;
     workload_open(w, h);
-    spoil(w, h);
+    sabotage_handle(w, h);
     return w->stopped == WB_OK ? w->box[h] : NULL;
 }
