@@ -300,7 +300,7 @@ END
     same 2 "$(status_of pending)"
 }
 
-@test "configuration: what is wrong is told with file and line" {
+@test "configuration: a mistake is reported with file and line" {
     for text in 'route()' 'route "k" { url = 7 }' 'route "k" { url = "ftp://x" }' \
         'route "k" { ulr = "http://x/" }' 'outbox { max_rows = -1 }' \
         'route "K" { url = "http://x/" }' '{"json": true}' 'x = )' \
@@ -321,7 +321,7 @@ END
     ended 1
 }
 
-@test "configuration: too large is told with the limit" {
+@test "configuration: too large is reported with the limit" {
     head -c 1100000 /dev/zero | tr '\0' ' ' >big.lua
     try waybill --config big.lua status
     ended 1

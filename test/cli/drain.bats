@@ -3,7 +3,7 @@
 # exit status says what became of them.
 load helper
 
-# deliver SCRIPT: every kind goes to sh -c SCRIPT
+# deliver SCRIPT: every kind is delivered to sh -c SCRIPT
 deliver() {
     config <<END
 route "*" { transport = "exec", argv = { "sh", "-c", [==[$1]==] }, ${2:-} }

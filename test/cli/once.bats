@@ -94,7 +94,7 @@ RUN='echo x >>runs.txt; '
     ended 65
 }
 
-@test "once: stdin goes through" {
+@test "once: stdin is passed through" {
     try once --key k -- cat <<<"from stdin"
     same "from stdin" "$out"
 }
@@ -165,7 +165,7 @@ RUN='echo x >>runs.txt; '
     [ $(($(date +%s%N) - begin)) -ge 500000000 ]
 }
 
-@test "once: who waits replays what the first one did" {
+@test "once: a run that waits replays the first one" {
     cmd="$RUN"'touch up; sleep 0.5; echo first; exit 4'
     behind "$WAYBILL" once --key k -- sh -c "$cmd"
     started up
@@ -307,7 +307,7 @@ RUN='echo x >>runs.txt; '
     has "$err" "waybill once: the command ran and ended with 5"
 }
 
-@test "once: output ends a second after the command, whoever holds the pipes" {
+@test "once: output ends a second after the command, whatever holds the pipes" {
     try timeout 10 "$WAYBILL" once --key k -- \
         sh -c '(exec 3>&-; sleep 0.3; echo soon; exec sleep 5) & echo first'
     ended 0

@@ -57,7 +57,7 @@ load helper
     has "$err" "nothing to claim"
 }
 
-@test "claim: what is due and paused is told" {
+@test "claim: what is due and paused is reported" {
     js pause k
     waybill send k x --in 1h
     try js claim
@@ -186,7 +186,7 @@ END
     same 'no luck' "$(row "$id" last_error)"
 }
 
-@test "fail R-3: --retry-after is a floor" {
+@test "fail R-3: --retry-after is a minimum" {
     waybill send k x
     claim
     before=$(now_ms)
@@ -275,7 +275,7 @@ END
     ended 1
 }
 
-@test "reset-stale: an ended lease goes back" {
+@test "reset-stale: an ended lease is put back" {
     waybill send k x
     claim --lease 1ms
     until_true 5 reset_one
