@@ -92,7 +92,7 @@ on_log(uv_fs_event_t *handle, const char *name, int events, int status)
     (void)events;
     (void)status;
     l->log_ms = 2;
-    if (l->log_us == 0)
+    if (l->log_us == 0 || l->log_us > mono_us(relay) + 2000)
         l->log_us = mono_us(relay) + 2000;
 }
 
