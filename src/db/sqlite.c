@@ -330,7 +330,9 @@ copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
             busy_ms -= 10;
         }
     }
-    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK)
+    /* It does not report a step that was BUSY to the end. */
+    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK &&
+        code == SQLITE_DONE)
         code = SQLITE_OK;
     (void)sqlite3_step(release);
     (void)sqlite3_finalize(release);
