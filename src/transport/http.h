@@ -26,7 +26,8 @@ void wb__transport_refuse(
  * link-local, shared, multicast, reserved, documentation or benchmarking, and
  * no IPv6 form that carries an IPv4 address (mapped, NAT64, 6to4, Teredo). */
 WB_MUST_USE bool wb__address_public(const struct sockaddr *addr);
-/* The same for an address as text; false if the text is not an address. */
+/* The same for an address as text that is not one of this machine's. False if
+ * the text is not an address. */
 WB_MUST_USE bool wb__address_text_public(const char *text);
 /* An address of one of this machine's interfaces. */
 WB_MUST_USE bool wb__address_own(const struct sockaddr *addr);

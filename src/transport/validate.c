@@ -106,13 +106,14 @@ wb__address_public(const struct sockaddr *addr)
 bool
 wb__address_text_public(const char *text)
 {
-    uint8_t a[16];
+    struct sockaddr_storage addr;
 
-    if (text == NULL)
+    if (text == NULL ||
+        (uv_ip4_addr(text, 0, (struct sockaddr_in *)&addr) != 0 &&
+            uv_ip6_addr(text, 0, (struct sockaddr_in6 *)&addr) != 0))
         return false;
-    if (uv_inet_pton(AF_INET, text, a) == 0)
-        return public4(a);
-    return uv_inet_pton(AF_INET6, text, a) == 0 && public6(a);
+    return wb__address_public((struct sockaddr *)&addr) &&
+           !wb__address_own((struct sockaddr *)&addr);
 }
 
 bool
