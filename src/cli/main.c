@@ -28,20 +28,23 @@ static const struct cli_command *const commands[] = {&cli_send, &cli_drain_once,
 #ifdef FULL_PATH
 
 /* Execute waybill-full with the same arguments if the command delivers, or its
- * database is PostgreSQL. DONE: this executable can run the command itself. */
+ * database or store is PostgreSQL. DONE: this executable can run the command
+ * itself. */
 static enum cli_exit
 switch_executable(struct cli *cli, char **argv)
 {
     static const char end[] = "-full";
     const struct cli_command *c = cli->command;
     const char *db = cli_named_db(cli);
+    const char *store = c == &cli_gate ? cli_text(cli, "store") : NULL;
     char beside[4096]; /* in a build folder it is beside this file */
     struct wb_err err;
     ssize_t n;
 
     if (c != &cli_drain_once && c != &cli_run && c != &cli_doctor &&
         !(c == &cli_send && cli_has(cli, "drain")) &&
-        !(db != NULL && wb__db_is_postgres(db)))
+        !(db != NULL && wb__db_is_postgres(db)) &&
+        !(store != NULL && wb__db_is_postgres(store)))
         return CLI_DONE;
     n = readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(end));
     if (n > 0) {
@@ -72,7 +75,8 @@ read_config(struct cli *cli, bool transports, struct wb_err *err)
 
 /* ---- main --------------------------------------------------------------- */
 
-/* A closed descriptor stays useless: it is opened in the wrong direction. */
+/* A descriptor that was closed is opened in the direction that cannot be used:
+ * no file of ours gets its number, and using it fails. */
 static void
 open_standard_descriptors(void)
 {

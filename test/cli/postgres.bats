@@ -133,8 +133,8 @@ END
     until_true 10 grep -q '127.0.0.1:[1-9]' sink.log
     upstream=http://$(grep -o '127.0.0.1:[1-9][0-9]*' sink.log | head -1)
     for _ in 1 2; do
-        "$WAYBILL" gate --listen 127.0.0.1:0 --upstream "$upstream" \
-            --store "$WAYBILL_DB" >gate.log 2>&1 3>&- &
+        env -u WAYBILL_DB "$WAYBILL" gate --listen 127.0.0.1:0 \
+            --upstream "$upstream" --store "$WAYBILL_DB" >gate.log 2>&1 3>&- &
         gate=$!
         PIDS="$PIDS $gate"
         until_true 10 grep -q '127.0.0.1:[1-9]' gate.log
