@@ -381,7 +381,7 @@ wb__config_read(struct wb_config **out, const char *path,
         return wb__nomem(err, path);
     c->script.env = env;
     c->script.arena.env = env;
-    c->script.limits = (struct wb__limits){
+    c->script.limits = (struct wb__sandbox_limits){
         .steps = 20000000, .cpu_ms = 10000, .bytes = (size_t)64 << 20};
     c->script.check_only = check_only;
     c->settings.outbox.env = env;

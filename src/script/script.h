@@ -24,7 +24,7 @@
 /* ---- sandbox ----------------------------------------------------------- */
 
 /* What one call into Lua may use. */
-struct wb__limits {
+struct wb__sandbox_limits {
     int64_t steps;  /* Lua instructions, or their equivalent in C */
     int64_t cpu_ms; /* of this process: for work that counts no steps */
     size_t bytes;   /* of the whole state */
@@ -39,7 +39,7 @@ struct wb__hooks;
 
 struct wb__script {
     const struct wb_env *env;
-    struct wb__limits limits;
+    struct wb__sandbox_limits limits;
     struct wb__arena arena;
     lua_State *lua;
     locale_t locale;    /* "C": numbers and order the same everywhere */
