@@ -177,7 +177,7 @@ struct wb_idem_begin {
  *             (no server); CORRUPT or NEWER for a record that cannot be read:
  *             its key is never ACQUIRED.
  * Threads     any; Blocks: up to wait_ms, and busy_ms.
- *             See doc/INVARIANTS.md (M-6, C-1, C-2). Since 0.1
+ *             See doc/INVARIANTS.md (I9). Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_begin(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_fingerprint *fingerprint,

@@ -90,7 +90,7 @@ struct wb_accepted {
  *             (id and seq of the message that has the id or key).
  * Returns     OK, BUSY, MISMATCH, INVALID, TOOBIG, FULL, NOMEM, IO, CORRUPT.
  * Threads     any; Blocks: until durable, up to busy_ms for the lock.
- *             See doc/INVARIANTS.md (O-1, O-2, O-4, O-5). Since 0.1
+ *             See doc/INVARIANTS.md (I1, I11, I14). Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_enqueue(struct wb_outbox *box,
     const struct wb_message *message, struct wb_accepted *accepted,

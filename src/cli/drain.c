@@ -63,7 +63,8 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
         [WB_DRAIN_BREAKER_OPEN] = "the breaker of what is due is open, see "
                                   "waybill breaker",
         [WB_DRAIN_BUSY] = "another drain or worker delivers what is due",
-        [WB_DRAIN_NOT_READY] = "no route for it is configured, see --config",
+        [WB_DRAIN_NOT_READY] =
+            "no route is configured for what is due, see --config",
     };
     const char *what = reason[r->why];
     struct wb_err err = {0};

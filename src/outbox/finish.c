@@ -3,16 +3,17 @@
  *
  * (1) A finish is compare-and-set on (state, token) under the write lock: one
  *     that does not fit is FENCED and changes nothing.
- * (2) A confirmed message that cannot be sent again is deleted. One with
- *     an id or key of the application's becomes a tombstone: its row stays
- * without the payload, with content hash and last token. One whose confirm may
- * be repeated stays as a tombstone for FORGET_MS, which only that sees. (3)
- * Every batch of finishes purges a bounded number of rows whose retention has
- * ended; small batches do so at random, in proportion to their size. */
+ * (2) A confirmed message that cannot be sent again is deleted. One with an id
+ *     or key of the application's becomes a tombstone: its row stays without
+ *     the payload, with content hash and last token. One whose confirm may be
+ *     repeated stays as a tombstone for KEEP_CONFIRM_MS, visible only to a
+ *     repeated confirm.
+ * (3) Every batch of finishes purges a bounded number of rows whose retention
+ *     has ended; small batches do so at random, in proportion to their size. */
 #include "outbox/outbox_internal.h"
 
 enum {
-    FORGET_MS = 3600000,
+    KEEP_CONFIRM_MS = 3600000,
     PURGE_MAX = 256,
     ERROR_CHARS = 2048
 };
@@ -67,7 +68,8 @@ static enum wb_status
 confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     int64_t now_ms, struct wb_err *err)
 {
-    int64_t keep_ms = head->keep ? box->opts.keep_delivered_ms : FORGET_MS;
+    int64_t keep_ms =
+        head->keep ? box->opts.keep_delivered_ms : KEEP_CONFIRM_MS;
     struct wb_slice hash = {(const char *)head->hash, sizeof(head->hash)};
     struct wb__val none = {.type = WB__NULL};
     enum wb_status rc = head->keep ? wb__head_hash(box, head, err) : WB_OK;

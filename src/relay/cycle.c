@@ -117,7 +117,7 @@ wb__claim_step(const struct wb__claims *claims, bool may_claim, bool commits)
         return WB__READ_KINDS;
     if (claims->wake == WB__WOKEN)
         return WB__CLAIM_NOW;
-    return claims->kinds_wait && (claims->wake == WB__RECHECK || commits)
+    return claims->has_waiting_kinds && (claims->wake == WB__RECHECK || commits)
                ? WB__CLAIM_NOW
                : WB__CLAIM_NOTHING;
 }
@@ -156,10 +156,10 @@ claim_prepare(
     } else if (step == WB__CLAIM_NOW && c->wake == WB__WOKEN) {
         /* There is a message: a query before the claim would be a waste. */
         atomic_store(&relay->box->last_claim_empty, false);
-        c->kinds_wait = true;
+        c->has_waiting_kinds = true;
         c->wake = WB__KINDS_STALE;
     }
-    if (step == WB__CLAIM_NOTHING || !c->kinds_wait)
+    if (step == WB__CLAIM_NOTHING || !c->has_waiting_kinds)
         return WB_OK;
     *max = wb__slots_set(relay, requests);
     if (*max > 0 && c->wake != WB__KINDS_STALE)
@@ -291,7 +291,7 @@ extend_due(struct wb_relay *relay, struct wb_err *err)
 /* When the next cycle has something to do, even if nothing happens before.
  * held_back: a rate held a route back from the claim. */
 static int64_t
-deadline_us(struct wb_relay *relay, bool held_back)
+next_deadline_us(struct wb_relay *relay, bool held_back)
 {
     const struct wb__claims *c = &relay->claims;
     int64_t now_us = relay->env->mono_us(relay->env->ctx), rate_us;
@@ -319,7 +319,8 @@ deadline_us(struct wb_relay *relay, bool held_back)
 }
 
 enum wb_status
-wb__relay_cycle(struct wb_relay *relay, int64_t *next_us, struct wb_err *err)
+wb__relay_cycle(
+    struct wb_relay *relay, int64_t *deadline_us, struct wb_err *err)
 {
     struct wb__claimed_batch *claimed = wb__alloc(relay->env, sizeof(*claimed));
     int64_t rate_us = 0;
@@ -340,6 +341,6 @@ wb__relay_cycle(struct wb_relay *relay, int64_t *next_us, struct wb_err *err)
     rc = wb__deliveries_start(relay, claimed, err);
     if (rc == WB_OK)
         rc = extend_due(relay, err);
-    *next_us = deadline_us(relay, rate_us != 0);
+    *deadline_us = next_deadline_us(relay, rate_us != 0);
     return rc;
 }

@@ -75,8 +75,8 @@ struct wb__limits {
     bool stopping;         /* claim no more */
 };
 
-/* Why the next cycle should claim; see wb__claim_step(). In order: a reason
- * includes those before it. */
+/* Why the next cycle should claim; see wb__claim_step(). An event only raises
+ * it, but WOKEN does not replace KINDS_STALE, which reads the kinds first. */
 enum wb__wake {
     WB__IDLE,        /* the last claim found nothing, and nothing has changed */
     WB__RECHECK,     /* a message of a cached kind may be due */
@@ -91,7 +91,7 @@ enum wb__claim_step {
 
 struct wb__claims {
     enum wb__wake wake;
-    bool kinds_wait; /* the last read of the kinds found messages */
+    bool has_waiting_kinds; /* the last read of the kinds found messages */
     /* The kinds that have a route and had messages, as of the last read that
      * found any. */
     struct wb_source *source;
@@ -164,7 +164,7 @@ WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
 struct wb__route_state *wb__route_state_of(
     struct wb_relay *relay, struct wb_slice kind);
-/* Read the kinds that have messages: sets sources and kinds_wait. */
+/* Read the kinds that have messages: sets sources and has_waiting_kinds. */
 WB_MUST_USE enum wb_status wb__sources_read(
     struct wb_relay *relay, struct wb_err *err);
 /* How many requests may start now; sets free of each route. *rate_us: when the

@@ -154,7 +154,7 @@ wb__sources_read(struct wb_relay *relay, struct wb_err *err)
     struct reading r = {.relay = relay};
     enum wb_status rc = wb_outbox_kinds(relay->box, on_kind, &r, err);
 
-    relay->claims.kinds_wait = rc == WB_OK && r.found;
+    relay->claims.has_waiting_kinds = rc == WB_OK && r.found;
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
 }
 

@@ -8,7 +8,7 @@ TEST(test_claim_step__each_wake_state__claims_or_not)
     static const struct {
         enum wb__wake wake;
         size_t n_known;
-        bool kinds_wait, may_claim, commits;
+        bool has_waiting_kinds, may_claim, commits;
         enum wb__claim_step step;
     } row[] = {
         {WB__WOKEN, 1, true, false, true, WB__CLAIM_NOTHING},
@@ -28,7 +28,7 @@ TEST(test_claim_step__each_wake_state__claims_or_not)
     for (size_t i = 0; i < WB_COUNT(row); i++) {
         struct wb__claims c = {.wake = row[i].wake,
             .n = row[i].n_known,
-            .kinds_wait = row[i].kinds_wait};
+            .has_waiting_kinds = row[i].has_waiting_kinds};
 
         CHECK_INT(
             row[i].step, wb__claim_step(&c, row[i].may_claim, row[i].commits));
