@@ -111,18 +111,6 @@ parse_number(
 }
 
 static enum wb_status
-parse_choice(
-    const char *choices, struct wb_slice s, uint64_t *n, struct wb_err *err)
-{
-    struct wb_slice rest = wb_slice(choices), one;
-
-    for (*n = 0; wb__cut(&rest, '|', &one); ++*n)
-        if (wb__eq(one, s))
-            return WB_OK;
-    return wb__fail(err, WB_INVALID, 0, "give %s", choices);
-}
-
-static enum wb_status
 parse_name(enum cli_type type, struct wb_slice s, struct wb_err *err)
 {
     size_t max = type == CLI_NAME ? 255 : CLI_PREFIX_MAX;
@@ -146,7 +134,7 @@ static enum wb_status
 parse_value(const struct cli *cli, enum cli_type type, const char *choices,
     const char *text, uint64_t *n, struct wb_err *err)
 {
-    struct wb_slice s = wb_slice(text);
+    struct wb_slice s = wb_slice(text), rest = wb_slice(choices), choice;
     enum wb_state state;
     int64_t ms = 0;
     enum wb_status rc;
@@ -160,7 +148,10 @@ parse_value(const struct cli *cli, enum cli_type type, const char *choices,
     case CLI_SHARE:
         return parse_share(s, n, err);
     case CLI_CHOICE:
-        return parse_choice(choices, s, n, err);
+        for (*n = 0; wb__cut(&rest, '|', &choice); ++*n)
+            if (wb__eq(choice, s))
+                return WB_OK;
+        return wb__fail(err, WB_INVALID, 0, "give %s", choices);
     case CLI_STATUS:
         if (!wb__state_parse(s, &state))
             return wb__fail(err, WB_INVALID, 0,

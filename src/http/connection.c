@@ -312,17 +312,6 @@ on_body(struct wb__connection *c, struct wb_slice piece)
         refuse(c, 503, "out of memory");
 }
 
-static void
-on_request_end(struct wb__connection *c)
-{
-    wb__connection_set_phase(c, WB__PHASE_HANDLER);
-    if (c->exchange_state == WB__EXCHANGE_NONE)
-        begin_exchange(c);
-    if (c->exchange_state != WB__EXCHANGE_NONE &&
-        c->exchange.on_body_end != NULL)
-        c->exchange.on_body_end(&c->exchange);
-}
-
 /* Parse until a request is complete or the input used up; what is left. */
 static struct wb_slice
 parse(struct wb__connection *c, struct wb_slice in)
@@ -347,7 +336,12 @@ parse(struct wb__connection *c, struct wb_slice in)
             on_body(c, piece);
             break;
         case WB__HTTP_DONE:
-            on_request_end(c);
+            wb__connection_set_phase(c, WB__PHASE_HANDLER);
+            if (c->exchange_state == WB__EXCHANGE_NONE)
+                begin_exchange(c);
+            if (c->exchange_state != WB__EXCHANGE_NONE &&
+                c->exchange.on_body_end != NULL)
+                c->exchange.on_body_end(&c->exchange);
             break;
         case WB__HTTP_BAD:
             refuse(c, c->parser.status, c->parser.why);

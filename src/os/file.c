@@ -156,12 +156,18 @@ wb__sys_status(int sys)
 }
 
 static enum wb_status
-sys_fail(struct wb_err *err, const char *what, const char *path)
+fail_as(
+    struct wb_err *err, enum wb_status rc, const char *what, const char *path)
 {
     int sys = errno;
 
-    return wb__fail(
-        err, wb__sys_status(sys), sys, "%s %s: %s", what, path, strerror(sys));
+    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
+}
+
+static enum wb_status
+sys_fail(struct wb_err *err, const char *what, const char *path)
+{
+    return fail_as(err, wb__sys_status(errno), what, path);
 }
 
 bool
@@ -278,15 +284,6 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 
 /* ---- lines ---------------------------------------------------------------- */
 
-static enum wb_status
-append_fail(
-    struct wb_err *err, enum wb_status rc, const char *what, const char *path)
-{
-    int sys = errno;
-
-    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
-}
-
 /* It must be a regular file that was not removed while we waited for the lock;
  * the name of a new one is made durable. */
 static enum wb_status
@@ -300,8 +297,7 @@ file_check(int fd, const char *path, struct wb_err *err)
         return wb__fail(
             err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
     if (st.st_size == 0 && !wb__folder_sync(path))
-        return append_fail(
-            err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+        return fail_as(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
     return WB_OK;
 }
 
@@ -315,14 +311,14 @@ open_locked(const char *path, int *out, struct wb_err *err)
 
     *out = fd;
     if (fd < 0)
-        return append_fail(err,
+        return fail_as(err,
             errno == ELOOP    ? WB_REFUSED
             : errno == ENOENT ? WB_NOTFOUND
                               : WB_UNAVAILABLE,
             "cannot open", path);
     while (flock(fd, LOCK_EX) != 0)
         if (errno != EINTR)
-            return append_fail(err, WB_UNAVAILABLE, "cannot lock", path);
+            return fail_as(err, WB_UNAVAILABLE, "cannot lock", path);
     return file_check(fd, path, err);
 }
 
@@ -334,7 +330,7 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
     ssize_t n;
 
     if (start < 0)
-        return append_fail(err, WB_UNAVAILABLE, "cannot write", path);
+        return fail_as(err, WB_UNAVAILABLE, "cannot write", path);
     do
         n = write(fd, line.ptr, line.len);
     while (n < 0 && errno == EINTR);
@@ -342,10 +338,10 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
         return WB_OK;
     if (n >= 0)
         errno = ENOSPC;
-    (void)append_fail(err, WB_FULL, "cannot write all of a line to", path);
+    (void)fail_as(err, WB_FULL, "cannot write all of a line to", path);
     return n <= 0 || ftruncate(fd, start) == 0
                ? WB_FULL
-               : append_fail(err, WB_IO, "cannot cut off half a line of", path);
+               : fail_as(err, WB_IO, "cannot cut off half a line of", path);
 }
 
 enum wb_status
@@ -362,7 +358,7 @@ wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
         if (rc == WB_OK)
             rc = write_whole(fd, path, line, err);
         if (rc == WB_OK && fsync(fd) != 0)
-            rc = append_fail(err, WB_IO, "cannot sync", path);
+            rc = fail_as(err, WB_IO, "cannot sync", path);
     }
     wb__fd_close(fd);
     return rc;

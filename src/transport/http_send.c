@@ -143,32 +143,27 @@ set_request(struct wb__attempt *a, const struct wb_request *q)
         easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
 }
 
-static bool
-is_fixed(const struct wb__endpoint *ep, struct wb_slice name)
-{
-    struct wb_slice line, fixed;
-
-    for (const struct curl_slist *l = ep->fixed; l != NULL; l = l->next) {
-        line = wb_slice(l->data);
-        if (wb__cut(&line, ':', &fixed) && wb__eq_nocase(fixed, name))
-            return true;
-    }
-    return wb__eq_nocase(name, WB_LIT("Content-Type"));
-}
-
 /* A message adds headers and overrides none. */
 static enum wb_status
 headers_ok(
     const struct wb__endpoint *ep, struct wb_slice lines, struct wb_err *err)
 {
     enum wb_status rc = wb__request_headers_check(lines, err);
-    struct wb_slice name, value;
+    struct wb_slice name, value, line, fixed;
 
-    while (rc == WB_OK && wb__headers_next(&lines, &name, &value))
-        if (is_fixed(ep, name))
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value)) {
+        bool is_fixed = wb__eq_nocase(name, WB_LIT("Content-Type"));
+
+        for (const struct curl_slist *l = ep->fixed; l != NULL; l = l->next) {
+            line = wb_slice(l->data);
+            is_fixed |=
+                wb__cut(&line, ':', &fixed) && wb__eq_nocase(fixed, name);
+        }
+        if (is_fixed)
             rc = wb__fail(err, WB_INVALID, 0,
                 "header %.*s: the route sets it, the message must not",
                 WB_SHOW(name));
+    }
     return rc;
 }
 
