@@ -170,8 +170,9 @@ sys_fail(struct wb_err *err, const char *what, const char *path)
     return fail_as(err, wb__sys_status(errno), what, path);
 }
 
-bool
-wb__folder_sync(const char *path)
+/* Only then a new name in the folder of path is durable. */
+static bool
+folder_sync(const char *path)
 {
     char folder[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -204,7 +205,7 @@ wb__folders_make(const char *path, struct wb_err *err)
             continue;
         part[i] = '\0';
         if (mkdir(part, 0700) == 0) {
-            if (!wb__folder_sync(part))
+            if (!folder_sync(part))
                 return sys_fail(err, "cannot sync the folder above", part);
         } else if (errno != EEXIST) {
             return sys_fail(err, "cannot make the folder", part);
@@ -287,27 +288,13 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 /* It must be a regular file that was not removed while we waited for the lock;
  * the name of a new one is made durable. */
 static enum wb_status
-file_check(int fd, const char *path, struct wb_err *err)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
-    if (st.st_nlink == 0)
-        return wb__fail(
-            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
-    if (st.st_size == 0 && !wb__folder_sync(path))
-        return fail_as(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
-    return WB_OK;
-}
-
-static enum wb_status
 open_locked(const char *path, int *out, struct wb_err *err)
 {
     /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
     int fd = open(path,
         O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
         0600);
+    struct stat st;
 
     *out = fd;
     if (fd < 0)
@@ -319,7 +306,14 @@ open_locked(const char *path, int *out, struct wb_err *err)
     while (flock(fd, LOCK_EX) != 0)
         if (errno != EINTR)
             return fail_as(err, WB_UNAVAILABLE, "cannot lock", path);
-    return file_check(fd, path, err);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
+    if (st.st_nlink == 0)
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
+    if (st.st_size == 0 && !folder_sync(path))
+        return fail_as(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
 }
 
 /* All of line in one write, or nothing of it. */

@@ -335,9 +335,10 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
             item_release(own->route, item);
         }
     }
-    d->request = d->item[0].request;
     if (d->n > 0 && most > 1)
         rc = wb__batch_encode(d, err);
+    else
+        d->request = d->item[0].request;
     if (d->n > 0 && rc == WB_OK)
         delivery_start(d);
     else

@@ -432,28 +432,14 @@ exec_free(struct wb_transport *self)
     wb__free(ex->env, ex);
 }
 
-static bool
-argv_copy(struct exec *ex, const char *const *argv, size_t n)
-{
-    struct wb_slice arg;
-
-    static char empty[] = "";
-
-    ex->argv = wb__arena_alloc(&ex->arena, (n + 1) * sizeof(ex->argv[0]));
-    for (size_t i = 0; ex->argv != NULL && i < n; i++) {
-        if (!wb__arena_dup(&ex->arena, wb_slice(argv[i]), &arg))
-            return false;
-        ex->argv[i] = arg.len > 0 ? (char *)(uintptr_t)arg.ptr : empty;
-    }
-    return ex->argv != NULL;
-}
-
 enum wb_status
 wb_exec_new(struct wb_transport **out, const struct wb_env *env,
     struct uv_loop_s *loop, const char *const *argv, struct wb_err *err)
 {
+    static char empty[] = "";
+    struct wb_slice arg;
     struct exec *ex;
-    size_t n = 0;
+    size_t n = 0, copied = 0;
 
     *out = NULL;
     env = env == NULL ? wb_env_system() : env;
@@ -468,7 +454,11 @@ wb_exec_new(struct wb_transport **out, const struct wb_env *env,
     ex->base = (struct wb_transport){"exec", exec_send, exec_free};
     ex->env = ex->arena.env = env;
     ex->loop = loop;
-    if (!argv_copy(ex, argv, n)) {
+    ex->argv = wb__arena_alloc(&ex->arena, (n + 1) * sizeof(ex->argv[0]));
+    while (ex->argv != NULL && copied < n &&
+           wb__arena_dup(&ex->arena, wb_slice(argv[copied]), &arg))
+        ex->argv[copied++] = arg.len > 0 ? (char *)(uintptr_t)arg.ptr : empty;
+    if (copied < n) {
         exec_free(&ex->base);
         return wb__nomem(err, "exec transport");
     }

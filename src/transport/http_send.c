@@ -300,31 +300,13 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
     }
 }
 
-static bool
-endpoint_copy(struct wb__endpoint *ep, const struct wb_http_opts *o)
-{
-    struct curl_slist *nodes =
-        wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
-    struct wb_slice url, ca_file, method, headers;
-
-    if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
-        !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
-        !wb__arena_dup(&ep->arena, o->method, &method) ||
-        !wb__arena_dup(&ep->arena, o->headers, &headers))
-        return false;
-    ep->url = url.ptr;
-    ep->ca_file = ca_file.ptr;
-    ep->method = method.ptr;
-    ep->fixed_text = (char *)(uintptr_t)headers.ptr;
-    ep->fixed_len = headers.len;
-    fixed_link(ep, nodes);
-    return true;
-}
-
 static enum wb_status
 endpoint_fill(
     struct wb__endpoint *ep, const struct wb_http_opts *o, struct wb_err *err)
 {
+    struct wb_slice url, ca_file, method, headers;
+    struct curl_slist *nodes;
+
     ep->base = (struct wb_transport){"http", endpoint_send, endpoint_free};
     ep->content_type = WB_LIT("application/json");
     ep->arena.env = ep->env;
@@ -333,8 +315,18 @@ endpoint_fill(
     ep->public_only = o->public_only;
     ep->follow = o->follow;
     ep->http1 = o->http1;
-    if (!endpoint_copy(ep, o))
+    nodes = wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
+    if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
+        !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
+        !wb__arena_dup(&ep->arena, o->method, &method) ||
+        !wb__arena_dup(&ep->arena, o->headers, &headers))
         return wb__nomem(err, "http endpoint");
+    ep->url = url.ptr;
+    ep->ca_file = ca_file.ptr;
+    ep->method = method.ptr;
+    ep->fixed_text = (char *)(uintptr_t)headers.ptr;
+    ep->fixed_len = headers.len;
+    fixed_link(ep, nodes);
     if (ep->ca_file != NULL && !wb__file_info_of(ep->ca_file).is_file)
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "ca_file %.*s: there is no such file", WB_SHOW(o->ca_file));
