@@ -249,7 +249,7 @@ run_doctor(struct cli *cli)
     static const char *const head[] = {"", "CHECK", "FINDING"};
     struct checkup c = {.cli = cli, .checks = json_array()};
     enum cli_exit code;
-    json_t *last = cli_last_drain(cli);
+    json_t *last;
     json_int_t at_ms = 0, attempted = 0, confirmed = 0;
     char now[32], when[32];
 
@@ -263,6 +263,7 @@ run_doctor(struct cli *cli)
             : NULL,
         "%s", now);
     check(&c, "spill", NULL, "no spilled messages");
+    last = cli_last_drain(cli); /* of the database found above */
     if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",
             &attempted, "confirmed", &confirmed) == 0)
         check(&c, "last_drain", NULL, "%s: %lld attempted, %lld confirmed",
