@@ -27,7 +27,6 @@ read_selection(struct cli *cli, struct selection *s)
 {
     static const char *const narrowing[] = {"older-than", "kind", "limit"};
     bool all = cli_has(cli, "abandoned");
-    struct wb_err err;
 
     s->select.kind = cli_slice(cli, "kind");
     s->select.older_ms = cli_ms(cli, "older-than", 0);
@@ -44,10 +43,8 @@ read_selection(struct cli *cli, struct selection *s)
             return cli_usage(cli, "--%s needs --abandoned", narrowing[i]);
     }
     s->ids = wb__alloc(cli->env, cli->n_args * sizeof(*s->ids));
-    if (s->ids == NULL) {
-        (void)wb__nomem(&err, "the ids");
-        return cli_fail(cli, &err);
-    }
+    if (s->ids == NULL)
+        return cli_nomem(cli, "the ids");
     for (size_t i = 0; i < cli->n_args; i++)
         s->ids[i] = cli_id(cli, i);
     s->select.ids = s->ids;

@@ -59,20 +59,6 @@ find_option(const struct cli *cli, struct wb_slice name)
     return NULL;
 }
 
-static enum wb_status
-parse_when(struct wb_slice s, int64_t now_ms, int64_t *ms, struct wb_err *err)
-{
-    if (wb__parse_duration(s, ms, NULL) == WB_OK) {
-        *ms = wb__sat_add(now_ms, *ms);
-        return WB_OK;
-    }
-    if (wb__parse_time(s, now_ms, ms, NULL) == WB_OK)
-        return WB_OK;
-    return wb__fail(err, WB_INVALID, 0,
-        "neither a time (2026-11-20T18:00:00Z) nor a duration (30s, 5m, 2h, "
-        "7d)");
-}
-
 /* "0.25" or "25%" to millionths. */
 static enum wb_status
 parse_share(struct wb_slice s, uint64_t *n, struct wb_err *err)
@@ -111,18 +97,6 @@ parse_number(
 }
 
 static enum wb_status
-parse_choice(
-    const char *choices, struct wb_slice s, uint64_t *n, struct wb_err *err)
-{
-    struct wb_slice rest = wb_slice(choices), one;
-
-    for (*n = 0; wb__cut(&rest, '|', &one); ++*n)
-        if (wb__eq(one, s))
-            return WB_OK;
-    return wb__fail(err, WB_INVALID, 0, "give %s", choices);
-}
-
-static enum wb_status
 parse_name(enum cli_type type, struct wb_slice s, struct wb_err *err)
 {
     size_t max = type == CLI_NAME ? 255 : CLI_PREFIX_MAX;
@@ -146,7 +120,7 @@ static enum wb_status
 parse_value(const struct cli *cli, enum cli_type type, const char *choices,
     const char *text, uint64_t *n, struct wb_err *err)
 {
-    struct wb_slice s = wb_slice(text);
+    struct wb_slice s = wb_slice(text), rest = wb_slice(choices), choice;
     enum wb_state state;
     int64_t ms = 0;
     enum wb_status rc;
@@ -160,7 +134,10 @@ parse_value(const struct cli *cli, enum cli_type type, const char *choices,
     case CLI_SHARE:
         return parse_share(s, n, err);
     case CLI_CHOICE:
-        return parse_choice(choices, s, n, err);
+        for (*n = 0; wb__cut(&rest, '|', &choice); ++*n)
+            if (wb__eq(choice, s))
+                return WB_OK;
+        return wb__fail(err, WB_INVALID, 0, "give %s", choices);
     case CLI_STATUS:
         if (!wb__state_parse(s, &state))
             return wb__fail(err, WB_INVALID, 0,
@@ -178,7 +155,15 @@ parse_value(const struct cli *cli, enum cli_type type, const char *choices,
         rc = wb__parse_time(s, cli->now_ms, &ms, err);
         break;
     case CLI_WHEN:
-        rc = parse_when(s, cli->now_ms, &ms, err);
+        rc = wb__parse_duration(s, &ms, NULL);
+        if (rc == WB_OK)
+            ms = wb__sat_add(cli->now_ms, ms);
+        else
+            rc = wb__parse_time(s, cli->now_ms, &ms, NULL);
+        if (rc != WB_OK)
+            rc = wb__fail(err, WB_INVALID, 0,
+                "neither a time (2026-11-20T18:00:00Z) nor a duration (30s, "
+                "5m, 2h, 7d)");
         break;
     default:
         return parse_name(type, s, err);
@@ -337,17 +322,14 @@ cli_parse(struct cli *cli, int argc, char **argv)
     struct words w = {argv, argc, 1, false};
     size_t max = (size_t)argc + 1;
     enum cli_exit rc = CLI_DONE;
-    struct wb_err err;
 
     /* An error in an early word is printed as a later --json demands. */
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
         cli->json = cli->json || strcmp(argv[i], "--json") == 0;
     cli->value = wb__alloc(cli->env, max * sizeof(*cli->value));
     cli->arg = wb__alloc(cli->env, max * sizeof(*cli->arg));
-    if (cli->value == NULL || cli->arg == NULL) {
-        (void)wb__nomem(&err, "the command line");
-        return cli_fail(cli, &err);
-    }
+    if (cli->value == NULL || cli->arg == NULL)
+        return cli_nomem(cli, "the command line");
     while (rc == CLI_DONE && w.at < w.n)
         rc = take_word(cli, &w);
     if (rc == CLI_DONE)

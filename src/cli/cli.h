@@ -177,6 +177,7 @@ enum cli_exit cli_usage(struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 enum cli_exit cli_fail(struct cli *cli, const struct wb_err *err);
 enum cli_exit cli_fail_as(
     struct cli *cli, enum cli_exit code, const struct wb_err *err);
+enum cli_exit cli_nomem(struct cli *cli, const char *what);
 /* For an error that no word of the command line has caused: 75 or 1. */
 enum cli_exit cli_fail_no_usage(struct cli *cli, const struct wb_err *err);
 /* An error in one item among many: no exit code. */

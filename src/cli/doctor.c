@@ -243,30 +243,15 @@ check_config(struct checkup *c)
     check_endpoints(c);
 }
 
-static void
-check_last_drain(struct checkup *c)
-{
-    json_t *last = cli_last_drain(c->cli);
-    json_int_t at_ms = 0, attempted = 0, confirmed = 0;
-    char when[32];
-
-    if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",
-            &attempted, "confirmed", &confirmed) == 0)
-        check(c, "last_drain", NULL, "%s: %lld attempted, %lld confirmed",
-            cli_when(c->cli, at_ms, when), (long long)attempted,
-            (long long)confirmed);
-    else
-        check(c, "last_drain", NULL, "none, or its file was lost");
-    json_decref(last);
-}
-
 static enum cli_exit
 run_doctor(struct cli *cli)
 {
     static const char *const head[] = {"", "CHECK", "FINDING"};
     struct checkup c = {.cli = cli, .checks = json_array()};
     enum cli_exit code;
-    char now[32];
+    json_t *last;
+    json_int_t at_ms = 0, attempted = 0, confirmed = 0;
+    char now[32], when[32];
 
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
     check_config(&c);
@@ -278,7 +263,15 @@ run_doctor(struct cli *cli)
             : NULL,
         "%s", now);
     check(&c, "spill", NULL, "no spilled messages");
-    check_last_drain(&c);
+    last = cli_last_drain(cli); /* of the database found above */
+    if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",
+            &attempted, "confirmed", &confirmed) == 0)
+        check(&c, "last_drain", NULL, "%s: %lld attempted, %lld confirmed",
+            cli_when(cli, at_ms, when), (long long)attempted,
+            (long long)confirmed);
+    else
+        check(&c, "last_drain", NULL, "none, or its file was lost");
+    json_decref(last);
     if (cli->json)
         code = cli_json(cli, json_pack("{s:O}", "checks", c.checks));
     else

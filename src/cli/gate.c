@@ -109,10 +109,8 @@ run_gate(struct cli *cli)
     /* More concurrent store calls share more commits. */
     if (getenv("UV_THREADPOOL_SIZE") == NULL)
         (void)uv_os_setenv("UV_THREADPOOL_SIZE", "32");
-    if (uv_loop_init(&cli->loop) != 0) {
-        (void)wb__nomem(&err, "event loop");
-        return cli_fail(cli, &err);
-    }
+    if (uv_loop_init(&cli->loop) != 0)
+        return cli_nomem(cli, "event loop");
     rc = open_all(&g, &err);
     if (rc == WB_OK) {
         cli_stop_open(&g.stop, &cli->loop, on_signal, &g);

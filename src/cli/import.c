@@ -75,16 +75,13 @@ cli_read_all(struct cli *cli, struct wb__buf *b)
 {
     size_t max = payload_max(cli), block = 64 * 1024, had = 0, got = 1;
     enum cli_exit code = CLI_DONE;
-    struct wb_err err;
     char *to;
 
     *b = (struct wb__buf){.env = cli->env, .max = max + 2 * block};
     while (code == CLI_DONE && got > 0 && had <= max) {
         to = wb__buf_room(b, block);
-        if (to == NULL) {
-            (void)wb__nomem(&err, "the payload");
-            return cli_fail(cli, &err);
-        }
+        if (to == NULL)
+            return cli_nomem(cli, "the payload");
         code = read_stdin(cli, to, block, &got);
         had += got;
         b->len = had;
@@ -277,8 +274,7 @@ cli_import(struct cli *cli, const struct wb_message *m,
     struct wb_slice key_prefix, struct cli_counts *counts)
 {
     struct import *im = wb__alloc(cli->env, sizeof(*im));
-    enum cli_exit code = CLI_FAILED;
-    struct wb_err err;
+    enum cli_exit code;
 
     if (im != NULL) {
         im->cli = cli;
@@ -288,8 +284,7 @@ cli_import(struct cli *cli, const struct wb_message *m,
         im->in = (struct wb__buf){.env = cli->env, .max = im->max + READ_AHEAD};
     }
     if (im == NULL || wb__buf_room(&im->in, READ_AHEAD) == NULL) {
-        (void)wb__nomem(&err, "the import");
-        code = cli_fail(cli, &err);
+        code = cli_nomem(cli, "the import");
     } else {
         im->in.len = 0;
         for (size_t i = 0; i < LINES_MAX; i++)

@@ -109,6 +109,15 @@ cli_fail(struct cli *cli, const struct wb_err *err)
 }
 
 enum cli_exit
+cli_nomem(struct cli *cli, const char *what)
+{
+    struct wb_err err;
+
+    (void)wb__nomem(&err, what);
+    return cli_fail(cli, &err);
+}
+
+enum cli_exit
 cli_fail_no_usage(struct cli *cli, const struct wb_err *err)
 {
     return cli_fail_as(
@@ -120,12 +129,8 @@ cli_fail_no_usage(struct cli *cli, const struct wb_err *err)
 enum cli_exit
 cli_json(struct cli *cli, json_t *take)
 {
-    struct wb_err err;
-
-    if (take == NULL) {
-        (void)wb__nomem(&err, "a line of output");
-        return cli_fail(cli, &err);
-    }
+    if (take == NULL)
+        return cli_nomem(cli, "a line of output");
     /* A failed write is found when main() flushes stdout. */
     (void)json_dumpf(take, stdout, JSON_COMPACT);
     fputc('\n', stdout);
@@ -454,13 +459,8 @@ cli_row(struct cli_table *t)
 enum cli_exit
 cli_table_end(struct cli *cli, struct cli_table *t)
 {
-    struct wb_err err;
-
     if (t->rows > 0)
         table_flush(t);
     wb__buf_fini(&t->text);
-    if (!t->failed)
-        return CLI_DONE;
-    (void)wb__nomem(&err, "a row of the table");
-    return cli_fail(cli, &err);
+    return t->failed ? cli_nomem(cli, "a row of the table") : CLI_DONE;
 }

@@ -65,11 +65,11 @@ add_breaker(void *ctx, const struct wb_breaker *b)
 }
 
 static json_t *
-status_object(struct totals *c)
+status_object(struct totals *c, json_t *last_drain)
 {
     json_int_t age = c->cli->now_ms - c->oldest_ms;
 
-    return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:o, "
+    return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
                      "s:{s:i, s:i}}",
         "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
         (json_int_t)c->n[WB_STATE_HELD], "processing",
@@ -78,20 +78,7 @@ status_object(struct totals *c)
         "oldest_pending_ms",
         c->oldest_ms == 0 ? json_null() : json_integer(age > 0 ? age : 0),
         "breakers", c->breakers, "paused", c->paused, "unrouted", c->unrouted,
-        "last_drain", cli_last_drain(c->cli), "spill", "files", 0, "bad", 0);
-}
-
-static void
-print_last_drain(const struct cli *cli)
-{
-    json_t *last = cli_last_drain(cli);
-    char when[32];
-
-    if (json_is_object(last))
-        cli_print(cli, "last drain: %s",
-            cli_when(
-                cli, json_integer_value(json_object_get(last, "at_ms")), when));
-    json_decref(last);
+        "last_drain", last_drain, "spill", "files", 0, "bad", 0);
 }
 
 static enum cli_exit
@@ -102,7 +89,8 @@ run_status(struct cli *cli)
     struct totals c = {.cli = cli};
     struct wb_err err = {0};
     enum cli_exit code = CLI_DONE;
-    char span[32];
+    char span[32], when[32];
+    json_t *last;
 
     c.by_kind = json_object();
     c.unrouted = json_object();
@@ -126,10 +114,14 @@ run_status(struct cli *cli)
     if (code == CLI_DONE && wb_outbox_breakers(cli->box, (struct wb_slice){0},
                                 add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
+    last = code == CLI_DONE ? cli_last_drain(cli) : NULL;
+    if (json_is_object(last))
+        cli_print(cli, "last drain: %s",
+            cli_when(
+                cli, json_integer_value(json_object_get(last, "at_ms")), when));
     if (code == CLI_DONE && cli->json)
-        code = cli_json(cli, status_object(&c));
-    else if (code == CLI_DONE)
-        print_last_drain(cli);
+        code = cli_json(cli, status_object(&c, last));
+    json_decref(last);
     json_decref(c.by_kind);
     json_decref(c.unrouted);
     json_decref(c.paused);

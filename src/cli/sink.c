@@ -159,21 +159,6 @@ finish_delayed(uv_timer_t *timer)
 
 /* ---- applying and flushing ---------------------------------------------- */
 
-/* After a failed flush: what was added to it has not happened. */
-static void
-undo_queue(struct sink *s)
-{
-    for (struct request *r = s->queue.first; r != NULL; r = r->next) {
-        if (r->counts[APPLIED] + r->counts[DUPLICATES] == 0)
-            continue;
-        r->counts[FAILED] += r->counts[APPLIED] + r->counts[DUPLICATES];
-        r->counts[APPLIED] = r->counts[DUPLICATES] = r->counts[DROPPED] = 0;
-        r->drop = false;
-        r->status = 503;
-        r->why = "the effects could not be written";
-    }
-}
-
 static void
 flush(struct sink *s)
 {
@@ -183,8 +168,16 @@ flush(struct sink *s)
 
     if (s->failed == WB_OK)
         status = sink_store_flush(s->store, &err);
-    if (status != WB_OK)
-        undo_queue(s);
+    /* After a failed flush: what was added to it has not happened. */
+    for (r = status != WB_OK ? s->queue.first : NULL; r != NULL; r = r->next) {
+        if (r->counts[APPLIED] + r->counts[DUPLICATES] == 0)
+            continue;
+        r->counts[FAILED] += r->counts[APPLIED] + r->counts[DUPLICATES];
+        r->counts[APPLIED] = r->counts[DUPLICATES] = r->counts[DROPPED] = 0;
+        r->drop = false;
+        r->status = 503;
+        r->why = "the effects could not be written";
+    }
     if (status == WB_IO) {
         s->failed = status;
         s->err = err;

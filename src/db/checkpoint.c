@@ -165,28 +165,12 @@ wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
 
 /* ---- after a failed sync ----------------------------------------------- */
 
-static int
-copy_onto_itself(sqlite3_file *log, char *block, int size)
-{
-    sqlite3_int64 end = 0;
-    int code = log->pMethods->xFileSize(log, &end);
-
-    for (sqlite3_int64 at = 0; at < end && code == SQLITE_OK; at += size) {
-        int n = end - at < size ? (int)(end - at) : size;
-
-        code = log->pMethods->xRead(log, block, n, at);
-        if (code == SQLITE_OK)
-            code = log->pMethods->xWrite(log, block, n, at);
-    }
-    return code == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_NORMAL)
-                             : code;
-}
-
 /* The same bytes at the same place: for readers nothing changes. */
 static enum wb_status
 rewrite_log(struct wb__sqlite *s, struct wb_err *err)
 {
     sqlite3_file *log = NULL;
+    sqlite3_int64 end = 0;
     char *block;
     int code;
 
@@ -197,7 +181,16 @@ rewrite_log(struct wb__sqlite *s, struct wb_err *err)
     block = wb__alloc(s->db.opts.env, BLOCK);
     if (block == NULL)
         return wb__nomem(err, "open");
-    code = copy_onto_itself(log, block, BLOCK);
+    code = log->pMethods->xFileSize(log, &end);
+    for (sqlite3_int64 at = 0; at < end && code == SQLITE_OK; at += BLOCK) {
+        int n = end - at < BLOCK ? (int)(end - at) : BLOCK;
+
+        code = log->pMethods->xRead(log, block, n, at);
+        if (code == SQLITE_OK)
+            code = log->pMethods->xWrite(log, block, n, at);
+    }
+    if (code == SQLITE_OK)
+        code = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
     wb__free(s->db.opts.env, block);
     if (code == SQLITE_OK)
         return WB_OK;

@@ -140,7 +140,9 @@ struct wb__db {
     /* The last BUSY was two transactions that blocked each other: the same one,
      * run again from its begin, may well succeed. */
     bool clash;
-    bool wake;                    /* see wb__db_wake() */
+    /* Set it to wake the workers when the open transaction commits. On
+     * PostgreSQL that does nothing: there workers poll. */
+    bool wake;
     _Atomic uint32_t drain_slots; /* taken through this handle */
     const char *path;             /* of the database, NULL if it has none */
     struct wb__watch watch;
@@ -273,12 +275,6 @@ wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
     return db->engine->bytes(db, bytes, err);
 }
 
-static inline const char *
-wb__db_path(const struct wb__db *db)
-{
-    return db->path;
-}
-
 /* Copy to a new file, online; the copy gets a new incarnation when opened. */
 WB_MUST_USE enum wb_status wb__db_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
@@ -311,20 +307,6 @@ static inline bool
 wb__db_drain_flag(struct wb__db *db)
 {
     return db->engine->drain_flag(db);
-}
-
-/* Wake the workers when the open transaction commits. On PostgreSQL this does
- * nothing: there workers poll. */
-static inline void
-wb__db_wake(struct wb__db *db)
-{
-    db->wake = true;
-}
-
-static inline struct wb__watch
-wb__db_watch(const struct wb__db *db)
-{
-    return db->watch;
 }
 
 /* ---- inside this module ------------------------------------------------ */

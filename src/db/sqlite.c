@@ -175,20 +175,6 @@ lite_rollback(struct wb__db *db)
     wb__write_queue_leave(&s->queue);
 }
 
-/* In the caller's transaction. */
-static enum wb_status
-begin_nested(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
-{
-    enum wb_status rc;
-
-    s->writing = tx != WB__TX_READ;
-    if (s->writing)
-        s->tx_has_our_writes = true;
-    rc = run_tx(s, WB__SAVEPOINT, err);
-    s->writing = s->writing && rc == WB_OK;
-    return rc;
-}
-
 static enum wb_status
 begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 {
@@ -231,8 +217,13 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         rc = prepare(s, tx_text[WB__RELEASE], &s->tx[WB__RELEASE], err);
     if (rc != WB_OK)
         return rc;
-    if (s->nested)
-        return begin_nested(s, tx, err);
+    if (s->nested) {
+        s->tx_has_our_writes |= tx != WB__TX_READ;
+        s->writing = tx != WB__TX_READ; /* while it begins, too */
+        rc = run_tx(s, WB__SAVEPOINT, err);
+        s->writing = s->writing && rc == WB_OK;
+        return rc;
+    }
     s->tx_has_our_writes = db->wake = false;
     if (tx != WB__TX_READ)
         return begin_write(s, tx, err);

@@ -292,17 +292,6 @@ adopt_handle(struct wb__sqlite *s, struct wb_err *err)
     return rc;
 }
 
-/* Change nothing, refuse what does not fit. */
-static enum wb_status
-attach_handle(struct wb__sqlite *s, struct wb_err *err)
-{
-    enum wb_status rc = tables_check(s, err);
-
-    if (rc == WB_OK)
-        rc = check_modes(s, err);
-    return rc == WB_OK ? wb__tables_migrate(&s->db, &tables, true, err) : rc;
-}
-
 enum wb_status
 wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
     const struct wb__db_opts *opts, struct wb_err *err)
@@ -320,8 +309,15 @@ wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
         if (rc == WB_OK)
             rc = paths_set(s, path, err);
     }
-    if (rc == WB_OK)
-        rc = adopt ? adopt_handle(s, err) : attach_handle(s, err);
+    if (rc == WB_OK && adopt) {
+        rc = adopt_handle(s, err);
+    } else if (rc == WB_OK) { /* change nothing, refuse what does not fit */
+        rc = tables_check(s, err);
+        if (rc == WB_OK)
+            rc = check_modes(s, err);
+        if (rc == WB_OK)
+            rc = wb__tables_migrate(&s->db, &tables, true, err);
+    }
     if (rc != WB_OK) {
         s->db.engine->close(&s->db);
         return rc;

@@ -387,29 +387,23 @@ new_connection(struct wb__upstream *up)
 
 /* ---- requests ----------------------------------------------------------- */
 
-static bool
-is_usable(const struct wb__upstream_connection *c)
-{
-    const struct wb__upstream_opts *o = &c->up->opts;
-    int64_t age_us = o->env->mono_us(o->env->ctx) - c->kept_since_us;
-    uv_os_fd_t fd;
-
-    return age_us < o->idle_ms * 1000 &&
-           uv_fileno((const uv_handle_t *)&c->stream.tcp, &fd) == 0 &&
-           !wb__readable(fd);
-}
-
-/* The kept connection that responded last, or NULL. */
+/* The kept connection that responded last and is still usable, or NULL. */
 static struct wb__upstream_connection *
 find_kept(struct wb__upstream *up)
 {
+    const struct wb_env *env = up->opts.env;
+    int64_t since_us = env->mono_us(env->ctx) - up->opts.idle_ms * 1000;
+    uv_os_fd_t fd;
+
     for (struct wb__tcp_stream *s = up->connections.last; s != NULL;
          s = s->prev) {
         struct wb__upstream_connection *c = s->owner;
 
         if (c->request != NULL || c->state == CLOSED)
             continue;
-        if (is_usable(c))
+        if (c->kept_since_us > since_us &&
+            uv_fileno((const uv_handle_t *)&s->tcp, &fd) == 0 &&
+            !wb__readable(fd))
             return c;
         close_connection(c);
     }

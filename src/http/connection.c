@@ -15,8 +15,9 @@ enum {
 
 static void next_requests(struct wb__connection *c);
 
-bool
-wb__connection_account(struct wb__connection *c)
+/* Count its memory. False: all connections together hold too much. */
+static bool
+account(struct wb__connection *c)
 {
     size_t now = c->parser.text.cap + c->body.cap + c->pipelined.cap +
                  c->head.cap + c->stream.queued;
@@ -73,7 +74,7 @@ free_if_unused(struct wb__connection *c)
     wb__buf_fini(&c->body);
     wb__buf_fini(&c->pipelined);
     wb__buf_fini(&c->head);
-    (void)wb__connection_account(c);
+    (void)account(c);
     wb__tcp_stream_remove(&c->stream);
     wb__free(s->opts.env, c);
     s->connections--;
@@ -163,7 +164,7 @@ wb__connection_response_sent(struct wb__connection *c)
     } else {
         next_requests(c);
     }
-    (void)wb__connection_account(c);
+    (void)account(c);
 }
 
 static void
@@ -171,7 +172,7 @@ on_sent(struct wb__tcp_stream *s, int status)
 {
     struct wb__connection *c = s->owner;
 
-    (void)wb__connection_account(c);
+    (void)account(c);
     if (status < 0)
         wb__connection_close(c);
     if (c->phase == WB__PHASE_WRITE && s->queued == 0) {
@@ -192,7 +193,7 @@ wb__connection_write(
     if (wb__tcp_stream_write(&c->stream, parts, n) != 0) {
         wb__connection_close(c);
     } else if (c->stream.queued > 0) {
-        (void)wb__connection_account(c);
+        (void)account(c);
         restart_write_deadline(c);
     }
     wb__buf_fini(&c->head);
@@ -312,17 +313,6 @@ on_body(struct wb__connection *c, struct wb_slice piece)
         refuse(c, 503, "out of memory");
 }
 
-static void
-on_request_end(struct wb__connection *c)
-{
-    wb__connection_set_phase(c, WB__PHASE_HANDLER);
-    if (c->exchange_state == WB__EXCHANGE_NONE)
-        begin_exchange(c);
-    if (c->exchange_state != WB__EXCHANGE_NONE &&
-        c->exchange.on_body_end != NULL)
-        c->exchange.on_body_end(&c->exchange);
-}
-
 /* Parse until a request is complete or the input used up; what is left. */
 static struct wb_slice
 parse(struct wb__connection *c, struct wb_slice in)
@@ -337,7 +327,7 @@ parse(struct wb__connection *c, struct wb_slice in)
             if (c->exchange_state != WB__EXCHANGE_NONE &&
                 c->exchange.on_input_drained != NULL)
                 c->exchange.on_input_drained(&c->exchange);
-            if (!wb__connection_account(c) && c->phase <= WB__PHASE_BODY)
+            if (!account(c) && c->phase <= WB__PHASE_BODY)
                 refuse(c, 503, "too much is held for other requests");
             return in;
         case WB__HTTP_HEAD:
@@ -347,7 +337,12 @@ parse(struct wb__connection *c, struct wb_slice in)
             on_body(c, piece);
             break;
         case WB__HTTP_DONE:
-            on_request_end(c);
+            wb__connection_set_phase(c, WB__PHASE_HANDLER);
+            if (c->exchange_state == WB__EXCHANGE_NONE)
+                begin_exchange(c);
+            if (c->exchange_state != WB__EXCHANGE_NONE &&
+                c->exchange.on_body_end != NULL)
+                c->exchange.on_body_end(&c->exchange);
             break;
         case WB__HTTP_BAD:
             refuse(c, c->parser.status, c->parser.why);
@@ -377,7 +372,7 @@ on_pipelined(struct wb__connection *c, struct wb_slice in)
             wb__connection_close(c);
             return;
         }
-        (void)wb__connection_account(c);
+        (void)account(c);
         wb__connection_update_reading(c);
         return;
     }

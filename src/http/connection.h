@@ -93,8 +93,6 @@ void wb__connection_close_all(struct wb__http_server *server);
 void wb__connection_set_phase(struct wb__connection *c, enum wb__phase phase);
 /* Read, unless there is a reason not to. */
 void wb__connection_update_reading(struct wb__connection *c);
-/* Count its memory. False: all connections together hold too much. */
-bool wb__connection_account(struct wb__connection *c);
 /* Does the connection stay open after this response? */
 bool wb__connection_keeps_alive(const struct wb__connection *c,
     const struct wb__response *response, const struct wb__http_head *request);

@@ -55,21 +55,6 @@ live_entry(struct lookup *l)
     return l->e;
 }
 
-/* The claim of the call's token, or NULL if it is late, wrong or used. */
-static struct wb__memory_claim *
-owned_claim(const struct lookup *l)
-{
-    struct wb__memory_claim *claim;
-
-    if (l->e == NULL || l->e->kind != WB__CLAIM)
-        return NULL;
-    claim = l->e->claim;
-    if (claim->token != l->call->token || claim->state == WB_IDEM_DOUBTFUL ||
-        claim->ends.key <= l->now_ms)
-        return NULL;
-    return claim;
-}
-
 /* ---- begin ------------------------------------------------------------- */
 
 /* Needs a free entry. NULL: out of memory. */
@@ -270,9 +255,12 @@ static enum wb_status
 use_claim(struct lookup *l, struct wb_err *err)
 {
     const struct wb__idem_call *c = l->call;
-    struct wb__memory_claim *claim = owned_claim(l);
+    struct wb__memory_claim *claim =
+        l->e != NULL && l->e->kind == WB__CLAIM ? l->e->claim : NULL;
 
-    if (claim == NULL) {
+    /* Is the token late, wrong or used? */
+    if (claim == NULL || claim->token != c->token ||
+        claim->state == WB_IDEM_DOUBTFUL || claim->ends.key <= l->now_ms) {
         bool is_gone = c->verb == WB__IDEM_RELEASE && l->e == NULL;
 
         return is_gone || is_repeat(l) ? WB_OK : WB_FENCED;
@@ -366,18 +354,6 @@ peek(struct lookup *l)
     return WB_OK;
 }
 
-static enum wb_status
-forget(struct lookup *l)
-{
-    enum wb_status rc = peek(l);
-
-    if (rc == WB_OK && l->e->kind == WB__CLAIM)
-        wb__claim_end(l->m, l->e->claim, NULL);
-    else if (rc == WB_OK)
-        wb__record_drop(l->m, l->e);
-    return rc;
-}
-
 /* Remove expired entries and count them in *n; call fn (may be NULL) for every
  * other one. Holds the lock all the time: an entry moves when the table grows
  * or shrinks. */
@@ -433,6 +409,8 @@ memory_reap(struct wb_idem *store, uint64_t *n, struct wb_err *err)
 static enum wb_status
 make_locked(struct lookup *l, struct wb_err *err)
 {
+    enum wb_status rc;
+
     switch (l->call->verb) {
     case WB__IDEM_BEGIN:
         return begin(l, err);
@@ -454,7 +432,12 @@ make_locked(struct lookup *l, struct wb_err *err)
     case WB__IDEM_PEEK:
         return peek(l);
     case WB__IDEM_FORGET:
-        return forget(l);
+        rc = peek(l);
+        if (rc == WB_OK && l->e->kind == WB__CLAIM)
+            wb__claim_end(l->m, l->e->claim, NULL);
+        else if (rc == WB_OK)
+            wb__record_drop(l->m, l->e);
+        return rc;
     }
     WB_ASSERT(!"a verb");
     return WB_INVALID;

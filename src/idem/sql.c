@@ -199,20 +199,6 @@ join_waiters(struct wb__idem_sql *sql, struct wb__sql_waiter *w)
     return w->joined;
 }
 
-static void
-leave_waiters(struct wb__idem_sql *sql, const struct wb__sql_waiter *w)
-{
-    struct wb__sql_waiter **at = &sql->waiters;
-
-    if (!w->joined)
-        return;
-    wb__mutex_lock(&sql->waiting);
-    while (*at != w)
-        at = &(*at)->next;
-    *at = w->next;
-    wb__mutex_unlock(&sql->waiting);
-}
-
 static enum wb_status
 begin_or_wait(struct wb__idem_call *call, struct wb_err *err)
 {
@@ -237,7 +223,15 @@ begin_or_wait(struct wb__idem_call *call, struct wb_err *err)
         wb__idem_sleep(
             env, left_us < WB__IDEM_POLL_US ? left_us : WB__IDEM_POLL_US);
     }
-    leave_waiters(sql, &w);
+    if (w.joined) {
+        struct wb__sql_waiter **at = &sql->waiters;
+
+        wb__mutex_lock(&sql->waiting);
+        while (*at != &w)
+            at = &(*at)->next;
+        *at = w.next;
+        wb__mutex_unlock(&sql->waiting);
+    }
     return rc;
 }
 

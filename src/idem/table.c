@@ -62,24 +62,6 @@ wb__table_find(
     return NULL;
 }
 
-/* See (1). */
-static void
-slot_remove(struct wb__table *t, uint32_t at)
-{
-    uint32_t hole = t->slab[at].hash & t->mask, i, home;
-
-    while (t->slot[hole] != at + 1)
-        hole = (hole + 1) & t->mask;
-    for (i = (hole + 1) & t->mask; t->slot[i] != 0; i = (i + 1) & t->mask) {
-        home = t->slab[t->slot[i] - 1].hash & t->mask;
-        if (((i - home) & t->mask) < ((i - hole) & t->mask))
-            continue; /* its home is after the hole */
-        t->slot[hole] = t->slot[i];
-        hole = i;
-    }
-    t->slot[hole] = 0;
-}
-
 /* ---- list by use ------------------------------------------------------- */
 
 static void
@@ -182,10 +164,20 @@ wb__table_complete(
 void
 wb__table_remove(struct wb__table *t, struct wb__entry *e)
 {
-    uint32_t at = (uint32_t)(e - t->slab);
+    uint32_t at = (uint32_t)(e - t->slab), hole = e->hash & t->mask, i, home;
 
     WB_ASSERT(e->kind != WB__FREE);
-    slot_remove(t, at);
+    while (t->slot[hole] != at + 1)
+        hole = (hole + 1) & t->mask;
+    /* Keep every entry reachable from its home; see (1). */
+    for (i = (hole + 1) & t->mask; t->slot[i] != 0; i = (i + 1) & t->mask) {
+        home = t->slab[t->slot[i] - 1].hash & t->mask;
+        if (((i - home) & t->mask) < ((i - hole) & t->mask))
+            continue; /* its home is after the hole */
+        t->slot[hole] = t->slot[i];
+        hole = i;
+    }
+    t->slot[hole] = 0;
     if (e->kind == WB__RECORD)
         list_remove(t, e);
     *e = (struct wb__entry){.kind = WB__FREE, .next = t->free};

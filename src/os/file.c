@@ -156,16 +156,23 @@ wb__sys_status(int sys)
 }
 
 static enum wb_status
-sys_fail(struct wb_err *err, const char *what, const char *path)
+fail_as(
+    struct wb_err *err, enum wb_status rc, const char *what, const char *path)
 {
     int sys = errno;
 
-    return wb__fail(
-        err, wb__sys_status(sys), sys, "%s %s: %s", what, path, strerror(sys));
+    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
 }
 
-bool
-wb__folder_sync(const char *path)
+static enum wb_status
+sys_fail(struct wb_err *err, const char *what, const char *path)
+{
+    return fail_as(err, wb__sys_status(errno), what, path);
+}
+
+/* Only then a new name in the folder of path is durable. */
+static bool
+folder_sync(const char *path)
 {
     char folder[PATH_MAX];
     const char *slash = strrchr(path, '/');
@@ -198,7 +205,7 @@ wb__folders_make(const char *path, struct wb_err *err)
             continue;
         part[i] = '\0';
         if (mkdir(part, 0700) == 0) {
-            if (!wb__folder_sync(part))
+            if (!folder_sync(part))
                 return sys_fail(err, "cannot sync the folder above", part);
         } else if (errno != EEXIST) {
             return sys_fail(err, "cannot make the folder", part);
@@ -278,33 +285,8 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 
 /* ---- lines ---------------------------------------------------------------- */
 
-static enum wb_status
-append_fail(
-    struct wb_err *err, enum wb_status rc, const char *what, const char *path)
-{
-    int sys = errno;
-
-    return wb__fail(err, rc, sys, "%s %s: %s", what, path, strerror(sys));
-}
-
 /* It must be a regular file that was not removed while we waited for the lock;
  * the name of a new one is made durable. */
-static enum wb_status
-file_check(int fd, const char *path, struct wb_err *err)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
-    if (st.st_nlink == 0)
-        return wb__fail(
-            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
-    if (st.st_size == 0 && !wb__folder_sync(path))
-        return append_fail(
-            err, WB_UNAVAILABLE, "cannot sync the folder of", path);
-    return WB_OK;
-}
-
 static enum wb_status
 open_locked(const char *path, int *out, struct wb_err *err)
 {
@@ -312,18 +294,26 @@ open_locked(const char *path, int *out, struct wb_err *err)
     int fd = open(path,
         O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
         0600);
+    struct stat st;
 
     *out = fd;
     if (fd < 0)
-        return append_fail(err,
+        return fail_as(err,
             errno == ELOOP    ? WB_REFUSED
             : errno == ENOENT ? WB_NOTFOUND
                               : WB_UNAVAILABLE,
             "cannot open", path);
     while (flock(fd, LOCK_EX) != 0)
         if (errno != EINTR)
-            return append_fail(err, WB_UNAVAILABLE, "cannot lock", path);
-    return file_check(fd, path, err);
+            return fail_as(err, WB_UNAVAILABLE, "cannot lock", path);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
+    if (st.st_nlink == 0)
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
+    if (st.st_size == 0 && !folder_sync(path))
+        return fail_as(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
 }
 
 /* All of line in one write, or nothing of it. */
@@ -334,7 +324,7 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
     ssize_t n;
 
     if (start < 0)
-        return append_fail(err, WB_UNAVAILABLE, "cannot write", path);
+        return fail_as(err, WB_UNAVAILABLE, "cannot write", path);
     do
         n = write(fd, line.ptr, line.len);
     while (n < 0 && errno == EINTR);
@@ -342,10 +332,10 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
         return WB_OK;
     if (n >= 0)
         errno = ENOSPC;
-    (void)append_fail(err, WB_FULL, "cannot write all of a line to", path);
+    (void)fail_as(err, WB_FULL, "cannot write all of a line to", path);
     return n <= 0 || ftruncate(fd, start) == 0
                ? WB_FULL
-               : append_fail(err, WB_IO, "cannot cut off half a line of", path);
+               : fail_as(err, WB_IO, "cannot cut off half a line of", path);
 }
 
 enum wb_status
@@ -362,7 +352,7 @@ wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
         if (rc == WB_OK)
             rc = write_whole(fd, path, line, err);
         if (rc == WB_OK && fsync(fd) != 0)
-            rc = append_fail(err, WB_IO, "cannot sync", path);
+            rc = fail_as(err, WB_IO, "cannot sync", path);
     }
     wb__fd_close(fd);
     return rc;

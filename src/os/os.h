@@ -128,8 +128,6 @@ struct wb__file_info wb__file_info_of(const char *path);
  * full disk, quota or limit, NOTFOUND, else IO. */
 enum wb_status wb__sys_status(int sys);
 
-/* Sync the folder that path is in: only then a new name in it is durable. */
-bool wb__folder_sync(const char *path);
 /* Make the folders above path that are missing, 0700 each, durably. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);

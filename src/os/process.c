@@ -218,14 +218,6 @@ signals_block(struct signals *s)
     }
 }
 
-static void
-signals_restore(const struct signals *s)
-{
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaction(forwarded_signals[i], &s->before[i], NULL);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &s->mask, NULL) == 0);
-}
-
 /* ---- one command ------------------------------------------------------- */
 
 static int64_t
@@ -303,7 +295,9 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
         wb__child_close(&c);
     }
     process->forwarded = forwarded != 0;
-    signals_restore(&signals);
+    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
+        (void)sigaction(forwarded_signals[i], &signals.before[i], NULL);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &signals.mask, NULL) == 0);
     if (sys != 0)
         return wb__fail(err, WB_IO, sys, "no process for the command: %s",
             sys == ENOSYS ? "Linux 5.3 or later is needed" : strerror(sys));

@@ -211,7 +211,7 @@ insert(struct wb_outbox *box, const struct candidate *c,
     if (changed != 1)
         return WB_EMPTY;
     box->rows_left--;
-    wb__db_wake(box->db);
+    box->db->wake = true;
     *accepted =
         (struct wb_accepted){.id = c->id, .seq = wb__db_last_seq(box->db)};
     return WB_OK;

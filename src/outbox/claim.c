@@ -105,19 +105,6 @@ first_due(struct claiming *c, struct wb_slice kind, struct bound *first,
     return rc;
 }
 
-static bool
-front_add(struct claiming *c, const struct wb_source *source, size_t index,
-    struct wb_slice kind)
-{
-    struct front *f = &c->front[c->n_fronts++];
-    struct wb_slice scope =
-        source != NULL && source->scope.len > 0 ? source->scope : kind;
-
-    *f = (struct front){.source = source, .index = index, .kind = kind};
-    f->breaker = wb__breakers_find(&c->breakers, scope);
-    return wb__arena_dup(c->arena, scope, &f->scope);
-}
-
 /* Make a front of each source, or of each kind that has messages. A paused kind
  * has none; the batch lists it if one of its messages is due. */
 static enum wb_status
@@ -147,7 +134,13 @@ resolve_sources(struct claiming *c, struct wb_err *err)
         struct bound first;
 
         if (paused == NULL) {
-            if (!front_add(c, source, i, kind))
+            struct front *f = &c->front[c->n_fronts++];
+            struct wb_slice scope =
+                source != NULL && source->scope.len > 0 ? source->scope : kind;
+
+            *f = (struct front){.source = source, .index = i, .kind = kind};
+            f->breaker = wb__breakers_find(&c->breakers, scope);
+            if (!wb__arena_dup(c->arena, scope, &f->scope))
                 rc = wb__nomem(err, "claim");
         } else if (find_slice(batch->paused, batch->n_paused, kind) == NULL) {
             rc = first_due(c, kind, &first, err);
@@ -386,25 +379,6 @@ front_take(
     return rc;
 }
 
-/* Refresh the fronts that may have changed when rows of one were taken: that
- * front, those of its breaker, those whose slots are used up. When a message
- * was abandoned its lane went on, in a front that may be any. */
-static enum wb_status
-fronts_refresh(
-    struct claiming *c, const struct front *taken, bool all, struct wb_err *err)
-{
-    enum wb_status rc = WB_OK;
-
-    for (size_t i = 0; i < c->n_fronts && rc == WB_OK; i++) {
-        struct front *f = &c->front[i];
-
-        if (f == taken || all || (f->ready && front_full(f)) ||
-            (f->breaker != NULL && f->breaker == taken->breaker))
-            rc = front_refresh(c, f, err);
-    }
-    return rc;
-}
-
 static enum wb_status
 take_rows(struct claiming *c, struct wb_err *err)
 {
@@ -424,8 +398,17 @@ take_rows(struct claiming *c, struct wb_err *err)
         if (f == NULL)
             break;
         rc = front_take(c, f, limit, err);
-        if (rc == WB_OK)
-            rc = fronts_refresh(c, f, batch->ended > ended, err);
+        /* Refresh the fronts that may have changed: this one, those of its
+         * breaker, those whose slots are used up. When a message was abandoned
+         * its lane continues, in a front that may be any. */
+        for (size_t i = 0; i < c->n_fronts && rc == WB_OK; i++) {
+            struct front *other = &c->front[i];
+
+            if (other == f || batch->ended > ended ||
+                (other->ready && front_full(other)) ||
+                (other->breaker != NULL && other->breaker == f->breaker))
+                rc = front_refresh(c, other, err);
+        }
     }
     /* There is more; or a lane may have gone on in a kind without a front. */
     if (front_oldest(c, &limit) != NULL ||

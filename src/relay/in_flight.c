@@ -304,38 +304,21 @@ wb__deliveries_drop_unsent(struct wb_relay *relay)
 
 /* ---- from a claim to requests ------------------------------------------ */
 
+/* Send row[at]; where its route has batches, with the rows after it that can
+ * share the request. state[i] of those is cleared. */
 static enum wb_status
-send_single(struct wb_relay *relay, struct wb__route_state *state,
-    struct wb__claimed_batch *claimed, const struct wb_claimed *m)
-{
-    struct wb__delivery *d = delivery_new(relay, state, claimed, 1);
-
-    if (d == NULL)
-        return WB_NOMEM;
-    if (!item_build(relay, state->route, m, &d->item[0])) {
-        wb__delivery_free(d);
-        return WB_OK;
-    }
-    d->n = 1;
-    d->request = d->item[0].request;
-    delivery_start(d);
-    return WB_OK;
-}
-
-/* Send messages from row[at] on that have its route and can share a request.
- * state[i] of those is cleared. */
-static enum wb_status
-send_batch(struct wb_relay *relay, struct wb__route_state **state, size_t at,
+send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
     struct wb__claimed_batch *claimed, struct wb_err *err)
 {
     struct wb__route_state *own = state[at];
-    size_t most = own->route->batch;
+    size_t most = own->route->batch > 1 ? own->route->batch : 1;
+    size_t end = most > 1 ? claimed->batch.len : at + 1;
     struct wb__delivery *d = delivery_new(relay, own, claimed, most);
     enum wb_status rc = WB_OK;
 
     if (d == NULL)
         return WB_NOMEM;
-    for (size_t i = at; i < claimed->batch.len && d->n < most; i++) {
+    for (size_t i = at; i < end && d->n < most; i++) {
         struct wb__item *item = &d->item[d->n];
         const struct wb_request *r = &item->request;
         const struct wb_request *first = &d->item[0].request;
@@ -352,8 +335,10 @@ send_batch(struct wb_relay *relay, struct wb__route_state **state, size_t at,
             item_release(own->route, item);
         }
     }
-    if (d->n > 0)
+    if (d->n > 0 && most > 1)
         rc = wb__batch_encode(d, err);
+    else
+        d->request = d->item[0].request;
     if (d->n > 0 && rc == WB_OK)
         delivery_start(d);
     else
@@ -376,14 +361,9 @@ wb__deliveries_start(struct wb_relay *relay, struct wb__claimed_batch *claimed,
     }
     for (size_t i = 0; rc == WB_OK && i < n; i++)
         state[i] = wb__route_state_of(relay, claimed->batch.row[i].kind);
-    for (size_t i = 0; rc == WB_OK && i < n; i++) {
-        if (state[i] == NULL)
-            continue;
-        if (state[i]->route->batch > 1)
-            rc = send_batch(relay, state, i, claimed, err);
-        else
-            rc = send_single(relay, state[i], claimed, &claimed->batch.row[i]);
-    }
+    for (size_t i = 0; rc == WB_OK && i < n; i++)
+        if (state[i] != NULL)
+            rc = send_from(relay, state, i, claimed, err);
     wb__free(relay->env, state);
     claimed_release(relay, claimed);
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;

@@ -435,29 +435,11 @@ drain_begin(struct pass *p, struct wb_relay *relay,
                                : relay->n_routes > 0;
 }
 
-static enum wb_status
-drain_passes(struct pass *p, int slot, struct wb_err *err)
-{
-    struct wb_relay *relay = p->relay;
-    struct wb__db *db = relay->box->db;
-    enum wb_status rc;
-
-    do {
-        wb__db_drain_flag_set(db, false);
-        rc = run_pass(p, err);
-        wb__db_drain_free(db, slot);
-    } while (rc == WB_OK && !relay->limits.stopping &&
-             relay->limits.messages > 0 && wb__db_drain_flag(db) &&
-             wb__db_drain_try(db, slot));
-    if (relay->claims.none == WB_NONE_BREAKER_OPEN)
-        relay->report.why = WB_DRAIN_BREAKER_OPEN;
-    return rc;
-}
-
 enum wb_status
 wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
+    struct wb__db *db = relay->box->db;
     struct pass p;
     bool routed = drain_begin(&p, relay, drain, report);
     enum wb_status rc;
@@ -471,7 +453,15 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     if (slot < 0)
         return WB_OK;
     relay->claims.none = WB_NONE_EMPTY;
-    rc = drain_passes(&p, slot, err);
+    do {
+        wb__db_drain_flag_set(db, false);
+        rc = run_pass(&p, err);
+        wb__db_drain_free(db, slot);
+    } while (rc == WB_OK && !relay->limits.stopping &&
+             relay->limits.messages > 0 && wb__db_drain_flag(db) &&
+             wb__db_drain_try(db, slot));
+    if (relay->claims.none == WB_NONE_BREAKER_OPEN)
+        relay->report.why = WB_DRAIN_BREAKER_OPEN;
     if (rc == WB_OK)
         rc = wb__report_end(relay, (mono_us(relay) - p.start_us) / 1000, err);
     *report = relay->report;
@@ -482,7 +472,7 @@ enum wb_status
 wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
-    struct wb__watch w = wb__db_watch(relay->box->db);
+    struct wb__watch w = relay->box->db->watch;
     enum wb_status rc, end_rc;
     struct pass p;
     int slot;

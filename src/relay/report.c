@@ -89,7 +89,7 @@ save_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 void
 wb__report_save(struct wb_relay *relay)
 {
-    const char *path = wb__db_path(relay->box->db);
+    const char *path = relay->box->db->path;
     const struct wb_report *r = &relay->report;
     struct wb__buf b = {.env = relay->env, .max = 4096};
     struct save_op o = {.job = {.run = save_run, .tx = WB__TX_RELAXED}};

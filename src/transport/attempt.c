@@ -124,8 +124,9 @@ wb__attempt_free(struct wb__attempt *a)
     wb__free(env, a);
 }
 
-void
-wb__attempt_release(struct wb__attempt *a)
+/* Make it idle, or free it if its endpoint is gone or has enough of them. */
+static void
+attempt_release(struct wb__attempt *a)
 {
     struct wb__endpoint *ep = a->ep;
 
@@ -152,13 +153,14 @@ has_response(const struct wb__attempt *a, CURLcode code)
            code == CURLE_UNSUPPORTED_PROTOCOL;
 }
 
-/* The receiver may have quoted a secret: mask each word of a secret header
- * ("Bearer <token>"). Words under 8 bytes are not secrets. */
 static void
-mask_secrets(struct wb__attempt *a)
+judge_response(
+    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
     struct wb_slice value, name, word;
 
+    /* The receiver may have quoted a secret: mask each word of a secret header
+     * ("Bearer <token>"). Words under 8 bytes are not secrets. */
     for (const struct curl_slist *l = a->ep->fixed; l != NULL; l = l->next) {
         value = wb_slice(l->data);
         if (!wb__cut(&value, ':', &name) || !wb__header_secret(name))
@@ -167,13 +169,6 @@ mask_secrets(struct wb__attempt *a)
             if (word.len >= 8)
                 wb__received_mask(&a->received, word);
     }
-}
-
-static void
-judge_response(
-    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
-{
-    mask_secrets(a);
     res->status = a->received.status;
     res->outcome = wb_http_outcome(a->received.status);
     res->body = wb__buf_slice(&a->received.body);
@@ -239,7 +234,7 @@ on_ended(struct wb__transfer *transfer, CURLcode code)
     a->done(a->ctx, &res);
     if (a->ep != NULL)
         a->ep->reporting = NULL;
-    wb__attempt_release(a);
+    attempt_release(a);
 }
 
 /* ---- the easy handle ---------------------------------------------------- */
@@ -301,12 +296,20 @@ set_own(struct wb__attempt *a)
     return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, a->node);
 }
 
-/* NULL if memory ran out or libcurl lacks an option. */
-static struct wb__attempt *
-attempt_new(struct wb__endpoint *ep)
+struct wb__attempt *
+wb__attempt_acquire(struct wb__endpoint *ep)
 {
-    struct wb__attempt *a = wb__alloc(ep->env, sizeof(*a));
+    struct wb__attempt *a = ep->idle;
 
+    if (a != NULL) {
+        wb__attempt_unlink(a);
+        ep->n_idle--;
+        a->requests = a->opened = 0;
+        a->repeated = false;
+        a->refused[0] = a->curl_error[0] = '\0';
+        return a;
+    }
+    a = wb__alloc(ep->env, sizeof(*a));
     if (a == NULL)
         return NULL;
     a->ep = ep;
@@ -319,19 +322,4 @@ attempt_new(struct wb__endpoint *ep)
         return a;
     wb__attempt_free(a);
     return NULL;
-}
-
-struct wb__attempt *
-wb__attempt_acquire(struct wb__endpoint *ep)
-{
-    struct wb__attempt *a = ep->idle;
-
-    if (a == NULL)
-        return attempt_new(ep);
-    wb__attempt_unlink(a);
-    ep->n_idle--;
-    a->requests = a->opened = 0;
-    a->repeated = false;
-    a->refused[0] = a->curl_error[0] = '\0';
-    return a;
 }

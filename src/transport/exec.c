@@ -303,23 +303,6 @@ on_read(uv_stream_t *pipe, ssize_t n, const uv_buf_t *block)
 
 /* ---- the beginning of a run -------------------------------------------- */
 
-static struct run *
-run_new(struct exec *ex, wb_done_fn *done, void *ctx)
-{
-    struct run *r = wb__alloc(ex->env, sizeof(*r));
-
-    if (r == NULL)
-        return NULL;
-    r->env = ex->env;
-    r->done = done;
-    r->ctx = ctx;
-    r->reply = (struct wb__buf){.env = ex->env, .max = REPLY_BYTES};
-    r->vars = (struct wb__buf){.env = ex->env, .max = ENV_BYTES};
-    r->child = (struct wb__child){.out = -1, .err = -1, .end = -1, .start = -1};
-    r->end.data = r->timer.data = r->out.data = r->err.data = r;
-    return r;
-}
-
 /* 0, or an error of libuv: the command has not run and there is no child. */
 static int
 child_start(struct exec *ex, struct run *r, int payload)
@@ -357,17 +340,6 @@ read_start(struct run *r, uv_pipe_t *pipe, int *fd)
 }
 
 static void
-run_watch(struct run *r, int64_t timeout_ms)
-{
-    r->timeout_ms = timeout_ms;
-    read_start(r, &r->out, &r->child.out);
-    read_start(r, &r->err, &r->child.err);
-    (void)uv_poll_start(&r->end, UV_READABLE, on_end);
-    (void)uv_timer_start(
-        &r->timer, on_timer, timeout_ms > 0 ? (uint64_t)timeout_ms : 1, 0);
-}
-
-static void
 run_start(
     struct exec *ex, struct run *r, const struct wb_request *q, int payload)
 {
@@ -385,7 +357,12 @@ run_start(
     ex->runs = r;
     rc = child_start(ex, r, payload);
     if (rc == 0) {
-        run_watch(r, q->timeout_ms);
+        r->timeout_ms = q->timeout_ms;
+        read_start(r, &r->out, &r->child.out);
+        read_start(r, &r->err, &r->child.err);
+        (void)uv_poll_start(&r->end, UV_READABLE, on_end);
+        (void)uv_timer_start(&r->timer, on_timer,
+            q->timeout_ms > 0 ? (uint64_t)q->timeout_ms : 1, 0);
         return;
     }
     run_close(r);
@@ -414,13 +391,24 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
         wb__transport_refuse(done, ctx, WB_REJECTED, err.msg);
         return;
     }
-    r = run_new(ex, done, ctx);
-    payload = r == NULL ? -1 : wb__fd_of_bytes(request->body);
+    r = wb__alloc(ex->env, sizeof(*r));
+    if (r == NULL) {
+        wb__transport_refuse(
+            done, ctx, WB_RETRY, "out of memory or descriptors");
+        return;
+    }
+    r->env = ex->env;
+    r->done = done;
+    r->ctx = ctx;
+    r->reply = (struct wb__buf){.env = ex->env, .max = REPLY_BYTES};
+    r->vars = (struct wb__buf){.env = ex->env, .max = ENV_BYTES};
+    r->child = (struct wb__child){.out = -1, .err = -1, .end = -1, .start = -1};
+    r->end.data = r->timer.data = r->out.data = r->err.data = r;
+    payload = wb__fd_of_bytes(request->body);
     if (payload >= 0 && env_build(r, request)) {
         run_start(ex, r, request, payload);
     } else {
-        if (r != NULL)
-            run_free(r);
+        run_free(r);
         wb__transport_refuse(
             done, ctx, WB_RETRY, "out of memory or descriptors");
     }
@@ -444,28 +432,14 @@ exec_free(struct wb_transport *self)
     wb__free(ex->env, ex);
 }
 
-static bool
-argv_copy(struct exec *ex, const char *const *argv, size_t n)
-{
-    struct wb_slice arg;
-
-    static char empty[] = "";
-
-    ex->argv = wb__arena_alloc(&ex->arena, (n + 1) * sizeof(ex->argv[0]));
-    for (size_t i = 0; ex->argv != NULL && i < n; i++) {
-        if (!wb__arena_dup(&ex->arena, wb_slice(argv[i]), &arg))
-            return false;
-        ex->argv[i] = arg.len > 0 ? (char *)(uintptr_t)arg.ptr : empty;
-    }
-    return ex->argv != NULL;
-}
-
 enum wb_status
 wb_exec_new(struct wb_transport **out, const struct wb_env *env,
     struct uv_loop_s *loop, const char *const *argv, struct wb_err *err)
 {
+    static char empty[] = "";
+    struct wb_slice arg;
     struct exec *ex;
-    size_t n = 0;
+    size_t n = 0, copied = 0;
 
     *out = NULL;
     env = env == NULL ? wb_env_system() : env;
@@ -480,7 +454,11 @@ wb_exec_new(struct wb_transport **out, const struct wb_env *env,
     ex->base = (struct wb_transport){"exec", exec_send, exec_free};
     ex->env = ex->arena.env = env;
     ex->loop = loop;
-    if (!argv_copy(ex, argv, n)) {
+    ex->argv = wb__arena_alloc(&ex->arena, (n + 1) * sizeof(ex->argv[0]));
+    while (ex->argv != NULL && copied < n &&
+           wb__arena_dup(&ex->arena, wb_slice(argv[copied]), &arg))
+        ex->argv[copied++] = arg.len > 0 ? (char *)(uintptr_t)arg.ptr : empty;
+    if (copied < n) {
         exec_free(&ex->base);
         return wb__nomem(err, "exec transport");
     }

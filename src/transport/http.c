@@ -127,22 +127,6 @@ on_ready(uv_poll_t *poll, int status, int events)
     report_ended(http);
 }
 
-static bool
-watch_reserve(struct wb_http *http, size_t fd)
-{
-    if (fd >= FDS_MAX)
-        return false;
-    while (fd >= http->n_watch) {
-        size_t n = http->n_watch;
-
-        if (!wb__array_grow(http->env, &http->watch, n, &http->n_watch,
-                sizeof(*http->watch)))
-            return false;
-        memset(http->watch + n, 0, (http->n_watch - n) * sizeof(*http->watch));
-    }
-    return true;
-}
-
 static void
 on_watch_closed(uv_handle_t *handle)
 {
@@ -169,8 +153,16 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 {
     struct watch *w;
 
-    if (fd < 0 || !watch_reserve(http, (size_t)fd))
+    if (fd < 0 || fd >= FDS_MAX)
         return NULL;
+    while ((size_t)fd >= http->n_watch) {
+        size_t n = http->n_watch;
+
+        if (!wb__array_grow(http->env, &http->watch, n, &http->n_watch,
+                sizeof(*http->watch)))
+            return NULL;
+        memset(http->watch + n, 0, (http->n_watch - n) * sizeof(*http->watch));
+    }
     watch_close(http, fd); /* its last socket was closed without on_close() */
     w = wb__alloc(http->env, sizeof(*w));
     if (w == NULL || uv_poll_init(http->loop, &w->poll, fd) != 0) {
@@ -247,13 +239,9 @@ on_close(void *user, curl_socket_t fd)
 CURLcode
 wb__http_set_options(struct wb_http *http, CURL *easy)
 {
-    CURLcode code = curl_easy_setopt(easy, CURLOPT_SHARE, http->share);
-
-    if (code == CURLE_OK)
-        code = curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
-    if (code == CURLE_OK)
-        code = curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
-    return code;
+    TRY(curl_easy_setopt(easy, CURLOPT_SHARE, http->share));
+    TRY(curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close));
+    return curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
 }
 
 bool

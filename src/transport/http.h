@@ -192,10 +192,9 @@ struct wb__endpoint {
 WB_MUST_USE enum wb_status wb__url_check(
     struct wb_slice url, struct wb_err *err);
 
-/* An idle attempt or a new one, on no list. NULL if memory ran out. */
+/* An idle attempt or a new one, on no list. NULL if memory ran out or libcurl
+ * lacks an option. */
 WB_MUST_USE struct wb__attempt *wb__attempt_acquire(struct wb__endpoint *ep);
-/* Make it idle, or free it if its endpoint is gone or has enough of them. */
-void wb__attempt_release(struct wb__attempt *a);
 void wb__attempt_free(struct wb__attempt *a); /* on no list, no transfer */
 
 void wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a);

@@ -143,32 +143,27 @@ set_request(struct wb__attempt *a, const struct wb_request *q)
         easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
 }
 
-static bool
-is_fixed(const struct wb__endpoint *ep, struct wb_slice name)
-{
-    struct wb_slice line, fixed;
-
-    for (const struct curl_slist *l = ep->fixed; l != NULL; l = l->next) {
-        line = wb_slice(l->data);
-        if (wb__cut(&line, ':', &fixed) && wb__eq_nocase(fixed, name))
-            return true;
-    }
-    return wb__eq_nocase(name, WB_LIT("Content-Type"));
-}
-
 /* A message adds headers and overrides none. */
 static enum wb_status
 headers_ok(
     const struct wb__endpoint *ep, struct wb_slice lines, struct wb_err *err)
 {
     enum wb_status rc = wb__request_headers_check(lines, err);
-    struct wb_slice name, value;
+    struct wb_slice name, value, line, fixed;
 
-    while (rc == WB_OK && wb__headers_next(&lines, &name, &value))
-        if (is_fixed(ep, name))
+    while (rc == WB_OK && wb__headers_next(&lines, &name, &value)) {
+        bool is_fixed = wb__eq_nocase(name, WB_LIT("Content-Type"));
+
+        for (const struct curl_slist *l = ep->fixed; l != NULL; l = l->next) {
+            line = wb_slice(l->data);
+            is_fixed |=
+                wb__cut(&line, ':', &fixed) && wb__eq_nocase(fixed, name);
+        }
+        if (is_fixed)
             rc = wb__fail(err, WB_INVALID, 0,
                 "header %.*s: the route sets it, the message must not",
                 WB_SHOW(name));
+    }
     return rc;
 }
 
@@ -305,31 +300,13 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
     }
 }
 
-static bool
-endpoint_copy(struct wb__endpoint *ep, const struct wb_http_opts *o)
-{
-    struct curl_slist *nodes =
-        wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
-    struct wb_slice url, ca_file, method, headers;
-
-    if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
-        !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
-        !wb__arena_dup(&ep->arena, o->method, &method) ||
-        !wb__arena_dup(&ep->arena, o->headers, &headers))
-        return false;
-    ep->url = url.ptr;
-    ep->ca_file = ca_file.ptr;
-    ep->method = method.ptr;
-    ep->fixed_text = (char *)(uintptr_t)headers.ptr;
-    ep->fixed_len = headers.len;
-    fixed_link(ep, nodes);
-    return true;
-}
-
 static enum wb_status
 endpoint_fill(
     struct wb__endpoint *ep, const struct wb_http_opts *o, struct wb_err *err)
 {
+    struct wb_slice url, ca_file, method, headers;
+    struct curl_slist *nodes;
+
     ep->base = (struct wb_transport){"http", endpoint_send, endpoint_free};
     ep->content_type = WB_LIT("application/json");
     ep->arena.env = ep->env;
@@ -338,8 +315,18 @@ endpoint_fill(
     ep->public_only = o->public_only;
     ep->follow = o->follow;
     ep->http1 = o->http1;
-    if (!endpoint_copy(ep, o))
+    nodes = wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
+    if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
+        !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
+        !wb__arena_dup(&ep->arena, o->method, &method) ||
+        !wb__arena_dup(&ep->arena, o->headers, &headers))
         return wb__nomem(err, "http endpoint");
+    ep->url = url.ptr;
+    ep->ca_file = ca_file.ptr;
+    ep->method = method.ptr;
+    ep->fixed_text = (char *)(uintptr_t)headers.ptr;
+    ep->fixed_len = headers.len;
+    fixed_link(ep, nodes);
     if (ep->ca_file != NULL && !wb__file_info_of(ep->ca_file).is_file)
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "ca_file %.*s: there is no such file", WB_SHOW(o->ca_file));
