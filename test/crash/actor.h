@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "../random.h"
 #include "waybill/outbox.h"
 
 enum sabotage {
@@ -30,13 +31,12 @@ extern const char *const sabotage_name[SABOTAGES];
 struct actor {
     const char *db, *name, *socket;
     int history;
-    uint64_t chance;
+    uint64_t random;
     enum sabotage sabotage;
     int64_t lease_ms;
     struct wb_outbox *box;
 };
 
-uint64_t actor_random(struct actor *a);
 bool actor_one_in(struct actor *a, unsigned n);
 void actor_sleep_ms(int64_t ms);
 int64_t actor_wall_ms(void);

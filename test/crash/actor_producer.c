@@ -109,7 +109,7 @@ repeat(struct producer *p)
 
     if (known == 0)
         return;
-    m = message_of(&p->old[actor_random(p->a) % known]);
+    m = message_of(&p->old[random_next(&p->a->random) % known]);
     actor_need(wb_outbox_enqueue(p->a->box, &m, &accepted, &err), &err);
 }
 
@@ -177,7 +177,7 @@ producer_run(struct actor *a)
     p.a = a;
     open_own(&p);
     for (;;) {
-        switch (actor_random(a) % 8) {
+        switch (random_next(&a->random) % 8) {
         case 0:
         case 1:
             accept_some(&p, MANY);
@@ -192,6 +192,6 @@ producer_run(struct actor *a)
         default:
             accept_some(&p, 1);
         }
-        actor_sleep_ms((int64_t)(actor_random(a) % 8));
+        actor_sleep_ms((int64_t)(random_next(&a->random) % 8));
     }
 }

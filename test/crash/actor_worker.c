@@ -117,7 +117,7 @@ send_one(struct worker *w, size_t i)
         confirm_first(w, i);
     if (w->a->sabotage == NO_KEYS) {
         (void)snprintf(fresh, sizeof(fresh), "%llx",
-            (unsigned long long)actor_random(w->a));
+            (unsigned long long)random_next(&w->a->random));
         id = fresh;
     }
     tell(w, i, "send", "invoke");
@@ -174,7 +174,7 @@ turn(struct worker *w)
         .kind = wb_slice("harness.parcel"), .max_attempts = 100000};
     struct wb_claim claim = {.sources = &source,
         .n_sources = 1,
-        .max = (uint32_t)(1 + actor_random(w->a) % MANY),
+        .max = (uint32_t)(1 + random_next(&w->a->random) % MANY),
         .lease_ms = w->a->lease_ms};
     struct wb_batch batch = {0};
     struct wb_err err = {0};

@@ -57,6 +57,4 @@ int powercut_name_of(struct powercut *disk, const char *path);
 int powercut_file_new(struct powercut *disk, int name);
 void powercut_file_unlink(struct powercut *disk, int name);
 
-uint64_t powercut_random(struct powercut *disk);
-
 #endif /* WB_TEST_POWERCUT_DISK_H */

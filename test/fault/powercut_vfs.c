@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "powercut_disk.h"
+#include "random.h"
 
 /* An open file. */
 struct handle {
@@ -497,8 +498,10 @@ disk_full_path(sqlite3_vfs *vfs, const char *path, int n, char *out)
 static int
 disk_random(sqlite3_vfs *vfs, int n, char *out)
 {
+    struct powercut *disk = vfs->pAppData;
+
     for (int i = 0; i < n; i++)
-        out[i] = (char)powercut_random(vfs->pAppData);
+        out[i] = (char)random_next(&disk->random);
     return n;
 }
 

@@ -16,6 +16,7 @@
 #include "db/sqlite.h"
 #include "idem/sql.h"
 #include "powercut_vfs.h"
+#include "random.h"
 
 enum {
     KEYS = 6,
@@ -47,7 +48,7 @@ static struct run {
     struct wb_env env, copy_env;
     struct wb_idem *store;
     struct key key[KEYS];
-    uint64_t chance, token[TOKENS];
+    uint64_t random, token[TOKENS];
     int n_tokens, bodies;
     bool normal; /* sabotage */
     int64_t wall_ms;
@@ -55,19 +56,10 @@ static struct run {
     long done, open, fenced; /* seen after cuts */
 } run;
 
-static uint64_t
-next(void)
-{
-    uint64_t z = run.chance += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    return z ^ (z >> 31);
-}
-
 static int
 pick(int n)
 {
-    return (int)(next() % (uint64_t)n);
+    return (int)(random_next(&run.random) % (uint64_t)n);
 }
 
 static int64_t
@@ -85,13 +77,13 @@ mono_us(void *ctx)
 }
 
 static void
-chance_bytes(void *ctx, void *out, size_t len)
+random_bytes(void *ctx, void *out, size_t len)
 {
     unsigned char *at = out;
 
     (void)ctx;
     while (len-- > 0)
-        *at++ = (unsigned char)next();
+        *at++ = (unsigned char)random_next(&run.random);
 }
 
 static struct wb_idem_op
@@ -211,7 +203,7 @@ static void
 look(enum powercut_loss loss)
 {
     struct wb_idem *store = NULL;
-    uint64_t chance = run.chance;
+    uint64_t random = run.random;
     int64_t now_ms = run.wall_ms;
 
     run.points++;
@@ -230,7 +222,7 @@ look(enum powercut_loss loss)
             run.lost += !is_record(store, k, run.key[k].now.body);
     wb_idem_close(store);
     run.wall_ms = now_ms;
-    run.chance = chance ^ UINT64_C(0x5555); /* no token as in the other life */
+    run.random = random ^ UINT64_C(0x5555); /* other tokens than the copy has */
 }
 
 static void
@@ -364,7 +356,7 @@ cut_everywhere(uint64_t seed, bool psow)
     powercut_wipe(&run.disk, seed);
     run.disk.psow = psow;
     run.disk.before = at_operation;
-    run.chance = seed;
+    run.random = seed;
     run.n_tokens = 0;
     memset(run.key, 0, sizeof(run.key));
     for (int i = 0; i < STEPS; i++)
@@ -383,7 +375,7 @@ campaign(bool normal, int seeds)
     run.env = *wb_env_system();
     run.env.wall_ms = wall_ms;
     run.env.mono_us = mono_us;
-    run.env.random = chance_bytes;
+    run.env.random = random_bytes;
     run.env.vfs = run.disk.vfs.zName;
     run.copy_env = run.env;
     run.copy_env.vfs = run.copy.vfs.zName;
