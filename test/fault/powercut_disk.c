@@ -1,5 +1,5 @@
-/* powercut_disk.c - what is durable, what is not yet, and what a cut makes of
- * it. See powercut_vfs.h (2), (3), (7). */
+/* powercut_disk.c - durable and unsynced contents of a disk, and what a cut
+ * leaves of them. See powercut_vfs.h (2), (3), (7). */
 #include "powercut_disk.h"
 
 #include <assert.h>
@@ -12,7 +12,7 @@
 /* ---- images ------------------------------------------------------------ */
 
 static void
-image_room(struct powercut_image *image, size_t cap)
+image_reserve(struct powercut_image *image, size_t cap)
 {
     if (cap <= image->cap)
         return;
@@ -26,7 +26,7 @@ powercut_image_grow(struct powercut_image *image, size_t len)
 {
     if (len <= image->len)
         return;
-    image_room(image, len);
+    image_reserve(image, len);
     memset(image->ptr + image->len, 0, len - image->len);
     image->len = len;
 }
@@ -37,7 +37,7 @@ powercut_image_put(
 {
     powercut_image_grow(image, at);
     if (at + len > image->len) {
-        image_room(image, at + len);
+        image_reserve(image, at + len);
         image->len = at + len;
     }
     if (len > 0)
@@ -49,7 +49,7 @@ image_copy(struct powercut_image *to, const struct powercut_image *from)
 {
     if (to == from)
         return;
-    image_room(to, from->len);
+    image_reserve(to, from->len);
     if (from->len > 0)
         memcpy(to->ptr, from->ptr, from->len);
     to->len = from->len;
@@ -169,7 +169,7 @@ file_wanted(const struct powercut *disk, int file)
     return disk->file[file]->opens > 0;
 }
 
-/* Locks and shared memory are the machine's. */
+/* A cut ends the locks and the shared memory of the file. */
 static void
 inode_forget(struct powercut_inode *inode)
 {
@@ -182,7 +182,7 @@ inode_forget(struct powercut_inode *inode)
     inode->reserved = inode->pending = inode->exclusive = NULL;
 }
 
-/* The memory of its images is kept for the next one. */
+/* The memory of the images is kept for the next file. */
 static void
 inode_reset(struct powercut_inode *inode)
 {

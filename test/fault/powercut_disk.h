@@ -45,7 +45,7 @@ void powercut_image_put(
 void powercut_note_write(
     struct powercut_inode *inode, size_t at, const void *ptr, size_t len);
 void powercut_note_truncate(struct powercut_inode *inode, size_t at);
-/* They will never be durable; the contents that are read stay. */
+/* The changes will never be durable; the contents that are read stay. */
 void powercut_drop_changes(struct powercut_inode *inode);
 
 void powercut_sync_file(struct powercut_inode *inode);

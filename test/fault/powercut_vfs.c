@@ -379,7 +379,7 @@ file_close(sqlite3_file *file)
 
     (void)file_unlock(file, SQLITE_LOCK_NONE);
     shm_unlock(h, 0, SQLITE_SHM_NLOCK);
-    /* Whoever opens it first starts it anew, out of the log. */
+    /* The next connection that opens the file rebuilds it from the log. */
     if (--h->inode->opens == 0)
         shm_free(h->inode);
     return SQLITE_OK;

@@ -1,14 +1,13 @@
 /* test_powercut_idem.c - power cuts while keys are begun, marked, completed,
- * freed and settled: at every operation of the disk, and what is there after
- * each way of losing it.
+ * released and settled: at every operation of the disk, with every loss mode.
  *
- * (1) A record that was acknowledged is there with its bytes, for ever. (C-5)
+ * (1) An acknowledged record is there with its bytes. (C-5)
  * (2) A claim that was acknowledged as sending is sending or unknown, never
- *     free: nothing acts again by itself. (G-9)
- * (3) What is under way has happened or not; a key that is neither done nor
- *     sending never holds a record.
- * (4) Once the leases are over no token comes again, and the old ones are
- *     fenced off from the new claims. (C-4) */
+ *     free: the operation is not executed again by itself. (G-9)
+ * (3) A call that was interrupted has taken effect or not; a key that is
+ *     neither done nor sending never has a record.
+ * (4) After the leases have ended no token is issued again, and an old token is
+ *     refused for the new claim. (C-4) */
 #include "support.h"
 
 #include <stdio.h>
@@ -23,7 +22,7 @@ enum {
     STEPS = 80,
     TOKENS = 1024,
     LEASE_MS = 30000,
-    DEEP = 7, /* one copy in so many is worked on */
+    DEEP = 7, /* one copy in so many is used further */
     FRAMES = 40
 };
 
@@ -39,7 +38,7 @@ struct state {
 };
 
 struct key {
-    struct state now, next; /* next: where the call under way may take it */
+    struct state now, next; /* next: what the current call may change it to */
     uint64_t token;
 };
 
@@ -175,7 +174,7 @@ note_token(uint64_t token)
         run.repeated += run.token[i] == token;
 }
 
-/* The leases have ended: which keys can begin now? */
+/* The leases have ended: begin the key again. */
 static void
 work_on(struct wb_idem *store, int k)
 {
@@ -200,7 +199,7 @@ work_on(struct wb_idem *store, int k)
 }
 
 static void
-look(enum powercut_loss loss)
+cut_and_check(enum powercut_loss loss)
 {
     struct wb_idem *store = NULL;
     uint64_t random = run.random;
@@ -231,7 +230,7 @@ at_operation(void *ctx, struct powercut *disk)
     (void)ctx;
     if (disk->ops % THINNED == 0)
         for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-            look((enum powercut_loss)loss);
+            cut_and_check((enum powercut_loss)loss);
 }
 
 /* ---- the work ---------------------------------------------------------- */
@@ -249,7 +248,7 @@ sabotage_handle(void)
         s->handle, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
 }
 
-/* A call that may take the key to a state has ended. */
+/* The call that may have changed the key has ended. */
 static void
 ended(struct key *key, enum wb_status rc)
 {
@@ -390,7 +389,7 @@ campaign(bool normal, int seeds)
         run.done, run.open, run.fenced);
 }
 
-TEST(test_powercut_idem__at_any_operation__records_and_doubts_stay)
+TEST(test_powercut_idem__at_any_operation__records_and_unknown_outcomes_stay)
 {
     campaign(false, 2);
     CHECK_INT(0, run.lost);
@@ -402,7 +401,7 @@ TEST(test_powercut_idem__at_any_operation__records_and_doubts_stay)
     CHECK(run.open > 500 / THINNED && run.fenced > 50 / THINNED);
 }
 
-TEST(test_powercut_idem__synchronous_normal__is_found_out)
+TEST(test_powercut_idem__synchronous_normal__is_detected)
 {
     campaign(true, 1);
     CHECK(run.lost > 0);
@@ -413,8 +412,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_powercut_idem__at_any_operation__records_and_doubts_stay),
-        RUN(test_powercut_idem__synchronous_normal__is_found_out),
+        RUN(test_powercut_idem__at_any_operation__records_and_unknown_outcomes_stay),
+        RUN(test_powercut_idem__synchronous_normal__is_detected),
     };
 
     return RUN_ALL(tests);
