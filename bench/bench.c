@@ -219,7 +219,7 @@ bench_fill(struct wb_outbox *box, int64_t n)
             &err, "fill");
 }
 
-/* ---- by hand ----------------------------------------------------------- */
+/* ---- bare SQLite ------------------------------------------------------- */
 
 sqlite3_stmt *
 bare_prepare(struct bare *b, const char *sql)

@@ -2,8 +2,8 @@
  *
  * A program is called as `bench_x SUBJECT FOLDER [name=number...]`, measures
  * one subject once in an empty folder, and prints one line of name=number.
- * bench/run.py interleaves subjects and judges. Whatever fails ends the
- * program: half a measurement is none. */
+ * bench/run.py interleaves subjects and compares them. Any failure ends the
+ * program: a partial measurement is worthless. */
 #ifndef WB_BENCH_H
 #define WB_BENCH_H
 
@@ -27,15 +27,15 @@ const char *bench_path(const char *name);
 WB_NORETURN void bench_die(const char *fmt, ...) WB_PRINTF(1, 2);
 void bench_ok(enum wb_status rc, const struct wb_err *err, const char *what);
 void bench_print(const char *name, double value);
-/* per_s, n for those who count instructions, and per_cpu_s, by the time of the
- * CPU since bench_until(), which other load disturbs less. */
+/* Prints per_s, n (to relate counted instructions to), and per_cpu_s: by the
+ * CPU time since bench_until(), which other load disturbs less. */
 void bench_rate(int64_t n, double seconds);
 
 double bench_now(void); /* seconds, monotonic */
-double bench_cpu(void); /* seconds of the CPU, of this process */
-/* Until when a loop of ms=... runs. */
+double bench_cpu(void); /* CPU seconds of this process */
+/* The time at which a loop of ms=... ends. */
 double bench_until(void);
-uint64_t bench_random(void); /* fast, and good for ids alone */
+uint64_t bench_random(void); /* fast; good enough for ids only */
 void bench_pin(int cpu);
 
 /* 300 bytes of JSON. */
@@ -45,7 +45,7 @@ struct wb_message bench_message(void);
 /* Run fn in threads=N threads; each gets its number. */
 void bench_threads(int64_t n, void (*fn)(int64_t i));
 
-/* ---- SQLite by hand: what somebody would write without us -------------- */
+/* ---- bare SQLite: what an application would write without us ----------- */
 
 struct bare {
     sqlite3 *db;

@@ -3,9 +3,9 @@
  * batch/bare-batch: 64 at a time, the confirms of a batch and the next claim in
  * one commit. one/bare-one: one at a time; ours makes only the confirm durable.
  * Each begins past the log's first checkpoint: from then on it is overwritten.
- * With n=... the folder is filled first, or, if it was filled before, kept as
- * full: so many waiting, and with heap=1 as many abandoned, delayed and kept
- * keys between them. kill: opened after a kill -9, until the first claim. */
+ * n=...: waiting messages to fill the folder with, unless an earlier round did.
+ * heap=1: between them as many abandoned, delayed and kept keys. kill: the time
+ * from opening after a kill -9 to the first claim. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <string.h>
@@ -97,7 +97,7 @@ ask(const char *path, const char *sql)
     return n;
 }
 
-/* Nothing of the filling is left to the measurement. */
+/* The checkpoint keeps the cost of filling out of the measurement. */
 static const char *
 filled(void)
 {
@@ -139,9 +139,9 @@ confirms_of(const struct wb_batch *batch, struct wb_finish *f)
     return batch->len;
 }
 
-/* Confirm what was claimed and claim the next; false once there is none. */
+/* Confirm a batch and claim the next one; returns how many were confirmed. */
 static size_t
-turn(struct wb_outbox *box, struct wb_batch *batch)
+cycle(struct wb_outbox *box, struct wb_batch *batch)
 {
     const struct wb_claim claim = {
         .sources = &source, .n_sources = 1, .max = BATCH};
@@ -157,15 +157,15 @@ turn(struct wb_outbox *box, struct wb_batch *batch)
 }
 
 static int64_t
-turns(struct wb_outbox *box, double end)
+cycles(struct wb_outbox *box, double end)
 {
     struct wb_batch batch = {0};
     int64_t n = 0;
 
     do
-        n += (int64_t)turn(box, &batch);
+        n += (int64_t)cycle(box, &batch);
     while (batch.len > 0 && bench_now() < end);
-    n += (int64_t)turn(box, &batch); /* takes as many again, which expire */
+    n += (int64_t)cycle(box, &batch); /* claims another batch, which expires */
     wb_batch_free(&batch);
     return n;
 }
@@ -178,11 +178,11 @@ batch_ours(void)
     int64_t n = 0, few = bench_opt("n", 100000);
 
     for (int i = 0; i < WARM_BATCHES && few >= 50000; i += 2)
-        (void)turns(box, 0);
+        (void)cycles(box, 0);
     (void)bench_until();
     do {
         start = bench_now();
-        n += turns(box, start + ms - took);
+        n += cycles(box, start + ms - took);
         took += bench_now() - start;
         if (few < 50000)
             bench_fill(box, few);
@@ -224,9 +224,9 @@ one_ours(void)
     wb_outbox_close(box);
 }
 
-/* ---- by hand ----------------------------------------------------------- */
+/* ---- bare SQLite ------------------------------------------------------- */
 
-struct hand {
+struct raw {
     struct bare b;
     sqlite3_stmt *due, *lease, *end;
     int64_t seq[BATCH], token[BATCH];
@@ -235,7 +235,7 @@ struct hand {
 };
 
 static void
-hand_open(struct hand *h, const char *path)
+raw_open(struct raw *h, const char *path)
 {
     bare_open(&h->b, path);
     h->due = bare_prepare(&h->b,
@@ -253,7 +253,7 @@ hand_open(struct hand *h, const char *path)
 }
 
 static void
-hand_claim(struct hand *h, int most)
+raw_claim(struct raw *h, int most)
 {
     int64_t ms = now_ms();
 
@@ -277,7 +277,7 @@ hand_claim(struct hand *h, int most)
 }
 
 static void
-hand_confirm(struct hand *h)
+raw_confirm(struct raw *h)
 {
     for (int i = 0; i < h->n; i++) {
         (void)sqlite3_bind_int64(h->end, 1, h->seq[i]);
@@ -287,22 +287,22 @@ hand_confirm(struct hand *h)
 }
 
 static void
-batch_take(struct hand *h)
+batch_take(struct raw *h)
 {
     bare_step(&h->b, h->b.begin);
-    hand_confirm(h);
-    hand_claim(h, BATCH);
+    raw_confirm(h);
+    raw_claim(h, BATCH);
     bare_step(&h->b, h->b.commit);
 }
 
 static void
-batch_hand(void)
+batch_raw(void)
 {
-    static struct hand h;
+    static struct raw h;
     double start, end;
     int64_t n = 0;
 
-    hand_open(&h, filled());
+    raw_open(&h, filled());
     for (int i = 0; i < WARM_BATCHES; i++)
         batch_take(&h);
     start = bench_now();
@@ -316,30 +316,30 @@ batch_hand(void)
 }
 
 static void
-one_by_hand(struct hand *h)
+one_raw_take(struct raw *h)
 {
     bare_step(&h->b, h->b.begin);
-    hand_claim(h, 1);
+    raw_claim(h, 1);
     bare_step(&h->b, h->b.commit);
     bare_step(&h->b, h->b.begin);
-    hand_confirm(h);
+    raw_confirm(h);
     bare_step(&h->b, h->b.commit);
 }
 
 static void
-one_hand(void)
+one_raw(void)
 {
-    static struct hand h;
+    static struct raw h;
     double start, end;
     int64_t n = 0;
 
-    hand_open(&h, filled());
+    raw_open(&h, filled());
     for (int i = 0; i < WARM; i++)
-        one_by_hand(&h);
+        one_raw_take(&h);
     start = bench_now();
     end = bench_until();
     for (; bench_now() < end; n++)
-        one_by_hand(&h);
+        one_raw_take(&h);
     bench_rate(n, bench_now() - start);
     bare_close(&h.b);
 }
@@ -355,7 +355,7 @@ killed(const char *path)
 
     box = bench_open(path);
     while (bench_now() < end)
-        (void)turn(box, &batch);
+        (void)cycle(box, &batch);
     (void)kill(getpid(), SIGKILL);
 }
 
@@ -386,7 +386,7 @@ int
 main(int argc, char **argv)
 {
     static const struct bench_subject subjects[] = {{"batch", batch_ours},
-        {"bare-batch", batch_hand}, {"one", one_ours}, {"bare-one", one_hand},
+        {"bare-batch", batch_raw}, {"one", one_ours}, {"bare-one", one_raw},
         {"kill", after_kill}, {NULL, NULL}};
 
     return bench_main(argc, argv, subjects);

@@ -1,9 +1,9 @@
 /* drain.c - D1 to D3: messages out.
  *
  * relay: a drain over HTTP to port=..., so many in flight, batch=... messages a
- * request. curl: libcurl alone with the same bodies. memory: a long drain, what
- * it takes of memory and log. The receiver (serve.c) has CPU 1; all of these
- * are where the kernel puts them, as a drain has a thread for its commits. */
+ * request. curl: libcurl alone with the same bodies. memory: a long drain, its
+ * memory and log size. The receiver (serve.c) is pinned to CPU 1; these are not
+ * pinned, because a drain has a thread for its commits. */
 #define _GNU_SOURCE
 #include <curl/curl.h>
 #include <stdio.h>
@@ -121,7 +121,7 @@ easy_new(CURLM *multi)
     return easy;
 }
 
-/* Put those that ended on the way again; returns how many did. */
+/* Start the transfers that ended again; returns how many ended. */
 static int64_t
 ended(CURLM *multi, int64_t left)
 {
@@ -189,7 +189,7 @@ rss_mib(void)
 }
 
 static void
-look(void *ctx, const struct wb_report *so_far)
+watch_memory(void *ctx, const struct wb_report *so_far)
 {
     struct watch *w = ctx;
     double rss = rss_mib();
@@ -208,7 +208,7 @@ memory(void)
 {
     int64_t n = bench_opt("n", 1000000);
     struct watch w = {.n = (uint64_t)n};
-    struct wb_drain all = {.progress = look, .ctx = &w};
+    struct wb_drain all = {.progress = watch_memory, .ctx = &w};
     struct wb_outbox *box;
     struct line l;
     pid_t pid = fork();
@@ -223,7 +223,7 @@ memory(void)
     box = bench_open(bench_path("db"));
     line_open(&l, box);
     drain_all(&l, &all, (uint64_t)n);
-    look(&w, &(struct wb_report){.confirmed = (uint64_t)n});
+    watch_memory(&w, &(struct wb_report){.confirmed = (uint64_t)n});
     bench_print("rss_mib", w.rss_most);
     bench_print("rss_tenth_mib", w.rss_first);
     bench_print("log_mib", w.log_most / (1 << 20));

@@ -1,7 +1,7 @@
 /* enqueue.c - E1 to E5: messages in.
  *
  * one/bare-one: one a call, after the log's first checkpoint. many/bare-many:
- * batches of a thousand. lines: those of a file, by hand. tx/bare-tx: inside
+ * batches of a thousand. lines: those of a file, bare. tx/bare-tx: inside
  * the caller's transaction. threads: each durable on return. procs: processes
  * in a loop. */
 #define _GNU_SOURCE
@@ -46,7 +46,7 @@ one_put(struct wb_outbox *box)
     bench_ok(wb_outbox_enqueue(box, &m, NULL, &err), &err, "enqueue");
 }
 
-/* Bytes of log a commit: measured before the first checkpoint. */
+/* The bytes of log per commit are measured before the first checkpoint. */
 static void
 one(void)
 {
@@ -143,13 +143,13 @@ bare_lines(void)
 {
     struct bare b;
     char *line = NULL;
-    size_t room = 0;
+    size_t cap = 0;
     ssize_t len;
     int64_t n = 0;
 
     bare_open(&b, bench_path("db"));
     bare_step(&b, b.begin);
-    while ((len = getline(&line, &room, stdin)) > 0) {
+    while ((len = getline(&line, &cap, stdin)) > 0) {
         bare_insert(&b, (struct wb_slice){line, (size_t)len - 1}, now_ms());
         if (++n % 1000 == 0) {
             bare_step(&b, b.commit);
@@ -163,9 +163,9 @@ bare_lines(void)
 
 /* ---- in the caller's transaction --------------------------------------- */
 
-/* Transactions of 1,000 orders, each with its message by way of put(). The
- * commit, which is the caller's and the same for both, is left out; it is the
- * CPU that is counted, as nothing else is used. */
+/* Transactions of 1,000 orders, each with its message by put(). Measured is the
+ * CPU time without the commit, which belongs to the caller and is the same for
+ * both. */
 static void
 tx_run(struct bare *b, void (*put)(void *ctx), void *ctx)
 {
@@ -263,15 +263,15 @@ threads_run(void)
 
 /* ---- processes --------------------------------------------------------- */
 
-struct told {
+struct proc_result {
     double n, worst;
 };
 
-static struct told
+static struct proc_result
 proc_loop(double end)
 {
     struct wb_outbox *box = bench_open(bench_path("db"));
-    struct told t = {0};
+    struct proc_result t = {0};
     double before, now = bench_now();
 
     while (now < end) {
@@ -290,7 +290,7 @@ static void
 procs(void)
 {
     struct wb_outbox *box = bench_open(bench_path("db"));
-    struct told t, sum = {0};
+    struct proc_result t, sum = {0};
     double least = 1e18, most = 0, start = bench_now(), end = bench_until();
     int64_t n = bench_opt("procs", 2);
     int fds[2];

@@ -1,9 +1,9 @@
-"""gateway.py - the gateway and nginx, each in front of an nginx that answers
-204, and wrk in front of them.
+"""gateway.py - wrk, then the gateway or nginx, then an nginx that responds with
+204.
 
-With 64 connections what is measured is on CPU 0, wrk and the server behind it
-on CPU 1; with one connection all are on CPU 0. What is measured alone, the
-204 itself, is on CPU 0 as well."""
+With 64 connections the server that is measured is on CPU 0, wrk and the server
+behind it on CPU 1; with one connection all are on CPU 0. The 204 measured
+without a proxy is on CPU 0 as well."""
 import os
 import re
 import shutil
@@ -25,8 +25,8 @@ http {{
 }}
 '''
 
-# A body of 300 bytes, as everywhere. fresh: a key of its own each; one: all
-# the same; none.
+# A body of 300 bytes, as everywhere. Modes: fresh, each request has a key of
+# its own; one, all have the same; none.
 SCRIPT = '''local mode, run, n, id = nil, nil, 0, 0
 local body = '{"text":"' .. string.rep('x', 289) .. '"}'
 local threads = 0
@@ -118,7 +118,7 @@ def wrk(lab, port, cpu, connections, mode, seconds):
 
 
 def cpu_seconds(pid):
-    """That a process and its children have used."""
+    """CPU seconds that a process and its children have used."""
     with open(f'/proc/{pid}/task/{pid}/children', encoding='utf-8') as f:
         used = sum(cpu_seconds(int(child)) for child in f.read().split())
     with open(f'/proc/{pid}/stat', encoding='utf-8') as f:
@@ -127,7 +127,7 @@ def cpu_seconds(pid):
 
 
 def rate(name, mode):
-    """64 connections. per_cpu_s: by the CPU that what is measured used."""
+    """64 connections. per_cpu_s: by the CPU time of the measured server."""
     def measure(lab):
         if not found():
             return None
@@ -143,7 +143,7 @@ LAST = {}
 
 
 def latency(name, mode):
-    """One connection; added_us: on top of the last of 'direct'."""
+    """One connection; added_us: compared with the last of 'direct'."""
     def measure(lab):
         if not found():
             return None

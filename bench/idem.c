@@ -1,10 +1,10 @@
 /* idem.c - I1 to I3: the idempotency store.
  *
- * look: keys of which 90 % are known, n of them in memory, threads at it; the
+ * lookup: keys of which 90 % are known, n of them in memory, threads at it; the
  * record is copied out. new: begin and complete, a key never seen, with n
  * kept. replay/bare-select: a key that is known in a file. first: begin and
  * complete of new keys in a file, by threads; sending=1: the claim is durable,
- * too. bytes, of look: of an entry beyond key and body. */
+ * too. bytes, of lookup: of an entry beyond key and body. */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <stdio.h>
@@ -18,13 +18,13 @@
 enum {
     KEY = 18,
     BODY = 100,
-    CHUNK = 4096 /* calls between two looks at the clock */
+    CHUNK = 4096 /* calls between two readings of the clock */
 };
 
 static struct {
     struct wb_idem *store;
     char (*keys)[KEY];
-    int64_t n_keys, n; /* a tenth of the keys is not kept */
+    int64_t n_keys, n; /* a tenth of the keys is not stored */
     double end;
     int64_t done, hits;
 } all;
@@ -100,11 +100,11 @@ print_rates(int64_t n, double seconds, double cpu)
     bench_print("per_cpu_s", (double)n / cpu);
 }
 
-/* ---- memory: look ------------------------------------------------------ */
+/* ---- memory: lookup ---------------------------------------------------- */
 
 static int64_t counted;
 
-/* With the eight bytes that malloc() keeps in front. */
+/* Counts the eight bytes that malloc() puts before each block, too. */
 static void *
 counting_resize(void *ctx, void *p, size_t n)
 {
@@ -135,7 +135,7 @@ measure_bytes(void)
 }
 
 static void
-look_thread(int64_t i)
+lookup_thread(int64_t i)
 {
     struct wb_idem_result result = {0};
     int64_t n = 0, hits = 0;
@@ -156,7 +156,7 @@ look_thread(int64_t i)
 }
 
 static void
-look(void)
+lookup(void)
 {
     double start, cpu;
 
@@ -167,7 +167,7 @@ look(void)
     start = bench_now();
     cpu = bench_cpu();
     all.end = bench_until();
-    bench_threads(bench_opt("threads", 1), look_thread);
+    bench_threads(bench_opt("threads", 1), lookup_thread);
     print_rates(all.done, bench_now() - start, bench_cpu() - cpu);
     bench_print("hits", (double)all.hits / (double)all.done);
     wb_idem_close(all.store);
@@ -301,7 +301,7 @@ replay(void)
     wb_idem_close(all.store);
 }
 
-/* What a begin must see, and the body copied. */
+/* The columns that begin reads, and a copy of the body. */
 static void
 select_one(struct bare *b, sqlite3_stmt *q, const char *key)
 {
@@ -344,7 +344,7 @@ bare_select(void)
 int
 main(int argc, char **argv)
 {
-    static const struct bench_subject subjects[] = {{"look", look},
+    static const struct bench_subject subjects[] = {{"lookup", lookup},
         {"new", fresh}, {"first", first_file}, {"replay", replay},
         {"bare-select", bare_select}, {NULL, NULL}};
 

@@ -1,8 +1,8 @@
-/* limit.c - what the disk gives at best.
+/* limit.c - the upper limit that the disk sets.
  *
  * cal: overwrite 4 KiB, fdatasync, again. group: threads that share a write
- * and a sync through a queue as small as it can be: each appends 4 KiB / 8 to
- * the batch of the moment and waits until that batch is on disk. */
+ * and a sync through a minimal queue: each appends 4 KiB / 8 to the current
+ * batch and waits until that batch is on disk. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -61,7 +61,7 @@ static struct {
 } group = {.lock = PTHREAD_MUTEX_INITIALIZER,
     .synced = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER}};
 
-/* With the lock held, which is let go during the write. */
+/* The caller holds the lock; it is released during the write. */
 static void
 group_write(void)
 {

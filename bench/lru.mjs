@@ -1,7 +1,7 @@
-// lru.mjs - lru-cache as a store of answers.  node lru.mjs lru FOLDER [name=number...]
-// n keys kept, with a time to live; a tenth of those asked for is not there.
-// bytes=1: each key is made of bytes first, as they come from a request.
-// The module is looked up in $BENCH_NPM.
+// lru.mjs - lru-cache as a store of responses.  node lru.mjs lru FOLDER [name=number...]
+// n keys are stored, with a time to live; a tenth of the lookups finds nothing.
+// bytes=1: each key is built from bytes first, as a request contains them.
+// The module comes from $BENCH_NPM.
 import { createRequire } from "node:module";
 
 const opt = (name, standard) =>

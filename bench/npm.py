@@ -1,4 +1,4 @@
-"""npm.py - the peers out of npm, installed once into the build folder."""
+"""npm.py - the peers from npm, installed once into the build folder."""
 import json
 import os
 import shutil
@@ -8,7 +8,7 @@ PACKAGES = ['plainjob', 'better-sqlite3', 'bullmq', 'ioredis', 'lru-cache']
 
 
 def installed(folder):
-    """The folder, or None where they cannot be had."""
+    """The folder, or None where they cannot be installed."""
     done = os.path.join(folder, 'installed')
     if os.path.exists(done):
         return folder
@@ -17,7 +17,7 @@ def installed(folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, 'package.json'), 'w',
               encoding='utf-8') as f:
-        # newer versions of npm run no script that is not named here
+        # newer versions of npm run only the scripts named here
         json.dump({'private': True, 'type': 'module',
                    'allowScripts': {'better-sqlite3': True}}, f)
     print('installing with npm: ' + ' '.join(PACKAGES), flush=True)

@@ -1,8 +1,9 @@
-/* peers.c - what speaks to the peers that have no bench of their own.
+/* peers.c - clients of the peers that have no benchmark of their own.
  *
  * redis-batch: a stream, 64 at a time: XREADGROUP, then XACK and XDEL with the
- * next XREADGROUP in one go, as our batches do. beanstalk-put, beanstalk-one:
- * one producer; reserve and delete one by one. Servers listen on port=... */
+ * next XREADGROUP in one write, as our batches do. beanstalk-put,
+ * beanstalk-one: one producer; reserve and delete one by one. Servers listen on
+ * port=... */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,14 +17,14 @@
 #include "bench.h"
 
 enum {
-    ROOM = 1 << 20,
+    BUFFER = 1 << 20,
     BATCH = 64
 };
 
 static struct {
     int fd;
     size_t at, len, out_len;
-    char in[ROOM], out[ROOM];
+    char in[BUFFER], out[BUFFER];
 } wire;
 
 static void
@@ -36,14 +37,14 @@ wire_open(void)
 
     wire.fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(wire.fd, (struct sockaddr *)&a, sizeof(a)) != 0)
-        bench_die("the server does not answer");
+        bench_die("the server does not respond");
     (void)setsockopt(wire.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
 static void
 put(const char *text, size_t len)
 {
-    if (wire.out_len + len > ROOM)
+    if (wire.out_len + len > BUFFER)
         bench_die("too much to send");
     memcpy(wire.out + wire.out_len, text, len);
     wire.out_len += len;
@@ -59,7 +60,7 @@ static void
 flush(void)
 {
     if (write(wire.fd, wire.out, wire.out_len) != (ssize_t)wire.out_len)
-        bench_die("the server is gone");
+        bench_die("the server closed the connection");
     wire.out_len = 0;
 }
 
@@ -71,14 +72,14 @@ more(void)
     memmove(wire.in, wire.in + wire.at, wire.len - wire.at);
     wire.len -= wire.at;
     wire.at = 0;
-    got = read(wire.fd, wire.in + wire.len, ROOM - wire.len - 1);
+    got = read(wire.fd, wire.in + wire.len, BUFFER - wire.len - 1);
     if (got <= 0)
-        bench_die("the server is gone");
+        bench_die("the server closed the connection");
     wire.len += (size_t)got;
     wire.in[wire.len] = '\0';
 }
 
-/* The next line, without its end; good until the next call. */
+/* The next line, without its end; valid until the next call. */
 static char *
 line(void)
 {
@@ -119,7 +120,7 @@ command(int n, const char *const *word)
     }
 }
 
-/* One reply, whatever its depth; entry ids ("1-0") are noted. */
+/* One reply of any depth; entry ids ("1-0") are stored. */
 static int
 reply(char ids[][32], int most)
 {

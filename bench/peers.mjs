@@ -1,8 +1,8 @@
-// peers.mjs - plainjob and BullMQ, as their manuals say, but durable.
+// peers.mjs - plainjob and BullMQ, used as in their manuals, but durable.
 //   node peers.mjs SUBJECT FOLDER [name=number...]
 // plainjob-one: add, one a call. plainjob-claim: take and finish one by one.
 // plainjob-drain, bullmq-drain: each job a POST to port=..., 64 at a time.
-// Modules are looked up in $BENCH_NPM.
+// The modules come from $BENCH_NPM.
 import { createRequire } from "node:module";
 import http from "node:http";
 

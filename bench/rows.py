@@ -1,4 +1,4 @@
-"""rows.py - the rows: who is measured, and what is asked of the figures.
+"""rows.py - the rows: what is measured, and the goals of the figures.
 
 A subject is (name, durability, measure): measure(lab) gives its figures, or
 None where it is not installed. A goal is (words, over, under, sense, bound):
@@ -144,7 +144,7 @@ def rate(name):
 
 
 def of_cpu(name):
-    """A rate by the time of the CPU: others use it as well."""
+    """A rate by CPU time, because other processes use the CPU as well."""
     return (name, 'per_cpu_s')
 
 
@@ -302,8 +302,8 @@ ROWS = [
          ('idle CPU, %', ('idle', 'percent'), None, '<=', 0.1)]},
     *[{'id': 'I1', 'what': f'memory store, {n:,} entries, 90 % hits',
        'subjects': [
-           ('ours', 'none', program('idem', 'look', n=n)),
-           ('two threads', 'none', program('idem', 'look', n=n, threads=2)),
+           ('ours', 'none', program('idem', 'lookup', n=n)),
+           ('two threads', 'none', program('idem', 'lookup', n=n, threads=2)),
            ('lru-cache', 'none', lru(n=n)),
            ('lru-cache, keys from bytes', 'none', lru(n=n, bytes=1))],
        'goals': [

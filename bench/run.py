@@ -2,12 +2,12 @@
 """run.py BUILD [ROW...] - measure the rows of rows.py; print one table.
 
 Every round runs cal (overwrite 4 KiB, fdatasync) and then each subject of the
-row in turn. A ratio is taken within its round; what is shown is the median of
-the rounds, and the spread from the least to the most. A round whose cal is
-below half of the row's best is dropped, and counted. What is not installed is
-skipped, what fails is said to have failed; the rest goes on. QUICK=1: three
-rounds instead of nine. A full run of all rows writes RESULTS.md beside this
-file, and keeps what stands there under Notes: why a row is not met.
+row. A ratio is taken within its round; shown are the median of the rounds and
+the spread from the lowest to the highest. A round whose cal is below half of
+the row's best is dropped, and counted. A subject that is not installed is
+skipped, one that fails is reported as failed; the others continue. QUICK=1:
+three rounds instead of nine. A full run of all rows writes RESULTS.md beside
+this file and keeps its section Notes, which says why a goal is not met.
 """
 import argparse
 import os
@@ -28,7 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Lab:
-    """Where things are, and what is running."""
+    """The folders, and the servers that are running."""
 
     def __init__(self, build, work, quick):
         self.build, self.work, self.quick = build, work, quick
@@ -51,7 +51,7 @@ class Lab:
         return path
 
     def scale(self, numbers):
-        """What takes long is a tenth of it in a quick run."""
+        """n and ms are a tenth in a quick run."""
         return {k: v // 10 if self.quick and k in ('n', 'ms') else v
                 for k, v in numbers.items()}
 
@@ -84,7 +84,7 @@ class Lab:
         return self.running[name]
 
     def receiver(self):
-        """The port of the receiver that answers 204."""
+        """The port of the receiver that responds with 204."""
         if self.receiving is None:
             process = subprocess.Popen(
                 [self.path('serve')], stdin=subprocess.PIPE,
@@ -111,7 +111,8 @@ def figures(command, env=None):
 # ---- rounds ----------------------------------------------------------------
 
 def one_round(lab, row, missing):
-    """Each subject once, in turn; who cannot goes into missing, and why."""
+    """Each subject once; one that cannot run goes into missing, with the
+    reason."""
     one = {'cal': lab.program('limit', 'cal', lab.fresh(), ms=200)}
     for name, _, run in row['subjects']:
         if name in missing:
@@ -129,8 +130,8 @@ def one_round(lab, row, missing):
 
 
 def measure(lab, row, rounds):
-    """The rounds of a row, each subject -> figures, that are kept; the number
-    of those that are not; who is missing, and why."""
+    """The rounds of a row that are kept, each subject -> figures; the number
+    of dropped rounds; the missing subjects, each with the reason."""
     done, missing = [], {}
     for i in range(1 if row.get('once') else rounds):
         print(f'\r{row["id"]} round {i + 1}   ', end='', file=sys.stderr,
@@ -143,7 +144,7 @@ def measure(lab, row, rounds):
 
 
 def value(goal, one):
-    """What a goal asks for, of one round."""
+    """The figure of a goal in one round."""
     _, over, under, sense, _ = goal
     top = one[over[0]][over[1]]
     if under is None:
@@ -212,7 +213,7 @@ def markdown(lines):
     return '\n'.join(out)
 
 
-# ---- what it ran on --------------------------------------------------------
+# ---- the machine -----------------------------------------------------------
 
 def version_of(*command):
     try:
@@ -256,7 +257,7 @@ def say_row(row, kept, dropped, lines, seconds):
 
 
 def notes(path):
-    """What people wrote below the mark in the last RESULTS.md stays."""
+    """The section Notes of the last RESULTS.md, which people wrote."""
     if not os.path.exists(path):
         return ''
     with open(path, encoding='utf-8') as f:
@@ -306,7 +307,7 @@ def main():
     rounds = args.rounds or (3 if quick else 9)
     chosen = [r for r in rows.ROWS if not args.rows or r['id'] in args.rows]
     build = os.path.abspath(args.build)
-    # as root, servers run as nobody, whom a home of root's does not let in
+    # as root, servers run as nobody, which cannot enter root's home
     work = tempfile.mkdtemp(prefix='run-',
                             dir=build if os.getuid() else '/var/tmp')
     os.chmod(work, 0o755)

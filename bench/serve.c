@@ -1,6 +1,6 @@
-/* serve.c - a receiver that answers 204 to everything, as fast as one thread
- * can: epoll, no parsing beyond the length of the body. Prints its port, and
- * ends when its standard input does. */
+/* serve.c - a receiver that responds with 204 to everything, as fast as one
+ * thread can: epoll, no parsing beyond the length of the body. Prints its port
+ * and exits at the end of its standard input. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,16 +16,16 @@
 
 enum {
     CONNECTIONS = 1024,
-    ROOM = 256 * 1024
+    BUFFER = 256 * 1024
 };
 
 struct conn {
     size_t len;
-    char in[ROOM + 1];
+    char in[BUFFER + 1];
 };
 static struct conn *conns[CONNECTIONS];
 
-static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
+static const char response[] = "HTTP/1.1 204 No Content\r\n\r\n";
 
 /* Bytes of the first request in text, 0 if it is not whole yet. */
 static size_t
@@ -59,7 +59,7 @@ static void
 conn_read(int epoll, int fd)
 {
     struct conn *c = conns[fd];
-    ssize_t got = read(fd, c->in + c->len, ROOM - c->len);
+    ssize_t got = read(fd, c->in + c->len, BUFFER - c->len);
     size_t at = 0, n;
 
     if (got <= 0) {
@@ -70,7 +70,7 @@ conn_read(int epoll, int fd)
     c->in[c->len] = '\0';
     while ((n = request_len(c->in + at, c->len - at)) > 0) {
         at += n;
-        if (write(fd, answer, sizeof(answer) - 1) < 0)
+        if (write(fd, response, sizeof(response) - 1) < 0)
             break;
     }
     memmove(c->in, c->in + at, c->len - at);
@@ -90,7 +90,7 @@ conn_open(int epoll, int listener)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     conns[fd] = calloc(1, sizeof(*conns[fd]));
     if (conns[fd] == NULL || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) != 0)
-        bench_die("serve: no room for a connection");
+        bench_die("serve: out of memory or descriptors");
 }
 
 static int

@@ -1,5 +1,5 @@
 """servers.py - peers that are servers: started on random loopback ports with
-data of their own, stopped by pid. One that is not installed is None."""
+data of their own, stopped by pid. A server that is not installed is None."""
 import glob
 import os
 import pwd
@@ -15,7 +15,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def answers(port, tries=200):
+def is_listening(port, tries=200):
     for _ in range(tries):
         with socket.socket() as s:
             if s.connect_ex(('127.0.0.1', port)) == 0:
@@ -32,9 +32,9 @@ class Server:
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL, **how)
-        if not answers(port):
+        if not is_listening(port):
             self.close()
-            raise RuntimeError(f'{command[0]} does not answer')
+            raise RuntimeError(f'{command[0]} does not listen')
 
     def close(self):
         self.process.terminate()
@@ -70,7 +70,7 @@ def postgres_bin(name):
 
 
 def unprivileged(folder):
-    """How to run as somebody who is not root: PostgreSQL insists."""
+    """How to run as another user than root: PostgreSQL refuses root."""
     if os.getuid() != 0:
         return {}
     user = pwd.getpwnam('nobody')
@@ -81,16 +81,17 @@ def unprivileged(folder):
 def postgres(folder):
     if not postgres_bin('postgres') or not postgres_bin('pgbench'):
         return None
-    who = unprivileged(folder)
+    user = unprivileged(folder)
     data = os.path.join(folder, 'data')
     subprocess.run(
         [postgres_bin('initdb'), '-D', data, '-U', 'bench', '-A', 'trust',
-         '--no-sync'], check=True, stdout=subprocess.DEVNULL, cwd=folder, **who)
+         '--no-sync'], check=True, stdout=subprocess.DEVNULL, cwd=folder,
+        **user)
     port = free_port()
     server = Server(
         [postgres_bin('postgres'), '-D', data, '-p', str(port),
          '-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=200',
-         '-c', f'unix_socket_directories={folder}'], port, cwd=folder, **who)
+         '-c', f'unix_socket_directories={folder}'], port, cwd=folder, **user)
     server.folder = folder
     for _ in range(100):
         if sql(server, 'SELECT 1'):
@@ -132,4 +133,4 @@ def pgbench(server, script, clients, seconds):
     for line in out.splitlines():
         if line.startswith('tps'):
             return float(line.split('=')[1].split()[0])
-    raise RuntimeError('pgbench says no tps')
+    raise RuntimeError('pgbench reports no tps')

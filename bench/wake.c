@@ -1,11 +1,11 @@
 /* wake.c - D4: from a commit in one process to the request of another.
  *
- * ours: a worker waits for messages; this process enqueues one, and is the
- * receiver too: it takes the time from the call of enqueue to the request's
- * arrival; commit_us is the part until that call returned. ideal: the worker
+ * ours: a worker waits for messages; this process enqueues one and is also the
+ * receiver: it measures the time from the call of enqueue to the arrival of the
+ * request; commit_us is the part until that call returned. ideal: the worker
  * waits on a pipe, this process overwrites 4 KiB, syncs, and writes to the
- * pipe. The worker has CPU 1, this process CPU 0. idle: what a worker with
- * nothing to do takes of the CPU. */
+ * pipe. The worker is on CPU 1, this process on CPU 0. idle: the CPU use of a
+ * worker that has no messages. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -111,12 +111,12 @@ produce(struct producer *p)
 static void
 arrive(int conn)
 {
-    static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
+    static const char response[] = "HTTP/1.1 204 No Content\r\n\r\n";
     static char in[65536];
 
     if (read(conn, in, sizeof(in)) <= 0)
-        bench_die("the worker is gone");
-    (void)!write(conn, answer, sizeof(answer) - 1);
+        bench_die("the worker closed the connection");
+    (void)!write(conn, response, sizeof(response) - 1);
 }
 
 static int

@@ -1,10 +1,10 @@
--- Five kinds of message of a code review tool, and where they go.
+-- Five kinds of message of a code review tool, and where they are sent.
 --
 --     export CODE_REVIEW_URL=https://reviews.example.org/api
 --     export CODE_REVIEW_TOKEN=...          # log out: unset it
 --     waybill --config examples/code-review.lua drain
 --
--- Without a token nothing is attempted: the drain says not-ready.
+-- Without a token nothing is sent: the drain reports not-ready.
 
 local base = env("CODE_REVIEW_URL", "https://code-review.invalid"):gsub("/+$", "")
 local token = env("CODE_REVIEW_TOKEN", false)
@@ -35,7 +35,7 @@ local function any_filled(list)
   return false
 end
 
--- A 200 may still be a no. Whatever the server left out counts as null.
+-- A 200 may still be a refusal. A field that the server left out is null.
 review("accepted_edit", "/accepted-edits", {
   response = function(reply, msg)
     local answer = type(reply.json) == "table" and reply.json or {}

@@ -3,10 +3,10 @@
 
     producer.py DATABASE CUSTOMER CENTS
 
-The order is a row of the application's own; the message tells somebody else of
-it. Both are there after the commit, or neither. The tables of Waybill must be
+The order is a row of the application's own; the message reports it to another
+system. After the commit both exist, or neither. The tables of Waybill must be
 in the file (any `waybill --db DATABASE` command makes them); their columns are
-in doc/FORMATS.md. `waybill run` delivers what is in there, whoever put it.
+in doc/FORMATS.md. `waybill run` delivers every message there, whichever program wrote it.
 """
 import json
 import sqlite3

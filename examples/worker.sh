@@ -1,11 +1,11 @@
 #!/bin/sh
-# A worker of ten lines in shell: takes messages of one kind, hands each to a
-# command as its standard input, and says what came of it.
+# A worker of ten lines in shell: claims messages of one kind, passes each to a
+# command on its standard input, and reports the outcome.
 #
 #     worker.sh KIND COMMAND [ARGS...]        database: $WAYBILL_DB
 #
-# Ends when nothing is due; run it from cron, or in a loop. A worker that dies
-# half way loses nothing: its claim ends, and the message is given out again.
+# Ends when nothing is due; run it from cron, or in a loop. A worker that is
+# killed loses nothing: its claim ends, and the message is claimed again.
 kind=$1 && shift
 field() { printf '%s\n' "$job" | jq -j ".$1"; }
 while job=$(waybill --json claim --kind "$kind" --lease 60s); do

@@ -97,7 +97,7 @@
                                 "0\r\n\r\n" EVIL)                              \
     CASE(fold_length, 400, POST "Content-Length:\r\n 42\r\n\r\n" EVIL)         \
     CASE(fold_blank, 400, GET "A: b\r\n \r\n\r\n")                             \
-    /* bytes that have no place in a head */                                   \
+    /* bytes that are not allowed in a head */                                 \
     CASE(nul_method, 400, "G\0T / HTTP/1.1\r\n" HOST "\r\n")                   \
     CASE(nul_target, 400, "GET /\0 HTTP/1.1\r\n" HOST "\r\n")                  \
     CASE(nul_name, 400, GET "A\0: b\r\n\r\n")                                  \

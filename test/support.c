@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "random.h"
 #include "support_pg.h"
 
 struct fake_env fake_env;
@@ -29,24 +30,14 @@ fake_env_mono_us(void *ctx)
     return ((struct fake_env *)ctx)->mono_us;
 }
 
-/* splitmix64 */
-static uint64_t
-next_random(struct fake_env *w)
-{
-    uint64_t z = atomic_fetch_add(&w->seed, UINT64_C(0x9e3779b97f4a7c15));
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 static void
 fake_env_random(void *ctx, void *out, size_t len)
 {
+    struct fake_env *w = ctx;
     unsigned char *at = out;
 
     while (len > 0) {
-        uint64_t r = next_random(ctx);
+        uint64_t r = random_mix(atomic_fetch_add(&w->seed, RANDOM_STEP));
         size_t n = len < sizeof(r) ? len : sizeof(r);
 
         memcpy(at, &r, n);

@@ -15,20 +15,10 @@ const char *const sabotage_name[SABOTAGES] = {"sound", "mark-before-send",
     "no-keys", "split-commit", "ack-before-commit", "no-transaction",
     "lost-is-no", "no-fencing", "short-lease", "short-retention"};
 
-uint64_t
-actor_random(struct actor *a)
-{
-    uint64_t z = a->chance += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 bool
 actor_one_in(struct actor *a, unsigned n)
 {
-    return actor_random(a) % n == 0;
+    return random_next(&a->random) % n == 0;
 }
 
 static int64_t
@@ -115,7 +105,7 @@ main(int argc, char **argv)
     a.db = argv[2];
     a.history = open(argv[3], O_WRONLY | O_CREAT | O_APPEND, 0600);
     a.name = argv[4];
-    a.chance = strtoull(argv[5], NULL, 10);
+    a.random = strtoull(argv[5], NULL, 10);
     a.socket = argv[6];
     a.lease_ms = atol(argv[7]);
     a.sabotage = sabotage_of(argv[8]);

@@ -1,15 +1,16 @@
 /* actor.h - a producer or a worker of the harness: a process that uses the
- * library as a program would, and writes down what it did.
+ * library as a program would, and records what it did.
  *
  * (1) One event is one line of JSON, appended with one write(2), before a call
- *     (invoke) and after it (ok, fail, info): whoever is killed between has an
- *     open invoke, which may or may not have happened.
+ *     (invoke) and after it (ok, fail, info). A process that is killed in
+ *     between leaves an open invoke: the call may or may not have happened.
  * (2) A sabotage does one thing wrong that the checker must find. */
 #ifndef WB_TEST_ACTOR_H
 #define WB_TEST_ACTOR_H
 
 #include <stdbool.h>
 
+#include "../random.h"
 #include "waybill/outbox.h"
 
 enum sabotage {
@@ -19,8 +20,8 @@ enum sabotage {
     SPLIT_COMMIT,      /* own row and message in two commits */
     ACK_BEFORE_COMMIT, /* "accepted", then accept */
     NO_TRANSACTION,    /* the message of a transaction outside of it */
-    LOST_IS_NO,        /* no answer: accepted anew, as another message */
-    NO_FENCING,        /* confirm with whatever token is there now */
+    LOST_IS_NO,        /* no response: enqueued again as a new message */
+    NO_FENCING,        /* confirm with the token that is in the row now */
     SHORT_LEASE,       /* shorter than a send takes */
     SHORT_RETENTION,   /* keys forgotten before they are repeated */
     SABOTAGES
@@ -30,13 +31,12 @@ extern const char *const sabotage_name[SABOTAGES];
 struct actor {
     const char *db, *name, *socket;
     int history;
-    uint64_t chance;
+    uint64_t random;
     enum sabotage sabotage;
     int64_t lease_ms;
     struct wb_outbox *box;
 };
 
-uint64_t actor_random(struct actor *a);
 bool actor_one_in(struct actor *a, unsigned n);
 void actor_sleep_ms(int64_t ms);
 int64_t actor_wall_ms(void);
@@ -52,10 +52,10 @@ struct event {
 };
 void actor_write(struct actor *a, const struct event *e);
 
-/* Prints what is wrong and ends the process, but for OK. */
+/* Unless status is OK, prints the error and ends the process. */
 void actor_need(enum wb_status status, const struct wb_err *err);
 
-void producer_run(struct actor *a); /* for ever */
-void worker_run(struct actor *a);   /* for ever */
+void producer_run(struct actor *a); /* does not return */
+void worker_run(struct actor *a);   /* does not return */
 
 #endif /* WB_TEST_ACTOR_H */

@@ -1,9 +1,10 @@
-/* actor_producer.c - accepts messages for ever: one at a time, many in a
- * commit, and together with a row of its own in one transaction, some of which
- * are rolled back; and repeats keys that were accepted before. See actor.h.
+/* actor_producer.c - enqueues messages until it is killed: one at a time, many
+ * in a commit, and together with a row of its own in one transaction, some of
+ * which are rolled back; and repeats keys that were accepted before. See
+ * actor.h.
  *
  * A producer's own messages have numbers that grow; those in its lane must
- * arrive in that order. */
+ * be delivered in that order. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +26,13 @@ struct parcel {
 struct producer {
     struct actor *a;
     long number;
-    struct parcel old[REMEMBERED]; /* accepted; repeated now and then */
+    struct parcel old[REMEMBERED]; /* accepted; some are repeated */
     unsigned n_old;
     sqlite3 *own;
     struct wb_outbox *adopted;
 };
 
-/* Lane messages are never late: a lane waits for its first. */
+/* A message with a lane is due at once: a delayed one would block its lane. */
 static struct parcel
 new_parcel(struct producer *p)
 {
@@ -59,7 +60,7 @@ message_of(const struct parcel *c)
 }
 
 static void
-tell(struct producer *p, const struct parcel *c, const char *type,
+record(struct producer *p, const struct parcel *c, const char *type,
     const struct wb_accepted *accepted)
 {
     actor_write(p->a, &(struct event){.what = "enqueue",
@@ -86,19 +87,19 @@ accept_some(struct producer *p, size_t n)
     for (size_t i = 0; i < n; i++) {
         c[i] = new_parcel(p);
         m[i] = message_of(&c[i]);
-        tell(p, &c[i], "invoke", NULL);
+        record(p, &c[i], "invoke", NULL);
         if (p->a->sabotage == ACK_BEFORE_COMMIT)
-            tell(p, &c[i], "ok", NULL);
+            record(p, &c[i], "ok", NULL);
     }
     actor_need(wb_outbox_enqueue_many(p->a->box, m, n, accepted, &err), &err);
     for (size_t i = 0; i < n; i++) {
         actor_need(accepted[i].status, &err);
-        tell(p, &c[i], "ok", &accepted[i]);
+        record(p, &c[i], "ok", &accepted[i]);
         remember(p, &c[i]);
     }
 }
 
-/* As a program that was not sure does it. */
+/* As a program does that does not know whether its first call succeeded. */
 static void
 repeat(struct producer *p)
 {
@@ -109,7 +110,7 @@ repeat(struct producer *p)
 
     if (known == 0)
         return;
-    m = message_of(&p->old[actor_random(p->a) % known]);
+    m = message_of(&p->old[random_next(&p->a->random) % known]);
     actor_need(wb_outbox_enqueue(p->a->box, &m, &accepted, &err), &err);
 }
 
@@ -136,13 +137,12 @@ open_own(struct producer *p)
     run_sql(p, "CREATE TABLE IF NOT EXISTS business(key TEXT PRIMARY KEY)");
 }
 
-/* An order of the program's own, and the message that tells of it: both or
- * neither. */
+/* A row of the program's own and the message about it: both or neither. */
 static void
 order(struct producer *p)
 {
     enum sabotage wrong = p->a->sabotage;
-    bool back = actor_one_in(p->a, 4);
+    bool rollback = actor_one_in(p->a, 4);
     struct parcel c = new_parcel(p);
     struct wb_message m = message_of(&c);
     struct wb_accepted accepted = {0};
@@ -151,22 +151,22 @@ order(struct producer *p)
 
     (void)snprintf(
         sql, sizeof(sql), "INSERT INTO business VALUES('%s')", c.key);
-    if (!back)
-        tell(p, &c, "invoke", NULL);
+    if (!rollback)
+        record(p, &c, "invoke", NULL);
     if (wrong == NO_TRANSACTION)
         actor_need(wb_outbox_enqueue(p->a->box, &m, &accepted, &err), &err);
     run_sql(p, "BEGIN IMMEDIATE");
     run_sql(p, sql);
-    if (wrong == SPLIT_COMMIT && !back) {
+    if (wrong == SPLIT_COMMIT && !rollback) {
         run_sql(p, "COMMIT");
-        actor_sleep_ms(20); /* or no kill meets it between the two */
+        actor_sleep_ms(20); /* so that a kill can hit between the two commits */
         run_sql(p, "BEGIN IMMEDIATE");
     }
     if (wrong != NO_TRANSACTION)
         actor_need(wb_outbox_enqueue(p->adopted, &m, &accepted, &err), &err);
-    run_sql(p, back ? "ROLLBACK" : "COMMIT");
-    if (!back)
-        tell(p, &c, "ok", &accepted);
+    run_sql(p, rollback ? "ROLLBACK" : "COMMIT");
+    if (!rollback)
+        record(p, &c, "ok", &accepted);
 }
 
 void
@@ -177,7 +177,7 @@ producer_run(struct actor *a)
     p.a = a;
     open_own(&p);
     for (;;) {
-        switch (actor_random(a) % 8) {
+        switch (random_next(&a->random) % 8) {
         case 0:
         case 1:
             accept_some(&p, MANY);
@@ -192,6 +192,6 @@ producer_run(struct actor *a)
         default:
             accept_some(&p, 1);
         }
-        actor_sleep_ms((int64_t)(actor_random(a) % 8));
+        actor_sleep_ms((int64_t)(random_next(&a->random) % 8));
     }
 }

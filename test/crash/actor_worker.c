@@ -1,8 +1,7 @@
-/* actor_worker.c - claims, sends, finishes, for ever. See actor.h.
+/* actor_worker.c - claims, sends and finishes until it is killed. See actor.h.
  *
- * The receiver is a socket: "ID KEY\n" asks it to take a message; it answers
- * "ok", "no" (not taken), or nothing but a closed connection, and then nobody
- * knows. */
+ * The receiver listens on a socket. A request is "ID KEY\n". The response is
+ * "ok", "no" (refused) or a closed connection: then the outcome is unknown. */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,23 +36,23 @@ connect_receiver(struct worker *w)
 }
 
 static enum wb_outcome
-ask(struct worker *w, const char *id, const char *key)
+send_request(struct worker *w, const char *id, const char *key)
 {
-    char line[256], answer[8] = "";
+    char line[256], response[8] = "";
     int n = snprintf(line, sizeof(line), "%s %s\n", id, key);
 
     if (w->receiver < 0)
         connect_receiver(w);
     if (write(w->receiver, line, (size_t)n) == n &&
-        read(w->receiver, answer, 3) == 3)
-        return answer[0] == 'o' ? WB_DELIVERED : WB_RETRY;
+        read(w->receiver, response, 3) == 3)
+        return response[0] == 'o' ? WB_DELIVERED : WB_RETRY;
     (void)close(w->receiver);
     w->receiver = -1;
     return WB_UNKNOWN;
 }
 
 static void
-tell(struct worker *w, size_t i, const char *what, const char *type)
+record(struct worker *w, size_t i, const char *what, const char *type)
 {
     actor_write(w->a, &(struct event){.what = what,
                           .type = type,
@@ -66,7 +65,7 @@ tell(struct worker *w, size_t i, const char *what, const char *type)
 /* ---- sabotage ---------------------------------------------------------- */
 
 static void
-accept_anew(struct worker *w, size_t i)
+enqueue_again(struct worker *w, size_t i)
 {
     struct wb_message m = {
         .kind = wb_slice("harness.parcel"), .payload = wb_slice(w->key[i])};
@@ -117,19 +116,19 @@ send_one(struct worker *w, size_t i)
         confirm_first(w, i);
     if (w->a->sabotage == NO_KEYS) {
         (void)snprintf(fresh, sizeof(fresh), "%llx",
-            (unsigned long long)actor_random(w->a));
+            (unsigned long long)random_next(&w->a->random));
         id = fresh;
     }
-    tell(w, i, "send", "invoke");
-    outcome = ask(w, id, w->key[i]);
-    tell(w, i, "send",
+    record(w, i, "send", "invoke");
+    outcome = send_request(w, id, w->key[i]);
+    record(w, i, "send",
         outcome == WB_DELIVERED ? "ok"
         : outcome == WB_RETRY   ? "fail"
                                 : "info");
     f->end = outcome == WB_DELIVERED ? WB_CONFIRM : WB_FAIL;
     f->outcome = outcome;
     if (outcome == WB_UNKNOWN && w->a->sabotage == LOST_IS_NO)
-        accept_anew(w, i);
+        enqueue_again(w, i);
     if (w->a->sabotage == NO_FENCING)
         take_any_token(w, i);
 }
@@ -151,10 +150,10 @@ note_batch(struct worker *w, const struct wb_batch *batch)
             .attempts = r->attempts,
             .retry = &retry,
             .breaker = &breaker,
-            .error = wb_slice("no answer")};
+            .error = wb_slice("no response")};
         (void)snprintf(w->key[i], sizeof(w->key[i]), "%.*s",
             (int)r->payload.len, r->payload.ptr);
-        tell(w, i, "claim", "ok");
+        record(w, i, "claim", "ok");
     }
 }
 
@@ -166,15 +165,15 @@ type_of(const struct wb_finish *f)
     return f->status == WB_FENCED ? "fenced" : "gone";
 }
 
-/* Finish what was sent and claim the next in the same commit. */
+/* Finish the messages sent and claim the next ones in the same commit. */
 static void
-turn(struct worker *w)
+cycle(struct worker *w)
 {
     struct wb_source source = {
         .kind = wb_slice("harness.parcel"), .max_attempts = 100000};
     struct wb_claim claim = {.sources = &source,
         .n_sources = 1,
-        .max = (uint32_t)(1 + actor_random(w->a) % MANY),
+        .max = (uint32_t)(1 + random_next(&w->a->random) % MANY),
         .lease_ms = w->a->lease_ms};
     struct wb_batch batch = {0};
     struct wb_err err = {0};
@@ -182,12 +181,12 @@ turn(struct worker *w)
     if (w->a->sabotage == SHORT_LEASE)
         claim.lease_ms = 5;
     for (size_t i = 0; i < w->n; i++)
-        tell(w, i, "confirm", "invoke");
+        record(w, i, "confirm", "invoke");
     actor_need(
         wb_outbox_finish(w->a->box, w->finish, w->n, &claim, &batch, &err),
         &err);
     for (size_t i = 0; i < w->n; i++)
-        tell(w, i, "confirm", type_of(&w->finish[i]));
+        record(w, i, "confirm", type_of(&w->finish[i]));
     note_batch(w, &batch);
     wb_batch_free(&batch);
 }
@@ -200,7 +199,7 @@ worker_run(struct actor *a)
     w.a = a;
     w.receiver = -1;
     for (;;) {
-        turn(&w);
+        cycle(&w);
         if (a->sabotage == NO_FENCING && actor_one_in(a, 2))
             actor_sleep_ms(a->lease_ms * 13 / 10);
         for (size_t i = 0; i < w.n; i++)

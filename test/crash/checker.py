@@ -1,8 +1,8 @@
-"""checker.py - a history against the promises; see harness.
+"""checker.py - check a history against the guarantees; see harness.
 
-One pass over the events, then sets. A message is known by its key, which its
-sender chose and its payload carries. Valid is a run in which every list but
-`recovered` is empty.
+A message is identified by its key, which its producer chose and its payload
+contains. A run is valid if every list of violations except `recovered` is
+empty.
 """
 import collections
 import json
@@ -11,7 +11,7 @@ LEASE_MARGIN_US = 500000
 
 
 class Violations(dict):
-    """name -> offenders"""
+    """name -> keys or ids of the messages"""
 
     def add(self, name, what):
         self.setdefault(name, []).append(what)
@@ -45,9 +45,10 @@ def check_keys(events, effects, left, found):
 
 
 def check_tokens(events, found):
-    """I4, I5: what is confirmed is not claimed again, and only who has the
-    claim, and has not been taken over, can confirm. Attempts order the claims of a message, whenever
-    they were written down."""
+    """I4, I5: a confirmed message is not claimed again, and only the process
+    that holds the claim, which no other has taken over, can confirm it. The
+    number of attempts orders the claims of a message, whatever the order of
+    their events."""
     confirmed = {}
     for e in events:
         if e['f'] == 'confirm' and e['y'] == 'ok':
@@ -106,7 +107,7 @@ def check_lanes(lanes, effects, found):
 
 
 def check_pairs(business, acked, count, events, found):
-    """I2: a message is there if, and only if, the program's own row is."""
+    """I2: a message exists if and only if the program's own row does."""
     orders = {e['k'] for e in events if e['f'] == 'enqueue'
               and e['y'] == 'invoke'}
     for key in business - set(count):

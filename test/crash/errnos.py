@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""errnos.py COMMAND [PLACES [JOB...]] - system calls that fail (C5), once and for ever.
+"""errnos.py COMMAND [POINTS [JOB...]] - system calls that fail (C5), once or
+permanently.
 
-Twelve calls x EIO ENOSPC EINTR EMFILE ENOLCK EAGAIN, at PLACES [all] of the
-places where the call is made (the first and the last always), once, and from
-there on for ever; for each of migrate, enqueue, claim, confirm and fail. A
-write that comes to less than was asked for is in test/fault, where it can be
-done for real.
+Twelve calls x EIO ENOSPC EINTR EMFILE ENOLCK EAGAIN, at POINTS [all] of the
+occurrences of a call (the first and the last always): at that one only, and at
+it and all later ones; for each of migrate, enqueue, claim, confirm and fail.
+Short writes are tested in test/fault, which can simulate them.
 
-After each: the command ended by itself within 30 s with a documented exit
-status, said so as an error object where it failed, what it had acknowledged is
-there, and the same call works again. The fault must have fired.
+After each fault: the command ended by itself within 30 s with a documented
+exit status and, if it failed, an error object; every acknowledged message is
+stored; the same call works again. The fault must have fired.
 
-EINTR for ever is left out of the calls that SQLite and we repeat until they
-are not interrupted: no kernel does that to a file.
+A permanent EINTR is left out for the calls that SQLite and we repeat until
+they are not interrupted: no kernel does that to a file.
 """
 import json
 import sys
@@ -20,7 +20,7 @@ import time
 
 import traced
 
-PLACES = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+POINTS = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 CALLS = ('openat', 'read', 'pread64', 'write', 'pwrite64', 'fsync',
          'fdatasync', 'ftruncate', 'unlink', 'fcntl', 'mmap', 'statx')
 ERRNOS = ('EIO', 'ENOSPC', 'EINTR', 'EMFILE', 'ENOLCK', 'EAGAIN')
@@ -30,16 +30,16 @@ EXITS = (0, 1, 3, 75)
 JOBS = (traced.Migrate, traced.Send, traced.Claim, traced.Confirm, traced.Fail)
 
 
-def places(first, last):
+def points_of(first, last):
     every = list(range(first, last + 1))
-    if PLACES == 0 or len(every) <= PLACES:
+    if POINTS == 0 or len(every) <= POINTS:
         return every
-    step = (len(every) - 1) / max(1, PLACES - 1)
-    return sorted({every[round(i * step)] for i in range(PLACES)})
+    step = (len(every) - 1) / max(1, POINTS - 1)
+    return sorted({every[round(i * step)] for i in range(POINTS)})
 
 
-def told(text):
-    """A failure is one object on stderr with a code and a text."""
+def error_code(text):
+    """The code of the error object on stderr; None where there is none."""
     try:
         return json.loads(text.strip().splitlines()[-1])['error']['code']
     except (ValueError, KeyError, IndexError):
@@ -53,8 +53,8 @@ def fail_at(store, job, call, errno, when):
     where = f'{job.name}: {call} {errno} at {when}'
     traced.need(code is not None, f'{where}: hung')
     traced.need(code in EXITS, f'{where}: ended with {code}: {text}')
-    # A stdout that fails cannot be told on stdout; all else is told.
-    traced.need(code in (0, 3) or told(text) or call == 'write',
+    # A write that fails may be the one of the error object itself.
+    traced.need(code in (0, 3) or error_code(text) or call == 'write',
                 f'{where}: ended with {code} and said: {text!r}')
     job.after(args, code, lines)
     store.check()
@@ -70,7 +70,7 @@ def fail_all(job_class):
         if call not in calls:
             continue
         for errno in ERRNOS:
-            for n in places(*calls[call]):
+            for n in points_of(*calls[call]):
                 for when in (str(n), f'{n}+'):
                     if when.endswith('+') and errno == 'EINTR' \
                             and call in REPEATED:

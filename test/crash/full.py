@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
-"""full.py COMMAND - a full disk, a file-size limit, a disk that may only be
-read (C7).
+"""full.py COMMAND - a full disk, a file-size limit, a read-only disk (C7).
 
-As root a tmpfs of one megabyte is filled, grown, and mounted read-only. For
-everybody there is RLIMIT_FSIZE. A message that does not fit is refused (exit
-75, or 1 where the file system says no for good) and said so; nothing accepted
-is lost; what is there can be looked at; and when there is room again, the next
-call works.
+As root: a tmpfs of one megabyte is filled, enlarged, and mounted read-only. As
+any user: RLIMIT_FSIZE. A message that does not fit is refused with an error
+(exit 75, or 1 on a read-only disk); nothing accepted is lost; the status can be
+read; and once there is space again, the next call works.
 """
 import json
 import os
@@ -51,7 +49,7 @@ def fill(store, limit=None):
     return None
 
 
-def refuse_and_resume(store, name, make_room, limit=None):
+def refuse_and_resume(store, name, free_space, limit=None):
     store.ok(['send', 'warm', '{}'])
     fitted, code, error = fill(store, limit)
     traced.need((code, error) == (75, 'full'), f'{name}: {code} {error}')
@@ -60,7 +58,7 @@ def refuse_and_resume(store, name, make_room, limit=None):
     store.check()
     status = store.ok(['status'])[0]
     traced.need(status['pending'] >= fitted, f'{name}: {status}')
-    make_room()
+    free_space()
     traced.need(send(store, fitted) == (0, None), f'{name}: no resume')
     store.check()
     print(f'  {name}: {fitted} fitted, 6 refused, resumed')
@@ -72,7 +70,7 @@ def mount(*args):
 
 
 def read_only(store, folder):
-    """What is there can be read or is refused, and is there afterwards."""
+    """A new message is refused; the existing ones are there afterwards."""
     rows = store.query('SELECT count(*) FROM waybill_outbox')
     traced.need(mount('-o', 'remount,ro', folder), 'cannot remount')
     code, error = send(store, MOST)
@@ -86,7 +84,7 @@ def read_only(store, folder):
 
 
 def on_tmpfs(command):
-    """False where we may not mount."""
+    """False without the right to mount."""
     folder = tempfile.mkdtemp(prefix='waybill-full-')
     if os.geteuid() != 0 or not mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs',
                                       folder):

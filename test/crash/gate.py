@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""gate.py COMMAND [SECONDS] [SEED] - relay, gateway and a handler that counts.
+"""gate.py COMMAND [SECONDS] [SEED] - relay, gateway and a handler that counts
+its effects.
 
-The handler loses answers, fails before and after its effect, and is slower
-than the relay's patience and the gateway's lease; relay and gateway are killed
-(-9) at random. Then all is quiet, and what waits is delivered. At the end,
-for each message:
+The handler drops responses, fails before and after its effect, and is slower
+than the relay's timeout and the gateway's lease; relay and gateway are killed
+(-9) at random. Then the faults stop, and the remaining messages are delivered.
+At the end, for each message:
 
  1. delivered: its effect has happened exactly once;
- 2. not delivered: the gateway holds its key as unknown, and says so by 409;
+ 2. not delivered: the gateway holds its key as unknown and responds with 409;
     its effect has happened at most once;
- 3. none is lost, and no effect has another origin.
+ 3. none is lost, and there is no effect without a message.
 """
 import atexit
 import collections
@@ -43,7 +44,7 @@ route "*" {
 '''
 FAULTS = (('cut', 8), ('before', 5), ('error', 12), ('slow', 10), ('ok', 65))
 
-chance = random.Random(SEED)
+rng = random.Random(SEED)
 folder = tempfile.mkdtemp(prefix='waybill-gate-kill-')
 env = {**os.environ, 'WAYBILL_DB': os.path.join(folder, 'box.db'),
        'WAYBILL_CONFIG': os.path.join(folder, 'config.lua')}
@@ -61,13 +62,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers['Content-Length']))
         key = self.headers['Idempotency-Key']
-        fault = 'ok' if quiet else chance.choices(
+        fault = 'ok' if quiet else rng.choices(
             [f for f, _ in FAULTS], [w for _, w in FAULTS])[0]
-        if fault == 'before':  # no effect, and nobody can know
+        if fault == 'before':  # no effect and no response
             self.close_connection = True
             return
         if fault == 'error':
-            self.answer(500)
+            self.respond(500)
             return
         with lock:
             effects[key] += 1
@@ -76,9 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if fault == 'slow':
             time.sleep(1.2)
-        self.answer(200)
+        self.respond(200)
 
-    def answer(self, status):
+    def respond(self, status):
         self.send_response(status)
         self.send_header('Content-Length', '0')
         self.end_headers()
@@ -111,13 +112,13 @@ def start(*args):
 
 
 class Pair:
-    """The gateway and the relay, started again when they are killed."""
+    """The gateway and the relay; each is restarted after a kill."""
 
-    def __init__(self, behind):
+    def __init__(self, upstream_port):
         self.port = free_port()
         self.commands = {
             'gate': ['gate', '--listen', f'127.0.0.1:{self.port}', '--upstream',
-                     f'http://127.0.0.1:{behind}', '--lease', '500ms',
+                     f'http://127.0.0.1:{upstream_port}', '--lease', '500ms',
                      '--anonymous', 'share', '--store', 'gate.db', '--wait',
                      '300ms'],
             'run': ['run']}
@@ -155,14 +156,14 @@ def rows(name, sql):
         db.close()
 
 
-def look():
-    """Ids whose answer the gateway keeps, ids that still wait at the relay,
-    and keys that the gateway holds as unknown. Only a kept answer is a 2xx,
-    and only a 2xx takes a message out of the outbox."""
+def read_state():
+    """Ids whose response the gateway has stored, ids that are in the outbox,
+    and keys that the gateway holds as unknown. Only a stored response is a
+    2xx, and only a 2xx removes a message from the outbox."""
     box = {i for i, in rows('box.db', 'SELECT id FROM waybill_outbox')}
     done = {k for k, in rows('gate.db', "SELECT key FROM waybill_idem "
                              "WHERE state = 'done' AND status = 200")}
-    # a claim that was sending is unknown once its lease is over
+    # a claim that was sending is unknown once its lease has ended
     unknown = {k for k, in rows(
         'gate.db', "SELECT key FROM waybill_idem WHERE state = 'unknown' OR "
         f"(state = 'sending' AND ends_ms < {time.time() * 1000})")}
@@ -174,15 +175,15 @@ def disturb(pair):
     while time.monotonic() < ends:
         send(20)
         sent += 20
-        time.sleep(chance.random() * 0.5)
-        pair.kill(chance.choice(['gate', 'gate', 'run']))
+        time.sleep(rng.random() * 0.5)
+        pair.kill(rng.choice(['gate', 'gate', 'run']))
     return sent
 
 
 def settle():
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
-        done, box, unknown = look()
+        done, box, unknown = read_state()
         rest = box - done
         if rest <= unknown and not box & done:
             return done, rest
@@ -191,7 +192,7 @@ def settle():
 
 
 def wait_for(port):
-    """The gateway may just have been started again."""
+    """The gateway may just have been restarted."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         with socket.socket() as s:
@@ -201,7 +202,7 @@ def wait_for(port):
     need(False, 'the gateway does not listen')
 
 
-def says_so(port, key):
+def reports_unknown(port, key):
     body = rows('box.db', f"SELECT payload FROM waybill_outbox WHERE id='{key}'")
     ask = urllib.request.Request(f'http://127.0.0.1:{port}/in',
                                  data=bytes(body[0][0], 'utf-8')
@@ -230,10 +231,11 @@ def main():
     quiet = True
     done, rest = settle()
     wait_for(pair.port)
-    need(all(says_so(pair.port, k) for k in sorted(rest)[:20]), 'not said')
+    need(all(reports_unknown(pair.port, k) for k in sorted(rest)[:20]),
+         'an unknown key was not refused')
     pair.end()
     need(len(done) + len(rest) == sent, f'{sent} sent, {len(done)} + {len(rest)}')
-    need(set(effects) <= done | rest, 'an effect of another origin')
+    need(set(effects) <= done | rest, 'an effect without a message')
     twice = [k for k, n in effects.items() if n > 1]
     need(not twice, f'an effect twice: {twice[:5]}')
     missing = [k for k in done if effects[k] != 1]

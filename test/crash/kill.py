@@ -4,14 +4,14 @@
 Half of the kills hit an enqueue (`send`, and `send --lines` that is then run
 again with the same keys), half a drain. After every kill:
 
- 1. no receipt is void: what a sender was told is accepted is in the outbox;
- 2. nothing is out of nothing: accepted = waiting + delivered + abandoned;
- 3. an import that is run again is complete, and holds nothing twice.
+ 1. a message whose acceptance was printed is in the outbox;
+ 2. accepted = waiting + delivered + abandoned;
+ 3. an import that is repeated is complete and has no message twice.
 
 And at the end, when all is drained:
 
  4. each accepted message has had exactly one effect at the receiver;
- 5. the database is whole.
+ 5. the database is not damaged.
 """
 import collections
 import json
@@ -39,7 +39,7 @@ route "*" {
 }
 '''
 
-chance = random.Random(SEED)
+rng = random.Random(SEED)
 folder = tempfile.mkdtemp(prefix='waybill-kill-')
 env = {**os.environ, 'WAYBILL_DB': os.path.join(folder, 'kill.db'),
        'WAYBILL_CONFIG': os.path.join(folder, 'kill.lua')}
@@ -67,20 +67,20 @@ def call(*args, stdin=b'', codes=(0,)):
 
 
 def killed(child, within_s):
-    """Kill at a random moment; (what it had printed, was it still running)."""
-    time.sleep(chance.random() * within_s)
+    """Kill at a random moment; (its output, was it still running)."""
+    time.sleep(rng.random() * within_s)
     alive = child.poll() is None
     child.kill()
     out, _ = child.communicate()
     return out, alive
 
 
-def conserved(receipts):
-    """Rules 1 and 2, out of the tables and out of `status`."""
+def check_rows(receipts):
+    """Rules 1 and 2, by the tables and by `status`."""
     db = sqlite3.connect(f'file:{env["WAYBILL_DB"]}?mode=ro', uri=True)
     rows = dict(db.execute('SELECT id, status FROM waybill_outbox'))
     db.close()
-    need(receipts <= set(rows), f'{len(receipts - set(rows))} receipts void')
+    need(receipts <= set(rows), f'{len(receipts - set(rows))} accepted messages lost')
     status = call('status')[0]
     need(sum(sum(of.values()) for of in status['by_kind'].values())
          == len(rows),
@@ -89,15 +89,15 @@ def conserved(receipts):
     return rows
 
 
-def spell(args, stdin=b''):
-    """How long a call takes that nobody disturbs."""
+def duration(args, stdin=b''):
+    """Seconds that a call takes without a kill."""
     begin = time.monotonic()
     call(*args, stdin=stdin)
     return time.monotonic() - begin
 
 
 def until_hits(kills, strike):
-    """strike(n), n = 0, 1, ..., until so many found a process running."""
+    """strike(n), n = 0, 1, ..., until so many have hit a running process."""
     hits = n = 0
     while hits < kills:
         need(n < 20 * kills + 100, f'only {hits} kills hit in {n} tries')
@@ -106,8 +106,8 @@ def until_hits(kills, strike):
 
 
 def kill_sends(receipts, kills):
-    """One message after the other; receipts are the ids that came out."""
-    usual = spell(['send', 'kill.single', '{}', '--key', 'usual'])
+    """One message after the other; receipts: the ids that were printed."""
+    usual = duration(['send', 'kill.single', '{}', '--key', 'usual'])
 
     def strike(n):
         child = start('--json', 'send', 'kill.single', '{"n":%d}' % n,
@@ -116,14 +116,14 @@ def kill_sends(receipts, kills):
         if out.endswith(b'\n'):
             receipts.add(json.loads(out)['id'])
         if n % 10 == 0:
-            conserved(receipts)
+            check_rows(receipts)
         return alive
     until_hits(kills, strike)
 
 
 def kill_imports(receipts, kills):
-    """An import, killed, run again: complete, nothing twice (rule 3)."""
-    usual = spell(['send', 'kill.usual', '--lines', '--key-prefix', 'u'],
+    """An import, killed and repeated: complete, nothing twice (rule 3)."""
+    usual = duration(['send', 'kill.usual', '--lines', '--key-prefix', 'u'],
                   b'{"usual":true}\n' * LINES)
 
     def strike(n):
@@ -134,10 +134,10 @@ def kill_imports(receipts, kills):
             f.write(lines)
         with open(os.path.join(folder, 'lines'), 'rb') as f:
             _, alive = killed(start(*args, stdin=f), usual * 1.1)
-        conserved(receipts)
-        told = call(*args, stdin=lines)[-1]
-        need(told['accepted'] + told['duplicates'] == LINES
-             and told['rejected'] == 0, f'import {n}: {told}')
+        check_rows(receipts)
+        counts = call(*args, stdin=lines)[-1]
+        need(counts['accepted'] + counts['duplicates'] == LINES
+             and counts['rejected'] == 0, f'import {n}: {counts}')
         return alive
     until_hits(kills, strike)
 
@@ -161,25 +161,25 @@ def start_sink():
 
 
 def kill_drains(receipts, kills):
-    """Drains, of messages that come in meanwhile."""
+    """Drains, while new messages are enqueued between the kills."""
     def strike(n):
         call('send', 'kill.fresh', '--lines', '--key-prefix', f'fresh:{n}',
              stdin=b'{}\n' * 50)
         _, alive = killed(start('drain', '--quiet'), 0.1)
         if n % 5 == 0:
-            conserved(receipts)
+            check_rows(receipts)
         return alive
     until_hits(kills, strike)
 
 
 def drain_out(receipts):
-    """Until nothing waits: claims of the dead end after two seconds."""
+    """Drain until nothing waits: a claim of a killed drain ends after 2 s."""
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         call('drain', codes=(0, 3, 4))
         status = call('status')[0]
         if status['pending'] + status['held'] + status['processing'] == 0:
-            return conserved(receipts)
+            return check_rows(receipts)
         time.sleep(0.2)
     need(False, f'not drained: {status}')
 
@@ -187,7 +187,7 @@ def drain_out(receipts):
 def check_end(rows):
     with open(os.path.join(folder, 'effects.ndjson'), encoding='utf-8') as f:
         effects = collections.Counter(json.loads(line)['id'] for line in f)
-    need(set(effects) <= set(rows), 'effects of messages nobody accepted')
+    need(set(effects) <= set(rows), 'effects of messages that were not accepted')
     need(set(rows) <= set(effects), f'{len(set(rows) - set(effects))} lost')
     need(max(effects.values()) == 1, 'an effect twice')
     keys = collections.Counter()
@@ -195,7 +195,7 @@ def check_end(rows):
     keys.update(k for k, in db.execute('SELECT key FROM waybill_outbox'))
     need(max(keys.values()) == 1, 'a key twice')
     need(sum(k.startswith('lines:') for k in keys) % LINES == 0,
-         'an import with a hole')
+         'an import with gaps')
     need(db.execute('PRAGMA integrity_check').fetchone() == ('ok',), 'damaged')
     db.close()
     return len(effects)

@@ -2,10 +2,11 @@
 """pause.py COMMAND [ROUNDS] - a worker that is stopped past its leases (C16).
 
 A drain sends eight messages at once and is stopped (SIGSTOP) before the slow
-receiver has answered. Its leases end; another worker claims all eight and, in
-turn, confirms them before or after the drain goes on. Each late token must be
-refused: the drain says `fenced: 8`, the receiver has had one effect of each that
-was sent before the stop, and the messages end as the second worker said.
+receiver has responded. Its leases end; another worker claims all eight and
+confirms them, in every other round before the drain continues, else after it.
+Each late token must be refused: the drain reports `fenced: 8`, the receiver has
+had one effect of each message that was sent before the stop, and all messages
+are confirmed by the second worker.
 """
 import collections
 import json
@@ -50,7 +51,7 @@ def wait_for(what, seconds=20):
 
 
 def a_round(store, early):
-    """Stop a drain, take over, let it go on; how many tokens were refused."""
+    """Stop a drain, take over its claims, continue it; tokens refused."""
     for _ in range(AT_ONCE):
         store.note(store.ok(['send', 'paused', '{}']))
     drain = subprocess.Popen(
@@ -98,7 +99,7 @@ def main():
     with open(os.path.join(store.folder, 'effects.ndjson'),
               encoding='utf-8') as f:
         effects = collections.Counter(json.loads(line)['id'] for line in f)
-    # One that was stopped before it had sent has no effect.
+    # A message that was not sent before the stop has no effect.
     traced.need(set(effects.values()) == {1} and
                 set(effects) <= set(store.acked) and
                 len(effects) * 2 > len(store.acked), f'effects: {effects}')

@@ -4,10 +4,11 @@
 Each of enqueue, claim, confirm, fail, migrate (the first call on no file) and
 checkpoint (an import that is long enough for one) is killed at the first,
 second, ... call of each kind until the kill no longer fires; of the import's
-thousands, a sample. With EVERY, only each so-many-th (the last always).
+thousands, a sample. With EVERY, only each EVERY-th call (the last always).
 
-After each kill: the same call works again and means one message, nothing that
-was acknowledged is lost, nothing confirmed is back, and the file is whole.
+After each kill: the same call works again and results in one message, no
+acknowledged message is lost, no confirmed one is back, and the database is not
+damaged.
 """
 import sys
 import time

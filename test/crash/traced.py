@@ -1,11 +1,11 @@
-"""traced.py - the command under strace, which kills it or fails a call at the
-n-th system call of a kind; and a store to do that to. For syscalls.py and
-errnos.py.
+"""traced.py - runs the command under strace, which kills it at, or fails, the
+n-th system call of a kind; and checks its database. For syscalls.py, errnos.py,
+full.py and pause.py.
 
- 1. Calls before the database's name first appears (the loader's) are not
-    touched.
- 2. What the command printed as accepted is in `acked`, and is looked for after
-    every fault: lost() and integrity.
+ 1. Calls before the database's name first appears (the loader's) are left
+    alone.
+ 2. Ids that the command printed as accepted are in `acked`; check() searches
+    for them after every fault.
 """
 import json
 import os
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-# Everything that touches files, locks and memory maps, and the end.
+# Everything that uses files, locks and memory maps, and the exit.
 CALLS = ('openat', 'close', 'read', 'pread64', 'write', 'pwrite64', 'fsync',
          'fdatasync', 'ftruncate', 'unlink', 'rename', 'mkdir', 'fcntl',
          'newfstatat', 'statx', 'statfs', 'mmap', 'munmap', 'fchown',
@@ -46,8 +46,8 @@ class Store:
         shutil.rmtree(self.folder)
 
     def run(self, args, stdin=b'', strace=(), limit=60):
-        """(exit status or -signal, objects on stdout, text on stderr); status
-        None where it hung."""
+        """(exit status or -signal, objects on stdout, text on stderr); the
+        status is None after a timeout."""
         args = [*strace, self.command, '--json', *args]
         try:
             done = subprocess.run(args, env=self.env, cwd=self.folder,
@@ -65,7 +65,7 @@ class Store:
         return lines
 
     def counts(self, args, stdin=b''):
-        """{call: (number of the first of ours, of the last)} of a sound run"""
+        """{call: (number of the first of ours, of the last)}, without faults"""
         self.run(args, stdin, ['strace', '-f', '-qq', '-o', self.trace,
                                '-e', 'trace=' + ','.join(CALLS)])
         first, last = {}, {}
@@ -134,7 +134,7 @@ class Send:
                 f'{self.name}:{self.n}']
 
     def after(self, args, code, lines):
-        """Whatever happened, the call can be made again: one message."""
+        """The call can be repeated after any fault: there is one message."""
         self.store.note(lines)
         again = self.store.ok(args)[0]
         for line in lines:
@@ -146,7 +146,7 @@ class Send:
 
 
 class Migrate(Send):
-    """The first one on no file at all."""
+    """The first message, without a database file."""
     name = 'migrate'
 
     def prepare(self):
@@ -179,10 +179,11 @@ class Import(Send):
         rows = self.store.query(
             'SELECT count(*), max(CAST(substr(key, length(?) + 2) AS INTEGER))'
             ' FROM waybill_outbox WHERE key GLOB ?', args[-1], args[-1] + ':*')
-        need(rows[0][0] == (rows[0][1] or 0), f'an import with a hole: {rows}')
-        told = self.store.ok(args, self.stdin)[-1]
-        need(told['accepted'] + told['duplicates'] == self.lines, f'{told}')
-        need(told['duplicates'] == rows[0][0], f'{told}, {rows}')
+        need(rows[0][0] == (rows[0][1] or 0), f'an import with gaps: {rows}')
+        counts = self.store.ok(args, self.stdin)[-1]
+        need(counts['accepted'] + counts['duplicates'] == self.lines,
+             f'{counts}')
+        need(counts['duplicates'] == rows[0][0], f'{counts}, {rows}')
         self.store.ok(['discard', '--kind', 'traced.import', '--abandoned'])
         self.forget(args[-1])
 
@@ -207,7 +208,7 @@ class Claim:
             store.note(store.ok(['send', 'traced.claim', '{}']))
 
     def prepare(self):
-        # What was put back eight times is abandoned by the next claim.
+        # A message whose lease was reset eight times is abandoned.
         self.store.ok(['retry', '--abandoned'])
         self.store.ok(['reset-stale', '--older-than', '0s'])
         return ['claim', '--kind', 'traced.claim', '--max', '3', '--lease',
@@ -220,7 +221,7 @@ class Claim:
 
 
 class Confirm:
-    """Finish one claim; the same call again says the same."""
+    """Finish one claim; a repeated call has the same result."""
     name = 'confirm'
     stdin = b''
 
@@ -243,19 +244,19 @@ class Confirm:
 
 
 class Fail(Confirm):
-    """End one claim with a failure: kept once it was told, and counted once."""
+    """Fail one claim: once reported it is stored, and it is counted once."""
     name = 'fail'
 
     def prepare(self):
         super().prepare()
         return ['fail', self.claim['id'], '--token', self.claim['token'],
-                '--error', 'no luck', '--reject']
+                '--error', 'failed', '--reject']
 
     def after(self, args, code, lines):
         sql = 'SELECT status, attempts FROM waybill_outbox WHERE id = ?'
         row = self.store.query(sql, self.claim['id'])
         need(row == [('abandoned', 1)] or not lines and
-             row == [('processing', 1)], f'failed: {row}, told {lines}')
+             row == [('processing', 1)], f'failed: {row}, printed {lines}')
         self.store.ok(args, codes=(0, 1))
         row = self.store.query(sql, self.claim['id'])
         need(row == [('abandoned', 1)], f'failed again: {row}')

@@ -1,7 +1,7 @@
 """gate_peer.py - client and upstream server of the gateway's tests.
 
-The upstream server does what the path says and counts the effects a key
-has had. The tests send bytes, so that no HTTP library corrects them.
+The upstream server does what the path says and counts the effects of each key.
+The tests send raw bytes, so that no HTTP library corrects them.
 """
 import collections
 import os
@@ -18,7 +18,7 @@ import unittest
 import urllib.request
 
 COMMAND = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else 'waybill'
-with open(COMMAND, 'rb') as _f:  # a sanitizer's memory is not ours
+with open(COMMAND, 'rb') as _f:  # a sanitizer needs more memory
     SLACK = 8 if re.search(rb'__[at]san_init', _f.read()) else 1
 AUTH = 'Authorization: Bearer a\r\n'
 
@@ -26,7 +26,7 @@ AUTH = 'Authorization: Bearer a\r\n'
 # ---- the upstream server -----------------------------------------------------
 
 class Upstream:
-    """Answers by path. effects[key or path] counts requests that were whole."""
+    """Responds by path. effects[key or path] counts complete requests."""
 
     def __init__(self):
         self.effects = collections.Counter()
@@ -86,9 +86,9 @@ class Upstream:
         m = re.search(rb'(?i)idempotency-key: (\S+)', head)
         key = m[1].decode() if m else path
         self.effects[key] += 1
-        return self.answer(s, path, body, self.effects[key])
+        return self.response(s, path, body, self.effects[key])
 
-    def answer(self, s, path, body, n):
+    def response(self, s, path, body, n):
         name, _, arg = path[1:].partition('/')
         act = getattr(self, 'do_' + name, self.do_echo)
         return act(s, arg, body, n) is not False
@@ -101,13 +101,13 @@ class Upstream:
         self.send(s, b'%d:' % n + body)
 
     def do_status(self, s, arg, body, n):
-        self.send(s, b'try %d' % n, arg + ' As Told')
+        self.send(s, b'try %d' % n, arg + ' As Requested')
 
     def do_wait(self, s, arg, body, n):
         self.gates[arg].wait(20)
         self.send(s, b'waited')
 
-    def do_cut(self, s, arg, body, n):  # no answer at all
+    def do_cut(self, s, arg, body, n):  # no response at all
         return False
 
     def do_half(self, s, arg, body, n):
@@ -135,7 +135,7 @@ class Upstream:
         self.gates[arg].wait(20)
         s.sendall(b'5\r\ntwo\n\n\r\n0\r\n\r\n')
 
-    def do_close(self, s, arg, body, n):  # up to the end of the connection
+    def do_close(self, s, arg, body, n):  # body up to the end of the connection
         s.sendall(b'HTTP/1.1 200 OK\r\n\r\nuntil the end')
         return False
 
@@ -151,7 +151,7 @@ class Upstream:
         self.gates['leave'].wait(20)
         return False
 
-    def do_leave(self, s, arg, body, n):  # says it stays, and goes
+    def do_leave(self, s, arg, body, n):  # closes without announcing it
         self.send(s, b'bye')
         return False
 
@@ -202,11 +202,11 @@ class Client:
             lines.append(line.decode('latin-1').rstrip('\r\n'))
         return lines
 
-    def answer(self, method='POST'):
+    def response(self, method='POST'):
         head = self.head()
         if not head:
             return None
-        a = Answer(head)
+        a = Response(head)
         if method == 'HEAD':
             return a
         if a.get('Transfer-Encoding'):
@@ -225,7 +225,7 @@ class Client:
         self.s.close()
 
 
-class Answer:
+class Response:
     def __init__(self, head):
         self.status = int(head[0].split()[1])
         self.fields = [tuple(x.split(': ', 1)) for x in head[1:]]
@@ -278,12 +278,12 @@ class Case(unittest.TestCase):
     def ask(self, *args, **kw):
         c = self.client()
         c.say(request(*args, **kw))
-        return c.answer(kw.get('method', 'POST'))
+        return c.response(kw.get('method', 'POST'))
 
     def raw(self, text):
         c = self.client()
         c.say(text)
-        return c.answer()
+        return c.response()
 
     def until(self, true, what):
         end = time.monotonic() + 10

@@ -101,7 +101,7 @@ class Passing(Case):
         threading.Thread(target=lambda: c.say(
             b'PUT /big/%d HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n'
             % (n, n) + bytes(n)), daemon=True).start()
-        a = c.answer()
+        a = c.response()
         self.assertEqual(n, len(a.body))
         self.assertEqual(n, len(self.up.bodies[0]))
         self.assertLess(self.gate.memory(), SLACK * 40 << 20)
@@ -122,7 +122,7 @@ class Passing(Case):
         self.until(lambda: self.up.effects['k'], 'upstream has it')
         self.assertEqual(422, self.ask('/wait/m', key='k', body='other').status)
         self.up.gates['m'].set()
-        self.assertEqual(200, c.answer().status)
+        self.assertEqual(200, c.response().status)
 
 
 class Demanding(Case):
@@ -156,7 +156,7 @@ class Demanding(Case):
 class Waiting(Case):
     args = ('--wait', '400ms')
 
-    def test_G5_waiters_get_the_answer(self):
+    def test_G5_waiters_get_the_response(self):
         cs = [self.client() for _ in range(20)]
         cs[0].say(request('/wait/x', key='k'))
         self.until(lambda: self.up.effects['k'], 'upstream has it')
@@ -164,7 +164,7 @@ class Waiting(Case):
             c.say(request('/wait/x', key='k'))
         self.until(lambda: self.gate.metric('wait') == 19, 'all wait')
         self.up.gates['x'].set()
-        got = [c.answer() for c in cs]
+        got = [c.response() for c in cs]
         self.assertEqual({b'waited'}, {a.body for a in got})
         self.assertEqual(19, sum(a.get('Idempotent-Replayed') == 'true'
                                  for a in got))
@@ -205,7 +205,7 @@ class Waiting(Case):
         self.until(lambda: self.gate.metric('wait') == 1, 'it waits')
         d.s.shutdown(socket.SHUT_WR)
         began = time.monotonic()
-        self.assertIsNone(d.answer())
+        self.assertIsNone(d.response())
         self.assertLess(time.monotonic() - began, 0.35)
         self.assertEqual(0, self.gate.metric('conflict'))
 
@@ -227,7 +227,7 @@ class Waiting(Case):
         self.until(lambda: self.up.effects['k'], 'upstream has it')
         time.sleep(0.05)
         self.up.gates['x'].set()
-        self.assertEqual(b'waited', c.answer().body)
+        self.assertEqual(b'waited', c.response().body)
 
 
 class Kept(Case):
@@ -270,7 +270,7 @@ class Kept(Case):
         self.assertEqual((409, 'outcome-unknown'), (a.status, a.problem))
         self.assertEqual(1, self.up.effects['k'])
 
-    def test_G6_commit_fails_with_an_answer_under_way(self):
+    def test_G6_commit_fails_with_a_response_under_way(self):
         self.forbid_done()
         for path in ('/big/3000000', '/bigchunked/3000000'):
             c = self.client()
@@ -283,7 +283,7 @@ class Kept(Case):
                 self.assertEqual(2999999, len(got))
             self.assertEqual('outcome-unknown', self.ask(path, key=path).problem)
 
-    def test_G6_a_cut_that_only_the_close_can_tell_is_a_reset(self):
+    def test_G6_a_cut_that_only_the_close_shows_is_a_reset(self):
         self.forbid_done()
         c = self.client()
         c.say(request('/bigchunked/3000000', key='k', version='1.0'))
@@ -341,11 +341,11 @@ class Kept(Case):
         chunk = '10000\r\n' + 'x' * 65536 + '\r\n'
         c.say('POST /echo HTTP/1.1\r\nHost: h\r\n' + AUTH + 'Idempotency-Key: '
               'k\r\nTransfer-Encoding: chunked\r\n\r\n' + chunk * 17)
-        self.assertEqual(413, c.answer().status)
+        self.assertEqual(413, c.response().status)
         self.assertEqual([], self.up.heads)
         self.assertEqual(200, self.ask(key='k', body='x' * (1 << 20)).status)
 
-    def test_G8_large_answers_pass_in_full_and_are_not_run_again(self):
+    def test_G8_large_responses_pass_in_full_and_are_not_run_again(self):
         n = 3 << 20
         for path in (f'/big/{n}', f'/bigchunked/{n}'):
             a = self.ask(path, key=path)
@@ -359,7 +359,7 @@ class Kept(Case):
             self.assertEqual(1, self.up.effects[path])
         self.assertEqual(2, self.gate.metric('truncated'))
 
-    def test_G8_largest_answer_that_is_kept(self):
+    def test_G8_largest_response_that_is_kept(self):
         for _ in range(2):
             a = self.ask('/big/1048576', key='k')
             self.assertEqual((1 << 20, None),
@@ -371,7 +371,7 @@ class Kept(Case):
         a = self.ask('/events/e', key='k')
         self.assertEqual((b'', 'true'), (a.body, a.get('Idempotent-Truncated')))
 
-    def test_G9_sent_without_a_whole_answer_is_unknown(self):
+    def test_G9_sent_without_a_whole_response_is_unknown(self):
         whole = b'HTTP/1.1 200 OK\r\n'
         bad = {'/cut': '', '/half': '', '/raw/a': whole.decode() +
                'Content-Length: 1\r\nContent-Length: 1\r\n\r\nx',
@@ -390,7 +390,7 @@ class Kept(Case):
     def test_G9_nothing_sent_frees_the_key(self):
         self.up.listener.shutdown(socket.SHUT_RDWR)
         self.up.listener.close()
-        self.up.listener = socket.socket()  # the port is nobody's now
+        self.up.listener = socket.socket()  # nothing listens on the port now
         for _ in range(2):
             a = self.ask(key='k')
             self.assertEqual((502, 'upstream-unreachable'),
@@ -423,7 +423,7 @@ class Leases(Case):
         time.sleep(0.5)
         self.assertEqual('in-flight', self.ask('/wait/x', key='k').problem)
         self.up.gates['x'].set()
-        self.assertEqual(b'waited', c.answer().body)
+        self.assertEqual(b'waited', c.response().body)
         self.assertEqual(0, self.gate.metric('lost'))
 
     def test_G9_silence_is_unknown(self):

@@ -44,7 +44,7 @@ class Wire(Case):
                 head, _, rest = text.partition('\r\n')
                 c = self.client()
                 c.say(head + '\r\n' + key + rest + second)
-                self.assertEqual(status, c.answer().status, text)
+                self.assertEqual(status, c.response().status, text)
                 self.assertEqual(b'', c.f.read(), text)
         self.assertEqual(0, self.up.effects['/second'] + self.up.effects['k'])
 
@@ -59,20 +59,20 @@ class Wire(Case):
         self.assertNotIn(b'railer', head)
         self.assertEqual(b'abc', self.up.bodies[0])
 
-    def test_G12_an_early_answer_can_be_read(self):
+    def test_G12_an_early_response_can_be_read(self):
         c = self.client()
         c.say(request(key='a b', body='x' * 500000))
-        self.assertEqual(400, c.answer().status)
+        self.assertEqual(400, c.response().status)
         c = self.client()
         c.say('POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n')
-        a = c.answer()
+        a = c.response()
         self.assertEqual((403, b'stop', 'close'),
                          (a.status, a.body, a.get('Connection')))
 
     def test_G12_head_without_end(self):
         c = self.client()
         c.say('GET / HTTP/1.1\r\nHost: h\r\n' + 'X: y\r\n' * 4000)
-        self.assertEqual(431, c.answer().status)
+        self.assertEqual(431, c.response().status)
 
     def test_G12_slow_and_many_clients_leave_others_served(self):
         before = self.gate.memory()
@@ -121,7 +121,7 @@ class Wire(Case):
         c = self.client()
         c.say(''.join(request(f'/echo/{i}', key=f'k{i % 3}' if i % 2 else None,
                               body=str(i)) for i in range(30)))
-        got = [c.answer() for _ in range(30)]
+        got = [c.response() for _ in range(30)]
         self.assertEqual(30, len([a for a in got if a.status in (200, 422)]))
         for i in range(0, 30, 2):
             self.assertEqual(b'1:%d' % i, got[i].body)
@@ -133,7 +133,7 @@ class Wire(Case):
                   + key + 'Content-Length: 2\r\n\r\n')
             self.assertEqual(['HTTP/1.1 100 Continue'], c.head())
             c.say('hi')
-            self.assertEqual(b'1:hi', c.answer().body)
+            self.assertEqual(b'1:hi', c.response().body)
         self.assertNotIn(b'xpect', b''.join(self.up.heads))
 
     def test_G14_expect_with_a_bad_key_gets_no_100(self):
@@ -141,7 +141,7 @@ class Wire(Case):
                      AUTH + 'Idempotency-Key: a b\r\nContent-Length: 2\r\n\r\n')
         self.assertEqual(400, a.status)
 
-    def test_G14_interim_answers_are_dropped(self):
+    def test_G14_interim_responses_are_dropped(self):
         text = ('HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 C\r\n'
                 '\r\nHTTP/1.1 200 OK\r\nConnection: close\r\n'
                 'Content-Length: 2\r\n\r\nok')
@@ -167,17 +167,17 @@ class Wire(Case):
         c = self.client()
         c.say('GET /bigchunked/65536 HTTP/1.0\r\nConnection: keep-alive\r\n'
               '\r\n')
-        self.assertEqual(65536, len(c.answer().body))
+        self.assertEqual(65536, len(c.response().body))
 
     def test_G14_head_has_the_length_and_no_body(self):
         c = self.client()
         c.say('HEAD /raw/keep HTTP/1.1\r\nHost: h\r\nContent-Length: 39\r\n\r\n'
               'HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n')
-        self.assertEqual('77', c.answer('HEAD').get('Content-Length'))
+        self.assertEqual('77', c.response('HEAD').get('Content-Length'))
         c.say(request())
-        self.assertEqual(b'1:b', c.answer().body)
+        self.assertEqual(b'1:b', c.response().body)
 
-    def test_G14_answers_up_to_the_close(self):
+    def test_G14_responses_up_to_the_close(self):
         for key in (None, 'k'):
             self.assertEqual(b'until the end', self.ask('/close', key=key).body)
 
@@ -193,14 +193,14 @@ class Wire(Case):
     def test_G14_a_connection_that_can_be_read_is_not_used(self):
         c = self.client()
         c.say(request('/leavelater', key='a'))
-        self.assertEqual(b'bye', c.answer().body)
+        self.assertEqual(b'bye', c.response().body)
         self.gate.p.send_signal(signal.SIGSTOP)
         c.say(request('/echo', key='b'))  # the gateway sees this first
         time.sleep(0.05)
         self.up.gates['leave'].set()
         time.sleep(0.05)
         self.gate.p.send_signal(signal.SIGCONT)
-        self.assertEqual(b'1:b', c.answer().body)
+        self.assertEqual(b'1:b', c.response().body)
         self.assertEqual(2, self.up.conns)
 
     def test_G14_a_connection_idle_too_long_is_not_used(self):

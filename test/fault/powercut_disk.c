@@ -1,5 +1,5 @@
-/* powercut_disk.c - what is durable, what is not yet, and what a cut makes of
- * it. See powercut_vfs.h (2), (3), (7). */
+/* powercut_disk.c - durable and unsynced contents of a disk, and what a cut
+ * leaves of them. See powercut_vfs.h (2), (3), (7). */
 #include "powercut_disk.h"
 
 #include <assert.h>
@@ -7,21 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* splitmix64 */
-uint64_t
-powercut_random(struct powercut *disk)
-{
-    uint64_t z = disk->random += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
+#include "random.h"
 
 /* ---- images ------------------------------------------------------------ */
 
 static void
-image_room(struct powercut_image *image, size_t cap)
+image_reserve(struct powercut_image *image, size_t cap)
 {
     if (cap <= image->cap)
         return;
@@ -35,7 +26,7 @@ powercut_image_grow(struct powercut_image *image, size_t len)
 {
     if (len <= image->len)
         return;
-    image_room(image, len);
+    image_reserve(image, len);
     memset(image->ptr + image->len, 0, len - image->len);
     image->len = len;
 }
@@ -46,7 +37,7 @@ powercut_image_put(
 {
     powercut_image_grow(image, at);
     if (at + len > image->len) {
-        image_room(image, at + len);
+        image_reserve(image, at + len);
         image->len = at + len;
     }
     if (len > 0)
@@ -58,7 +49,7 @@ image_copy(struct powercut_image *to, const struct powercut_image *from)
 {
     if (to == from)
         return;
-    image_room(to, from->len);
+    image_reserve(to, from->len);
     if (from->len > 0)
         memcpy(to->ptr, from->ptr, from->len);
     to->len = from->len;
@@ -178,7 +169,7 @@ file_wanted(const struct powercut *disk, int file)
     return disk->file[file]->opens > 0;
 }
 
-/* Locks and shared memory are the machine's. */
+/* A cut ends the locks and the shared memory of the file. */
 static void
 inode_forget(struct powercut_inode *inode)
 {
@@ -191,7 +182,7 @@ inode_forget(struct powercut_inode *inode)
     inode->reserved = inode->pending = inode->exclusive = NULL;
 }
 
-/* The memory of its images is kept for the next one. */
+/* The memory of the images is kept for the next file. */
 static void
 inode_reset(struct powercut_inode *inode)
 {
@@ -250,7 +241,7 @@ tear(struct powercut *to, struct powercut_image *image,
 
         if (until > end)
             until = end;
-        if (powercut_random(to) % 2 == 0)
+        if (random_next(&to->random) % 2 == 0)
             powercut_image_put(image, at,
                 from->bytes.ptr + c->bytes + (at - c->at), until - at);
         at = until;
@@ -261,7 +252,7 @@ static void
 survive_torn(struct powercut *to, struct powercut_image *image,
     const struct powercut_inode *from, const struct powercut_change *c)
 {
-    switch (powercut_random(to) % 4) {
+    switch (random_next(&to->random) % 4) {
     case 0:
         return;
     case 1:
@@ -283,7 +274,7 @@ inode_cut(struct powercut *to, struct powercut_inode *inode,
     if (loss == POWERCUT_LOSE)
         keep = 0;
     if (loss == POWERCUT_PREFIX)
-        keep = powercut_random(to) % (from->n_changes + 1);
+        keep = random_next(&to->random) % (from->n_changes + 1);
     for (size_t i = 0; i < keep; i++) {
         if (loss == POWERCUT_TEAR)
             survive_torn(to, &inode->durable, from, &from->change[i]);
@@ -307,9 +298,9 @@ names_cut(
     if (loss == POWERCUT_LOSE)
         keep = 0;
     if (loss == POWERCUT_PREFIX)
-        keep = (int)(powercut_random(to) % ((uint64_t)from->n_moves + 1));
+        keep = (int)(random_next(&to->random) % ((uint64_t)from->n_moves + 1));
     for (int i = 0; i < keep; i++)
-        if (loss != POWERCUT_TEAR || powercut_random(to) % 2 == 0)
+        if (loss != POWERCUT_TEAR || random_next(&to->random) % 2 == 0)
             to->name[from->move[i].name].durable = from->move[i].file;
     for (int i = 0; i < to->n_names; i++)
         to->name[i].now = to->name[i].durable;

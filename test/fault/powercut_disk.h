@@ -45,7 +45,7 @@ void powercut_image_put(
 void powercut_note_write(
     struct powercut_inode *inode, size_t at, const void *ptr, size_t len);
 void powercut_note_truncate(struct powercut_inode *inode, size_t at);
-/* They will never be durable; the contents that are read stay. */
+/* The changes will never be durable; the contents that are read stay. */
 void powercut_drop_changes(struct powercut_inode *inode);
 
 void powercut_sync_file(struct powercut_inode *inode);
@@ -56,7 +56,5 @@ int powercut_name_of(struct powercut *disk, const char *path);
 /* A new empty file under a name (-1: none); its index. */
 int powercut_file_new(struct powercut *disk, int name);
 void powercut_file_unlink(struct powercut *disk, int name);
-
-uint64_t powercut_random(struct powercut *disk);
 
 #endif /* WB_TEST_POWERCUT_DISK_H */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "powercut_disk.h"
+#include "random.h"
 
 /* An open file. */
 struct handle {
@@ -378,7 +379,7 @@ file_close(sqlite3_file *file)
 
     (void)file_unlock(file, SQLITE_LOCK_NONE);
     shm_unlock(h, 0, SQLITE_SHM_NLOCK);
-    /* Whoever opens it first starts it anew, out of the log. */
+    /* The next connection that opens the file rebuilds it from the log. */
     if (--h->inode->opens == 0)
         shm_free(h->inode);
     return SQLITE_OK;
@@ -497,8 +498,10 @@ disk_full_path(sqlite3_vfs *vfs, const char *path, int n, char *out)
 static int
 disk_random(sqlite3_vfs *vfs, int n, char *out)
 {
+    struct powercut *disk = vfs->pAppData;
+
     for (int i = 0; i < n; i++)
-        out[i] = (char)powercut_random(vfs->pAppData);
+        out[i] = (char)random_next(&disk->random);
     return n;
 }
 

@@ -22,8 +22,8 @@
  *     until the cut and never becomes durable, although later syncs succeed.
  *     Each open handle of the file gets the error once, as on Linux.
  * (6) A lying sync returns OK and does nothing.
- * (7) One disk can become what another would be after a cut now, while the
- *     other goes on: one run of a workload is cut at each of its operations.
+ * (7) A disk can be made what another one would be after a cut now, while the
+ *     other continues: one run of a workload is cut at each of its operations.
  *
  * (8) disk->owner is the number of the process that uses the disk now. A killed
  *     process is marked in disk->gone: its calls fail, and what it wrote stays.
@@ -124,7 +124,7 @@ void powercut_wipe(struct powercut *disk, uint64_t seed);
 void powercut_cut(struct powercut *to, const struct powercut *from,
     enum powercut_loss loss, uint64_t seed);
 
-/* Bytes that a cut could still take away. */
+/* Bytes that a cut now could lose. */
 size_t powercut_unsynced(const struct powercut *disk);
 
 #endif /* WB_TEST_POWERCUT_VFS_H */

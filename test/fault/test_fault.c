@@ -1,5 +1,5 @@
-/* test_fault.c - every kind of I/O and every allocation fails, once and for
- * ever, in short; tools/torture does it in full. C5, C6, C7; I1, I4, I11, I14,
+/* test_fault.c - every kind of I/O and every allocation fails, once or
+ * permanently: a sample; tools/torture tests all. C5, C6, C7; I1, I4, I11, I14,
  * I17. */
 #include "support.h"
 
@@ -11,7 +11,7 @@
 #include "memory.h"
 #include "outbox/outbox_internal.h"
 
-/* THINNED: of so many operations one fails; sanitized builds are slow. */
+/* THINNED: one of so many operations fails; sanitized builds are slow. */
 
 static void
 check_sound(const struct campaign *c)
@@ -60,7 +60,7 @@ TEST(test_fault__clock_jumps_days_stands_still_runs__repeats_and_no_loss)
     CHECK(c.fenced > 200 / THINNED);
 }
 
-/* ---- the bug: what was begun could not be taken back without memory ---- */
+/* ---- the bug: without memory an enqueue could not be rolled back -------- */
 
 static long
 rows_of(sqlite3 *db)
@@ -76,8 +76,8 @@ rows_of(sqlite3 *db)
     return n;
 }
 
-/* Memory runs out for good at the n-th allocation of an enqueue inside the
- * caller's transaction, which then commits. False once it did not. */
+/* All allocations from the n-th on fail in an enqueue inside the caller's
+ * transaction, which then commits. False once none failed. */
 static bool
 enqueue_without_memory(sqlite3 *db, struct wb_outbox *box, long n)
 {
@@ -92,7 +92,7 @@ enqueue_without_memory(sqlite3 *db, struct wb_outbox *box, long n)
     rc = wb_outbox_enqueue(box, &m, NULL, NULL);
     failed = memory.failed > 0;
     memory = (struct memory){0};
-    /* SQLite itself may have rolled back the whole. */
+    /* SQLite itself may have rolled back the transaction. */
     CHECK(rc != WB_OK || !sqlite3_get_autocommit(db));
     if (!sqlite3_get_autocommit(db))
         CHECK_INT(SQLITE_OK, sqlite3_exec(db, "COMMIT", NULL, NULL, NULL));
@@ -118,7 +118,7 @@ TEST(test_fault__no_memory_to_roll_back_with__callers_commit_has_nothing_of_it)
     CHECK(n > 50);
 }
 
-/* ---- the bug: the lock taken for a checkpoint was kept for want of memory ---- */
+/* ---- the bug: without memory a checkpoint did not release its lock ------ */
 
 TEST(test_fault__no_memory_in_a_checkpoint__lock_is_free_again)
 {

@@ -1,4 +1,4 @@
-/* test_powercut.c - the power-cut campaigns in short; tools/torture runs them
+/* test_powercut.c - samples of the power-cut campaigns; tools/torture runs them
  * in full. C1, C2, C3 of the fault model; I1, I2, I4, I12, I17. */
 #include "support.h"
 
@@ -6,7 +6,8 @@
 
 #include "campaign.h"
 
-/* THINNED: of so many operations one is cut at; sanitized builds are slow. */
+/* THINNED: the cut is at one of so many operations; sanitized builds are slow.
+ */
 
 static void
 check_sound(const struct campaign *c)
@@ -70,7 +71,7 @@ one_of_two(enum powercut_loss loss)
     return rows;
 }
 
-TEST(test_disk__cut__synced_stays_and_unsynced_goes_or_not)
+TEST(test_disk__cut__synced_stays_and_unsynced_may_be_lost)
 {
     CHECK_INT(1, one_of_two(POWERCUT_LOSE));
     CHECK_INT(2, one_of_two(POWERCUT_KEEP));
@@ -98,7 +99,7 @@ TEST(test_disk__sync_fails__bytes_are_read_but_never_durable)
 
 /* ---- C1 ---------------------------------------------------------------- */
 
-TEST(test_powercut__at_any_operation__nothing_promised_is_lost)
+TEST(test_powercut__at_any_operation__nothing_acknowledged_is_lost)
 {
     struct campaign c = {.seeds = 3, .every = THINNED};
 
@@ -108,7 +109,7 @@ TEST(test_powercut__at_any_operation__nothing_promised_is_lost)
     CHECK(c.acked > 200 && c.confirmed > 50);
 }
 
-/* Safe without WAL, and slow: the campaign does not cry wolf. */
+/* This journal mode is safe: the campaign must not report a loss. */
 TEST(test_powercut__journal_delete_extra__nothing_is_lost)
 {
     struct campaign c = {.every = 4 * THINNED, .sabotage = JOURNAL_EXTRA};
@@ -118,7 +119,7 @@ TEST(test_powercut__journal_delete_extra__nothing_is_lost)
 }
 
 static void
-check_red(enum sabotage sabotage)
+check_loss_found(enum sabotage sabotage)
 {
     struct campaign c = {.every = 10, .sabotage = sabotage};
 
@@ -128,29 +129,29 @@ check_red(enum sabotage sabotage)
     CHECK(c.found.lost > 0);
 }
 
-TEST(test_powercut__synchronous_normal__is_found_out)
+TEST(test_powercut__synchronous_normal__is_detected)
 {
-    check_red(SYNC_NORMAL);
+    check_loss_found(SYNC_NORMAL);
 }
 
-TEST(test_powercut__synchronous_off__is_found_out)
+TEST(test_powercut__synchronous_off__is_detected)
 {
-    check_red(SYNC_OFF);
+    check_loss_found(SYNC_OFF);
 }
 
-TEST(test_powercut__journal_delete_full__is_found_out)
+TEST(test_powercut__journal_delete_full__is_detected)
 {
-    check_red(JOURNAL_DELETE);
+    check_loss_found(JOURNAL_DELETE);
 }
 
-TEST(test_powercut__lying_sync__is_found_out)
+TEST(test_powercut__lying_sync__is_detected)
 {
-    check_red(LYING_SYNC);
+    check_loss_found(LYING_SYNC);
 }
 
 /* ---- C2 ---------------------------------------------------------------- */
 
-TEST(test_powercut__again_during_recovery__nothing_promised_is_lost)
+TEST(test_powercut__again_during_recovery__nothing_acknowledged_is_lost)
 {
     struct campaign c = {.seed = 100,
         .every = 4 * THINNED,
@@ -174,9 +175,9 @@ TEST(test_powercut__sync_failed__failed_writes_nothing_and_reopened_repairs)
     CHECK_INT(0, c.wrote);
 }
 
-/* The bug: opened again after a failed sync, a store went on behind a hole in
- * its log, and the next power cut took what it had acknowledged since. */
-TEST(test_powercut__opened_without_repair_after_failed_sync__is_found)
+/* The bug: reopened after a failed sync, a store appended behind a gap in its
+ * log, and the next power cut lost what it had acknowledged since. */
+TEST(test_powercut__opened_without_repair_after_failed_sync__is_detected)
 {
     struct campaign c = {.seed = 200, .every = 8 * THINNED, .no_repair = true};
 
@@ -188,17 +189,17 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_disk__cut__synced_stays_and_unsynced_goes_or_not),
+        RUN(test_disk__cut__synced_stays_and_unsynced_may_be_lost),
         RUN(test_disk__sync_fails__bytes_are_read_but_never_durable),
-        RUN(test_powercut__at_any_operation__nothing_promised_is_lost),
+        RUN(test_powercut__at_any_operation__nothing_acknowledged_is_lost),
         RUN(test_powercut__journal_delete_extra__nothing_is_lost),
-        RUN(test_powercut__synchronous_normal__is_found_out),
-        RUN(test_powercut__synchronous_off__is_found_out),
-        RUN(test_powercut__journal_delete_full__is_found_out),
-        RUN(test_powercut__lying_sync__is_found_out),
-        RUN(test_powercut__again_during_recovery__nothing_promised_is_lost),
+        RUN(test_powercut__synchronous_normal__is_detected),
+        RUN(test_powercut__synchronous_off__is_detected),
+        RUN(test_powercut__journal_delete_full__is_detected),
+        RUN(test_powercut__lying_sync__is_detected),
+        RUN(test_powercut__again_during_recovery__nothing_acknowledged_is_lost),
         RUN(test_powercut__sync_failed__failed_writes_nothing_and_reopened_repairs),
-        RUN(test_powercut__opened_without_repair_after_failed_sync__is_found),
+        RUN(test_powercut__opened_without_repair_after_failed_sync__is_detected),
     };
 
     return RUN_ALL(tests);

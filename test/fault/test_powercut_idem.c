@@ -1,14 +1,13 @@
 /* test_powercut_idem.c - power cuts while keys are begun, marked, completed,
- * freed and settled: at every operation of the disk, and what is there after
- * each way of losing it.
+ * released and settled: at every operation of the disk, with every loss mode.
  *
- * (1) A record that was acknowledged is there with its bytes, for ever. (C-5)
+ * (1) An acknowledged record is there with its bytes. (C-5)
  * (2) A claim that was acknowledged as sending is sending or unknown, never
- *     free: nothing acts again by itself. (G-9)
- * (3) What is under way has happened or not; a key that is neither done nor
- *     sending never holds a record.
- * (4) Once the leases are over no token comes again, and the old ones are
- *     fenced off from the new claims. (C-4) */
+ *     free: the operation is not executed again by itself. (G-9)
+ * (3) A call that was interrupted has taken effect or not; a key that is
+ *     neither done nor sending never has a record.
+ * (4) After the leases have ended no token is issued again, and an old token is
+ *     refused for the new claim. (C-4) */
 #include "support.h"
 
 #include <stdio.h>
@@ -16,13 +15,14 @@
 #include "db/sqlite.h"
 #include "idem/sql.h"
 #include "powercut_vfs.h"
+#include "random.h"
 
 enum {
     KEYS = 6,
     STEPS = 80,
     TOKENS = 1024,
     LEASE_MS = 30000,
-    DEEP = 7, /* one copy in so many is worked on */
+    DEEP = 7, /* one copy in so many is used further */
     FRAMES = 40
 };
 
@@ -38,7 +38,7 @@ struct state {
 };
 
 struct key {
-    struct state now, next; /* next: where the call under way may take it */
+    struct state now, next; /* next: what the current call may change it to */
     uint64_t token;
 };
 
@@ -47,7 +47,7 @@ static struct run {
     struct wb_env env, copy_env;
     struct wb_idem *store;
     struct key key[KEYS];
-    uint64_t chance, token[TOKENS];
+    uint64_t random, token[TOKENS];
     int n_tokens, bodies;
     bool normal; /* sabotage */
     int64_t wall_ms;
@@ -55,19 +55,10 @@ static struct run {
     long done, open, fenced; /* seen after cuts */
 } run;
 
-static uint64_t
-next(void)
-{
-    uint64_t z = run.chance += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    return z ^ (z >> 31);
-}
-
 static int
 pick(int n)
 {
-    return (int)(next() % (uint64_t)n);
+    return (int)(random_next(&run.random) % (uint64_t)n);
 }
 
 static int64_t
@@ -85,13 +76,13 @@ mono_us(void *ctx)
 }
 
 static void
-chance_bytes(void *ctx, void *out, size_t len)
+random_bytes(void *ctx, void *out, size_t len)
 {
     unsigned char *at = out;
 
     (void)ctx;
     while (len-- > 0)
-        *at++ = (unsigned char)next();
+        *at++ = (unsigned char)random_next(&run.random);
 }
 
 static struct wb_idem_op
@@ -183,7 +174,7 @@ note_token(uint64_t token)
         run.repeated += run.token[i] == token;
 }
 
-/* The leases have ended: which keys can begin now? */
+/* The leases have ended: begin the key again. */
 static void
 work_on(struct wb_idem *store, int k)
 {
@@ -208,10 +199,10 @@ work_on(struct wb_idem *store, int k)
 }
 
 static void
-look(enum powercut_loss loss)
+cut_and_check(enum powercut_loss loss)
 {
     struct wb_idem *store = NULL;
-    uint64_t chance = run.chance;
+    uint64_t random = run.random;
     int64_t now_ms = run.wall_ms;
 
     run.points++;
@@ -230,7 +221,7 @@ look(enum powercut_loss loss)
             run.lost += !is_record(store, k, run.key[k].now.body);
     wb_idem_close(store);
     run.wall_ms = now_ms;
-    run.chance = chance ^ UINT64_C(0x5555); /* no token as in the other life */
+    run.random = random ^ UINT64_C(0x5555); /* other tokens than the copy has */
 }
 
 static void
@@ -239,7 +230,7 @@ at_operation(void *ctx, struct powercut *disk)
     (void)ctx;
     if (disk->ops % THINNED == 0)
         for (int loss = 0; loss < POWERCUT_LOSSES; loss++)
-            look((enum powercut_loss)loss);
+            cut_and_check((enum powercut_loss)loss);
 }
 
 /* ---- the work ---------------------------------------------------------- */
@@ -257,7 +248,7 @@ sabotage_handle(void)
         s->handle, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
 }
 
-/* A call that may take the key to a state has ended. */
+/* The call that may have changed the key has ended. */
 static void
 ended(struct key *key, enum wb_status rc)
 {
@@ -364,7 +355,7 @@ cut_everywhere(uint64_t seed, bool psow)
     powercut_wipe(&run.disk, seed);
     run.disk.psow = psow;
     run.disk.before = at_operation;
-    run.chance = seed;
+    run.random = seed;
     run.n_tokens = 0;
     memset(run.key, 0, sizeof(run.key));
     for (int i = 0; i < STEPS; i++)
@@ -383,7 +374,7 @@ campaign(bool normal, int seeds)
     run.env = *wb_env_system();
     run.env.wall_ms = wall_ms;
     run.env.mono_us = mono_us;
-    run.env.random = chance_bytes;
+    run.env.random = random_bytes;
     run.env.vfs = run.disk.vfs.zName;
     run.copy_env = run.env;
     run.copy_env.vfs = run.copy.vfs.zName;
@@ -398,7 +389,7 @@ campaign(bool normal, int seeds)
         run.done, run.open, run.fenced);
 }
 
-TEST(test_powercut_idem__at_any_operation__records_and_doubts_stay)
+TEST(test_powercut_idem__at_any_operation__records_and_unknown_outcomes_stay)
 {
     campaign(false, 2);
     CHECK_INT(0, run.lost);
@@ -410,7 +401,7 @@ TEST(test_powercut_idem__at_any_operation__records_and_doubts_stay)
     CHECK(run.open > 500 / THINNED && run.fenced > 50 / THINNED);
 }
 
-TEST(test_powercut_idem__synchronous_normal__is_found_out)
+TEST(test_powercut_idem__synchronous_normal__is_detected)
 {
     campaign(true, 1);
     CHECK(run.lost > 0);
@@ -421,8 +412,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_powercut_idem__at_any_operation__records_and_doubts_stay),
-        RUN(test_powercut_idem__synchronous_normal__is_found_out),
+        RUN(test_powercut_idem__at_any_operation__records_and_unknown_outcomes_stay),
+        RUN(test_powercut_idem__synchronous_normal__is_detected),
     };
 
     return RUN_ALL(tests);

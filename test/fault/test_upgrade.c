@@ -1,5 +1,5 @@
-/* test_upgrade.c - tables of an older version, with messages in them, and the
- * power that goes while they are brought up to date (C25). */
+/* test_upgrade.c - tables of an older version, with messages in them, are
+ * upgraded; power cuts during the upgrade (C25). */
 #include "support.h"
 
 #include <stdio.h>
@@ -11,7 +11,7 @@ enum {
     MESSAGES = 20
 };
 
-static struct powercut before, after; /* the cut */
+static struct powercut before, after; /* before and after the cut */
 static struct wb_env env;
 static long cuts;
 
@@ -49,7 +49,7 @@ number(sqlite3 *db, const char *sql)
     return n;
 }
 
-/* As another language writes it: the columns of version 1. */
+/* As a program in another language inserts: the columns of version 1. */
 static void
 insert(sqlite3 *db, int from, int n)
 {
@@ -152,7 +152,7 @@ TEST(test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages)
 }
 
 /* A process of the old version has the file open and continues. */
-TEST(test_upgrade__old_writer_goes_on__its_messages_are_taken)
+TEST(test_upgrade__old_writer_continues__its_messages_are_kept)
 {
     struct wb_outbox *box;
     sqlite3 *old;
@@ -193,7 +193,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_upgrade__power_cut_at_any_operation__old_or_new_and_all_messages),
-        RUN(test_upgrade__old_writer_goes_on__its_messages_are_taken),
+        RUN(test_upgrade__old_writer_continues__its_messages_are_kept),
         RUN(test_upgrade__tables_of_a_newer_version__refused_and_unchanged),
     };
 

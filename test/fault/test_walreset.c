@@ -1,10 +1,10 @@
 /* test_walreset.c - SQLite's WAL-reset bug (3.7.0 to 3.51.2), forced (C23).
  *
- * Between the moment a checkpoint has read what the log holds and the moment
- * it moves it, another connection commits and so starts the log anew. The
- * checkpoint then marks frames as moved that it has never seen, and the next
- * restart of the log overwrites them: commits are gone, and integrity_check
- * says ok. The moment is met by a hook in the checkpointer's file. */
+ * After a checkpoint has read the size of the log and before it copies the
+ * frames, another connection commits and so restarts the log. The checkpoint
+ * then marks frames as copied that it has never seen, and the next restart of
+ * the log overwrites them: commits are lost, and integrity_check reports ok. A
+ * hook in the checkpointer's file makes the commit at that moment. */
 #include "support.h"
 
 #include <stdio.h>
@@ -90,9 +90,9 @@ engine(struct wb_outbox *box)
     return (struct wb__sqlite *)box->db;
 }
 
-/* Something in the log, all of it moved: the next commit starts it anew. */
+/* Fill the log and copy all of it: the next commit restarts the log. */
 static void
-fill_and_move(sqlite3 *db)
+fill_and_checkpoint(sqlite3 *db)
 {
     for (int i = 0; i < BATCH; i++)
         CHECK_STATUS(OK, put(other));
@@ -118,7 +118,8 @@ count(void)
     return n;
 }
 
-/* Fill the log behind the moment, empty it, and count what is there. */
+/* Fill the log after the commit of the hook, truncate it, count the messages.
+ */
 static long
 present_after(sqlite3 *db)
 {
@@ -153,13 +154,13 @@ TEST(test_walreset__guarded_checkpoint__commit_waits_and_nothing_is_lost)
     CHECK_STATUS(OK, put(box)); /* the checkpointer is opened */
     CHECK(engine(box)->checkpointer != NULL);
     hook(engine(box)->checkpointer);
-    fill_and_move(db);
+    fill_and_checkpoint(db);
     engine(box)->wal_frames = engine(box)->checkpoint_at = 1;
     armed = 1;
     CHECK_STATUS(OK, wb__sqlite_checkpoint(engine(box), NULL));
     CHECK_INT(WB_BUSY, answer);
     wb_outbox_close(box);
-    present = present_after(db); /* which accepts some more before it looks */
+    present = present_after(db); /* accepts more messages before it counts */
     CHECK_INT(accepted, present);
 }
 
@@ -173,8 +174,8 @@ is_affected(void)
     return v >= 3007000 && !repaired;
 }
 
-/* The control: without the guard the same moment loses, or this test sees
- * nothing. */
+/* The control: without the guard the same commit loses messages; else the test
+ * above would prove nothing. */
 TEST(test_walreset__plain_passive_checkpoint__loses_on_an_affected_sqlite)
 {
     sqlite3 *db, *checkpointer;
@@ -185,7 +186,7 @@ TEST(test_walreset__plain_passive_checkpoint__loses_on_an_affected_sqlite)
     db = open_raw();
     checkpointer = open_raw();
     hook(checkpointer);
-    fill_and_move(db);
+    fill_and_checkpoint(db);
     armed = 1;
     (void)sqlite3_wal_checkpoint_v2(
         checkpointer, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random.h"
+
 enum {
     LEASE_MS = 30000,
     MANY = 5,
@@ -30,9 +32,8 @@ draft_of(const struct workload *w, int n, struct draft *d)
     const struct entry *e = &w->ledger.entry[n];
     uint64_t random = (uint64_t)n;
 
-    d->len = workload_next(&random) % 16 == 0
-                 ? PAYLOAD
-                 : 40 + workload_next(&random) % 400;
+    d->len = random_next(&random) % 16 == 0 ? PAYLOAD
+                                            : 40 + random_next(&random) % 400;
     memset(d->payload, 'a' + n % 26, d->len);
     d->kind = kinds[n % (int)(sizeof(kinds) / sizeof(kinds[0]))];
     (void)snprintf(d->type, sizeof(d->type), "m/%d", n);

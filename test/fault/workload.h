@@ -75,7 +75,6 @@ void workload_drain(struct workload *w, int h);
 
 /* ---- internal ----------------------------------------------------------- */
 
-uint64_t workload_next(uint64_t *seed);
 int workload_pick(struct workload *w, int n); /* 0.. n - 1 */
 /* A usable handle, opened if necessary; NULL once stopped. */
 struct wb_outbox *workload_some_box(struct workload *w);

@@ -7,6 +7,7 @@
 #include "db/sqlite.h"
 #include "memory.h"
 #include "outbox/outbox_internal.h"
+#include "random.h"
 #include "workload.h"
 
 const char *const sabotage_name[SABOTAGES] = {
@@ -14,20 +15,10 @@ const char *const sabotage_name[SABOTAGES] = {
 
 /* ---- environment ------------------------------------------------------- */
 
-uint64_t
-workload_next(uint64_t *seed)
-{
-    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 int
 workload_pick(struct workload *w, int n)
 {
-    return (int)(workload_next(&w->random) % (uint64_t)n);
+    return (int)(random_next(&w->random) % (uint64_t)n);
 }
 
 static int64_t
@@ -49,7 +40,7 @@ env_random(void *ctx, void *out, size_t len)
     unsigned char *at = out;
 
     while (len-- > 0)
-        *at++ = (unsigned char)workload_next(&w->library_random);
+        *at++ = (unsigned char)random_next(&w->library_random);
 }
 
 void

@@ -1,5 +1,5 @@
 /* fuzz_config.c - any text as a configuration: an error or routes, in bounded
- * time and memory, and nothing of a secret. Then its hooks run on a
+ * time and memory, without a secret in it. Then its hooks run on a
  * message. */
 #define _GNU_SOURCE /* memmem */
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* fuzz_http.c - the HTTP parser on any bytes. The first byte chooses mode and
- * split. Besides what the sanitizers see: fed whole, fed split and fed byte by
- * byte must read the same, and what was read must keep the promises of
- * parser.h. */
+ * split. Besides the checks of the sanitizers: the result must be the same for
+ * the whole input, the split input and single bytes, and must fulfil the
+ * guarantees of parser.h. */
 #include "../http_transcript.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* fuzz_response.c - a reply in pieces: bounded whatever comes, and its error is
- * one clean line. First byte: limit of the body; then lines up to '\n', until
- * the header is complete, then the body. */
+/* fuzz_response.c - a response in pieces: memory is bounded for any input, and
+ * the error is one clean line. First byte: limit of the body; then lines up to
+ * '\n', until the header is complete, then the body. */
 #define _GNU_SOURCE /* memmem */
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
-/* fuzz_row.c - a hostile database file: a whole one with some bytes changed, or
- * with rows that no constraint has seen. Whatever is in it: a status, and no
- * crash (S12). */
+/* fuzz_row.c - a hostile database file: a valid one with some bytes changed, or
+ * with rows that violate the constraints. Every call returns a status and does
+ * not crash (S12). */
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +90,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-/* Four bytes each: where, and what. */
+/* Four bytes of input per change: the offset and the new byte. */
 static void
 write_changed(const uint8_t *data, size_t size)
 {
@@ -107,7 +107,7 @@ write_changed(const uint8_t *data, size_t size)
     free(copy);
 }
 
-/* Rows whose columns are whatever the input says, type and all. */
+/* Rows whose columns have values and types from the input. */
 static void
 write_rows(const uint8_t *data, size_t size)
 {

@@ -1,6 +1,6 @@
-/* fuzz_template.c - any text as a template, a line of JSON behind it: what
- * passes the check either gives an error or a URL of the same scheme, host,
- * segments and parameters. */
+/* fuzz_template.c - any text as a template, then a line of JSON: a template
+ * that passes the check gives either an error or a URL of the same scheme,
+ * host, segments and parameters. */
 #include <stdlib.h>
 
 #include "script/script.h"

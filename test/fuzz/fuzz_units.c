@@ -1,6 +1,6 @@
-/* fuzz_units.c - what people and receivers write: durations, sizes, times,
- * dates, ids, header lines, errors. Nothing is read past its end, and what is
- * accepted is what it says. */
+/* fuzz_units.c - texts that people and receivers write: durations, sizes,
+ * times, dates, ids, header lines, errors. Nothing is read past its end, and
+ * the value of an accepted text is right. */
 #include <assert.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* fuzz_url.c - urls and header lines: what passes cannot end a line, name a
- * user, or miss a host. */
+/* fuzz_url.c - URLs and header lines: an accepted one contains no line end and
+ * no user name, and has a host. */
 #include <stdlib.h>
 
 #include "transport/http.h"

@@ -1,4 +1,4 @@
-/* cases.c - the tables of http_cases.h and our verdicts, as lines
+/* cases.c - the tables of http_cases.h and our results, as lines
  * `mode name messages status hex`, for comparison with other parsers. */
 #include <stdio.h>
 

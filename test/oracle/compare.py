@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""compare.py CASES [LLHTTP] - our verdicts beside those of llhttp and h11.
+"""compare.py CASES [LLHTTP] - compare our HTTP parser with llhttp and h11.
 
-Ours must refuse whatever they refuse, and where both let bytes in, find the
-same number of messages. Every difference has its reason below; one without,
-and a reason without a difference, fail.
+Ours must refuse all that they refuse, and where both accept the bytes, find the
+same number of messages. Every difference has its reason below; a difference
+without a reason, and a reason without a difference, are failures.
 """
 import re
 import subprocess
@@ -11,19 +11,19 @@ import sys
 
 ANY = '(request|response) '
 
-# Let in by us, refused by them.
+# Accepted by us, refused by them.
 THEY_REFUSE = {
     'llhttp': {
         'request (own|small)_method': 'knows a list of methods; any token is one (RFC 9110, 9.1)',
         'request chunk_extension': 'takes no `=` before a quoted value; RFC 9112, 7.1.1 has it',
     },
     'h11': {
-        'response upgrade': 'knows that nobody asked for an upgrade; here that is for the caller',
+        'response upgrade': 'knows that no upgrade was requested; here the caller checks that',
     },
 }
 
-# Refused by us, let in by them.
-THEY_LET_IN = {
+# Refused by us, accepted by them.
+THEY_ACCEPT = {
     'both': {
         'request (target_|(two_)?(same_)?hosts?_|no_host|two_(same_)?hosts|connect|expect_)':
             'leaves target, Host, CONNECT and Expect to its user',
@@ -43,7 +43,7 @@ THEY_LET_IN = {
         'request two_spaces|response two_spaces': 'skips spaces in a start line',
         'request http09': 'speaks HTTP/0.9',
         ANY + '(trailer_no_name|empty_name)': 'takes an empty name',
-        'request coding_(after_identity|comma|empty|gzip)': 'looks at the last coding alone',
+        'request coding_(after_identity|comma|empty|gzip)': 'reads only the last coding',
         'response coding_(gzip|identity|twice)': 'reads other codings to the end of the input',
         'response reason_nul': 'takes NUL in a reason',
     },
@@ -59,7 +59,7 @@ THEY_LET_IN = {
     },
 }
 
-# Let in by both, in other numbers.
+# Accepted by both, with different numbers of messages.
 OTHER_NUMBER = {
     'llhttp': {
         'response not_modified': 'waits for a body after 304; there is none (RFC 9112, 6.3)',
@@ -136,28 +136,28 @@ def reason(reasons, key, used):
     return None
 
 
-def compare(who, ours, theirs):
-    """A line a case, as cmocka writes them; how many differ without a reason."""
+def compare(parser, ours, theirs):
+    """Print a line per case, as cmocka does; the differences without a reason."""
     wrong, used = 0, set()
-    refuse = THEY_REFUSE[who]
-    let_in = {**THEY_LET_IN['both'], **THEY_LET_IN[who]}
-    number = OTHER_NUMBER[who]
+    refuse = THEY_REFUSE[parser]
+    accept = {**THEY_ACCEPT['both'], **THEY_ACCEPT[parser]}
+    number = OTHER_NUMBER[parser]
     for key, (messages, status) in ours.items():
         their_messages, refused = theirs[key]
         kind, why = 'the same', 'none needed'
         if status == 0 and refused:
-            kind, why = 'refuses, we let in', reason(refuse, key, used)
+            kind, why = 'refuses, we accept', reason(refuse, key, used)
         elif status != 0 and not refused:
-            kind, why = f'lets in {their_messages}, we say {status}', reason(let_in, key, used)
+            kind, why = f'accepts {their_messages}, we refuse with {status}', reason(accept, key, used)
         elif status == 0 and messages != their_messages:
             kind, why = f'finds {their_messages}, we {messages}', reason(number, key, used)
         if kind != 'the same':
-            print(f'{who} {" ".join(key)}: {kind}: {why}')
+            print(f'{parser} {" ".join(key)}: {kind}: {why}')
         wrong += why is None
-        print(f'[{"       OK " if why else "  FAILED  "}] http_oracle__{who}_{"_".join(key)}')
-    for pattern in {**refuse, **THEY_LET_IN[who], **number}:
+        print(f'[{"       OK " if why else "  FAILED  "}] http_oracle__{parser}_{"_".join(key)}')
+    for pattern in {**refuse, **THEY_ACCEPT[parser], **number}:
         if pattern not in used:
-            print(f'{who}: no difference needs the reason for {pattern}')
+            print(f'{parser}: no difference needs the reason for {pattern}')
             wrong += 1
     return wrong
 
@@ -175,7 +175,7 @@ def main():
         wrong += compare('h11', ours, dict(h11_verdicts(lines)))
         tried += 1
     except ImportError:
-        print('h11 is not here')
+        print('h11 is not installed')
     print(f'{len(ours)} cases, {tried} other parsers, {wrong} differences without a reason')
     return 77 if tried == 0 else wrong > 0
 

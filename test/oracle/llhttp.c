@@ -1,4 +1,4 @@
-/* llhttp.c - the verdicts of llhttp on the lines of stdin, as lines
+/* llhttp.c - the results of llhttp on the lines of stdin, as lines
  * `mode name messages status`; status 1 is a refusal. */
 #include <llhttp.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ on_complete(llhttp_t *parser)
     return 0;
 }
 
-/* Bytes of hex digits, in place; how many. */
+/* Decode hex digits in place; returns the number of bytes. */
 static size_t
 unhex(char *hex)
 {

@@ -22,6 +22,7 @@
 #define WB_TEST_SIM_H
 
 #include "fault/powercut_vfs.h"
+#include "random.h"
 #include "relay/relay.h"
 
 enum {
@@ -305,7 +306,6 @@ struct sim {
 extern struct sim sim;
 
 /* sim_history.c */
-uint64_t sim_random(uint64_t *state);
 int sim_pick(int n);
 void sim_event(enum sim_event_kind what, int message, int64_t a, int64_t b);
 void sim_violation(enum sim_violation wrong, int message, int64_t detail);

@@ -63,21 +63,10 @@ sim_violations(const struct sim_figures *f)
     return sum;
 }
 
-/* splitmix64 */
-uint64_t
-sim_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 int
 sim_pick(int n)
 {
-    return (int)(sim_random(&sim.random) % (uint64_t)n);
+    return (int)(random_next(&sim.random) % (uint64_t)n);
 }
 
 /* ---- events ------------------------------------------------------------ */

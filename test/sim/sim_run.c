@@ -39,7 +39,7 @@ env_random(void *ctx, void *out, size_t len)
 
     (void)ctx;
     while (len > 0) {
-        uint64_t r = sim_random(&sim.library_random);
+        uint64_t r = random_next(&sim.library_random);
         size_t n = len < sizeof(r) ? len : sizeof(r);
 
         memcpy(at, &r, n);
@@ -95,7 +95,7 @@ cut(void)
     for (int p = 0; p < sim.processes; p++)
         sim_close(p);
     powercut_cut(&sim.disk, &sim.disk, (enum powercut_loss)loss,
-        sim_random(&sim.random));
+        random_next(&sim.random));
     sim.mono_us = sim_pick(1000000);
     sim.jumps++;
     for (int n = 0; n < sim.n; n++)

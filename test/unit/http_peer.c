@@ -109,9 +109,9 @@ read_request(struct peer_conn *c, char *text, size_t *have)
     size_t len;
 
     while ((len = request_len(text, *have)) == 0) {
-        size_t room = PEER_REQUEST - 1 - *have;
-        ssize_t n = c->tls != NULL ? SSL_read(c->tls, text + *have, (int)room)
-                                   : recv(c->fd, text + *have, room, 0);
+        size_t space = PEER_REQUEST - 1 - *have;
+        ssize_t n = c->tls != NULL ? SSL_read(c->tls, text + *have, (int)space)
+                                   : recv(c->fd, text + *have, space, 0);
 
         if (n <= 0)
             return false;

@@ -1,5 +1,5 @@
-/* relay_fixture.h - an outbox, a relay and a transport that answers as it is
- * told, for the tests of the relay. */
+/* relay_fixture.h - an outbox, a relay and a scripted transport, for the tests
+ * of the relay. */
 #ifndef WB_TEST_RELAY_FIXTURE_H
 #define WB_TEST_RELAY_FIXTURE_H
 
@@ -11,11 +11,11 @@
 #include "relay/relay.h"
 #include "support.h"
 
-/* ---- a transport that answers as it is told ---------------------------- */
+/* ---- a scripted transport ---------------------------------------------- */
 
 struct fake {
     struct wb_transport base;
-    uv_loop_t *loop;         /* NULL: answers inside send() */
+    uv_loop_t *loop;         /* NULL: ends the attempt inside send() */
     enum wb_outcome outcome; /* of every attempt ... */
     int status;
     const char *error, *body;

@@ -18,7 +18,7 @@ put_abandoned(struct wb_outbox *box, const char *kind)
 static char reported[256];
 
 static enum wb_status
-tell(void *ctx, const struct wb_kind_counts *k)
+report_kind(void *ctx, const struct wb_kind_counts *k)
 {
     size_t n = strlen(reported);
 
@@ -36,7 +36,7 @@ redrive(struct wb_outbox *box, struct wb_select s)
     struct wb_err err = {0};
 
     reported[0] = '\0';
-    CHECK_OK(wb_outbox_redrive(box, &s, &did, tell, NULL, &err), err);
+    CHECK_OK(wb_outbox_redrive(box, &s, &did, report_kind, NULL, &err), err);
     return did;
 }
 
@@ -47,7 +47,7 @@ discard(struct wb_outbox *box, struct wb_select s)
     struct wb_err err = {0};
 
     reported[0] = '\0';
-    CHECK_OK(wb_outbox_discard(box, &s, &did, tell, NULL, &err), err);
+    CHECK_OK(wb_outbox_discard(box, &s, &did, report_kind, NULL, &err), err);
     return did;
 }
 

@@ -80,7 +80,7 @@ TEST(test_adopt__O3_savepoint_rolled_back__message_gone_with_it)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-TEST(test_adopt__O3_somebody_else_writes__busy_and_nothing_begun)
+TEST(test_adopt__O3_another_connection_writes__busy_and_nothing_begun)
 {
     sqlite3 *db = app_open(), *other = app_open();
     struct wb_outbox *box = adopt(db);
@@ -352,7 +352,7 @@ main(void)
         RUN(test_adopt__O3_outside_a_transaction__commits_by_itself),
         RUN(test_adopt__O3_refused_inside__transaction_goes_on),
         RUN(test_adopt__O3_savepoint_rolled_back__message_gone_with_it),
-        RUN(test_adopt__O3_somebody_else_writes__busy_and_nothing_begun),
+        RUN(test_adopt__O3_another_connection_writes__busy_and_nothing_begun),
         RUN(test_adopt__O3_inside_a_transaction__refused),
         RUN(test_adopt__O3_in_memory__refused),
         RUN(test_adopt__O3_read_only__refused),

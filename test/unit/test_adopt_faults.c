@@ -1,12 +1,13 @@
-/* test_adopt_faults.c - O-3, I17: what goes wrong on a connection of the
- * application's, and who is told. */
+/* test_adopt_faults.c - O-3, I17: faults on a connection of the
+ * application, and which outbox reports them. */
 #include <sys/stat.h>
 
 #include "adopt_fixture.h"
 #include "shim_vfs.h"
 
-/* A sync that fails in the caller's own COMMIT drops what was not on the disk,
- * and is told once: what is accepted after it stands on a hole. */
+/* A sync that fails in the caller's own COMMIT drops unsynced data, and the
+ * error is reported once: messages accepted after it would follow a gap in the
+ * log. */
 TEST(test_adopt__callers_commit_fails__failed_until_reopened)
 {
     const struct wb_message m = {.kind = S("a")};
@@ -34,8 +35,8 @@ TEST(test_adopt__callers_commit_fails__failed_until_reopened)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-/* Two on one connection, as of a program that keeps effects apart with one and
- * sends with the other: what one is told, the other is told as well. */
+/* Two outboxes on one connection: an error that one of them gets is reported to
+ * the other, too. */
 TEST(test_adopt__two_on_one_connection__both_failed)
 {
     const struct wb_message m = {.kind = S("a")};
@@ -88,7 +89,7 @@ TEST(test_adopt__one_of_two_closed__log_still_moved)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
-TEST(test_adopt__caller_changes_his_mind__goes_on)
+TEST(test_adopt__caller_rolls_back__next_enqueues_work)
 {
     const struct wb_message m = {.kind = S("a")};
     sqlite3 *db = app_open();
@@ -177,7 +178,7 @@ main(void)
         RUN(test_adopt__callers_commit_fails__failed_until_reopened),
         RUN(test_adopt__two_on_one_connection__both_failed),
         RUN(test_adopt__one_of_two_closed__log_still_moved),
-        RUN(test_adopt__caller_changes_his_mind__goes_on),
+        RUN(test_adopt__caller_rolls_back__next_enqueues_work),
         RUN(test_adopt__interrupted__busy_and_goes_on),
         RUN(test_adopt__caller_rolls_back_inside_our_statement__busy_not_failed),
     };

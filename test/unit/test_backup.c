@@ -1,5 +1,5 @@
 /* test_backup.c - O-21: a copy opens as an outbox; its messages keep their ids
- * and its tokens fit nothing, whoever copied it. */
+ * and its tokens are refused, whichever program copied it. */
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -59,7 +59,7 @@ TEST(test_backup__O21_while_open__opens_with_ids_and_dead_tokens)
     CHECK(stat("copy.db", &st) == 0);
     CHECK_INT(0600, st.st_mode & 07777);
     check_copy("copy.db", &t);
-    box_confirm(box, &t); /* the original's is as good as ever */
+    box_confirm(box, &t); /* the original's token is still valid */
     wb_outbox_close(box);
 }
 
@@ -92,7 +92,7 @@ TEST(test_backup__O21_restored_over_the_original__tokens_dead)
     check_copy(BOX, &t);
 }
 
-/* O-10: the attempt whose claim the copy forgot was one all the same. */
+/* O-10: the attempt whose claim is not in the copy counts, too. */
 TEST(test_backup__O21_claimed_for_the_last_time__copy_tries_no_more)
 {
     struct wb_outbox *box = box_open();
@@ -129,8 +129,8 @@ TEST(test_backup__O21_opened_again__tokens_live)
     wb_outbox_close(box);
 }
 
-/* A probe that nobody can end must not hold its scope's turn. */
-TEST(test_backup__O21_copied_while_probing__turn_is_free)
+/* A probe that no process will end must not block its scope. */
+TEST(test_backup__O21_copied_while_probing__probe_is_free)
 {
     struct wb_outbox *box = box_open();
     struct wb_err err = {0};
@@ -238,7 +238,7 @@ main(void)
         RUN(test_backup__O21_restored_over_the_original__tokens_dead),
         RUN(test_backup__O21_claimed_for_the_last_time__copy_tries_no_more),
         RUN(test_backup__O21_opened_again__tokens_live),
-        RUN(test_backup__O21_copied_while_probing__turn_is_free),
+        RUN(test_backup__O21_copied_while_probing__probe_is_free),
         RUN(test_backup__O21_file_there__refused_and_untouched),
         RUN(test_backup__O21_others_write_all_the_while__copied_once),
         RUN(test_backup__O21_in_a_transaction_that_wrote__busy_at_once),

@@ -164,7 +164,7 @@ TEST(test_array__grow__keeps_elements_and_doubles)
     CHECK_INT(1024, arena_cap);
     allocs = fake_env.allocs;
     CHECK(wb__array_grow(ENV, &in_memory, 1000, &cap, sizeof(*in_memory)));
-    CHECK_INT(allocs, fake_env.allocs); /* there is place */
+    CHECK_INT(allocs, fake_env.allocs); /* it has the capacity */
     wb__free(ENV, in_memory);
     wb__arena_clear(&a);
 }

@@ -40,7 +40,7 @@ copy_breaker(void *ctx, const struct wb_breaker *b)
 }
 
 static struct wb_breaker
-look(struct wb_outbox *box, const char *scope)
+breaker_of(struct wb_outbox *box, const char *scope)
 {
     struct wb_breaker b = {0};
     struct wb_err err = {0};
@@ -65,11 +65,11 @@ TEST(test_breaker__B1_three_failures_in_a_row__open_for_a_minute)
 
     attempt(box, WB_FAIL, WB_RETRY);
     attempt(box, WB_FAIL, WB_UNKNOWN);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
-    CHECK_INT(2, look(box, "a").failures);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
+    CHECK_INT(2, breaker_of(box, "a").failures);
     attempt(box, WB_FAIL, WB_RETRY);
-    CHECK_INT(WB_OPEN, look(box, "a").state);
-    CHECK_INT(FAKE_START_MS + 60000, look(box, "a").open_until_ms);
+    CHECK_INT(WB_OPEN, breaker_of(box, "a").state);
+    CHECK_INT(FAKE_START_MS + 60000, breaker_of(box, "a").open_until_ms);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, &next));
     CHECK_INT(FAKE_START_MS + 60000, next);
     fake_clock_advance_ms(59999);
@@ -99,11 +99,11 @@ TEST(test_breaker__B1_rejected__neither_counts_nor_resets)
 
     fail_times(box, 2);
     attempt(box, WB_FAIL, WB_REJECTED);
-    CHECK_INT(2, look(box, "a").failures);
+    CHECK_INT(2, breaker_of(box, "a").failures);
     attempt(box, WB_RELEASE, WB_RETRY);
-    CHECK_INT(2, look(box, "a").failures);
+    CHECK_INT(2, breaker_of(box, "a").failures);
     fail_times(box, 1);
-    CHECK_INT(WB_OPEN, look(box, "a").state);
+    CHECK_INT(WB_OPEN, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
@@ -115,7 +115,7 @@ TEST(test_breaker__B2_any_confirm__resets_the_count)
     attempt(box, WB_CONFIRM, WB_DELIVERED);
     CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_breaker"));
     fail_times(box, 2);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
@@ -131,11 +131,11 @@ TEST(test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked)
     fake_clock_advance_ms(60000);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(1, batch.len);
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
     CHECK_OK(wb_outbox_confirm(box, &batch.row[0].id, batch.row[0].token, &err),
         err);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(8, batch.len);
     wb_batch_free(&batch);
@@ -150,29 +150,29 @@ TEST(test_breaker__B2_probe_fails__open_again_at_once)
     for (int i = 0; i < 3; i++) {
         fake_clock_advance_ms(60000);
         attempt(box, WB_FAIL, WB_RETRY);
-        CHECK_INT(WB_OPEN, look(box, "a").state);
-        CHECK_INT(fake_env.wall_ms + 60000, look(box, "a").open_until_ms);
+        CHECK_INT(WB_OPEN, breaker_of(box, "a").state);
+        CHECK_INT(fake_env.wall_ms + 60000, breaker_of(box, "a").open_until_ms);
         CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
     }
     wb_outbox_close(box);
 }
 
-TEST(test_breaker__B2_probe_released_or_rejected__turn_given_back)
+TEST(test_breaker__B2_probe_released_or_rejected__next_may_probe)
 {
     struct wb_outbox *box = box_with(9);
 
     fail_times(box, 3);
     fake_clock_advance_ms(60000);
     attempt(box, WB_RELEASE, WB_RETRY);
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     attempt(box, WB_FAIL, WB_REJECTED);
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     attempt(box, WB_CONFIRM, WB_DELIVERED);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
-TEST(test_breaker__B2_prober_died__turn_passes_at_its_lease_end)
+TEST(test_breaker__B2_prober_killed__next_may_probe_after_its_lease)
 {
     struct wb_outbox *box = box_with(9);
     struct wb_finish f = {0};
@@ -206,12 +206,12 @@ TEST(test_breaker__B2_late_failure_of_no_probe__changes_no_time)
     fail_times(box, 3);
     f = box_fail(box, &late, WB_RETRY); /* while open */
     CHECK_INT(WB_STATE_PENDING, f.state);
-    CHECK_INT(FAKE_START_MS + 60000, look(box, "a").open_until_ms);
+    CHECK_INT(FAKE_START_MS + 60000, breaker_of(box, "a").open_until_ms);
     fake_clock_advance_ms(60000);
     probe = box_claim(box, NULL);
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     box_confirm(box, &probe);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
@@ -222,7 +222,7 @@ TEST(test_breaker__B2_end_further_than_its_time__counts_as_ended)
     fake_env.wall_ms += 365 * DAY;
     fail_times(box, 3);
     fake_env.wall_ms -= 365 * DAY;
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
@@ -244,8 +244,8 @@ TEST(test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise)
 
         CHECK_OK(wb_outbox_fail(box, &f, &err), err);
     }
-    CHECK_INT(WB_OPEN, look(box, "h1").state);
-    CHECK_INT(WB_CLOSED, look(box, "a").state);
+    CHECK_INT(WB_OPEN, breaker_of(box, "h1").state);
+    CHECK_INT(WB_CLOSED, breaker_of(box, "a").state);
     box_fill(box, "c", 1);
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(1, batch.len); /* of c; neither a nor b */
@@ -275,7 +275,7 @@ TEST(test_breaker__B4_other_handle_and_after_reopen__the_same)
 
     fail_times(box, 2);
     fail_times(other, 1);
-    CHECK_INT(WB_OPEN, look(box, "a").state);
+    CHECK_INT(WB_OPEN, breaker_of(box, "a").state);
     wb_outbox_close(box);
     wb_outbox_close(other);
     box = box_open();
@@ -311,15 +311,15 @@ TEST(test_breaker__R4_hostile_policy_and_clock__neither_shut_nor_crash)
         uint64_t n;
 
         CHECK_OK(wb_outbox_fail(box, &f, &err), err);
-        (void)look(box, "a");
+        (void)breaker_of(box, "a");
         CHECK_OK(wb_outbox_breaker_reset(box, S(""), &n, &err), err);
         (void)box_claim(box, NULL);
     }
     fake_env.wall_ms = INT64_MAX;
     fail_times(box, 3);
-    (void)look(box, "a");
+    (void)breaker_of(box, "a");
     fake_env.wall_ms = FAKE_START_MS;
-    CHECK_INT(WB_HALF_OPEN, look(box, "a").state);
+    CHECK_INT(WB_HALF_OPEN, breaker_of(box, "a").state);
     wb_outbox_close(box);
 }
 
@@ -332,11 +332,11 @@ TEST(test_breaker__reset__closes_and_counts_what_was_not_closed)
     fail_times(box, 2);
     CHECK_OK(wb_outbox_breaker_reset(box, S("a"), &n, &err), err);
     CHECK_INT(0, n); /* it was closed */
-    CHECK_INT(0, look(box, "a").failures);
+    CHECK_INT(0, breaker_of(box, "a").failures);
     fail_times(box, 3);
     CHECK_OK(wb_outbox_breaker_reset(box, S("b"), &n, &err), err);
     CHECK_INT(0, n);
-    CHECK_INT(WB_OPEN, look(box, "a").state);
+    CHECK_INT(WB_OPEN, breaker_of(box, "a").state);
     CHECK_OK(wb_outbox_breaker_reset(box, S("a"), &n, &err), err);
     CHECK_INT(1, n);
     (void)box_claim(box, NULL);
@@ -434,7 +434,7 @@ TEST(test_breaker__I8_random_walk__as_the_model_says)
         struct wb_breaker b;
 
         walk(box, &m, held, &n);
-        b = look(box, "a");
+        b = breaker_of(box, "a");
         CHECK_INT(m.failures, b.failures);
         CHECK_INT(!m.open                      ? WB_CLOSED
                   : fake_env.wall_ms < m.until ? WB_OPEN
@@ -461,8 +461,8 @@ main(void)
         RUN(test_breaker__B2_any_confirm__resets_the_count),
         RUN(test_breaker__B2_half_open__exactly_one_probe_whatever_is_asked),
         RUN(test_breaker__B2_probe_fails__open_again_at_once),
-        RUN(test_breaker__B2_probe_released_or_rejected__turn_given_back),
-        RUN(test_breaker__B2_prober_died__turn_passes_at_its_lease_end),
+        RUN(test_breaker__B2_probe_released_or_rejected__next_may_probe),
+        RUN(test_breaker__B2_prober_killed__next_may_probe_after_its_lease),
         RUN(test_breaker__B2_late_failure_of_no_probe__changes_no_time),
         RUN(test_breaker__B2_end_further_than_its_time__counts_as_ended),
         RUN(test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise),

@@ -171,7 +171,7 @@ TEST(test_config__batch__count_and_format)
     close_config();
 }
 
-TEST(test_config__immediate__retried_at_once_as_often_as_said)
+TEST(test_config__immediate__retried_at_once_as_often_as_configured)
 {
     READ("route \"a\" { url = \"http://h/\", retry = { immediate = true, "
          "attempts = 100 } }");
@@ -478,7 +478,7 @@ main(void)
         RUN(test_config__least_route__defaults),
         RUN(test_config__every_field_of_http__arrives),
         RUN(test_config__batch__count_and_format),
-        RUN(test_config__immediate__retried_at_once_as_often_as_said),
+        RUN(test_config__immediate__retried_at_once_as_often_as_configured),
         RUN(test_config__exec_and_file__made_of_their_fields),
         RUN(test_config__loop_over_kinds__a_route_each_in_order),
         RUN(test_config__table_changed_afterwards__route_stays),

@@ -1,5 +1,5 @@
-/* test_config_mistakes.c - each mistake in a configuration says file, line and
- * fix (L-3, T-1, T-4, O-4, S9). */
+/* test_config_mistakes.c - each mistake in a configuration reports file, line
+ * and fix (L-3, T-1, T-4, O-4, S9). */
 #include "test_config.h"
 
 static const struct {

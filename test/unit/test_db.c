@@ -165,8 +165,8 @@ TEST(test_db__statements_of_one_row__make_no_table)
     (void)sqlite3_close(db);
 }
 
-/* The trigger's look for a lane is a search as well. */
-TEST(test_db__O16_trigger__looks_in_the_index_of_lanes)
+/* The trigger's query for a lane uses an index as well. */
+TEST(test_db__O16_trigger__uses_the_index_of_lanes)
 {
     static const char live[] =
         "lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered'))";
@@ -329,7 +329,7 @@ TEST(test_db__rollback_without_memory__made_up_for_at_the_next_begin)
     wb_outbox_close(box);
 }
 
-/* Not to be taken for a transaction of the caller's: nobody would commit it. */
+/* Must not be mistaken for a transaction of the caller: it would stay open. */
 TEST(test_db__rollback_without_memory__on_a_callers_connection_too)
 {
     const struct wb_outbox_opts opts = {.env = ENV};
@@ -356,7 +356,7 @@ main(void)
         RUN(test_db__O18_hot_statements__their_index),
         RUN(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted),
         RUN(test_db__statements_of_one_row__make_no_table),
-        RUN(test_db__O16_trigger__looks_in_the_index_of_lanes),
+        RUN(test_db__O16_trigger__uses_the_index_of_lanes),
         RUN(test_db__states__one_list_in_c_and_in_the_constraint),
         RUN(test_db__I4_delivered__is_an_end),
         RUN(test_db__foreign_rows__refused_unless_whole),

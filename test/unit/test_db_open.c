@@ -11,7 +11,7 @@
 
 #include "outbox_fixture.h"
 
-/* What file.c asks, so that a test can say that a folder is on a server. */
+/* Replaces the call of file.c: a test can put a folder on a network disk. */
 static long network_type;
 
 int
@@ -63,7 +63,7 @@ mode_of(const char *path)
     return st.st_mode & 07777;
 }
 
-/* Name and content of what lies in the current folder. */
+/* Names and contents of the files in the current folder. */
 static uint64_t
 folder_sum(void)
 {
@@ -380,7 +380,7 @@ TEST(test_open__file_without_rights__refused)
 
 /* ---- waiting, and opening at once -------------------------------------- */
 
-TEST(test_open__somebody_reads_in_another_mode__busy_in_time)
+TEST(test_open__another_connection_reads_in_another_mode__busy_in_time)
 {
     int64_t began = wb_env_system()->mono_us(NULL);
     sqlite3 *db = NULL;
@@ -468,7 +468,7 @@ main(void)
         RUN(test_adopt__I13_network_file_system__refused_and_unchanged),
         RUN(test_open__folder_without_rights__refused),
         RUN(test_open__file_without_rights__refused),
-        RUN(test_open__somebody_reads_in_another_mode__busy_in_time),
+        RUN(test_open__another_connection_reads_in_another_mode__busy_in_time),
         RUN(test_open__longest_busy_time__waits_and_does_not_wrap),
         RUN(test_open__eight_processes_open_a_new_file_at_once__all_ok),
     };

@@ -128,7 +128,7 @@ TEST(test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other)
     wb_outbox_close(box);
 }
 
-TEST(test_finish__O9_sees_seq_of_another__goes_by_id)
+TEST(test_finish__O9_seq_of_another_row__row_found_by_id)
 {
     struct taken t;
     struct wb_outbox *box = box_with_claim(&t);
@@ -421,7 +421,7 @@ main(void)
         RUN(test_finish__O9_taken_over_reset_released_failed__old_token_fenced),
         RUN(test_finish__O9_lease_ended_not_taken_over__still_fits),
         RUN(test_finish__O9_row_reused__by_seq_or_by_id_fits_no_other),
-        RUN(test_finish__O9_sees_seq_of_another__goes_by_id),
+        RUN(test_finish__O9_seq_of_another_row__row_found_by_id),
         RUN(test_finish__O9_tokens__never_zero_and_all_different),
         RUN(test_finish__O11_confirmed_twice__ok_both_times),
         RUN(test_finish__I4_confirmed__never_claimed_again),

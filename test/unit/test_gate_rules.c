@@ -91,7 +91,7 @@ TEST(test_gate_rules__key_of_255_bytes__is_the_longest)
     }
 }
 
-/* G-3: what was said is never what was hashed, and fits. */
+/* G-3: the identity is never the text that was hashed, and is short enough. */
 TEST(test_gate_rules__identity__kinds_are_apart)
 {
     static const struct wb_slice tenant = {"X-Tenant", 8};

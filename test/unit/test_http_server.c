@@ -69,7 +69,7 @@ TEST(test_http_server__pipelined__responses_in_order)
     for (char *w = strtok(want, "|"); w != NULL; w = strtok(NULL, "|")) {
         at = strstr(at, w);
         if (at == NULL)
-            fail_msg("%s not in its place in %s", w, got);
+            fail_msg("%s not at its position in %s", w, got);
     }
     CHECK_INT(WB_COUNT(path), count_of(got, "HTTP/1.1 200 OK"));
     fixture_close(&fixture);

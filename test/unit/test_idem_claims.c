@@ -219,7 +219,7 @@ TEST(test_idem__extend__lease_counts_from_now)
     wb_idem_close(store);
 }
 
-/* C-3: the lease says nothing about how long a record is kept */
+/* C-3: the lease has no effect on how long a record is kept */
 TEST(test_idem__completed__outlives_the_lease)
 {
     struct wb_idem *store = open_store();

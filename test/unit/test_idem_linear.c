@@ -43,7 +43,7 @@ static _Atomic uint64_t last_token; /* so that tokens cross threads */
 /* ---- the history ------------------------------------------------------- */
 
 static void
-do_call(struct event *e, struct wb_idem_op op, unsigned chance)
+do_call(struct event *e, struct wb_idem_op op, unsigned draw)
 {
     struct wb_fingerprint fp = {{1}};
     struct wb_idem_result r = {0};
@@ -69,7 +69,7 @@ do_call(struct event *e, struct wb_idem_op op, unsigned chance)
         e->rc = wb_idem_unknown(shared, &op, e->token, NULL);
         break;
     case SETTLE:
-        e->body = chance % 2 ? e->body : 0;
+        e->body = draw % 2 ? e->body : 0;
         e->rc =
             wb_idem_settle(shared, &op, e->body != 0 ? &record : NULL, NULL);
         break;
@@ -99,16 +99,16 @@ act(void *ctx)
         COMPLETE, RELEASE, RELEASE, LOOKUP, EXTEND, UNKNOWN, SETTLE, STORE,
         FORGET};
     int first = *(int *)ctx;
-    unsigned chance = 0;
+    unsigned draw = 0;
 
     for (int i = first; i < first + EACH; i++) {
         struct event *e = &history[i];
 
-        ENV->random(ENV->ctx, &chance, sizeof(chance));
+        ENV->random(ENV->ctx, &draw, sizeof(draw));
         *e = (struct event){
-            .call = likely[chance % WB_COUNT(likely)], .body = i + 1};
+            .call = likely[draw % WB_COUNT(likely)], .body = i + 1};
         e->from = atomic_fetch_add(&moment, 1);
-        do_call(e, op_of("me", "s", "k"), chance >> 16);
+        do_call(e, op_of("me", "s", "k"), draw >> 16);
         e->to = atomic_fetch_add(&moment, 1);
     }
     return NULL;
@@ -199,16 +199,16 @@ fits(struct reg *r, const struct event *e)
 
 /* ---- the search -------------------------------------------------------- */
 
-/* Places that led nowhere: which events are done, and what the register is.
- * Forgetting some costs time only. */
-struct place {
+/* Nodes of the search without a solution: the events that are done, and the
+ * register. A lost entry costs time only. */
+struct node {
     uint32_t done;
     struct reg reg;
 };
-static struct place dead_ends[1 << 14];
+static struct node dead_ends[1 << 14];
 
-static struct place *
-dead_end(const struct place *p)
+static struct node *
+dead_end(const struct node *p)
 {
     uint64_t h = (p->done * UINT64_C(31) + p->reg.token +
                      (uint64_t)p->reg.body * 977 + (uint64_t)p->reg.state) *
@@ -218,7 +218,7 @@ dead_end(const struct place *p)
 }
 
 static bool
-same_place(const struct place *a, const struct place *b)
+same_node(const struct node *a, const struct node *b)
 {
     return a->done == b->done && a->reg.state == b->reg.state &&
            a->reg.token == b->reg.token && a->reg.body == b->reg.body;
@@ -237,14 +237,14 @@ is_next(uint32_t done, int i)
 
 /* At most CALLS deep. */
 static bool
-explain(struct place p)
+explain(struct node p)
 {
     if (p.done == (UINT32_C(1) << CALLS) - 1)
         return true;
-    if (same_place(dead_end(&p), &p))
+    if (same_node(dead_end(&p), &p))
         return false;
     for (int i = 0; i < CALLS; i++) {
-        struct place next = p;
+        struct node next = p;
 
         if (p.done >> i & 1 || !is_next(p.done, i) ||
             !fits(&next.reg, &history[i]))
@@ -261,7 +261,7 @@ static bool
 history_is_linear(void)
 {
     memset(dead_ends, 0xff, sizeof(dead_ends));
-    return explain((struct place){0});
+    return explain((struct node){0});
 }
 
 static void
@@ -336,7 +336,7 @@ TEST(test_idem__history_with_two_holders__not_linearizable)
     CHECK(!history_is_linear());
     history[1].answer = WB_IDEM_IN_FLIGHT;
     CHECK(history_is_linear());
-    history[1].to = 2; /* in flight before anybody had begun? */
+    history[1].to = 2; /* in flight before a begin? */
     history[0].from = 3;
     CHECK(!history_is_linear());
 }

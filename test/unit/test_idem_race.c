@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Threads need a clock that goes by itself, and a shared allocator. */
+/* Threads need a clock that runs by itself, and a shared allocator. */
 static struct wb_idem *
 open_real(struct wb_idem_opts opts)
 {
@@ -28,7 +28,7 @@ enum {
 static struct racer racers[RACERS];
 static pthread_barrier_t line;
 
-/* Begin; who acquires completes if it is told to wait at all. */
+/* Begin; the thread that acquires completes unless it must not wait. */
 static void *
 race(void *ctx)
 {
@@ -154,8 +154,8 @@ TEST(test_idem__lease_runs_out__a_waiter_acquires)
 static int sleepers;
 static bool full;
 
-/* Whoever sleeps begins again, as if it were another one, until one of them
- * comes back without having slept. */
+/* Called instead of sleeping: begins the key again, as another caller would,
+ * until one of them returns without a sleep. */
 static void
 begin_deeper(void *ctx, int64_t us)
 {

@@ -292,7 +292,8 @@ TEST(test_run__record_cannot_be_stored__unknown)
     wb_idem_close(store);
 }
 
-/* Closed where the store is down, open only when asked; then it says so. */
+/* If the store fails, the call fails; it runs without the store only on
+ * request, and reports that. */
 TEST(test_run__store_down__not_run_unless_open)
 {
     struct wb_idem *store = open_store();

@@ -111,7 +111,7 @@ TEST(test_idem__record__comes_back_exactly)
     wb_idem_close(store);
 }
 
-/* M-4, a body larger than any buffer at hand */
+/* M-4, a body larger than any existing buffer */
 TEST(test_idem__large_body__comes_back_exactly)
 {
     const size_t len = 3 * 1000 * 1000;

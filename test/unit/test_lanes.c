@@ -54,7 +54,7 @@ TEST(test_lanes__O16_other_lanes_and_none__are_not_held)
     (void)box_put_lane(box, "a", "l");
     (void)box_put_lane(box, "a", "m");
     (void)box_put_lane(box, "a", NULL);
-    (void)box_put_lane(box, "b", "l"); /* one lane over kinds */
+    (void)box_put_lane(box, "b", "l"); /* one lane for several kinds */
     (void)box_put_lane(box, "b", "m");
     CHECK_OK(wb_outbox_claim(box, &claim, &batch, &err), err);
     CHECK_INT(3, batch.len);

@@ -21,7 +21,7 @@ mode_of(const char *path)
     return st.st_mode & 07777;
 }
 
-TEST(test_os__place__what_stands_there)
+TEST(test_os__file_info__type_size_mode_inode)
 {
     struct wb__file_info p;
 
@@ -43,7 +43,7 @@ TEST(test_os__place__what_stands_there)
 static int syncs;
 static bool sync_fails;
 
-/* In place of libc's. */
+/* Replaces the function of libc. */
 int
 fsync(int fd)
 {
@@ -204,7 +204,7 @@ TEST(test_os__S11_lock_file_is_a_link__not_followed)
 
 /* ---- the machine ------------------------------------------------------- */
 
-TEST(test_os__system_environment__clocks_go_and_chance_differs)
+TEST(test_os__system_environment__clocks_advance_and_random_bytes_differ)
 {
     const struct wb_env *e = wb_env_system();
     int64_t mono = e->mono_us(e->ctx);
@@ -271,7 +271,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN(test_os__place__what_stands_there),
+        RUN(test_os__file_info__type_size_mode_inode),
         RUN(test_os__S11_folders__made_0700_up_to_the_name),
         RUN(test_os__S11_create__never_over_a_file_or_through_a_link),
         RUN(test_os__replace_and_read__whole_or_old),
@@ -281,7 +281,7 @@ main(void)
         RUN(test_os__flag__shared_and_kept),
         RUN(test_os__S11_lock_file_is_a_link__not_followed),
         RUN(test_os__process_signalled_between_fork_and_exec__signal_not_lost),
-        RUN(test_os__system_environment__clocks_go_and_chance_differs),
+        RUN(test_os__system_environment__clocks_advance_and_random_bytes_differ),
     };
     return RUN_ALL(tests);
 }

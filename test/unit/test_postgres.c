@@ -248,7 +248,7 @@ TEST(test_postgres__B2_probe_taken_meanwhile__one_goes_out)
     wb_outbox_close(c.box);
 }
 
-/* Two who fail at once count as two, from the first on. */
+/* Two failures at the same time count as two, even the first ones. */
 TEST(test_postgres__B1_failure_beside_an_open_one__both_count)
 {
     struct wb_outbox *box = box_open();

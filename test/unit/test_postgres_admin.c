@@ -26,8 +26,8 @@ TEST(test_postgres__D2_drain__one_at_a_time_and_freed_by_close)
     wb_outbox_close(a);
 }
 
-/* The session that holds the place of a drain ends, as when the server starts
- * anew: it has nothing to give back then, of which the server warns. */
+/* The session that holds a drain slot ends, as when the server restarts: the
+ * slot must not be released then, or the server prints a warning. */
 TEST(test_postgres__session_of_the_drain_ends__nothing_printed)
 {
     struct wb_outbox *box = box_open();

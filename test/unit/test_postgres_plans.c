@@ -1,6 +1,6 @@
 /* test_postgres_plans.c - O-18 on PostgreSQL: the statements of claim, finish,
- * look and purge find their rows by index, in a table of some thousand analysed
- * rows, by the plan that serves every argument. */
+ * query and purge find their rows by index, in a table of some thousand
+ * analysed rows, by the plan that serves every argument. */
 #include <libpq-fe.h>
 #include <stdio.h>
 

@@ -349,7 +349,7 @@ TEST(test_drain__R3_gone__kind_paused_where_the_route_says)
 
 /* ---- the note ---------------------------------------------------------- */
 
-TEST(test_drain__O15_last_drain__told_without_the_database)
+TEST(test_drain__O15_last_drain__reported_without_the_database)
 {
     char text[1024];
     struct fixture d;
@@ -408,8 +408,8 @@ no_memory_after_first(struct fake *f)
         fake_alloc_fail_at(0);
 }
 
-/* A pass that has to be given up tells the ends it knows all the same. */
-TEST(test_drain__no_memory_for_the_next__what_was_delivered_is_told)
+/* A pass that fails still reports the outcomes it has. */
+TEST(test_drain__no_memory_for_the_next__deliveries_are_reported)
 {
     struct wb_drain options = {0};
     struct fixture d;
@@ -449,9 +449,9 @@ main(void)
         RUN(test_drain__O16_head_expired__next_of_another_kind_goes),
         RUN(test_drain__T2_response_rule__rejects_and_counts),
         RUN(test_drain__R3_gone__kind_paused_where_the_route_says),
-        RUN(test_drain__O15_last_drain__told_without_the_database),
+        RUN(test_drain__O15_last_drain__reported_without_the_database),
         RUN(test_drain__any_alloc_fails__nothing_lost),
-        RUN(test_drain__no_memory_for_the_next__what_was_delivered_is_told),
+        RUN(test_drain__no_memory_for_the_next__deliveries_are_reported),
     };
 
     return RUN_ALL(tests);

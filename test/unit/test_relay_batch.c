@@ -133,7 +133,7 @@ TEST(test_batch__T4_status_that_is_none__rejected)
     fixture_close(&d);
 }
 
-/* What it said of each is not known: sent again, never taken for delivered. */
+/* The outcome of each is unknown: sent again, not counted as delivered. */
 TEST(test_batch__T4_results_cut_off__unknown)
 {
     struct fixture d;

@@ -117,8 +117,8 @@ url_of_its_own(void *ctx, const struct wb_claimed *message,
     return WB_OK;
 }
 
-/* A batch goes to one URL: what the build hook sends elsewhere waits its time,
- * and still goes out in the same pass. */
+/* A batch has one URL: a message for which the build hook sets another URL is
+ * sent later in the same pass. */
 TEST(test_drain__T1_batches_of_several_urls__never_more_in_flight)
 {
     struct fixture d;

@@ -20,7 +20,7 @@ rows_left(struct fixture *d)
     return n;
 }
 
-/* In place of the thread: every request in flight ends before the commit. */
+/* Replaces the thread: every request in flight ends before the commit. */
 static void
 end_all_first(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 {

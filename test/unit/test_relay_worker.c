@@ -120,7 +120,7 @@ stop_after(struct fake *f)
         wb_relay_stop(s->fixture->relay);
 }
 
-/* Another process sends while the worker sleeps: its commit wakes it. */
+/* Another process enqueues while the worker sleeps: the commit wakes it. */
 TEST(test_worker__D3_other_process_commits__wakes_and_delivers)
 {
     struct wb_relay_opts opts = {.env = wb_env_system()};
@@ -184,7 +184,7 @@ quick_send(struct wb_transport *self, const struct wb_request *request,
     (void)uv_timer_start(&q->timer, quick_answer, 0, 0);
 }
 
-/* libuv goes to sleep after its timers, whatever they brought. */
+/* libuv sleeps after its timers: one that ends the worker must prevent that. */
 TEST(test_worker__ends_in_a_timer_before_the_sleep__no_sleep)
 {
     struct wb_relay_opts opts = {.env = wb_env_system()};
@@ -331,7 +331,7 @@ never_ready(void *ctx, struct wb_err *err)
     return false;
 }
 
-/* Told to work for a while, it waits to be ready for as long. */
+/* With a time limit it waits to become ready until the limit. */
 TEST(test_worker__not_ready__stays_for_its_time)
 {
     struct wb_drain options = {.for_ms = 200};
@@ -352,8 +352,8 @@ TEST(test_worker__not_ready__stays_for_its_time)
     fixture_close(&d);
 }
 
-/* Longer than the clock can tell is for ever. */
-TEST(test_worker__for_longer_than_the_clock_tells__until_stopped)
+/* A time beyond the range of the clock means no limit. */
+TEST(test_worker__for_longer_than_the_clock_range__until_stopped)
 {
     struct wb_drain options = {.for_ms = INT64_MAX / 1000 + 1};
     struct stopping s;
@@ -384,7 +384,7 @@ main(void)
         RUN(test_worker__D3_due_later__sleeps_until_then),
         RUN(test_worker__D3_breaker_open__sleeps_until_its_end),
         RUN(test_worker__not_ready__stays_for_its_time),
-        RUN(test_worker__for_longer_than_the_clock_tells__until_stopped),
+        RUN(test_worker__for_longer_than_the_clock_range__until_stopped),
     };
 
     return RUN_ALL(tests);

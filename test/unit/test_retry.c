@@ -92,9 +92,9 @@ TEST(test_retry__R2_immediate__at_once_eight_times)
     CHECK_INT(0, wb_retry_horizon_ms(&now, false));
 }
 
-TEST(test_retry__R3_retry_after__a_floor_bounded_by_a_day)
+TEST(test_retry__R3_retry_after__a_minimum_bounded_by_a_day)
 {
-    CHECK_INT(FAKE_START_MS + 5000, /* below the floor of the window */
+    CHECK_INT(FAKE_START_MS + 5000, /* below the minimum of the window */
         decide(NULL, WB_RETRY, 1, 4999, 0).at_ms);
     CHECK_INT(FAKE_START_MS + 5001, decide(NULL, WB_RETRY, 1, 5001, 0).at_ms);
     CHECK_INT(
@@ -186,7 +186,7 @@ main(void)
         RUN(test_retry__R2_default__ten_seconds_by_four_up_to_six_hours),
         RUN(test_retry__R2_jitter__spreads_over_the_upper_half),
         RUN(test_retry__R2_immediate__at_once_eight_times),
-        RUN(test_retry__R3_retry_after__a_floor_bounded_by_a_day),
+        RUN(test_retry__R3_retry_after__a_minimum_bounded_by_a_day),
         RUN(test_retry__R4_hostile_values__neither_immortal_nor_ancient),
         RUN(test_retry__R4_clock_near_the_end_of_time__saturates),
         RUN(test_retry__R2_horizon__sum_of_the_longest_waits),

@@ -1,4 +1,4 @@
-/* test_support.c - the tests' own ground must hold. */
+/* test_support.c - the support code of the tests. */
 #include "support.h"
 
 #include <unistd.h>

@@ -365,7 +365,7 @@ TEST(test_exec__bad_command__invalid)
     CHECK_INT(0, uv_loop_close(&loop));
 }
 
-TEST(test_exec__many_at_once__each_told_once)
+TEST(test_exec__many_at_once__each_reported_once)
 {
     static struct sent all[20];
     struct wb_request q = some_request();
@@ -444,7 +444,7 @@ main(void)
         RUN(test_exec__no_such_command__retry_and_says_so),
         RUN(test_exec__bad_request__rejected),
         RUN(test_exec__bad_command__invalid),
-        RUN(test_exec__many_at_once__each_told_once),
+        RUN(test_exec__many_at_once__each_reported_once),
         RUN(test_exec__freed_in_flight__killed_and_no_done),
         RUN(test_exec__memory_fails__retry_and_no_leak),
     };

@@ -13,7 +13,7 @@
 
 static int bad_syncs; /* how many of the next fsync() fail */
 
-/* In place of libc's. */
+/* Replaces the function of libc. */
 int
 fsync(int fd)
 {
@@ -171,9 +171,9 @@ TEST(test_file__disk_full__line_cut_off_and_retry) /* F3, C7 */
     (void)snprintf(before, sizeof(before), HEAD "\"payload\":1}\n");
     CHECK_INT(0, getrlimit(RLIMIT_FSIZE, &old));
     (void)signal(SIGXFSZ, SIG_IGN);
-    for (size_t room = 0; room < strlen(before); room += 7) {
+    for (size_t space = 0; space < strlen(before); space += 7) {
         tight = old;
-        tight.rlim_cur = strlen(before) + room;
+        tight.rlim_cur = strlen(before) + space;
         CHECK_INT(0, setrlimit(RLIMIT_FSIZE, &tight));
         append("2", 1);
         CHECK_INT(0, setrlimit(RLIMIT_FSIZE, &old));

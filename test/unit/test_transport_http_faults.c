@@ -20,7 +20,7 @@ TEST(test_http__many_requests__one_connection) /* T-3 */
     close_all();
 }
 
-TEST(test_http__many_at_once__each_told_once)
+TEST(test_http__many_at_once__each_reported_once)
 {
     enum {
         MANY = 64
@@ -46,7 +46,7 @@ TEST(test_http__many_at_once__each_told_once)
 
 /* The bug, found by a worker that was stopped (C16): a transfer whose time ran
  * out before its socket was ever polled; libcurl closes such a socket without
- * telling, and libuv aborted on it. */
+ * a callback, and libuv aborted on it. */
 static void *
 slow_resize(void *ctx, void *ptr, size_t size)
 {
@@ -470,8 +470,8 @@ TEST(test_http__memory_fails__retry_and_no_leak) /* F4 */
 
 static int urls_to_fail;
 
-/* In place of libcurl's; fails as that does without memory, when the old URL is
- * gone already. */
+/* Replaces the function of libcurl; fails as it does without memory, after the
+ * old URL has been freed. */
 #undef curl_easy_setopt
 CURLcode
 curl_easy_setopt(CURL *easy, CURLoption option, ...)
@@ -514,7 +514,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_http__many_requests__one_connection),
-        RUN(test_http__many_at_once__each_told_once),
+        RUN(test_http__many_at_once__each_reported_once),
         RUN(test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on),
         RUN(test_http__reused_connection_dies__sent_once_and_unknown),
         RUN(test_http__idle_connection_closed__new_one_is_made),

@@ -132,7 +132,8 @@ exchange(bool with_ca)
 static void
 check_refused(const char *why)
 {
-    CHECK_INT(WB_RETRY, sent.outcome); /* nothing was sent; it may be mended */
+    CHECK_INT(WB_RETRY,
+        sent.outcome); /* nothing was sent; the cause may be fixed later */
     CHECK(strncmp(sent.error, "transport: ", 11) == 0);
     CHECK_HAS(why, sent.error);
     CHECK_INT(0, peer.requests);

@@ -1,5 +1,5 @@
-/* test_transport_validate.c - S2, S3: no url and no header that passes can
- * change what is said or to whom; S7: signatures. */
+/* test_transport_validate.c - S2, S3: no accepted URL or header can change
+ * the request or its receiver; S7: signatures. */
 #include "base/base.h"
 #include "support.h"
 #include "transport/http.h"

@@ -36,7 +36,7 @@ TEST(test_uuid__v7__version_variant_and_order_of_time)
 }
 
 /* One byte of a good one changed: good exactly if it is still a UUID. */
-TEST(test_uuid__parse__every_byte_at_every_place)
+TEST(test_uuid__parse__every_byte_at_every_position)
 {
     char text[] = "0190a000-0000-7000-8000-00000000000a";
 
@@ -69,7 +69,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_uuid__v7_of_rfc9562__its_own_example),
         RUN(test_uuid__v7__version_variant_and_order_of_time),
-        RUN(test_uuid__parse__every_byte_at_every_place),
+        RUN(test_uuid__parse__every_byte_at_every_position),
     };
     return RUN_ALL(tests);
 }

@@ -158,11 +158,11 @@ TEST(test_write_queue__three_wait__in_the_order_they_came)
 
     wb__write_queue_enter(&t);
     for (int i = 0; i < WAITERS; i++) {
-        int place = WB__LOCK_NEXT + i;
+        int slot = WB__LOCK_NEXT + i;
 
         number[i] = i;
         CHECK(pthread_create(&thread[i], NULL, wait_in_queue, &number[i]) == 0);
-        while (!wb__lockfile_taken(&t.lock, place, place))
+        while (!wb__lockfile_taken(&t.lock, slot, slot))
             (void)usleep(100);
     }
     wb__write_queue_leave(&t);
@@ -180,7 +180,7 @@ TEST(test_write_queue__others_wait__only_behind_them)
     wb__write_queue_enter(&t);
     CHECK(wb__lockfile_try(&waiting.lock, WB__LOCK_NEXT));
     wb__write_queue_leave(&t);
-    wb__write_queue_enter(&t); /* nobody takes MAIN: its patience ends */
+    wb__write_queue_enter(&t); /* MAIN stays free: its patience ends */
     CHECK(!t.held);
     wb__lockfile_close(&waiting.lock);
     wb__write_queue_enter(&t);

@@ -1,5 +1,5 @@
 -- The outbox. Times are Unix epoch milliseconds. doc/FORMATS.md explains every
--- column to those who insert by SQL; doc/STATES.md the values of status.
+-- column, for programs that insert by SQL; doc/STATES.md the values of status.
 CREATE TABLE waybill_meta(
     name TEXT NOT NULL PRIMARY KEY,
     value ANY NOT NULL
@@ -50,8 +50,8 @@ CREATE INDEX waybill_outbox_lane ON waybill_outbox(lane)
 CREATE INDEX waybill_outbox_ended ON waybill_outbox(status, due_ms)
     WHERE status IN ('abandoned', 'delivered');
 
--- Whoever inserts, in whatever language: a message behind another one of its
--- lane waits outside the claim index.
+-- For every insert, also by SQL: a message behind another one of its lane is
+-- held, outside the claim index.
 CREATE TRIGGER waybill_outbox_hold AFTER INSERT ON waybill_outbox
 WHEN NEW.lane IS NOT NULL AND EXISTS (
     SELECT 1 FROM waybill_outbox WHERE lane = NEW.lane AND seq <> NEW.seq
@@ -60,7 +60,7 @@ BEGIN
     UPDATE waybill_outbox SET status = 'held' WHERE seq = NEW.seq;
 END;
 
--- Only scopes that have failed have a row: the healthy path writes nothing.
+-- Only scopes that have failed have a row: without failures nothing is written.
 CREATE TABLE waybill_breaker(
     scope TEXT NOT NULL PRIMARY KEY,
     failures INTEGER NOT NULL,

@@ -1,7 +1,7 @@
 -- The idempotency store. Times are Unix epoch milliseconds. A row is the claim
--- or the record of an operation (identity, scope, key). It is over at ends_ms
--- (NULL: never), but for `sending`: that one is unknown then, and over when
--- the hold is, too. doc/FORMATS.md explains every column.
+-- or the record of an operation (identity, scope, key). It ends at ends_ms
+-- (NULL: never), except in state sending: then its outcome is unknown from ends_ms on,
+-- and it ends when the hold ends. doc/FORMATS.md explains every column.
 CREATE TABLE waybill_idem(
     seq INTEGER PRIMARY KEY,
     version INTEGER NOT NULL DEFAULT 1,

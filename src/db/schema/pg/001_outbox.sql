@@ -46,10 +46,11 @@ CREATE INDEX waybill_outbox_lane ON waybill_outbox(lane, seq)
 CREATE INDEX waybill_outbox_ended ON waybill_outbox(status, due_ms, seq)
     WHERE status IN ('abandoned', 'delivered');
 
--- A lane's senders and finishers come one after the other: its lock is held to
--- the end of the transaction. A number drawn before others of the lane were
--- committed is drawn again behind the lock, or they would be out of order. Each statement after the lock sees what
--- was committed before it, which needs READ COMMITTED.
+-- Inserts and finishes of one lane run one after the other: the lane's lock is
+-- held to the end of the transaction. A seq that was drawn before others of the
+-- lane were committed is drawn again after the lock, or the lane would not be in
+-- order. Each statement after the lock sees what was committed before it, which
+-- needs READ COMMITTED.
 CREATE FUNCTION waybill_lane(p_lane text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -62,8 +63,8 @@ BEGIN
         p_lane, 'waybill_outbox'::regclass::oid::bigint));
 END $$;
 
--- Whoever inserts, in whatever language: a message behind another one of its
--- lane waits outside the claim index.
+-- For every insert, also by SQL: a message behind another one of its lane is
+-- held, outside the claim index.
 CREATE FUNCTION waybill_hold() RETURNS trigger
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
@@ -83,7 +84,7 @@ END $$;
 CREATE TRIGGER waybill_outbox_hold BEFORE INSERT ON waybill_outbox
     FOR EACH ROW WHEN (NEW.lane IS NOT NULL) EXECUTE FUNCTION waybill_hold();
 
--- The head of a lane has ended: the next one goes.
+-- The head of a lane has ended: the next message becomes pending.
 CREATE FUNCTION waybill_promote(p_lane text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -94,7 +95,7 @@ BEGIN
             AND status NOT IN ('abandoned', 'delivered'));
 END $$;
 
--- An abandoned message comes back, at the tail of its lane.
+-- An abandoned message is put back, at the tail of its lane.
 CREATE FUNCTION waybill_rejoin(p_seq bigint, p_lane text) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -106,7 +107,7 @@ BEGIN
             THEN 'held' ELSE 'pending' END WHERE seq = p_seq;
 END $$;
 
--- Only scopes that have failed have a row: the healthy path writes nothing.
+-- Only scopes that have failed have a row: without failures nothing is written.
 CREATE TABLE waybill_breaker(
     scope text COLLATE "C" PRIMARY KEY,
     failures bigint NOT NULL,

@@ -20,7 +20,7 @@ CREATE TABLE waybill_idem(
         ELSE ends_ms IS NOT NULL END)
 );
 
--- An entry of this index has room for 2,700 bytes: longer names are refused.
+-- An entry of this index holds at most 2,700 bytes: longer names are refused.
 CREATE UNIQUE INDEX waybill_idem_key ON waybill_idem(identity, scope, key);
 CREATE INDEX waybill_idem_ends ON waybill_idem(ends_ms)
     WHERE ends_ms IS NOT NULL;

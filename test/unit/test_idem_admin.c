@@ -1,4 +1,4 @@
-/* test_idem_look.c - listing, freeing and reaping of the idempotency store,
+/* test_idem_admin.c - listing, freeing and reaping of the idempotency store,
  * and what it does without memory, on every backend. */
 #include "idem_fixture.h"
 
