@@ -4,10 +4,10 @@
  *     that transaction committed.
  * (2) There is one leader at a time, which runs what is queued; N threads never
  *     cost N commits. Threads whose jobs were just completed are likely to
- *     return: the next to lead is the thread that makes the queue as long as
- *     last time, or the first of the queue after PATIENCE_US. Otherwise every
- *     commit would carry half of the threads while the other half is being
- *     woken. A single thread never waits.
+ *     return: the next leader is the thread whose job brings the queue to the
+ *     length of the last group, or the first of the queue after PATIENCE_US.
+ *     Otherwise every commit would have half of the threads while the other
+ *     half is being woken. A single thread never waits.
  * (3) A job that fails does not fail the others: they are run again, each
  *     alone. Once the store is FAILED nothing is run again.
  * (4) Where transactions run side by side, one that locks several lanes locks
@@ -19,13 +19,13 @@
 enum {
     CLASHES_MAX = 8,
     LANES_MAX_BYTES = 1 << 26,
-    BUSY_MAX = 2,     /* jobs that waited for the lock in vain, each alone */
+    BUSY_MAX = 2,     /* stop after so many single jobs have returned BUSY */
     PATIENCE_US = 200 /* about one sync of a good disk */
 };
 
 enum job_state {
     QUEUED,
-    NUDGED, /* queued, and there is no leader: see whether to lead */
+    NUDGED, /* woken since the leader has finished: it may lead now */
     RUNNING,
     DONE
 };
@@ -90,9 +90,9 @@ lock_lanes(struct wb__commit_group *g, const struct wb__db_job *first,
 
 /* ---- transactions --------------------------------------------------------- */
 
-/* Run the jobs from first up to end in one transaction; a job that wants none
- * comes alone. Of two transactions that clashed one was rolled back: it starts
- * anew. Sets *began once a transaction has begun. */
+/* Run the jobs from first up to end in one transaction; a job without a
+ * transaction is run alone. If the transaction clashed with another and was
+ * rolled back, run it again. Sets *began once a transaction has begun. */
 static enum wb_status
 run_with_retry(struct wb__commit_group *g, struct wb__db_job *first,
     struct wb__db_job *end, bool *began, struct wb_err *err)

@@ -6,8 +6,7 @@
  * (3) A claim that has expired counts as none, whether or not it was removed
  *     yet.
  * (4) A record keeps half of its claim's token, to recognise a completion that
- *     is repeated. A caller that guessed it, and the record, changes nothing.
- */
+ *     is repeated. A wrong match is harmless: it changes nothing. */
 #include "idem/memory.h"
 
 enum {

@@ -14,7 +14,7 @@
 
 /* ---- verbs ------------------------------------------------------------- */
 
-/* A call is decided by `read`, or else by `write`. */
+/* `read` is tried first; if it leaves call->decided false, `write` is run. */
 static const struct verb {
     wb__sql_step *read, *write;
     /* FULL: the effect has happened or may have. RELAXED: what a power cut may

@@ -177,7 +177,8 @@ struct commit {
     enum wb_status rc;
 };
 
-/* Uses nothing of the relay but committing and the slots of its routes. */
+/* On another thread: it may use only relay->committing and the routes' slots.
+ */
 static void
 commit_run(void *arg)
 {

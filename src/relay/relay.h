@@ -184,7 +184,7 @@ void wb__rate_sent(struct wb__route_state *state, int64_t now_us);
 /* Send all messages of a claim; consumes its first reference. */
 WB_MUST_USE enum wb_status wb__deliveries_start(struct wb_relay *relay,
     struct wb__claimed_batch *claimed, struct wb_err *err);
-/* Send the requests that waited for one of another to end. */
+/* Send the requests that wait, now that others have ended. */
 void wb__deliveries_resume(struct wb_relay *relay);
 /* Forget those that are not sent. */
 void wb__deliveries_drop_unsent(struct wb_relay *relay);
