@@ -149,12 +149,12 @@ again() { # start the receiver again on its file
     same 2/1/1 "$(stat dropped)/$(stat applied)/$(stat duplicates)"
 }
 
-@test "--delay: the answer waits, the effect does not" {
+@test "--delay: the response is late, the effect is not" {
     sink --delay 60s
     post k1 >code &
     until_true 10 test -s effects.ndjson
     same '' "$(cat code)"
-    kill "$SINK" # whoever waits is answered
+    kill "$SINK" # requests that wait are answered
     wait "$SINK" || :
     until_true 10 test -s code
     same 200 "$(cat code)"
@@ -253,7 +253,7 @@ again() { # start the receiver again on its file
         printf 'output = /dev/null\n'
         [ "$i" = 400 ] || echo next
     done >requests
-    for turn in 1 2 3 4; do
+    for round in 1 2 3 4; do
         PORT=
         rm -f sink.log
         sink
@@ -262,7 +262,7 @@ again() { # start the receiver again on its file
             >>answers 2>/dev/null &
         client=$!
         # the fourth runs to its end
-        [ "$turn" = 4 ] || { sleep "0.0$turn"; kill -9 "$SINK"; }
+        [ "$round" = 4 ] || { sleep "0.0$round"; kill -9 "$SINK"; }
         wait "$client" || true
     done
     effects

@@ -1,4 +1,4 @@
-/* sim_net.c - the network, and a receiver that keeps ids.
+/* sim_net.c - the network, and a receiver that stores ids.
  *
  * A request is delivered, lost, delivered twice, or late; its response is
  * delivered, lost or late. Where one is lost the sender gets a timeout.

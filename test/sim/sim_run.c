@@ -210,8 +210,8 @@ note_fault(void)
     sim.disk.fault.fired = 0;
 }
 
-/* Not while a fault is armed: who is killed between a failed sync and the note
- * of it cannot have said so. */
+/* Not while a fault is armed: a process that is killed between a failed sync
+ * and the record of it cannot have reported the failure. */
 static void
 arm_end(void)
 {
