@@ -105,8 +105,8 @@ struct wb_idem_op {
     struct wb_slice key;
 };
 
-/* Identifies the request: SHA-256 of its parts, cut to 128 bits. A client that
- * finds two requests with one fingerprint deceives only itself. */
+/* Identifies the request: SHA-256 of its parts, cut to 128 bits. Keys
+ * belong to one identity, so a collision harms only the client that made it. */
 struct wb_fingerprint {
     uint8_t bytes[16];
 };
@@ -131,8 +131,8 @@ struct wb_idem_record {
 enum wb_idem_answer {
     WB_IDEM_ACQUIRED = 1, /* the claim is yours: result.token */
     WB_IDEM_REPLAY,       /* result.record */
-    WB_IDEM_IN_FLIGHT,    /* another call has the claim; no wait was wanted */
-    WB_IDEM_HELD,         /* the same after the wait, or too many wait */
+    WB_IDEM_IN_FLIGHT,    /* another call has the claim; wait_ms is 0 */
+    WB_IDEM_HELD,         /* it still has it after wait_ms, or too many wait */
     WB_IDEM_MISMATCH,     /* the key has another fingerprint */
     WB_IDEM_UNKNOWN,      /* the outcome is unknown; held until settled */
     WB_IDEM_LIMIT,        /* a quota of this identity is used up */

@@ -64,8 +64,8 @@ struct wb_message {
     struct wb_slice kind;         /* 1..64 of a-z 0-9 _ . - */
     struct wb_slice payload;      /* opaque bytes, may be empty */
     struct wb_slice id;           /* a UUID [a new UUIDv7] */
-    struct wb_slice key;          /* 1..255 printable [none] */
-    struct wb_slice lane;         /* 1..255 printable [none] */
+    struct wb_slice key;          /* 1..255 printable bytes [none] */
+    struct wb_slice lane;         /* 1..255 printable bytes [none] */
     struct wb_slice content_type; /* [application/json] */
     struct wb_slice headers;      /* lines "Name: value\n" [none] */
     int64_t due_ms;               /* not before [now] */
@@ -75,7 +75,7 @@ struct wb_message {
 struct wb_accepted {
     enum wb_status status; /* of this message */
     struct wb_id id;       /* if duplicate, of the message accepted before */
-    int64_t seq;           /* its row; 0 unless OK */
+    int64_t seq;           /* its row, if OK or MISMATCH; else 0 */
     bool duplicate;        /* id or key was accepted before: nothing new */
 };
 
@@ -153,7 +153,7 @@ WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
 
 /* ---- claim ------------------------------------------------------------- */
 
-/* A kind that a claim may lease from, and the breaker that decides. */
+/* A kind that a claim may lease from, and the scope of its breaker. */
 struct wb_source {
     struct wb_slice kind;
     struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
@@ -366,10 +366,10 @@ struct wb_selected {
     uint64_t missing; /* ids: no such message */
 };
 /* One transaction. fn (may be NULL) is called once per kind, in order of kind,
- * with the kind's share of total in counts->n[WB_STATE_PENDING]. Redrive makes
- * messages pending: attempts 0, error cleared, breaker of the scope closed, at
- * the tail of its lane. Discard deletes for good; with ids also messages that
- * wait. */
+ * with the kind's share of total in counts->n[WB_STATE_PENDING]. Redrive (the
+ * command is `retry`) sets messages to pending with 0 attempts and no error, at
+ * the tail of their lane, and closes the breaker of their scope. Discard
+ * deletes messages for good; with ids also pending ones. */
 WB_MUST_USE enum wb_status wb_outbox_redrive(struct wb_outbox *box,
     const struct wb_select *select, struct wb_selected *selected,
     wb_kind_fn *fn, void *ctx, struct wb_err *err);

@@ -1,7 +1,7 @@
 /* server.h - an HTTP/1.1 server on a libuv loop.
  *
- *  1. A handler is given complete requests only, one at a time for each
- *     connection, in order. It responds to each at once or later.
+ *  1. Without opts.stream a handler is given complete requests only, one at a
+ *     time for each connection, in order. It responds to each at once or later.
  *  2. To a request that the parser refuses the server responds with the
  *     parser's status, and closes the connection: nothing behind it is read as
  *     a request. (G-11)

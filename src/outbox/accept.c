@@ -3,8 +3,8 @@
  * (1) A message is checked before its transaction begins.
  * (2) The unique indexes of id and key decide what is a duplicate; contents are
  *     compared only after an index has found one.
- * (3) Rows are counted again after every 1/1600 of max_rows, so that up to 16
- *     handles together stay within 1 % of it, whenever each of them counted. */
+ * (3) A handle counts the rows again after it has accepted 1/1600 of max_rows:
+ *     up to 16 handles together then stay within 16/1600, 1 %, of the limit. */
 #include "outbox/outbox_internal.h"
 
 enum {

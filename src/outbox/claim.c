@@ -27,7 +27,8 @@ struct bound {
     int64_t due_ms, seq;
 };
 
-/* A source that is not paused, and its oldest row. */
+/* A source that is not paused, and its oldest row. A claim merges the fronts,
+ * oldest row first. */
 struct front {
     const struct wb_source *source; /* NULL: any kind */
     size_t index;

@@ -175,8 +175,9 @@ on_work_done(uv_work_t *work, int status)
 }
 
 /* Call fn on a thread of libuv's while requests are in flight, which go on
- * meanwhile. Without any the change of threads would only take time. Nothing
- * says that another environment than the system's may be used by two threads.
+ * meanwhile. Without any, changing threads would only take time. Only the
+ * system's environment is known to be thread-safe: with any other, call fn
+ * here.
  */
 static void
 run_offloaded(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
