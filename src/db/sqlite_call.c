@@ -193,8 +193,7 @@ wb__sqlite_handle(
     if (code == SQLITE_OK)
         code = sqlite3_exec(h,
             "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;"
-            "PRAGMA temp_store=MEMORY",
+            "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
             NULL, NULL, NULL);
     if (code == SQLITE_OK)
         *out = h;
