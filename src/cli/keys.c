@@ -31,7 +31,7 @@ ends(const struct cli *cli, const struct wb_idem_item *item, char *out)
     return item->ends_ms == 0 ? "never" : cli_when(cli, item->ends_ms, out);
 }
 
-struct listing {
+struct key_listing {
     struct cli *cli;
     struct cli_table table;
     uint64_t n, limit; /* 0: all */
@@ -40,7 +40,7 @@ struct listing {
 static enum wb_status
 list_item(void *ctx, const struct wb_idem_item *item)
 {
-    struct listing *l = ctx;
+    struct key_listing *l = ctx;
     char when[32], status[16] = "-";
 
     if (cli_number(l->cli, "state", item->state) != item->state ||
@@ -72,7 +72,7 @@ run_list(struct cli *cli, struct wb_idem *store)
 {
     static const char *const head[] = {
         "KEY", "SCOPE", "IDENTITY", "STATE", "STATUS", "SINCE", "ENDS"};
-    struct listing l = {.cli = cli, .limit = cli_number(cli, "limit", 0)};
+    struct key_listing l = {.cli = cli, .limit = cli_number(cli, "limit", 0)};
     enum cli_exit code = CLI_DONE;
     struct wb_err err = {0};
     enum wb_status rc;
@@ -204,7 +204,7 @@ run_settle(struct cli *cli, struct wb_idem *store)
 
 /* ---- the command -------------------------------------------------------- */
 
-static const struct verb {
+static const struct keys_verb {
     const char *name;
     size_t args;         /* the verb included */
     const char *options; /* beside those of all commands */
@@ -217,7 +217,7 @@ static const struct verb {
 
 /* Options that a verb does not use are refused. */
 static bool
-takes_options(struct cli *cli, const struct verb *verb)
+takes_options(struct cli *cli, const struct keys_verb *verb)
 {
     for (size_t i = 0; i < cli->n_values; i++) {
         const struct cli_option *option = cli->value[i].option, *o;
@@ -236,7 +236,7 @@ takes_options(struct cli *cli, const struct verb *verb)
     return true;
 }
 
-static const struct verb *
+static const struct keys_verb *
 find_verb(struct cli *cli)
 {
     struct cli_nearest nearest = {0};
@@ -263,7 +263,7 @@ find_verb(struct cli *cli)
 static enum cli_exit
 run_keys(struct cli *cli)
 {
-    const struct verb *verb = find_verb(cli);
+    const struct keys_verb *verb = find_verb(cli);
     struct wb_idem_opts opts = {.env = cli->env};
     struct wb_idem *store = NULL;
     struct wb_err err = {0};

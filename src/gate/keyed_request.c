@@ -24,7 +24,7 @@
  *     lease is under way. */
 #include "gate/gate_internal.h"
 
-enum state {
+enum request_state {
     READING,
     CLAIMING,   /* BEGIN is under way */
     WAITING,    /* another request holds the claim */
@@ -37,7 +37,7 @@ struct wb__keyed_request {
     struct wb__forward forward; /* first; its exchange is NULL if OVER */
     struct wb__gate *gate;
     struct wb__keyed_request *prev, *next;
-    enum state state;
+    enum request_state state;
     struct wb__name identity, key;
     struct wb__buf scope, body;
     struct wb_idem_op op; /* of the three above */
@@ -67,7 +67,7 @@ now_us(const struct wb__gate *gate)
 }
 
 static void
-move(struct wb__keyed_request *r, enum state to)
+move(struct wb__keyed_request *r, enum request_state to)
 {
     static const unsigned allowed[] = {[READING] = 1u << CLAIMING | 1u << OVER,
         [CLAIMING] = 1u << WAITING | 1u << FORWARDING | 1u << OVER,

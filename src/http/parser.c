@@ -5,7 +5,7 @@
  * then CR LF or an extension; every line ends in CR LF. */
 #include "http/parser.h"
 
-enum state {
+enum parser_state {
     HEAD,
     LENGTH,      /* p->left bytes of body to come */
     UNTIL_CLOSE, /* body up to the end of the input */
@@ -261,9 +261,9 @@ take_chunk_byte(struct wb__http_parser *p, unsigned char b)
     static const char trailer[] = "a trailer line is malformed";
     static const struct {
         char end; /* leads to the state `next` */
-        enum state next;
+        enum parser_state next;
         bool (*is_other)(unsigned char c); /* what leads to `other` */
-        enum state other;
+        enum parser_state other;
         const char *why; /* any other byte is refused */
         bool counted;    /* as part of the head, which is limited */
     } rules[] = {

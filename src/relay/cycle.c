@@ -214,6 +214,7 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         wb__relay_wake(relay, WB__RECHECK);
         return c.rc;
     }
+    WB_ASSERT(batch->len <= max && batch->len <= relay->limits.messages);
     /* The next message of a lane may be of a kind that had none before. */
     if (relay->committing.lanes || batch->ended > 0)
         wb__relay_wake(relay, WB__KINDS_STALE);

@@ -14,6 +14,7 @@ enum {
 static void
 claimed_release(struct wb_relay *relay, struct wb__claimed_batch *claimed)
 {
+    WB_ASSERT(claimed->refs > 0);
     if (--claimed->refs > 0)
         return;
     wb_batch_free(&claimed->batch);
@@ -37,6 +38,7 @@ wb__delivery_free(struct wb__delivery *d)
         *d->link = d->next;
         if (d->next != NULL)
             d->next->link = d->link;
+        WB_ASSERT(d->state->in_flight > 0 && relay->n_in_flight > 0);
         d->state->in_flight--;
         d->state->n_sent -= d->sent;
         relay->n_in_flight--;
@@ -197,6 +199,7 @@ on_done(void *ctx, const struct wb_result *result)
     struct wb__delivery *d = ctx;
     struct wb_result own = *result;
 
+    WB_ASSERT(d->sent && d->n > 0);
     if (d->state->route->batch > 1)
         wb__batch_results(d, &own, each_item, d);
     else
@@ -248,6 +251,7 @@ delivery_send(struct wb__delivery *d)
     struct wb_relay *relay = d->relay;
     struct wb_transport *transport = d->state->route->transport;
 
+    WB_ASSERT(!d->sent);
     d->sent = true;
     d->state->n_sent++;
     relay->n_sent++;

@@ -108,7 +108,7 @@ wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
 
 /* ---- sources ----------------------------------------------------------- */
 
-struct reading {
+struct kinds_reading {
     struct wb_relay *relay;
     bool found;
 };
@@ -118,7 +118,7 @@ struct reading {
 static enum wb_status
 on_kind(void *ctx, const struct wb_kind_counts *counts)
 {
-    struct reading *r = ctx;
+    struct kinds_reading *r = ctx;
     struct wb_relay *relay = r->relay;
     struct wb__claims *c = &relay->claims;
     struct wb_slice only = relay->limits.kind;
@@ -151,7 +151,7 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
 enum wb_status
 wb__sources_read(struct wb_relay *relay, struct wb_err *err)
 {
-    struct reading r = {.relay = relay};
+    struct kinds_reading r = {.relay = relay};
     enum wb_status rc = wb_outbox_kinds(relay->box, on_kind, &r, err);
 
     relay->claims.has_waiting_kinds = rc == WB_OK && r.found;
