@@ -101,8 +101,9 @@ field_line(const char *source, int line, const char *keyword, const char *outer,
 
     for (int n = 1; n < line; n++) {
         p = strchr(p, '\n');
-        if (p++ == NULL)
+        if (p == NULL)
             return line;
+        p++;
     }
     for (call = p; (token = next_token(&call)).len > 0;)
         if (wb__eq(token, wb_slice(keyword))) {

@@ -21,8 +21,11 @@ class Violations(dict):
 
 
 def read(path):
+    """A process that is killed while it writes may leave a part of a line, to
+    which the next line is appended: an event that did not happen."""
     with open(path, encoding='utf-8') as f:
-        return [json.loads(line) for line in f]
+        return [json.loads(line[line.rfind('{"t":'):]) for line in f
+                if line.endswith('\n')]
 
 
 def check_keys(events, effects, left, found):
