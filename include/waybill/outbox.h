@@ -242,6 +242,12 @@ enum wb_state {
 };
 const char *wb_state_name(enum wb_state state);
 
+enum wb_breaker_change {
+    WB_BREAKER_SAME,
+    WB_BREAKER_OPENED,
+    WB_BREAKER_CLOSED
+};
+
 struct wb_finish {
     /* in */
     struct wb_id id;
@@ -260,6 +266,7 @@ struct wb_finish {
     enum wb_state state;   /* if OK */
     uint32_t attempts;     /* in: from the claim, saves reading it [0] */
     int64_t due_ms;        /* of the next attempt; 0: there is none */
+    enum wb_breaker_change breaker_change; /* of the destination, by this */
 };
 
 /*

@@ -51,6 +51,34 @@ struct wb_route {
     void (*release)(void *ctx, void *token);
 };
 
+/* What happened, for a log or metrics. What is 0 or empty does not apply. */
+enum wb_relay_event_type {
+    WB_RELAY_ATTEMPT,        /* its outcome is committed; state: the message's
+                                new one, abandoned if it was the last */
+    WB_RELAY_LEASE_LOST,     /* the outcome of an attempt changed nothing:
+                                another worker has the message */
+    WB_RELAY_ENDED,          /* count messages abandoned without an attempt */
+    WB_RELAY_BREAKER_OPENED, /* of scope */
+    WB_RELAY_BREAKER_CLOSED,
+    WB_RELAY_DATABASE_LOST,  /* error; the relay waits, and keeps outcomes */
+    WB_RELAY_DATABASE_FOUND, /* duration_ms: how long it was lost */
+    WB_RELAY_STANDBY,        /* another worker has the drain slot */
+    WB_RELAY_STARTED,        /* this one has it, and delivers */
+    WB_RELAY_STOPPING,       /* wb_relay_stop() was called: it claims no more */
+    WB_RELAY_RELOADED,       /* nothing uses the former routes any more */
+};
+struct wb_relay_event {
+    enum wb_relay_event_type type;
+    struct wb_id id;
+    struct wb_slice kind, scope, error;
+    uint32_t attempt;
+    enum wb_outcome outcome;
+    enum wb_state state;
+    int status; /* HTTP status or exit status */
+    int64_t duration_ms;
+    uint64_t count;
+};
+
 /* Zero means the default in brackets. */
 struct wb_relay_opts {
     const struct wb_env *env;
@@ -60,6 +88,11 @@ struct wb_relay_opts {
     int64_t lease_ms;       /* [60 s, at least twice the longest timeout] */
     bool (*ready)(void *ctx, struct wb_err *err); /* err: NULL [always] */
     void *ctx;
+    /* Called on the thread of the loop; what *event points at is valid until it
+     * returns. It calls nothing of the relay but wb_relay_stop(), and
+     * wb_relay_reload() once the former routes are free. [none] */
+    void (*on_event)(void *event_ctx, const struct wb_relay_event *event);
+    void *event_ctx;
 };
 
 struct wb_relay;
@@ -91,6 +124,7 @@ struct wb_report {
     int64_t duration_ms;
     uint64_t breakers_open; /* at the end */
     uint64_t kinds_paused;  /* with something due, at the last claim */
+    uint64_t left;          /* messages in flight when grace_ms was over */
     enum wb_drained why;
     const struct wb_count *tally; /* in order of name; owned by the relay until
                                      its next pass */
@@ -106,6 +140,9 @@ struct wb_drain {
     /* Called about ten times a second with the counts so far. May be NULL. */
     void (*progress)(void *ctx, const struct wb_report *so_far);
     void *ctx;
+    int64_t grace_ms; /* after wb_relay_stop(): return this much later at the
+                         latest [when all requests have ended] */
+    bool standby;     /* wb_relay_run: wait for a drain slot [BUSY] */
 };
 
 /*
@@ -114,8 +151,13 @@ struct wb_drain {
  * Guarantees  Each message is attempted at most once a pass. Transport
  *             failures are in the counts; an error is the database's. A crash
  *             at any instruction loses nothing: what was in flight is sent
- *             again with the same id.
- * Returns     OK (see report->why), BUSY, NOMEM, IO, CORRUPT.
+ *             again with the same id. An outcome that cannot be committed is
+ *             kept, and committed again until the lease of its message is over;
+ *             nothing is claimed meanwhile. *report is right after an error
+ *             too. Once grace_ms is over, what is not sent is released, and
+ *             what is in flight stays claimed until its lease ends: free the
+ *             relay, then its transports, and do not run the loop in between.
+ * Returns     OK (see report->why), or an error of the database.
  * Threads     that of the loop; Blocks: until the pass is over. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
@@ -123,13 +165,27 @@ WB_MUST_USE enum wb_status wb_relay_drain(struct wb_relay *relay,
 
 /* Drain until wb_relay_stop(); wakes for new messages (also those of other
  * processes), due times and the end of a breaker's time. Requests in flight end
- * before it returns. BUSY: another drain or worker has the drain slots. */
+ * before it returns. It waits until its database can be used again, whatever
+ * the reason is but CORRUPT and NEWER. BUSY: another drain or worker has the
+ * drain slots. */
 WB_MUST_USE enum wb_status wb_relay_run(struct wb_relay *relay,
     const struct wb_drain *drain, struct wb_report *report, struct wb_err *err);
 
 /* End wb_relay_run(), or a drain, early; later calls end at once. Threads: any;
  * safe in a signal handler. */
 void wb_relay_stop(struct wb_relay *relay);
+
+/*
+ * Use other routes from the next claim on; of opts routes, n_routes, lease_ms,
+ * ready and ctx are read. Requests in flight end under the former routes, which
+ * stay in use until the event WB_RELAY_RELOADED.
+ *
+ * Returns     OK; as wb_relay_new(), or BUSY (the former routes are not free
+ *             yet): nothing has changed.
+ * Threads     the loop's, also in a callback. Since 0.2
+ */
+WB_MUST_USE enum wb_status wb_relay_reload(struct wb_relay *relay,
+    const struct wb_relay_opts *opts, struct wb_err *err);
 
 /* What the last drain of the database at url did, as one line of JSON (fields
  * of wb_report, and at_ms). It is kept beside the file, so that it can be read

@@ -145,6 +145,8 @@ wb__breaker_success(struct wb_outbox *box, struct wb_slice scope,
         return WB_OK;
     if (rc != WB_OK)
         return rc;
+    if (b.open_until_ms != 0 && b.probe_token == token)
+        box->breaker_change = WB_BREAKER_CLOSED;
     if (b.open_until_ms == 0 || b.probe_token == token)
         return wb__breaker_delete(box, scope, err);
     /* Sent before it opened: the count is reset, open_until_ms stays. */
@@ -177,6 +179,7 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
         b.open_ms = policy->open_ms > 0 ? policy->open_ms : standard.open_ms;
         b.open_until_ms = wb__sat_add(wb__outbox_now(box), b.open_ms);
         b.probe_token = 0;
+        box->breaker_change = WB_BREAKER_OPENED;
     }
     return wb__breaker_put(box, &b, err);
 }

@@ -192,6 +192,7 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     if (rc != WB_OK || f->status == WB_NOTFOUND)
         return rc;
     f->attempts = head.attempts;
+    box->breaker_change = WB_BREAKER_SAME;
     if (f->status == WB_FENCED) {
         if (f->end == WB_CONFIRM && head.state == WB_STATE_DELIVERED &&
             head.token == f->token)
@@ -209,6 +210,7 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
         rc = release(box, f, &head, now_ms, err);
         break;
     }
+    f->breaker_change = box->breaker_change;
     WB_ASSERT(rc != WB_OK || wb__state_may(head.state, f->state));
     return rc;
 }

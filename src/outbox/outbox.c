@@ -47,10 +47,17 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
         rc = wb__db_borrow_pg(&box->db, c->pg, &o, err);
     else
         rc = wb__db_borrow(&box->db, c->sqlite, c->adopt, &o, err);
+    if (rc == WB_OK && c->url != NULL) {
+        box->url = wb__alloc(env, strlen(c->url) + 1);
+        rc = box->url == NULL ? wb__nomem(err, "open") : WB_OK;
+    }
     if (rc != WB_OK) {
+        wb__db_close(box->db);
         wb__free(env, box);
         return rc;
     }
+    if (box->url != NULL)
+        memcpy(box->url, c->url, strlen(c->url) + 1);
     wb__commit_group_init(&box->group, box->db);
     *out = box;
     return WB_OK;
@@ -93,5 +100,41 @@ wb_outbox_close(struct wb_outbox *box)
         return;
     wb__commit_group_fini(&box->group);
     wb__db_close(box->db);
+    wb__free(box->env, box->url);
     wb__free(box->env, box);
+}
+
+/* ---- a connection that failed ------------------------------------------- */
+
+struct reopen_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+};
+
+/* The leader of the group runs it: no other thread uses the connection. */
+static enum wb_status
+reopen_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    struct wb_outbox *box = ((struct reopen_op *)job)->box;
+    struct wb__db_opts opts = db->opts;
+    enum wb_status rc;
+
+    if (!db->failed || box->url == NULL)
+        return WB_OK;
+    opts.existing = true;
+    rc = wb__db_open(&box->db, box->url, &opts, err);
+    if (rc != WB_OK)
+        return rc;
+    box->group.db = box->db;
+    wb__db_close(db);
+    return WB_OK;
+}
+
+enum wb_status
+wb__outbox_reopen(struct wb_outbox *box, struct wb_err *err)
+{
+    struct reopen_op o = {
+        .job = {.run = reopen_run, .tx = WB__TX_NONE}, .box = box};
+
+    return wb__commit_group_run(&box->group, &o.job, err);
 }

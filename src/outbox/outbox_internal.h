@@ -29,11 +29,20 @@ struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
     struct wb__db *db;
+    char *url; /* NULL: the connection is the caller's */
     struct wb__commit_group group;
+    /* Of the message that is being finished, inside its transaction. */
+    enum wb_breaker_change breaker_change;
     int64_t rows_left; /* may be accepted before rows are counted again */
     struct wb__random_pool pool;
     atomic_bool last_claim_empty; /* the next claim queries before it locks */
 };
+
+/* Replace a connection that is FAILED by a new one, and the locks of drain
+ * slots with it: they are to be taken again. Anything else is left as it is.
+ * Not OK: nothing has changed. Threads: that of the drain slots. */
+WB_MUST_USE enum wb_status wb__outbox_reopen(
+    struct wb_outbox *box, struct wb_err *err);
 
 /* For any thread. */
 static inline int64_t

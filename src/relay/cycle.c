@@ -25,6 +25,19 @@ run_here(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
     fn(arg);
 }
 
+int64_t
+wb__relay_lease_ms(const struct wb_relay_opts *opts)
+{
+    int64_t lease_ms = LEASE_MS;
+
+    if (opts->lease_ms > 0)
+        return opts->lease_ms;
+    for (size_t i = 0; i < opts->n_routes; i++)
+        if (opts->routes[i].timeout_ms > lease_ms / 2)
+            lease_ms = opts->routes[i].timeout_ms * 2;
+    return lease_ms;
+}
+
 enum wb_status
 wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     const struct wb_relay_opts *opts, struct wb_err *err)
@@ -38,12 +51,7 @@ wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     relay->env = env;
     relay->box = box;
     relay->opts = *opts;
-    if (opts->lease_ms <= 0) {
-        relay->opts.lease_ms = LEASE_MS;
-        for (size_t i = 0; i < opts->n_routes; i++)
-            if (opts->routes[i].timeout_ms > relay->opts.lease_ms / 2)
-                relay->opts.lease_ms = opts->routes[i].timeout_ms * 2;
-    }
+    relay->opts.lease_ms = wb__relay_lease_ms(opts);
     relay->run_blocking = run_here;
     relay->claims.names.env = relay->tally.names.env = env;
     relay->pending.errors.env = relay->committing.errors.env = env;
@@ -63,10 +71,14 @@ wb__relay_free(struct wb_relay *relay)
     wb__arena_clear(&relay->claims.names);
     wb__outcomes_drop(relay);
     wb__tally_clear(&relay->tally);
+    wb__free(relay->env, relay->next.route);
+    wb__free(relay->env, relay->former.route);
     wb__free(relay->env, relay->route);
     wb__free(relay->env, relay->claims.source);
     wb__free(relay->env, relay->pending.finish);
     wb__free(relay->env, relay->committing.finish);
+    wb__free(relay->env, relay->pending.note);
+    wb__free(relay->env, relay->committing.note);
     wb__free(relay->env, relay);
 }
 
@@ -152,6 +164,7 @@ claim_prepare(
         rc = wb__sources_read(relay, err);
         if (rc != WB_OK)
             return rc;
+        relay->db_used = true;
         c->wake = WB__RECHECK;
     } else if (step == WB__CLAIM_NOW && c->wake == WB__WOKEN) {
         /* There is a message: a query before the claim would be a waste. */
@@ -214,6 +227,7 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         wb__relay_wake(relay, WB__RECHECK);
         return c.rc;
     }
+    relay->db_used = true;
     WB_ASSERT(batch->len <= max && batch->len <= relay->limits.messages);
     /* The next message of a lane may be of a kind that had none before. */
     if (relay->committing.lanes || batch->ended > 0)
@@ -257,12 +271,15 @@ static enum wb_status
 extend_due(struct wb_relay *relay, struct wb_err *err)
 {
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
-    int64_t next_us = now_us + relay->opts.lease_ms * 500;
+    int64_t next_us = now_us + relay->opts.lease_ms * 500, again_us;
     struct extension x = {.relay = relay, .err = err};
+    struct wb__outcomes *kept[] = {&relay->committing, &relay->pending};
     struct wb__delivery *d;
 
     for (d = relay->in_flight; d != NULL; d = d->next)
         x.n += d->extend_us <= now_us ? d->n : 0;
+    for (size_t i = 0; i < WB_COUNT(kept); i++)
+        x.n += kept[i]->extend_us <= now_us ? kept[i]->n : 0;
     if (x.n == 0)
         return WB_OK;
     x.claims = wb__alloc(relay->env, x.n * sizeof(*x.claims));
@@ -278,14 +295,28 @@ extend_due(struct wb_relay *relay, struct wb_err *err)
                 .token = d->item[i].message->token,
                 .seq = d->item[i].message->seq};
     }
+    for (size_t i = 0; i < WB_COUNT(kept); i++) {
+        if (kept[i]->n == 0 || kept[i]->extend_us > now_us)
+            continue;
+        kept[i]->extend_us = next_us;
+        for (size_t j = 0; j < kept[i]->n; j++)
+            x.claims[x.n++] = (struct wb_finish){.id = kept[i]->finish[j].id,
+                .token = kept[i]->finish[j].token,
+                .seq = kept[i]->finish[j].seq};
+    }
     relay->run_blocking(relay, extend_run, &x);
     wb__free(relay->env, x.claims);
-    if (x.rc != WB_BUSY)
-        return x.rc;
+    relay->db_used = relay->db_used || x.rc == WB_OK;
+    if (x.rc == WB_OK)
+        return WB_OK;
+    again_us = relay->env->mono_us(relay->env->ctx) + BUSY_US;
     for (d = relay->in_flight; d != NULL; d = d->next)
         if (d->extend_us == next_us)
-            d->extend_us = relay->env->mono_us(relay->env->ctx) + BUSY_US;
-    return WB_OK;
+            d->extend_us = again_us;
+    for (size_t i = 0; i < WB_COUNT(kept); i++)
+        if (kept[i]->extend_us == next_us)
+            kept[i]->extend_us = again_us;
+    return x.rc == WB_BUSY ? WB_OK : x.rc;
 }
 
 /* ---- the cycle --------------------------------------------------------- */
@@ -338,6 +369,8 @@ wb__relay_cycle(
         rc = commit(relay, max, rate_us != 0, &claimed->batch, err);
     if (rc != WB_OK) {
         wb__free(relay->env, claimed);
+        /* A lease may be extended where an outcome cannot be committed. */
+        (void)(extend_due(relay, NULL) == WB_OK);
         return rc;
     }
     rc = wb__deliveries_start(relay, claimed, err);

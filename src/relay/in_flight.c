@@ -77,6 +77,41 @@ delivery_new(struct wb_relay *relay, struct wb__route_state *state,
 
 /* ---- outcomes ---------------------------------------------------------- */
 
+static int64_t
+mono_us(const struct wb_relay *relay)
+{
+    return relay->env->mono_us(relay->env->ctx);
+}
+
+void
+wb__relay_event(
+    const struct wb_relay *relay, const struct wb_relay_event *event)
+{
+    if (relay->opts.on_event != NULL)
+        relay->opts.on_event(relay->opts.event_ctx, event);
+}
+
+/* Keep what the event will say: the route may be gone by then. */
+static bool
+attempt_note(struct wb_relay *relay, const struct wb_route *route,
+    const struct wb_claimed *message, const struct wb_result *result)
+{
+    struct wb__outcomes *o = &relay->pending;
+    struct wb__attempt_note *note;
+
+    if (relay->opts.on_event == NULL)
+        return true;
+    if (!wb__array_grow(
+            relay->env, &o->note, o->n, &o->note_cap, sizeof(*o->note)))
+        return false;
+    note = &o->note[o->n];
+    *note = (struct wb__attempt_note){.status = result->status};
+    if (relay->sent_us != 0)
+        note->duration_ms = (mono_us(relay) - relay->sent_us) / 1000;
+    return wb__arena_dup(&o->errors, message->kind, &note->kind) &&
+           wb__arena_dup(&o->errors, wb__route_scope(route), &note->scope);
+}
+
 enum wb_status
 wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, const struct wb_result *result)
@@ -88,6 +123,10 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     if (!wb__array_grow(
             relay->env, &o->finish, o->n, &o->cap, sizeof(*o->finish)))
         return WB_NOMEM;
+    if (!attempt_note(relay, route, message, result))
+        return WB_NOMEM;
+    if (o->n == 0)
+        o->extend_us = mono_us(relay) + relay->opts.lease_ms * 250;
     f = &o->finish[o->n];
     *f = (struct wb_finish){.id = message->id,
         .token = message->token,
@@ -134,6 +173,36 @@ outcomes_clear(struct wb__outcomes *o)
     wb__arena_clear(&o->errors);
 }
 
+static void
+attempt_event(const struct wb_relay *relay, size_t i)
+{
+    const struct wb_finish *f = &relay->committing.finish[i];
+    const struct wb__attempt_note *note = &relay->committing.note[i];
+    struct wb_relay_event event = {.type = WB_RELAY_ATTEMPT,
+        .id = f->id,
+        .kind = note->kind,
+        .error = f->end == WB_CONFIRM ? (struct wb_slice){0} : f->error,
+        .attempt = f->attempts,
+        .outcome = f->outcome,
+        .state = f->state,
+        .status = note->status,
+        .duration_ms = note->duration_ms};
+
+    if (f->status == WB_FENCED)
+        event.type = WB_RELAY_LEASE_LOST;
+    if (f->end != WB_RELEASE)
+        wb__relay_event(relay, &event);
+    if (f->breaker_change != WB_BREAKER_SAME)
+        wb__relay_event(
+            relay, &(struct wb_relay_event){
+                       .type = f->breaker_change == WB_BREAKER_OPENED
+                                   ? WB_RELAY_BREAKER_OPENED
+                                   : WB_RELAY_BREAKER_CLOSED,
+                       .kind = note->kind,
+                       .scope = note->scope,
+                       .error = event.error});
+}
+
 void
 wb__outcomes_committed(struct wb_relay *relay)
 {
@@ -144,6 +213,8 @@ wb__outcomes_committed(struct wb_relay *relay)
 
         if (f->status == WB_NOTFOUND)
             continue; /* discarded meanwhile */
+        if (relay->opts.on_event != NULL)
+            attempt_event(relay, i);
         r->attempted++;
         if (f->status != WB_OK)
             r->fenced++;
@@ -200,10 +271,12 @@ on_done(void *ctx, const struct wb_result *result)
     struct wb_result own = *result;
 
     WB_ASSERT(d->sent && d->n > 0);
+    d->relay->sent_us = d->sent_us;
     if (d->state->route->batch > 1)
         wb__batch_results(d, &own, each_item, d);
     else
         each_item(d, 0, &own);
+    d->relay->sent_us = 0;
     wb__delivery_free(d);
 }
 
@@ -255,7 +328,8 @@ delivery_send(struct wb__delivery *d)
     d->sent = true;
     d->state->n_sent++;
     relay->n_sent++;
-    wb__rate_sent(d->state, relay->env->mono_us(relay->env->ctx));
+    d->sent_us = mono_us(relay);
+    wb__rate_sent(d->state, d->sent_us);
     transport->send(transport, &d->request, on_done, d);
 }
 
@@ -272,8 +346,7 @@ delivery_start(struct wb__delivery *d)
     relay->in_flight = d;
     d->state->in_flight++;
     relay->n_in_flight++;
-    d->extend_us =
-        relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
+    d->extend_us = mono_us(relay) + relay->opts.lease_ms * 500;
     if (!wb__route_is_full(relay, d->state))
         delivery_send(d);
 }
@@ -304,6 +377,20 @@ wb__deliveries_drop_unsent(struct wb_relay *relay)
         if (!d->sent)
             wb__delivery_free(d);
     }
+}
+
+void
+wb__deliveries_release_unsent(struct wb_relay *relay)
+{
+    const struct wb_result none = {.outcome = WB_RETRY};
+    struct wb__outcomes *o = &relay->pending;
+
+    for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
+        for (size_t i = 0; i < d->n && !d->sent; i++)
+            if (wb__outcome_note(
+                    relay, d->state->route, d->item[i].message, &none) == WB_OK)
+                o->finish[o->n - 1].end = WB_RELEASE;
+    wb__deliveries_drop_unsent(relay);
 }
 
 /* ---- from a claim to requests ------------------------------------------ */

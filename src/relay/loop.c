@@ -15,15 +15,15 @@
 #include <uv.h>
 
 #include "outbox/outbox_internal.h"
-#include "relay/relay.h"
+#include "relay/pass.h"
 
 enum {
     LONGEST_US = 30000000,
     LOG_MS = 1024,
     READY_US = 5000000,
-    BUSY_US = 100000,
     PROGRESS_US = 100000,
-    SAVE_US = 10000000
+    SAVE_US = 10000000,
+    LAST_US = 5000000
 };
 
 struct wb__loop {
@@ -222,7 +222,7 @@ wb_relay_free(struct wb_relay *relay)
 {
     if (relay == NULL)
         return;
-    WB_ASSERT(relay->n_in_flight == 0);
+    WB_ASSERT(relay->n_in_flight == 0 || relay->report.left > 0);
     if (relay->loop != NULL)
         loop_close(relay);
     wb__relay_free(relay);
@@ -235,23 +235,13 @@ wb_relay_stop(struct wb_relay *relay)
     (void)uv_async_send(&relay->loop->stop);
 }
 
-/* ---- one pass ---------------------------------------------------------- */
-
-struct pass {
-    struct wb_relay *relay;
-    const struct wb_drain *drain;
-    bool worker;
-    int64_t start_us, end_us; /* end_us: claim no more after it; 0: never */
-    int64_t progress_us, ready_us, saved_us; /* last, next, last */
-    uint64_t saved; /* attempts in the report that was last saved */
-    bool ready;
-};
-
 static bool
 is_stopped(const struct wb_relay *relay)
 {
     return atomic_load(&relay->loop->stopped);
 }
+
+/* ---- the steps of a pass ----------------------------------------------- */
 
 static bool
 is_ready(struct wb_relay *relay)
@@ -262,7 +252,7 @@ is_ready(struct wb_relay *relay)
 
 /* What happened since the last cycle, and may the next one claim? */
 static void
-before_cycle(struct pass *p)
+before_cycle(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
@@ -277,8 +267,12 @@ before_cycle(struct pass *p)
         l->log_us = l->log_ms > LOG_MS ? 0 : now_us + l->log_ms * 1000;
         l->log_ms *= 2;
     }
-    relay->limits.stopping = is_stopped(relay) || !p->ready ||
-                             (p->end_us != 0 && now_us >= p->end_us);
+    p->stopped = is_stopped(relay);
+    wb__slot_keep(p, now_us);
+    relay->db_used = false;
+    p->held = p->lost_us != 0 && wb__outcomes_left(relay) > 0;
+    relay->limits.stopping = !wb__pass_is_on(p) || !p->ready ||
+                             (p->end_us != 0 && now_us >= p->end_us) || p->held;
     if (p->drain->progress != NULL && now_us - p->progress_us >= PROGRESS_US) {
         p->progress_us = now_us;
         p->drain->progress(p->drain->ctx, &relay->report);
@@ -286,12 +280,12 @@ before_cycle(struct pass *p)
 }
 
 static bool
-is_over(const struct pass *p)
+is_over(const struct wb__pass *p)
 {
     const struct wb_relay *relay = p->relay;
 
-    if (relay->n_in_flight > 0 || wb__outcomes_left(relay) > 0)
-        return false;
+    if (!wb__relay_is_idle(relay))
+        return p->left_us != 0 && mono_us(relay) >= p->left_us;
     if (relay->limits.messages == 0)
         return true;
     if (p->worker)
@@ -304,7 +298,7 @@ is_over(const struct pass *p)
 /* Sleep until something happens, or the deadline. Everything the loop has ready
  * is handled before the next cycle, so that one transaction commits it. */
 static void
-wait_until(struct pass *p, int64_t deadline_us)
+wait_until(struct wb__pass *p, int64_t deadline_us)
 {
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
@@ -313,6 +307,10 @@ wait_until(struct pass *p, int64_t deadline_us)
 
     if (p->end_us > now_us && p->end_us < at_us)
         at_us = p->end_us;
+    if (p->left_us > now_us && p->left_us < at_us)
+        at_us = p->left_us;
+    if (p->worker && p->slot < 0 && p->slot_us < at_us)
+        at_us = p->slot_us;
     if (p->worker && !p->ready && p->ready_us < at_us)
         at_us = p->ready_us;
     if (p->worker && !relay->limits.stopping && l->log_us != 0 &&
@@ -332,18 +330,19 @@ wait_until(struct pass *p, int64_t deadline_us)
         wb__relay_wake(relay, WB__KINDS_STALE); /* an event may be lost */
 }
 
-/* The database or memory failed: what is in flight must end before anything is
- * freed. The outcomes are committed if they still can be; else the leases run
- * out. */
+/* The database or memory failed for good: what is in flight must end before
+ * anything is freed. The outcomes are committed if they still can be; else the
+ * leases run out. */
 static void
-give_up(struct pass *p)
+give_up(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     int64_t deadline_us;
 
     relay->limits.stopping = true;
     wb__deliveries_drop_unsent(relay);
-    while (relay->n_in_flight > 0)
+    while (relay->n_in_flight > 0 &&
+           (p->left_us == 0 || mono_us(relay) < p->left_us))
         wait_until(p, INT64_MAX);
     while (wb__outcomes_left(relay) > 0 &&
            wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK)
@@ -353,7 +352,7 @@ give_up(struct pass *p)
 
 /* A worker saves its report now and then, in case it is killed. */
 static void
-save_report(struct pass *p)
+save_report(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     int64_t now_us = mono_us(relay);
@@ -368,62 +367,82 @@ save_report(struct pass *p)
     wb__report_save(relay);
 }
 
+static void
+ended_event(const struct wb_relay *relay, uint64_t n)
+{
+    if (n > 0)
+        wb__relay_event(relay,
+            &(struct wb_relay_event){.type = WB_RELAY_ENDED, .count = n});
+}
+
+/* The end of a pass. What is still in flight has no time left: it stays claimed
+ * until its lease ends. What is not sent is given back. */
 static enum wb_status
-run_pass(struct pass *p, struct wb_err *err)
+leave(struct wb__pass *p)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t deadline_us;
+
+    if (wb__relay_is_idle(relay))
+        return WB_OK;
+    relay->limits.stopping = true;
+    wb__deliveries_release_unsent(relay);
+    for (int i = 0; i < 2 && wb__outcomes_left(relay) > 0; i++)
+        (void)(wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK);
+    wb__outcomes_drop(relay);
+    return WB_OK;
+}
+
+static enum wb_status
+run_pass(struct wb__pass *p, struct wb_err *err)
 {
     struct wb_relay *relay = p->relay;
     struct wb__limits limits = relay->limits;
     int64_t now_ms = wb__outbox_now(relay->box), deadline_us;
+    struct wb_err own = {0};
     enum wb_status rc;
+    uint64_t ended;
 
     limits.due_by_ms = p->worker ? 0 : now_ms;
     limits.not_before_ms = p->worker ? 0 : wb__sat_add(now_ms, 1);
     wb__relay_begin(relay, &limits);
     while (true) {
         before_cycle(p);
-        rc = wb__relay_cycle(relay, &deadline_us, err);
-        if (rc == WB_BUSY && p->worker) {
-            wait_until(p, mono_us(relay) + BUSY_US); /* nothing changed */
+        ended = relay->report.ended;
+        rc = wb__relay_cycle(relay, &deadline_us, &own);
+        if (rc != WB_OK && wb__database_lost(p, rc, &own)) {
+            wait_until(p, mono_us(relay) + p->wait_us);
             continue;
         }
         if (rc != WB_OK)
             break;
+        ended_event(relay, relay->report.ended - ended);
+        if (wb__routes_switch(relay))
+            deadline_us = 0;
+        if (!wb__database_found(p))
+            continue;
         if (is_over(p))
-            return WB_OK;
+            return leave(p);
         save_report(p);
         wait_until(p, deadline_us);
     }
+    if (err != NULL)
+        *err = own;
     give_up(p);
     return rc;
 }
 
 /* ---- drain, run -------------------------------------------------------- */
 
-static int
-take_drain_slot(struct wb_relay *relay, uint32_t slots)
-{
-    int n = slots < 1                 ? 1
-            : slots > WB__DRAIN_SLOTS ? WB__DRAIN_SLOTS
-                                      : (int)slots;
-
-    for (int attempt = 0; attempt < 2; attempt++) {
-        for (int slot = 0; slot < n; slot++)
-            if (wb__db_drain_try(relay->box->db, slot))
-                return slot;
-        /* The holder may have read the flag before it was set: try again. */
-        wb__db_drain_flag_set(relay->box->db, true);
-    }
-    return -1;
-}
-
 /* False: no route fits. */
 static bool
-drain_begin(struct pass *p, struct wb_relay *relay,
+drain_begin(struct wb__pass *p, struct wb_relay *relay,
     const struct wb_drain *drain, struct wb_report *report)
 {
-    *p = (struct pass){.relay = relay,
+    *p = (struct wb__pass){.relay = relay,
         .drain = drain,
         .ready = true,
+        .slot = -1,
         .start_us = mono_us(relay)};
     if (drain->for_ms > 0 && drain->for_ms <= INT64_MAX / 1000)
         p->end_us = wb__sat_add(p->start_us, drain->for_ms * 1000);
@@ -436,37 +455,64 @@ drain_begin(struct pass *p, struct wb_relay *relay,
                                : relay->n_routes > 0;
 }
 
+static enum wb_status
+drain_end(struct wb__pass *p, enum wb_status rc, struct wb_report *report,
+    struct wb_err *err)
+{
+    struct wb_relay *relay = p->relay;
+
+    for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
+        relay->report.left += d->n;
+    rc = wb__report_end(relay, (mono_us(relay) - p->start_us) / 1000, rc, err);
+    *report = relay->report;
+    return rc;
+}
+
 enum wb_status
 wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
     struct wb__db *db = relay->box->db;
-    struct pass p;
+    struct wb__pass p;
     bool routed = drain_begin(&p, relay, drain, report);
     enum wb_status rc;
-    int slot;
 
     report->why = WB_DRAIN_NOT_READY;
     if (!routed || !is_ready(relay))
         return WB_OK;
     report->why = WB_DRAIN_BUSY;
-    slot = take_drain_slot(relay, drain->concurrency);
-    if (slot < 0)
+    if (!wb__slot_take(&p))
         return WB_OK;
     relay->claims.none = WB_NONE_EMPTY;
     do {
         wb__db_drain_flag_set(db, false);
         rc = run_pass(&p, err);
-        wb__db_drain_free(db, slot);
+        wb__slot_free(&p);
+        db = relay->box->db; /* maybe opened again */
     } while (rc == WB_OK && !relay->limits.stopping &&
              relay->limits.messages > 0 && wb__db_drain_flag(db) &&
-             wb__db_drain_try(db, slot));
+             wb__slot_try(&p));
     if (relay->claims.none == WB_NONE_BREAKER_OPEN)
         relay->report.why = WB_DRAIN_BREAKER_OPEN;
-    if (rc == WB_OK)
-        rc = wb__report_end(relay, (mono_us(relay) - p.start_us) / 1000, err);
-    *report = relay->report;
-    return rc;
+    return drain_end(&p, rc, report, err);
+}
+
+/* A drain that found the slot taken, just before the worker stopped, was told
+ * that its messages would be seen to. */
+static enum wb_status
+run_last_pass(struct wb__pass *p, struct wb_err *err)
+{
+    struct wb_relay *relay = p->relay;
+    int64_t end_us = mono_us(relay) + LAST_US;
+
+    if (relay->n_in_flight > 0 || !wb__db_drain_flag(relay->box->db) ||
+        !wb__slot_try(p))
+        return WB_OK;
+    wb__db_drain_flag_set(relay->box->db, false);
+    p->worker = false;
+    p->last_pass = true;
+    p->end_us = p->left_us > 0 && p->left_us < end_us ? p->left_us : end_us;
+    return run_pass(p, err);
 }
 
 enum wb_status
@@ -474,18 +520,19 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     struct wb_report *report, struct wb_err *err)
 {
     struct wb__watch w = relay->box->db->watch;
-    enum wb_status rc, end_rc;
-    struct pass p;
-    int slot;
+    struct wb__pass p;
+    enum wb_status rc;
 
     if (!drain_begin(&p, relay, drain, report))
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "no route is configured; there is nothing to work on");
-    slot = take_drain_slot(relay, drain->concurrency);
-    if (slot < 0)
+    if (!wb__slot_take(&p) && !drain->standby)
         return wb__fail(err, WB_BUSY, 0,
             "another worker or drain has this database; stop it, or give "
-            "--concurrency");
+            "--standby or --concurrency");
+    wb__relay_event(
+        relay, &(struct wb_relay_event){
+                   .type = p.slot >= 0 ? WB_RELAY_STARTED : WB_RELAY_STANDBY});
     /* Where commits cannot be watched, the worker checks every LONGEST_US. */
     if (w.wake != NULL)
         (void)uv_fs_event_start(&relay->loop->commit, on_commit, w.wake, 0);
@@ -495,9 +542,9 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     rc = run_pass(&p, err);
     (void)uv_fs_event_stop(&relay->loop->commit);
     (void)uv_fs_event_stop(&relay->loop->log);
-    wb__db_drain_free(relay->box->db, slot);
-    end_rc = wb__report_end(
-        relay, (mono_us(relay) - p.start_us) / 1000, rc == WB_OK ? err : NULL);
-    *report = relay->report;
-    return rc != WB_OK ? rc : end_rc;
+    wb__slot_free(&p);
+    if (rc == WB_OK && is_stopped(relay))
+        rc = run_last_pass(&p, err);
+    wb__slot_free(&p);
+    return drain_end(&p, rc, report, err);
 }

@@ -49,6 +49,7 @@ struct wb__delivery {
     struct wb_request request;
     struct wb__buf body, ids; /* of a batch */
     int64_t extend_us;        /* when to extend the leases */
+    int64_t sent_us;
     bool sent;
 };
 struct wb__item {
@@ -57,10 +58,20 @@ struct wb__item {
     void *token;               /* the hook's */
 };
 
+/* What an event says of an attempt, beside its wb_finish. */
+struct wb__attempt_note {
+    struct wb_slice kind, scope;
+    int status;
+    int64_t duration_ms;
+};
+
 /* Outcomes of messages. */
 struct wb__outcomes {
     struct wb_finish *finish;
     size_t n, cap;
+    struct wb__attempt_note *note; /* of each, if there is on_event() */
+    size_t note_cap;
+    int64_t extend_us;       /* when to extend their leases */
     bool lanes;              /* some messages have a lane */
     struct wb__arena errors; /* texts of finish[] */
 };
@@ -101,12 +112,22 @@ struct wb__claims {
     enum wb_none none;   /* why the last claim took nothing */
 };
 
+/* Routes that are to be used next, or were used before. */
+struct wb__routes {
+    struct wb_relay_opts opts;
+    struct wb__route_state *route;
+    size_t n;
+    int cycles; /* since the last of their requests has ended */
+    bool set;
+};
+
 struct wb_relay {
     const struct wb_env *env;
     struct wb_outbox *box;
     struct wb_relay_opts opts;
     struct wb__route_state *route;
     size_t n_routes;
+    struct wb__routes next, former; /* see reload.c */
 
     struct wb__limits limits;
     struct wb__claims claims;
@@ -114,6 +135,8 @@ struct wb_relay {
     size_t n_in_flight, n_sent;
     struct wb__outcomes pending;    /* for the next cycle to commit */
     struct wb__outcomes committing; /* by the current one */
+    bool db_used;                   /* the current cycle ran a transaction */
+    int64_t sent_us; /* of the request that has just ended, 0: not sent */
     struct wb_report report;
     struct wb_tally tally;
 
@@ -135,6 +158,9 @@ void wb__relay_free(struct wb_relay *relay);
 
 /* Start a pass: the next cycle reads the kinds, and claims. */
 void wb__relay_begin(struct wb_relay *relay, const struct wb__limits *limits);
+
+/* The lease of these options, or the default. */
+int64_t wb__relay_lease_ms(const struct wb_relay_opts *opts);
 
 /* Something happened: the next cycle may have messages to claim. */
 void wb__relay_wake(struct wb_relay *relay, enum wb__wake wake);
@@ -202,6 +228,19 @@ void wb__outcomes_take(struct wb_relay *relay);
 void wb__outcomes_committed(struct wb_relay *relay);
 void wb__outcomes_drop(struct wb_relay *relay);
 
+/* Note that those that are not sent be released. */
+void wb__deliveries_release_unsent(struct wb_relay *relay);
+/* Call on_event(), if there is one. */
+void wb__relay_event(
+    const struct wb_relay *relay, const struct wb_relay_event *event);
+
+/* ---- reload.c ---------------------------------------------------------- */
+
+/* After a cycle that was OK: begin to use the routes of the last reload, and
+ * forget the former ones when nothing refers to them. True: run another cycle
+ * at once. */
+WB_MUST_USE bool wb__routes_switch(struct wb_relay *relay);
+
 /* ---- batch.c ----------------------------------------------------------- */
 
 /* May the message go into a batch: is its body JSON? */
@@ -218,8 +257,9 @@ void wb__batch_results(const struct wb__delivery *delivery,
 
 /* Write the report where wb_relay_last() reads it. */
 void wb__report_save(struct wb_relay *relay);
-/* The end of a pass: fill in the report, and save it. */
-WB_MUST_USE enum wb_status wb__report_end(
-    struct wb_relay *relay, int64_t duration_ms, struct wb_err *err);
+/* The end of a pass, which gave rc: fill in the report, and save it. Without an
+ * error the breakers are counted too. Gives rc, or the error of that. */
+WB_MUST_USE enum wb_status wb__report_end(struct wb_relay *relay,
+    int64_t duration_ms, enum wb_status rc, struct wb_err *err);
 
 #endif /* WB_SRC_RELAY_RELAY_H */

@@ -179,7 +179,8 @@ count_open(void *ctx, const struct wb_breaker *b)
 }
 
 enum wb_status
-wb__report_end(struct wb_relay *relay, int64_t duration_ms, struct wb_err *err)
+wb__report_end(struct wb_relay *relay, int64_t duration_ms, enum wb_status rc,
+    struct wb_err *err)
 {
     struct wb_report *r = &relay->report;
 
@@ -189,7 +190,11 @@ wb__report_end(struct wb_relay *relay, int64_t duration_ms, struct wb_err *err)
     r->breakers_open = 0;
     if (r->attempted > 0)
         r->why = WB_DRAIN_DONE;
-    wb__report_save(relay);
+    /* A server that is away would be waited for twice more. */
+    if (rc == WB_OK || relay->box->db->path != NULL)
+        wb__report_save(relay);
+    if (rc != WB_OK)
+        return rc;
     return wb_outbox_breakers(
         relay->box, (struct wb_slice){0}, count_open, r, err);
 }
