@@ -192,6 +192,15 @@ void wb__lockfile_repaired(struct wb__lockfile *f, uint8_t failures);
 /* Change the file, which wakes those that watch it. */
 void wb__lockfile_poke(struct wb__lockfile *f);
 
+/* ---- the service manager ------------------------------------------------
+ * As sd_notify(3) of systemd. */
+
+/* Send "READY=1" or the like to $NOTIFY_SOCKET, a path or an abstract name.
+ * False: there is none, or it takes nothing. Safe in a signal handler. */
+bool wb__notify(const char *state);
+/* How often the manager wants "WATCHDOG=1" at the least; 0: it does not. */
+int64_t wb__watchdog_us(void);
+
 /* ---- one child --------------------------------------------------------- */
 
 struct wb__child {
