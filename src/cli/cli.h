@@ -106,6 +106,8 @@ struct cli {
     size_t n_routes;
     uv_loop_t loop;
     bool loop_open;
+    void (*on_event)(void *ctx, const struct wb_relay_event *event);
+    void *event_ctx; /* of the relay; set before cli_open() */
 };
 
 extern const struct cli_option cli_globals[];
@@ -257,10 +259,15 @@ struct cli_log {
     bool open;
 };
 void cli_log_open(const struct cli *cli, struct cli_log *l, uv_loop_t *loop);
+/* Of a command without these options: all levels. */
+void cli_log_open_verbose(
+    const struct cli *cli, struct cli_log *l, uv_loop_t *loop);
 /* Threads: the loop's. */
 void cli_log(struct cli_log *l, enum wb__log_level level, const char *event,
     const struct wb__log_fields *fields);
 void cli_log_close(struct cli_log *l);
+/* on_event() of a relay; ctx is a struct cli_log. */
+void cli_log_event(void *ctx, const struct wb_relay_event *event);
 
 /* ---- functions that two files use --------------------------------------- */
 
@@ -274,6 +281,9 @@ struct cli_drained {
 };
 enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever, struct cli_drained *out);
+/* The same, and print the outcome. */
+enum cli_exit cli_drain_and_print(struct cli *cli, struct wb_relay *relay,
+    struct wb_drain *drain, bool forever);
 /* The outcome of the last drain, or null where it is not known. */
 json_t *cli_last_drain(const struct cli *cli);
 

@@ -1,9 +1,8 @@
-/* drain.c - drain and run: one relay, for one pass or until a signal.
+/* drain.c - one relay, for one pass or until a signal; the command drain.
  *
  * (1) SIGTERM and SIGINT end a pass as if nothing more were due: requests in
  *     flight are finished, and the report is still printed. */
 #include "cli/cli.h"
-#include "http/server.h"
 
 static struct wb_relay *stopped_by_signal;
 
@@ -94,6 +93,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
     add_count(b, r->rejected, "rejected");
     add_count(b, r->released, "released");
     add_count(b, r->fenced, "fenced");
+    add_count(b, r->left, "left in flight");
     add_count(b, r->ended, "ended without an attempt");
     add_count(b, r->breakers_open, "breakers open");
     add_count(b, r->kinds_paused, "kinds paused");
@@ -131,30 +131,26 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     rc = (forever ? wb_relay_run : wb_relay_drain)(relay, drain, &report, &err);
     cli_on_stop_signal(SIG_DFL, 0);
     cli_progress(cli, "%s", "");
-    if (rc != WB_OK)
+    if (rc != WB_OK && report.attempted == 0)
         return cli_fail_no_usage(cli, &err);
     if (cli->json)
         out->object = report_object(&report);
     else
         sentence(cli, &report, &out->text);
+    if (rc != WB_OK) /* not "temporary": that is where nothing was attempted */
+        return cli_fail_as(cli, CLI_FAILED, &err);
     if (report.attempted == 0)
         return CLI_NOTHING;
     return report.confirmed == report.attempted ? CLI_DONE : CLI_SOME;
 }
 
-static enum cli_exit
-drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
+enum cli_exit
+cli_drain_and_print(struct cli *cli, struct wb_relay *relay,
+    struct wb_drain *drain, bool forever)
 {
-    struct wb_drain drain = {.kind = cli_slice(cli, "kind"),
-        .concurrency = (uint32_t)cli_number(cli, "concurrency", 0)};
     struct cli_drained out = {0};
-    enum cli_exit code;
+    enum cli_exit code = cli_drain(cli, relay, drain, forever, &out);
 
-    if (!forever) {
-        drain.max = cli_number(cli, "max", 0);
-        drain.for_ms = cli_ms(cli, "for", 0);
-    }
-    code = cli_drain(cli, relay, &drain, forever, &out);
     if (out.object != NULL)
         (void)cli_json(cli, out.object);
     else if (out.text.len > 0)
@@ -163,24 +159,30 @@ drain_and_print(struct cli *cli, struct wb_relay *relay, bool forever)
     return code;
 }
 
+/* Quiet, but with --verbose: then each event is a line on stderr. */
 static enum cli_exit
-run_drain_or_run(struct cli *cli)
+run_drain(struct cli *cli)
 {
-    bool forever = cli->command == &cli_run;
-    const char *listen = forever ? cli_text(cli, "listen") : NULL;
-    struct cli_monitor monitor = {0};
+    struct wb_drain drain = {.kind = cli_slice(cli, "kind"),
+        .concurrency = (uint32_t)cli_number(cli, "concurrency", 0),
+        .max = cli_number(cli, "max", 0),
+        .for_ms = cli_ms(cli, "for", 0)};
+    static struct cli_log log; /* until the loop is closed */
     struct wb_relay *relay = NULL;
-    enum cli_exit code = cli_open(cli, &relay);
+    enum cli_exit code;
 
-    if (code == CLI_DONE && listen != NULL)
-        code = cli_listen(cli, listen, &monitor);
+    if (cli->verbose) {
+        cli->on_event = cli_log_event;
+        cli->event_ctx = &log;
+    }
+    code = cli_open(cli, &relay);
+    if (code == CLI_DONE && cli->verbose)
+        cli_log_open_verbose(cli, &log, &cli->loop);
     if (code == CLI_DONE)
-        code = drain_and_print(cli, relay, forever);
-    wb__http_server_close(monitor.server);
+        code = cli_drain_and_print(cli, relay, &drain, false);
+    cli_log_close(&log);
     wb_relay_free(relay);
-    /* A worker that was stopped has succeeded, whatever it delivered. */
-    return forever && (code == CLI_NOTHING || code == CLI_SOME) ? CLI_DONE
-                                                                : code;
+    return code;
 }
 
 static const struct cli_option drain_options[] = {
@@ -201,35 +203,10 @@ const struct cli_command cli_drain_once = {
     .more = "One bounded pass: each message is attempted at most once. Only "
             "kinds that have a\nroute in the configuration are taken.",
     .options = drain_options,
-    .run = run_drain_or_run,
+    .run = run_drain,
     .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
              "4  some messages were not confirmed",
     .examples = "waybill drain\n"
                 "waybill drain --kind mail.sent --max 100 --for 30s\n"
                 "waybill --json drain | jq .confirmed",
-};
-
-static const struct cli_option run_options[] = {
-    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]"},
-    {"concurrency", CLI_BATCH, "N",
-        "limit of workers of this database, and of requests in flight "
-        "[1 worker; as the routes say]"},
-    {"listen", CLI_TEXT, "ADDR",
-        "serve GET /metrics and /healthz; host:port or :port [off]"},
-    {0},
-};
-
-const struct cli_command cli_run = {
-    .name = "run",
-    .group = "Outbox",
-    .args = "[--kind K] [--concurrency N] [--listen ADDR]",
-    .help = "deliver until stopped",
-    .more = "The worker. It wakes on new messages, due times and breaker ends. "
-            "SIGTERM and\nSIGINT finish the requests in flight and print the "
-            "counts; "
-            "it exits with 0.",
-    .options = run_options,
-    .run = run_drain_or_run,
-    .examples = "waybill run\n"
-                "waybill run --listen 127.0.0.1:9464",
 };

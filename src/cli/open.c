@@ -131,6 +131,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
         return cli_fail_no_usage(cli, &err);
     if (relay == NULL)
         return CLI_DONE;
+    relay_opts.on_event = cli->on_event;
+    relay_opts.event_ctx = cli->event_ctx;
     relay_opts.routes = cli->routes;
     relay_opts.n_routes = cli->n_routes;
     if (cli->config != NULL) {

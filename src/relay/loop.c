@@ -9,7 +9,8 @@
  *     A commit through this library wakes it. Other programs are noticed when
  *     they write the log, which is before their commit is visible: the worker
  *     checks again after 2 ms, 4 ms and so on, up to LOG_MS.
- * (3) Nothing returns while a request is in flight.
+ * (3) Nothing returns while a request is in flight, but at the end of the grace
+ *     after a stop.
  * (4) While a transaction runs, requests continue. */
 #include <stdatomic.h>
 #include <uv.h>

@@ -205,7 +205,7 @@ END
     PIDS=
     same 0 "$code"
     same 3 "$(jq -r .confirmed report)"
-    same "" "$(cat run.err)"
+    same info "$(jq -r .level run.err | sort -u)"
 }
 
 delivered() { [ -f ids ] && [ "$(wc -l <ids)" -ge "$1" ]; }

@@ -1,0 +1,210 @@
+/* run.c - the command run: a worker that stays.
+ *
+ * (1) SIGTERM and SIGINT claim nothing more: requests in flight end, within
+ *     --grace, and the report is printed.
+ * (2) SIGHUP reads the configuration again. One with an error is refused, and
+ *     the former one stays. What was read before is freed when no request uses
+ *     it.
+ * (3) The log goes to stderr, a line an event. The service manager is told
+ *     when the worker is ready, reloads and stops. */
+#include <inttypes.h>
+
+#include "cli/cli.h"
+#include "http/server.h"
+
+struct worker {
+    struct cli *cli;
+    struct wb_relay *relay;
+    struct cli_log log;
+    struct cli_monitor monitor;
+    struct wb_config *former; /* in use by requests in flight */
+    uv_signal_t hangup;
+    uv_timer_t watchdog;
+    bool started;
+    bool open, again; /* a SIGHUP came while former was in use */
+};
+
+/* ---- reload ------------------------------------------------------------- */
+
+static enum wb_status
+read_again(struct worker *w, struct wb_relay_opts *opts, struct wb_err *err)
+{
+    struct cli *cli = w->cli;
+    struct wb_config *current = cli->config;
+    enum wb_status rc;
+
+    cli->config = NULL;
+    rc = cli->read_config(cli, true, err);
+    if (rc == WB_OK) {
+        opts->routes = wb_config_routes(cli->config, &opts->n_routes);
+        opts->lease_ms = wb_config_lease_ms(cli->config);
+        opts->ready = wb_config_ready;
+        opts->ctx = cli->config;
+        rc = wb_relay_reload(w->relay, opts, err);
+    }
+    if (rc == WB_OK) {
+        w->former = current;
+        return WB_OK;
+    }
+    wb_config_close(cli->config);
+    cli->config = current;
+    return rc;
+}
+
+static void
+reload(struct worker *w)
+{
+    struct wb_relay_opts opts = {0};
+    struct wb_err err = {0};
+    char text[64];
+
+    w->again = w->former != NULL;
+    if (w->again)
+        return;
+    (void)snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+        w->cli->env->mono_us(w->cli->env->ctx));
+    (void)wb__notify(text);
+    if (w->cli->config_path[0] == '\0')
+        (void)wb__fail(&err, WB_NOTFOUND, 0, "no configuration was read");
+    if (err.status == WB_OK && read_again(w, &opts, &err) == WB_OK) {
+        w->cli->routes = opts.routes;
+        w->cli->n_routes = opts.n_routes;
+        cli_log(&w->log, WB__LOG_INFO, "reload",
+            &(struct wb__log_fields){.detail = wb_slice(w->cli->config_path)});
+    } else {
+        cli_log(&w->log, WB__LOG_ERROR, "reload-refused",
+            &(struct wb__log_fields){.error = wb_slice(err.msg)});
+    }
+    (void)wb__notify("READY=1");
+}
+
+static void
+on_hangup(uv_signal_t *handle, int number)
+{
+    (void)number;
+    reload(handle->data);
+}
+
+static void
+on_event(void *ctx, const struct wb_relay_event *event)
+{
+    struct worker *w = ctx;
+
+    cli_log_event(&w->log, event);
+    w->started = w->started || event->type == WB_RELAY_STARTED ||
+                 event->type == WB_RELAY_STANDBY;
+    if (event->type == WB_RELAY_STARTED)
+        (void)wb__notify("READY=1\nSTATUS=delivering");
+    if (event->type == WB_RELAY_STANDBY)
+        (void)wb__notify("READY=1\nSTATUS=standby: another worker delivers");
+    if (event->type == WB_RELAY_STOPPING)
+        (void)wb__notify("STOPPING=1");
+    if (event->type != WB_RELAY_RELOADED)
+        return;
+    wb_config_close(w->former);
+    w->former = NULL;
+    if (w->again)
+        reload(w);
+}
+
+/* ---- the worker --------------------------------------------------------- */
+
+static void
+on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)wb__notify("WATCHDOG=1");
+}
+
+static void
+worker_open(struct worker *w)
+{
+    struct cli *cli = w->cli;
+    uint64_t ms = (uint64_t)wb__watchdog_us() / 2000;
+    struct sigaction before;
+
+    cli_log_open(cli, &w->log, &cli->loop);
+    (void)uv_signal_init(&cli->loop, &w->hangup);
+    (void)uv_timer_init(&cli->loop, &w->watchdog);
+    w->hangup.data = w;
+    w->open = true;
+    /* Under nohup(1) it stays ignored. */
+    (void)sigaction(SIGHUP, NULL, &before);
+    if (before.sa_handler != SIG_IGN)
+        (void)uv_signal_start(&w->hangup, on_hangup, SIGHUP);
+    if (ms > 0)
+        (void)uv_timer_start(&w->watchdog, on_watchdog, 0, ms);
+}
+
+static void
+worker_close(struct worker *w)
+{
+    if (!w->open)
+        return;
+    if (w->started)
+        cli_log(&w->log, WB__LOG_INFO, "stop", NULL);
+    uv_close((uv_handle_t *)&w->hangup, NULL);
+    uv_close((uv_handle_t *)&w->watchdog, NULL);
+    cli_log_close(&w->log);
+}
+
+static enum cli_exit
+run_worker(struct cli *cli)
+{
+    static struct worker w; /* its handles close after this */
+    const char *listen = cli_text(cli, "listen");
+    struct wb_drain drain = {.kind = cli_slice(cli, "kind"),
+        .concurrency = (uint32_t)cli_number(cli, "concurrency", 0),
+        .standby = cli_has(cli, "standby"),
+        .grace_ms = cli_ms(cli, "grace", 0)};
+    enum cli_exit code;
+
+    w.cli = cli;
+    cli->on_event = on_event;
+    cli->event_ctx = &w;
+    code = cli_open(cli, &w.relay);
+    if (code == CLI_DONE && listen != NULL)
+        code = cli_listen(cli, listen, &w.monitor);
+    if (code == CLI_DONE) {
+        worker_open(&w);
+        code = cli_drain_and_print(cli, w.relay, &drain, true);
+    }
+    worker_close(&w);
+    wb__http_server_close(w.monitor.server);
+    wb_relay_free(w.relay);
+    wb_config_close(w.former);
+    /* A worker that was stopped has succeeded, whatever it delivered. */
+    return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
+}
+
+static const struct cli_option run_options[] = {
+    {"kind", CLI_KIND, "K", "messages of this kind alone [all with a route]"},
+    {"concurrency", CLI_BATCH, "N",
+        "limit of workers of this database, and of requests in flight "
+        "[1 worker; as the routes say]"},
+    {"listen", CLI_TEXT, "ADDR",
+        "serve GET /metrics and /healthz; host:port or :port [off]"},
+    {"standby", CLI_FLAG, NULL,
+        "where another worker runs: wait, and take over when it ends"},
+    {"grace", CLI_SPAN, "D",
+        "after SIGTERM wait this long for requests in flight [their timeouts]"},
+    CLI_LOG_OPTIONS,
+    {0},
+};
+
+const struct cli_command cli_run = {
+    .name = "run",
+    .group = "Outbox",
+    .args = "[--kind K] [--listen ADDR] [--standby] [--grace D] ...",
+    .help = "deliver until stopped",
+    .more = "The worker. It wakes on new messages, due times and breaker ends. "
+            "SIGTERM and\nSIGINT finish the requests in flight and print the "
+            "counts; "
+            "it exits with 0. SIGHUP\nreads the routes again. Where the "
+            "database is locked, full or away it waits.",
+    .options = run_options,
+    .run = run_worker,
+    .examples = "waybill run\n"
+                "waybill run --listen 127.0.0.1:9464\n"
+                "waybill run --standby --grace 30s --log json",
+};
