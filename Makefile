@@ -16,7 +16,6 @@ $(BUILD)/build.ninja:
 	    >/dev/null
 
 demo: all
-	@$(if $(EVENTS),,tools/install_deps demo)
 	@tools/demo $(if $(EVENTS),--events '$(EVENTS)')
 
 test:

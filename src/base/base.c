@@ -125,14 +125,18 @@ wb__cut(struct wb_slice *rest, char sep, struct wb_slice *piece)
     return true;
 }
 
+static bool
+is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 struct wb_slice
 wb__trim(struct wb_slice s)
 {
-    static const char blank[] = {' ', '\t', '\r', '\n'};
-
-    while (s.len > 0 && memchr(blank, s.ptr[0], 4) != NULL)
+    while (s.len > 0 && is_blank(s.ptr[0]))
         s = wb__from(s, 1);
-    while (s.len > 0 && memchr(blank, s.ptr[s.len - 1], 4) != NULL)
+    while (s.len > 0 && is_blank(s.ptr[s.len - 1]))
         s.len--;
     return s;
 }

@@ -3,8 +3,9 @@
 
 #include "base/base.h"
 
-bool
-wb__buf_reserve(struct wb__buf *b, size_t extra)
+/* Make room for extra bytes and the NUL, or mark the buffer. */
+static bool
+reserve(struct wb__buf *b, size_t extra)
 {
     size_t cap = b->cap == 0 ? 64 : b->cap;
     char *p;
@@ -29,12 +30,18 @@ wb__buf_reserve(struct wb__buf *b, size_t extra)
     return true;
 }
 
+bool
+wb__buf_reserve(struct wb__buf *b, size_t extra)
+{
+    return reserve(b, extra);
+}
+
 char *
 wb__buf_room(struct wb__buf *b, size_t len)
 {
     char *at;
 
-    if (!wb__buf_reserve(b, len))
+    if (!reserve(b, len))
         return NULL;
     at = b->ptr + b->len;
     b->len += len;

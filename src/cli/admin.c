@@ -155,19 +155,45 @@ const struct cli_command cli_discard = {
 
 /* ---- pause and resume --------------------------------------------------- */
 
+/* What is known of a kind before it is changed. */
+struct known_kind {
+    struct wb_slice kind;
+    bool known, paused;
+};
+
+static enum wb_status
+find_kind(void *ctx, const struct wb_kind_counts *k)
+{
+    struct known_kind *is = ctx;
+
+    if (wb__eq(k->kind, is->kind)) {
+        is->known = true;
+        is->paused = k->paused;
+    }
+    return WB_OK;
+}
+
 static enum cli_exit
 run_pause_or_resume(struct cli *cli)
 {
-    bool paused = cli->command == &cli_pause;
-    struct wb_slice kind = wb_slice(cli->arg[0]);
+    bool pause = cli->command == &cli_pause;
+    struct known_kind is = {.kind = wb_slice(cli->arg[0])};
     struct wb_err err = {0};
 
-    if (wb_outbox_pause(cli->box, kind, paused, &err) != WB_OK)
+    if (wb_outbox_count(cli->box, find_kind, &is, &err) != WB_OK ||
+        wb_outbox_pause(cli->box, is.kind, pause, &err) != WB_OK)
         return cli_fail(cli, &err);
+    if (pause && !is.known && cli_route(cli, is.kind) == NULL)
+        cli_note(cli,
+            "%s has no message and no route yet; is it the right "
+            "name?",
+            cli->arg[0]);
     return cli_result(cli,
-        json_pack("{s:s, s:b}", "kind", cli->arg[0], "paused", (int)paused),
-        "%s is %s", cli->arg[0],
-        paused ? "paused: accepted and kept, not delivered" : "not paused");
+        json_pack("{s:s, s:b}", "kind", cli->arg[0], "paused", (int)pause),
+        pause       ? "%s is paused: accepted and kept, not delivered"
+        : is.paused ? "%s is resumed"
+                    : "%s was not paused; nothing to do",
+        cli->arg[0]);
 }
 
 const struct cli_command cli_pause = {
@@ -272,8 +298,10 @@ run_breaker(struct cli *cli)
     struct wb_slice scope = {0};
     struct wb_err err = {0};
     enum cli_exit code = CLI_DONE;
-    uint64_t n;
+    uint64_t n = 0;
 
+    if (!list.reset)
+        cli->unwritten = NULL;
     if (cli->n_args > 0)
         scope = wb_slice(cli->arg[0]);
     cli_table_begin(cli, &list.table, head, WB_COUNT(head));
@@ -286,6 +314,9 @@ run_breaker(struct cli *cli)
         code = cli_table_end(cli, &list.table);
     if (code == CLI_DONE && list.n == 0)
         cli_note(cli, "every breaker is closed");
+    else if (code == CLI_DONE && list.reset && n == 0)
+        cli_note(cli, "%s has no failures, or is no scope; nothing to reset",
+            cli->arg[0]);
     return code;
 }
 

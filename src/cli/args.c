@@ -268,6 +268,10 @@ take_word(struct cli *cli, struct words *w)
         w->options_ended = true;
         return CLI_DONE;
     }
+    if (!w->options_ended && strcmp(word, "-h") == 0)
+        return take_option(cli, w, "--help");
+    if (!w->options_ended && strcmp(word, "-V") == 0)
+        return take_option(cli, w, "--version");
     if (!w->options_ended && word[0] == '-' && word[1] != '\0')
         return take_option(cli, w, word);
     if (cli->command == NULL && strcmp(word, "help") == 0)
@@ -293,8 +297,11 @@ check_complete(struct cli *cli)
 
     if (cli_has(cli, "help") || cli_has(cli, "version"))
         return CLI_DONE;
-    if (c == NULL)
+    if (c == NULL) { /* people see the commands; the exit code is the same */
+        if (!cli->json)
+            cli_help(cli);
         return cli_usage(cli, "no command; waybill --help lists them");
+    }
     if (cli->n_args < c->n_args)
         return cli_usage(cli, "an argument is missing; usage: waybill %s %s",
             c->name, c->args);

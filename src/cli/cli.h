@@ -90,7 +90,8 @@ struct cli {
     /* Read config_path to config; transports only in waybill-full. */
     enum wb_status (*read_config)(
         struct cli *cli, bool transports, struct wb_err *err);
-    const char *unwritten; /* what holds if stdout cannot be written to */
+    /* What holds if stdout cannot be written to; NULL: nothing was done. */
+    const char *unwritten;
 
     /* options and arguments as given */
     struct cli_value *value;
@@ -224,6 +225,7 @@ void cli_add_content(struct cli *cli, json_t *object, struct wb_slice payload,
 struct cli_table {
     const char *const *head; /* of cols names */
     size_t cols, rows, row_at, width[CLI_TABLE_COLS];
+    size_t line; /* columns of the terminal: the last cell is cut; 0: none */
     bool begun, color, failed;
     struct wb__buf text; /* cells, each ended by NUL */
 };
@@ -303,6 +305,9 @@ WB_MUST_USE enum wb_status cli_monitor_open(
 /* Open one for the outbox of cli, and print its address. */
 enum cli_exit cli_listen(
     struct cli *cli, const char *address, struct cli_monitor *m);
+
+/* send.c: say on stderr if the payload is not of its type JSON. */
+void cli_note_payload(struct cli *cli, const struct wb_message *m);
 
 /* import.c: all of stdin, or one block past the payload limit: the outbox then
  * refuses it. */

@@ -253,6 +253,7 @@ run_doctor(struct cli *cli)
     json_int_t at_ms = 0, attempted = 0, confirmed = 0;
     char now[32], when[32];
 
+    cli->unwritten = NULL;
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
     check_config(&c);
     check_database(&c);

@@ -250,6 +250,7 @@ run_completions(struct cli *cli)
     } shells[] = {{"bash", complete_bash}, {"zsh", complete_zsh},
         {"fish", complete_fish}};
 
+    cli->unwritten = NULL;
     for (size_t i = 0; i < WB_COUNT(shells); i++) {
         if (strcmp(cli->arg[0], shells[i].shell) == 0) {
             shells[i].print(cli);

@@ -4,7 +4,9 @@
  *     input is; nothing is allocated per line.
  * (2) A commit takes LINES_MAX lines, or fewer if no more input is there yet:
  *     the lines of a slow producer do not wait for its next ones.
- * (3) A bad line is reported with its number and skipped. An import that stops,
+ * (3) A line ends with LF or CR LF, and the input may begin with a byte order
+ *     mark: neither is part of a payload.
+ * (4) A bad line is reported with its number and skipped. An import that stops,
  *     be it by a signal, says at which line to go on. */
 #include "cli/cli.h"
 
@@ -166,6 +168,11 @@ take_line(struct import *im, struct wb_slice line)
     int len;
 
     im->lines++;
+    if (im->lines == 1 && line.len >= 3 &&
+        memcmp(line.ptr, "\xef\xbb\xbf", 3) == 0)
+        line = wb__from(line, 3);
+    if (line.len > 0 && line.ptr[line.len - 1] == '\r')
+        line.len--;
     if (im->skipping) {
         im->skipping = false;
         return CLI_DONE;
@@ -175,6 +182,8 @@ take_line(struct import *im, struct wb_slice line)
         return CLI_DONE;
     }
     m->payload = line;
+    if (im->lines == 1)
+        cli_note_payload(im->cli, m);
     if (im->prefix.len > 0) {
         len = snprintf(key, KEY_BYTES, "%.*s:%llu", (int)im->prefix.len,
             im->prefix.ptr, (unsigned long long)im->lines);

@@ -77,6 +77,7 @@ run_list(struct cli *cli, struct wb_idem *store)
     struct wb_err err = {0};
     enum wb_status rc;
 
+    cli->unwritten = NULL;
     cli_table_begin(cli, &l.table, head, WB_COUNT(head));
     rc = wb_idem_list(store, list_item, &l, &err);
     if (rc != WB_OK && rc != WB_EMPTY)
@@ -116,6 +117,7 @@ run_show(struct cli *cli, struct wb_idem *store)
     json_t *object;
     enum wb_status rc = wb_idem_peek(store, &op, &item, &err);
 
+    cli->unwritten = NULL;
     if (rc == WB_OK && cli->json && item.state == WB_IDEM_DONE)
         rc = wb_idem_lookup(store, &op, &result, &err);
     if (rc != WB_OK)

@@ -6,8 +6,10 @@
  *
  * (1) Descriptors 0, 1 and 2 are always open, so that no file of ours can get
  *     one of these numbers and be written to by accident.
- * (2) A stdout that could not be written to the end is a failure. */
+ * (2) A stdout that could not be written to the end is a failure. A command
+ *     that only reads ends by SIGPIPE if the pipe was closed. */
 #include <errno.h>
+#include <poll.h>
 
 #include "cli/cli.h"
 #include "db/db.h"
@@ -109,12 +111,30 @@ run(struct cli *cli, int argc, char **argv)
         cli_help(cli);
         return CLI_DONE;
     }
+    cli->unwritten = "what was done is done, see waybill status";
 #ifdef FULL_PATH
     code = switch_executable(cli, argv);
 #endif
     if (code == CLI_DONE && cli->command->opens_outbox)
         code = cli_open(cli, NULL);
     return code == CLI_DONE ? cli->command->run(cli) : code;
+}
+
+/* Nobody reads stdout any more, as in `waybill list | head -1`. */
+static bool
+is_pipe_closed(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
+/* End as other programs that print do. */
+static void
+end_by_sigpipe(void)
+{
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)raise(SIGPIPE);
 }
 
 int
@@ -136,13 +156,16 @@ main(int argc, char **argv)
     cli.env = wb_env_system();
     cli.commands = commands;
     cli.read_config = read_config;
-    cli.unwritten = "what was done is done, see waybill status";
     cli.now_ms = cli.env->wall_ms(cli.env->ctx);
     code = run(&cli, argc, argv);
     cli_close(&cli);
     if (fflush(stdout) == 0 && ferror(stdout) == 0)
         return (int)code;
+    if (cli.unwritten == NULL && is_pipe_closed())
+        end_by_sigpipe();
     (void)wb__fail(&err, WB_IO, 0,
-        "standard output could not be written to; %s", cli.unwritten);
+        "standard output could not be written to%s%s",
+        cli.unwritten != NULL ? "; " : "",
+        cli.unwritten != NULL ? cli.unwritten : "");
     return (int)cli_fail(&cli, &err);
 }

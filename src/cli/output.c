@@ -4,6 +4,7 @@
  *     object for each error.
  * (2) Text from outside reaches a terminal without control characters. */
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #include "cli/cli.h"
 
@@ -355,6 +356,30 @@ width_of(const char *text)
     return n;
 }
 
+/* Bytes of the first chars - 1 characters: one is left for "…". */
+static size_t
+cut_at(const char *text, size_t chars)
+{
+    size_t len = 0;
+
+    for (; text[len] != '\0'; len++)
+        if (((unsigned char)text[len] & 0xc0) != 0x80 && --chars == 0)
+            break;
+    return len;
+}
+
+/* Columns of the terminal on stdout; 0 if it is none. */
+static size_t
+terminal_width(void)
+{
+    struct winsize size;
+
+    return cli_is_terminal(STDOUT_FILENO) &&
+                   ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0
+               ? size.ws_col
+               : 0;
+}
+
 void
 cli_table_begin(
     struct cli *cli, struct cli_table *t, const char *const *head, size_t cols)
@@ -364,6 +389,7 @@ cli_table_begin(
     WB_ASSERT(cols <= CLI_TABLE_COLS);
     *t = (struct cli_table){.head = head, .cols = cols};
     t->text = (struct wb__buf){.env = cli->env, .max = 16 * 1024 * 1024};
+    t->line = terminal_width();
     t->color = cli_is_terminal(STDOUT_FILENO) &&
                (no_color == NULL || no_color[0] == '\0');
 }
@@ -378,13 +404,18 @@ print_cell(const struct cli_table *t, size_t col, const char *text)
     const char *color = NULL;
     size_t wide = width_of(text);
     bool last = col + 1 == t->cols;
+    size_t left = t->line, len = strlen(text);
 
+    for (size_t i = 0; i < col; i++)
+        left -= left < t->width[i] + 2 ? left : t->width[i] + 2;
+    if (last && t->line > 0 && wide > left)
+        len = cut_at(text, left > 8 ? left : 8);
     for (size_t i = 0; t->color && i < WB_COUNT(colors); i++) {
         if (strcmp(text, colors[i][0]) == 0)
             color = colors[i][1];
     }
-    fprintf(stdout, "%s%s%s%*s", color != NULL ? color : "", text,
-        color != NULL ? "\033[0m" : "",
+    fprintf(stdout, "%s%.*s%s%s%*s", color != NULL ? color : "", (int)len, text,
+        text[len] != '\0' ? "…" : "", color != NULL ? "\033[0m" : "",
         last || wide >= t->width[col] ? 0 : (int)(t->width[col] - wide), "");
     fputs(last ? "\n" : "  ", stdout);
 }

@@ -92,6 +92,7 @@ run_status(struct cli *cli)
     char span[32], when[32];
     json_t *last;
 
+    cli->unwritten = NULL;
     c.by_kind = json_object();
     c.unrouted = json_object();
     c.paused = json_array();
@@ -194,6 +195,7 @@ run_list(struct cli *cli)
     struct wb_err err = {0};
     enum cli_exit code = CLI_DONE;
 
+    cli->unwritten = NULL;
     if (cli_has(cli, "status"))
         filter.state = (int)cli_number(cli, "status", 0);
     cli_table_begin(cli, &l.table, head, WB_COUNT(head));
@@ -285,6 +287,7 @@ run_show(struct cli *cli)
     enum cli_exit code;
     struct wb_slice id = wb_slice(cli->arg[0]);
 
+    cli->unwritten = NULL;
     if (id.len < 8 || id.len > WB_ID_LEN)
         return cli_usage(cli,
             "'%.60s': give an id in full, or its first 8 characters or more",

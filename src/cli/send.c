@@ -103,6 +103,32 @@ drain_after(struct cli *cli, struct wb_relay *relay, json_t *object)
     wb__buf_fini(&out.text);
 }
 
+void
+cli_note_payload(struct cli *cli, const struct wb_message *m)
+{
+    json_t *json = NULL;
+
+    if (m->content_type.len > 0 &&
+        !wb__eq_nocase(m->content_type, WB_LIT("application/json")))
+        return;
+    json = json_loadb(m->payload.ptr, m->payload.len, JSON_DECODE_ANY, NULL);
+    if (json == NULL)
+        cli_note(cli, "note: the payload is not JSON, and is sent as "
+                      "application/json; see --content-type");
+    json_decref(json);
+}
+
+/* What is accepted without a route waits until it has one. */
+static void
+note_route(struct cli *cli, const struct wb_message *m)
+{
+    if (cli->n_routes > 0 && cli_route(cli, m->kind) == NULL)
+        cli_note(cli,
+            "note: no route of the configuration is for %.*s; it "
+            "waits until one is",
+            WB_SHOW(m->kind));
+}
+
 static enum cli_exit
 send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
 {
@@ -111,9 +137,12 @@ send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
     struct wb_err err = {0};
     enum cli_exit code = read_payload(cli, m, &payload);
     json_t *object = NULL;
+    static char unwritten[80];
 
     if (code == CLI_DONE && wb_outbox_enqueue(cli->box, m, &a, &err) != WB_OK)
         code = cli_fail(cli, &err);
+    if (code == CLI_DONE)
+        cli_note_payload(cli, m);
     wb__buf_fini(&payload);
     if (code != CLI_DONE)
         return code;
@@ -122,6 +151,9 @@ send_one(struct cli *cli, struct wb_relay *relay, struct wb_message *m)
             cli_int(a.seq), "duplicate", (int)a.duplicate);
     else if (a.duplicate)
         cli_note(cli, "accepted before, nothing new");
+    (void)snprintf(unwritten, sizeof(unwritten),
+        "%s is accepted; do not send it again", a.id.text);
+    cli->unwritten = unwritten;
     cli_report(cli, "%s", a.id.text);
     (void)fflush(stdout);
     drain_after(cli, relay, object);
@@ -183,6 +215,8 @@ run_send(struct cli *cli)
     if (code == CLI_DONE)
         code = cli_has(cli, "lines") ? send_lines(cli, relay, &m)
                                      : send_one(cli, relay, &m);
+    if (code == CLI_DONE)
+        note_route(cli, &m);
     wb_relay_free(relay);
     wb__buf_fini(&headers);
     return code;

@@ -353,15 +353,6 @@ format_date(int64_t wall_ms, char out[30])
         (unsigned)tm.tm_min % 60, (unsigned)tm.tm_sec % 61);
 }
 
-bool
-wb__http_is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (wb__eq_nocase(name, list[i]))
-            return true;
-    return false;
-}
-
 void
 wb__http_add_field(struct wb__buf *out, struct wb_slice name,
     struct wb_slice value, const char *end)

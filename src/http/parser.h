@@ -102,8 +102,15 @@ bool wb__http_parser_begun(const struct wb__http_parser *p);
 
 /* ---- head.c: fields --------------------------------------------------- */
 
-bool wb__http_is_one_of(
-    struct wb_slice name, const struct wb_slice *list, size_t n);
+static inline bool
+wb__http_is_one_of(struct wb_slice name, const struct wb_slice *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (wb__eq_nocase(name, list[i]))
+            return true;
+    return false;
+}
+
 /* Append "name: value" and the end of the line. */
 void wb__http_add_field(struct wb__buf *out, struct wb_slice name,
     struct wb_slice value, const char *end);

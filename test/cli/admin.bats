@@ -200,3 +200,20 @@ abandon() {
     waybill retry "$id"
     same closed "$(js breaker k | jq -r .state)"
 }
+
+@test "pause, resume, breaker --reset: a name nobody knows is said" {
+    try waybill pause nobody
+    ended 0
+    has "$err" "no message and no route"
+    try waybill resume nobody
+    has "$out" "nobody is resumed"
+    try waybill resume nobody
+    ended 0
+    has "$out" "was not paused"
+    waybill --quiet send known 1
+    try waybill pause known
+    same "" "$err"
+    try waybill breaker nobody --reset
+    ended 0
+    has "$err" "nothing to reset"
+}

@@ -140,12 +140,40 @@ load helper
 }
 
 @test "send --lines: counts, payloads as they are, empty lines too" {
-    try js send k --lines < <(printf '{"a":1}\n\n  b \r\nlast')
+    try js send k --lines < <(printf '{"a":1}\n\n  b \nlast')
     ended 0
     fields accepted duplicates rejected
     same 4/0/0 "$(get '"\(.accepted)/\(.duplicates)/\(.rejected)"')"
-    same '["{\"a\":1}","","  b \r","last"]' "$(for i in $(js list |
+    same '["{\"a\":1}","","  b ","last"]' "$(for i in $(js list |
         jq -r .id); do js show "$i"; done | jq -sc 'map(.payload)')"
+}
+
+@test "send --lines: a byte order mark and CR LF are no part of a payload" {
+    printf '\xef\xbb\xbf{"a":1}\r\n2\r\n\xef\xbb\xbf3\n' |
+        waybill --quiet send k --lines
+    same '["{\"a\":1}","2","\ufeff3"]' "$(for i in $(js list |
+        jq -r .id); do js show "$i"; done | jq -sac 'map(.payload)')"
+}
+
+@test "send: a payload that is not JSON, a kind without a route: said" {
+    try waybill send k '{"a":1'
+    ended 0
+    has "$err" "not JSON"
+    try waybill send k x --content-type text/plain
+    same "" "$err"
+    try waybill send k 17
+    same "" "$err"
+    try waybill send k --lines <<<'not json'
+    has "$err" "not JSON"
+    echo 'route "order.paid" { transport = "file", path = "/tmp/x" }' >config.lua
+    try waybill send order.payed 1 --config config.lua
+    ended 0
+    has "$err" "no route"
+    has "$err" "order.payed"
+    try waybill send order.paid 1 --config config.lua
+    same "" "$err"
+    try js send order.payed 1 --config config.lua
+    same "" "$err"
 }
 
 @test "send --lines: nothing in, nothing accepted, exit 0" {

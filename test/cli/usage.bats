@@ -53,8 +53,23 @@ completions"
     [ ! -e box.db ]
 }
 
-@test "no command, an unknown one, the nearest one" {
-    usage
+@test "no command: the help, and exit 2" {
+    try waybill
+    ended 2
+    same "$(waybill --help)" "$out"
+    has "$err" "no command"
+    try waybill --json
+    ended 2
+    same "" "$out"
+}
+
+@test "-h and -V are --help and --version" {
+    same "$(waybill --help)" "$(waybill -h)"
+    same "$(waybill --version)" "$(waybill -V)"
+    same "$(waybill send --help)" "$(waybill send -h)"
+}
+
+@test "an unknown command, the nearest one" {
     usage sned
     has "$(waybill sned 2>&1)" "did you mean send?"
     for later in once gate keys probe flow write merge; do usage "$later" x; done
@@ -212,8 +227,40 @@ completions"
     seq 5000 | waybill --quiet send k --lines
     bash -c '"$0" --json list | head -1; exit "${PIPESTATUS[0]}"' "$WAYBILL" \
         2>err.txt >out.txt || status=$?
-    same 1 "${status:-0}"
-    has "$(cat err.txt)" "standard output"
+    same 141 "${status:-0}" # SIGPIPE, as of other programs that print
+    same "" "$(cat err.txt)"
+    try bash -c '"$0" send k x | true; exit "${PIPESTATUS[0]}"' "$WAYBILL"
+    [ "$status" -ne 141 ] # what acts does not end by it
+}
+
+@test "stdout closed: send tells the id of what it accepted" {
+    try bash -c '"$0" send k x >&-' "$WAYBILL"
+    has "$err" "$(js list | jq -r .id)"
+}
+
+@test "a table is cut to the width of the terminal" {
+    send k x >/dev/null
+    id=$(js list | jq -r .id)
+    token=$(js claim | jq -r .token)
+    waybill fail "$id" --token "$token" --reject --error "$(printf 'é%.0s' {1..200})"
+    python3 - "$WAYBILL" >wide.txt <<'END'
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+    fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack('4H', 40, 110, 0, 0))
+    os.environ['NO_COLOR'] = '1'
+    os.execv(sys.argv[1], [sys.argv[1], 'list'])
+out = b''
+try:
+    while True:
+        out += os.read(fd, 4096)
+except OSError:
+    pass
+os.waitpid(pid, 0)
+print(max(len(line) for line in out.decode().splitlines()))
+END
+    same 110 "$(cat wide.txt)"
+    [ "$(waybill list | wc -m)" -gt 300 ] # whole where it is no terminal
 }
 
 @test "stdin closed: fine where it is not read" {

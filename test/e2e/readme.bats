@@ -4,7 +4,6 @@ load helper
 
 @test "README: the tour runs, and each message has its effect" {
     free_port
-    printf '{"n":1}\n{"n":2}\n' >orders.ndjson
     {
         echo 'set -E'
         echo 'trap '\''echo "exit $?: $BASH_COMMAND" >>failed'\'' ERR'
@@ -19,6 +18,6 @@ load helper
         cat tour.out
         return 1
     fi
-    same '{"order": 7} {"order": 7} {"n":1} {"n":2}' \
+    same '{"order": 7} {"order": 7} {"order": 8} {"order": 9}' \
         "$(echo $(jq -r .body effects.ndjson))"
 }
