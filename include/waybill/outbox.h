@@ -344,6 +344,7 @@ struct wb_kind_counts {
     uint64_t n[WB_STATES];
     bool paused;
     int64_t oldest_pending_created_ms; /* 0: none is pending */
+    int64_t next_due_ms;               /* of the pending ones, the first */
 };
 typedef enum wb_status wb_kind_fn(
     void *ctx, const struct wb_kind_counts *counts);

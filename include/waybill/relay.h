@@ -66,6 +66,7 @@ enum wb_relay_event_type {
     WB_RELAY_STARTED,        /* this one has it, and delivers */
     WB_RELAY_STOPPING,       /* wb_relay_stop() was called: it claims no more */
     WB_RELAY_RELOADED,       /* nothing uses the former routes any more */
+    WB_RELAY_COMMITTED,      /* count outcomes and claims, in duration_ms */
 };
 struct wb_relay_event {
     enum wb_relay_event_type type;
@@ -109,6 +110,7 @@ enum wb_drained {
     WB_DRAIN_BREAKER_OPEN, /* all that is due waits for an open breaker */
     WB_DRAIN_BUSY,         /* another drain runs, and will check again */
     WB_DRAIN_NOT_READY,    /* no route, or ready() returned false */
+    WB_DRAIN_UNROUTED,     /* nothing was due but of kinds without a route */
 };
 const char *wb_drained_name(enum wb_drained why); /* "empty", ... */
 
@@ -122,9 +124,10 @@ struct wb_report {
         fenced;
     uint64_t ended; /* abandoned without an attempt: expired, lease ran out */
     int64_t duration_ms;
-    uint64_t breakers_open; /* at the end */
-    uint64_t kinds_paused;  /* with something due, at the last claim */
-    uint64_t left;          /* messages in flight when grace_ms was over */
+    uint64_t breakers_open;  /* at the end */
+    uint64_t kinds_paused;   /* with something due, at the last claim */
+    uint64_t kinds_unrouted; /* that wait, when the kinds were last read */
+    uint64_t left;           /* messages in flight when grace_ms was over */
     enum wb_drained why;
     const struct wb_count *tally; /* in order of name; owned by the relay until
                                      its next pass */

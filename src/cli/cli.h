@@ -140,6 +140,7 @@ void cli_nearest_add(
 
 void cli_help(const struct cli *cli);
 extern const struct cli_command cli_completions;
+extern const struct cli_command cli_metrics_command; /* monitor.c */
 
 /* ---- outbox configuration, signals (open.c) ----------------------------- */
 
@@ -271,6 +272,44 @@ void cli_log_close(struct cli_log *l);
 /* on_event() of a relay; ctx is a struct cli_log. */
 void cli_log_event(void *ctx, const struct wb_relay_event *event);
 
+/* ---- metrics (metrics.c) ------------------------------------------------- */
+
+#define CLI_METRIC_BUCKETS 14
+
+struct cli_histogram {
+    uint64_t bucket[CLI_METRIC_BUCKETS], sum_ms;
+};
+struct cli_kind_metrics {
+    char name[65];
+    uint64_t attempts[4]; /* by enum wb_outcome */
+    uint64_t abandoned;
+    struct cli_histogram duration;
+};
+/* Counts since the worker started. Threads: the loop's. */
+struct cli_metrics {
+    const struct wb_env *env;
+    struct cli_kind_metrics *kind;
+    size_t n, cap;
+    uint64_t ended, leases_lost, breakers_opened, in_flight;
+    bool database_lost;
+    struct cli_histogram commits;
+};
+void cli_metrics_event(
+    struct cli_metrics *m, const struct wb_relay_event *event);
+void cli_metrics_write(const struct cli_metrics *m, struct wb__buf *text);
+void cli_metrics_log(const struct wb__log *log, struct wb__buf *text);
+void cli_metrics_unrouted(struct wb__buf *text, uint64_t kinds);
+void cli_metrics_build(struct wb__buf *text);
+/* Of the database. monitor.c */
+WB_MUST_USE enum wb_status cli_metrics_outbox(
+    const struct cli *cli, struct wb__buf *text, struct wb_err *err);
+void cli_metrics_fini(struct cli_metrics *m);
+
+/* The lines before a family; a label value, escaped as the format requires. */
+void cli_metric(
+    struct wb__buf *text, const char *name, const char *type, const char *help);
+void cli_metric_label(struct wb__buf *text, struct wb_slice value);
+
 /* ---- functions that two files use --------------------------------------- */
 
 json_t *cli_breaker_object(const struct wb_breaker *b); /* admin.c */
@@ -297,12 +336,26 @@ struct cli_monitor {
     enum wb_status (*write_metrics)(
         const void *ctx, struct wb__buf *page, struct wb_err *err);
     const void *ctx;
+    bool offload; /* write_metrics may be called on another thread */
+    /* Written behind the page, at each scrape; may be NULL. */
+    void (*write_counters)(void *ctx, struct wb__buf *text);
+    void *counters_ctx;
     struct wb__http_server *server; /* NULL: not open */
+
+    /* monitor.c's own: the last page, and a scrape that waits for a new one */
+    struct wb__buf page;
+    enum wb_status rc;
+    struct wb_err err;
+    int64_t made_us, took_us;
+    struct wb__exchange *waiting;
+    uv_work_t work;
 };
-/* All but server is set, and *m stays at its address. */
+/* What is not its own is set, and *m stays at its address. */
 WB_MUST_USE enum wb_status cli_monitor_open(
     struct cli_monitor *m, struct wb_slice address, struct wb_err *err);
-/* Open one for the outbox of cli, and print its address. */
+void cli_monitor_close(struct cli_monitor *m); /* not open: fine */
+/* Open one for the outbox of cli, and print its address. Sets all but
+ * write_counters. */
 enum cli_exit cli_listen(
     struct cli *cli, const char *address, struct cli_monitor *m);
 

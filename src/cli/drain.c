@@ -32,7 +32,7 @@ report_object(const struct wb_report *r)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?, s:I}",
+                     "s:s?, s:I, s:I}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -41,7 +41,8 @@ report_object(const struct wb_report *r)
         "breakers_open", (json_int_t)r->breakers_open, "tally", tally, "ended",
         (json_int_t)r->ended, "reason",
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
-        (json_int_t)r->kinds_paused);
+        (json_int_t)r->kinds_paused, "kinds_unrouted",
+        (json_int_t)r->kinds_unrouted);
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */
@@ -64,6 +65,8 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
         [WB_DRAIN_BUSY] = "another drain or worker delivers what is due",
         [WB_DRAIN_NOT_READY] =
             "no route is configured for what is due, see --config",
+        [WB_DRAIN_UNROUTED] = "no route is for the kinds that wait, see "
+                              "waybill status",
     };
     const char *what = reason[r->why];
     struct wb_err err = {0};
@@ -95,9 +98,14 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
     add_count(b, r->fenced, "fenced");
     add_count(b, r->left, "left in flight");
     add_count(b, r->ended, "ended without an attempt");
-    add_count(b, r->breakers_open, "breakers open");
-    add_count(b, r->kinds_paused, "kinds paused");
-    wb__buf_fmt(b, " in %s", cli_span(r->duration_ms, span));
+    add_count(b, r->breakers_open,
+        r->breakers_open == 1 ? "breaker open" : "breakers open");
+    add_count(b, r->kinds_paused,
+        r->kinds_paused == 1 ? "kind paused" : "kinds paused");
+    add_count(b, r->kinds_unrouted,
+        r->kinds_unrouted == 1 ? "kind without a route"
+                               : "kinds without a route");
+    wb__buf_fmt(b, "; took %s", cli_span(r->duration_ms, span));
     if (r->attempted == 0)
         add_why(cli, r, b);
     for (size_t i = 0; i < r->n_tally; i++)

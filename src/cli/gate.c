@@ -40,7 +40,7 @@ close_all(void *ctx)
     struct gateway *g = ctx;
 
     wb__gate_close(g->gate);
-    wb__http_server_close(g->monitor.server);
+    cli_monitor_close(&g->monitor);
     cli_stop_close(&g->stop);
 }
 

@@ -10,12 +10,13 @@
 #include <inttypes.h>
 
 #include "cli/cli.h"
-#include "http/server.h"
+#include "relay/relay.h"
 
 struct worker {
     struct cli *cli;
     struct wb_relay *relay;
     struct cli_log log;
+    struct cli_metrics metrics;
     struct cli_monitor monitor;
     struct wb_config *former; /* in use by requests in flight */
     uv_signal_t hangup;
@@ -91,6 +92,7 @@ on_event(void *ctx, const struct wb_relay_event *event)
     struct worker *w = ctx;
 
     cli_log_event(&w->log, event);
+    cli_metrics_event(&w->metrics, event);
     w->started = w->started || event->type == WB_RELAY_STARTED ||
                  event->type == WB_RELAY_STANDBY;
     if (event->type == WB_RELAY_STARTED)
@@ -105,6 +107,18 @@ on_event(void *ctx, const struct wb_relay_event *event)
     w->former = NULL;
     if (w->again)
         reload(w);
+}
+
+static void
+write_counters(void *ctx, struct wb__buf *text)
+{
+    struct worker *w = ctx;
+
+    w->metrics.in_flight = w->relay->n_in_flight;
+    cli_metrics_write(&w->metrics, text);
+    cli_metrics_log(&w->log.log, text);
+    cli_metrics_unrouted(text, w->relay->report.kinds_unrouted);
+    cli_metrics_build(text);
 }
 
 /* ---- the worker --------------------------------------------------------- */
@@ -160,6 +174,9 @@ run_worker(struct cli *cli)
     enum cli_exit code;
 
     w.cli = cli;
+    w.metrics.env = cli->env;
+    w.monitor.write_counters = write_counters;
+    w.monitor.counters_ctx = &w;
     cli->on_event = on_event;
     cli->event_ctx = &w;
     code = cli_open(cli, &w.relay);
@@ -170,9 +187,10 @@ run_worker(struct cli *cli)
         code = cli_drain_and_print(cli, w.relay, &drain, true);
     }
     worker_close(&w);
-    wb__http_server_close(w.monitor.server);
+    cli_monitor_close(&w.monitor);
     wb_relay_free(w.relay);
     wb_config_close(w.former);
+    cli_metrics_fini(&w.metrics);
     /* A worker that was stopped has succeeded, whatever it delivered. */
     return code == CLI_NOTHING || code == CLI_SOME ? CLI_DONE : code;
 }

@@ -225,7 +225,8 @@
     X(RESUME, "DELETE FROM waybill_paused WHERE kind = ?1", NULL)              \
     /* query */                                                                \
     X(COUNTS,                                                                  \
-        "SELECT kind, status, count(*), min(created_ms) FROM waybill_outbox"   \
+        "SELECT kind, status, count(*), min(created_ms), min(due_ms)"          \
+        " FROM waybill_outbox"                                                 \
         " WHERE status <> 'delivered' OR keep = 1"                             \
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \

@@ -193,8 +193,10 @@ read_counts(struct wb__db *db, struct wb__kinds *kinds, enum wb__sql sql,
             !wb__state_parse(wb__db_slice(db, sql, 1), &state))
             continue;
         k->n[state] = (uint64_t)wb__db_int(db, sql, 2);
-        if (state == WB_STATE_PENDING)
-            k->oldest_pending_created_ms = wb__db_int(db, sql, 3);
+        if (state != WB_STATE_PENDING)
+            continue;
+        k->oldest_pending_created_ms = wb__db_int(db, sql, 3);
+        k->next_due_ms = wb__db_int(db, sql, 4);
     }
     wb__db_end(db, sql);
     return rc == WB_EMPTY ? WB_OK : rc;

@@ -218,16 +218,24 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         .claim = max > 0 ? &claim : NULL,
         .batch = batch,
         .err = err};
+    int64_t begin_us;
 
     wb__outcomes_take(relay);
     if (relay->committing.n == 0 && max == 0)
         return WB_OK;
+    begin_us = relay->env->mono_us(relay->env->ctx);
     relay->run_blocking(relay, commit_run, &c);
     if (c.rc != WB_OK && c.rc != WB_EMPTY) {
         wb__relay_wake(relay, WB__RECHECK);
         return c.rc;
     }
     relay->db_used = true;
+    if (relay->committing.n + batch->len > 0)
+        wb__relay_event(relay,
+            &(struct wb_relay_event){.type = WB_RELAY_COMMITTED,
+                .count = relay->committing.n + batch->len,
+                .duration_ms =
+                    (relay->env->mono_us(relay->env->ctx) - begin_us) / 1000});
     WB_ASSERT(batch->len <= max && batch->len <= relay->limits.messages);
     /* The next message of a lane may be of a kind that had none before. */
     if (relay->committing.lanes || batch->ended > 0)

@@ -13,7 +13,7 @@ enum {
 };
 
 static const char *const drained[] = {
-    "done", "empty", "breaker-open", "busy", "not-ready"};
+    "done", "empty", "breaker-open", "busy", "not-ready", "unrouted"};
 
 const char *
 wb_drained_name(enum wb_drained why)
@@ -190,6 +190,8 @@ wb__report_end(struct wb_relay *relay, int64_t duration_ms, enum wb_status rc,
     r->breakers_open = 0;
     if (r->attempted > 0)
         r->why = WB_DRAIN_DONE;
+    else if (r->why == WB_DRAIN_EMPTY && r->kinds_unrouted > 0)
+        r->why = WB_DRAIN_UNROUTED;
     /* A server that is away would be waited for twice more. */
     if (rc == WB_OK || relay->box->db->path != NULL)
         wb__report_save(relay);

@@ -110,6 +110,7 @@ wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
 
 struct kinds_reading {
     struct wb_relay *relay;
+    uint64_t unrouted;
     bool found;
 };
 
@@ -125,6 +126,7 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
     struct wb__route_state *state = wb__route_state_of(relay, counts->kind);
     struct wb_source *s;
 
+    r->unrouted += state == NULL;
     if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
         return WB_OK;
     if (!r->found) {
@@ -154,6 +156,8 @@ wb__sources_read(struct wb_relay *relay, struct wb_err *err)
     struct kinds_reading r = {.relay = relay};
     enum wb_status rc = wb_outbox_kinds(relay->box, on_kind, &r, err);
 
+    if (rc == WB_OK)
+        relay->report.kinds_unrouted = r.unrouted;
     relay->claims.has_waiting_kinds = rc == WB_OK && r.found;
     return rc == WB_NOMEM ? wb__nomem(err, "relay") : rc;
 }

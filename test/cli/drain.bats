@@ -59,7 +59,7 @@ END
         same empty/1 "$(get '"\(.reason)/\(.kinds_paused)"')"
     done
     try waybill drain
-    has "$out" "nothing attempted, 1 kinds paused in"
+    has "$out" "nothing attempted, 1 kind paused; took"
     has "$out" "; empty: what is due is paused, see waybill status"
     waybill send l x
     try js drain
@@ -307,6 +307,79 @@ listen() {
     wait "$PIDS" || code=$?
     same 0 "$code"
     same 0 "$(jq -s '.[1].attempted' report)"
+}
+
+# The page is well formed: each family once, HELP and TYPE first, its samples
+# together, and the buckets of a histogram cumulative.
+well_formed() {
+    python3 - "$1" <<'END'
+import re, sys
+seen, family, last = set(), None, {}
+for line in open(sys.argv[1], encoding='utf-8'):
+    if line.startswith('# HELP '):
+        family = line.split()[2]
+        assert family not in seen, line
+        seen.add(family)
+        kind = None
+    elif line.startswith('# TYPE '):
+        assert line.split()[2] == family, line
+        kind = line.split()[3]
+        assert (kind == 'counter') == family.endswith('_total'), line
+    else:
+        m = re.fullmatch(r'(\w+)(\{.*\})? (\S+)\n', line)
+        name = re.sub('_(bucket|sum|count)$', '', m[1]) \
+            if kind == 'histogram' else m[1]
+        assert name == family and kind, line
+        float(m[3])
+        if m[1].endswith('_bucket'):
+            series = re.sub(',?le="[^"]*"', '', m[2])
+            assert last.get(series, 0) <= float(m[3]), line
+            last[series] = float(m[3]) if '+Inf' not in line else 0
+END
+}
+
+@test "run --listen: what the worker did is counted by kind and outcome" {
+    config <<'END'
+route "bad" { transport = "exec", argv = { "sh", "-c", "exit 65" } }
+route "good" { transport = "exec", argv = { "true" } }
+END
+    waybill --quiet send bad 1
+    waybill --quiet send good 1
+    waybill --quiet send good 2
+    waybill --quiet send nowhere 1
+    listen
+    until_true 10 eval '[ "$(status_of abandoned)$(status_of pending)" = 11 ]'
+    curl -s "http://$address/metrics" >metrics
+    well_formed metrics
+    for line in 'waybill_attempts_total{kind="good",outcome="delivered"} 2' \
+        'waybill_attempts_total{kind="bad",outcome="rejected"} 1' \
+        'waybill_abandoned_total{kind="bad"} 1' \
+        'waybill_attempt_duration_seconds_count{kind="good"} 2' \
+        'waybill_unrouted_kinds 1' 'waybill_database_up 1' \
+        'waybill_messages{kind="bad",status="abandoned"} 1' \
+        'waybill_build_info{version="0.1.0"} 1'; do
+        grep -Fqx "$line" metrics || { echo "not there: $line"; return 1; }
+    done
+    waybill metrics >metrics
+    well_formed metrics
+    grep -Fqx 'waybill_unrouted_kinds 1' metrics
+    grep -q '^waybill_oldest_due_seconds 0\.[0-9]*$\|^waybill_oldest_due_seconds [1-9]' metrics
+}
+
+@test "examples: alerts and dashboard name only families that are served" {
+    deliver 'exit 0'
+    waybill --quiet send k 1
+    listen
+    until_true 10 eval '[ "$(status_of pending)" = 0 ]'
+    curl -s "http://$address/metrics" >metrics
+    for name in $(cat "$WAYBILL_ROOT"/examples/prometheus/* |
+        grep -o 'waybill_[a-z_]*' | sed 's/_bucket$//' | sort -u); do
+        grep -q "^# TYPE $name " metrics || { echo "$name"; return 1; }
+    done
+    jq -e .panels "$WAYBILL_ROOT/examples/prometheus/dashboard.json" >/dev/null
+    if command -v promtool >/dev/null; then
+        promtool check rules "$WAYBILL_ROOT/examples/prometheus/alerts.yml"
+    fi
 }
 
 @test "run --listen: a breaker that is open" {
