@@ -297,11 +297,8 @@ check_complete(struct cli *cli)
 
     if (cli_has(cli, "help") || cli_has(cli, "version"))
         return CLI_DONE;
-    if (c == NULL) { /* people see the commands; the exit code is the same */
-        if (!cli->json)
-            cli_help(cli);
+    if (c == NULL)
         return cli_usage(cli, "no command; waybill --help lists them");
-    }
     if (cli->n_args < c->n_args)
         return cli_usage(cli, "an argument is missing; usage: waybill %s %s",
             c->name, c->args);

@@ -9,7 +9,6 @@
  * (2) A stdout that could not be written to the end is a failure. A command
  *     that only reads ends by SIGPIPE if the pipe was closed. */
 #include <errno.h>
-#include <poll.h>
 
 #include "cli/cli.h"
 #include "db/db.h"
@@ -100,6 +99,8 @@ run(struct cli *cli, int argc, char **argv)
 {
     enum cli_exit code = cli_parse(cli, argc, argv);
 
+    if (argc == 1)
+        cli_help(cli);
     if (code != CLI_DONE)
         return code;
     if (cli_has(cli, "version")) {
@@ -119,15 +120,6 @@ run(struct cli *cli, int argc, char **argv)
     if (code == CLI_DONE && cli->command->opens_outbox)
         code = cli_open(cli, NULL);
     return code == CLI_DONE ? cli->command->run(cli) : code;
-}
-
-/* Nobody reads stdout any more, as in `waybill list | head -1`. */
-static bool
-is_pipe_closed(void)
-{
-    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-
-    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
 }
 
 /* End as other programs that print do. */
@@ -162,7 +154,7 @@ main(int argc, char **argv)
     cli_close(&cli);
     if (fflush(stdout) == 0 && ferror(stdout) == 0)
         return (int)code;
-    if (cli.unwritten == NULL && is_pipe_closed())
+    if (cli.unwritten == NULL && wb__pipe_closed(STDOUT_FILENO))
         end_by_sigpipe();
     (void)wb__fail(&err, WB_IO, 0,
         "standard output could not be written to%s%s",

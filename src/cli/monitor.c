@@ -8,9 +8,9 @@
 
 #define PAGE_MAX ((size_t)8 * 1024 * 1024)
 
-/* The counts of an outbox take a walk over its table. A page that took longer
- * than SLOW_US is made on a worker thread, and serves for SHARE times as long
- * as it took: scrapes cost a twentieth of a CPU at most. */
+/* The counts of an outbox take a walk over its table, on a worker thread. A
+ * page that took longer than SLOW_US serves for SHARE times as long as it took:
+ * scrapes cost a twentieth of a CPU at most. */
 enum {
     SLOW_US = 50000,
     SHARE = 20

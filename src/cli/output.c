@@ -4,7 +4,6 @@
  *     object for each error.
  * (2) Text from outside reaches a terminal without control characters. */
 #include <stdlib.h>
-#include <sys/ioctl.h>
 
 #include "cli/cli.h"
 
@@ -368,18 +367,6 @@ cut_at(const char *text, size_t chars)
     return len;
 }
 
-/* Columns of the terminal on stdout; 0 if it is none. */
-static size_t
-terminal_width(void)
-{
-    struct winsize size;
-
-    return cli_is_terminal(STDOUT_FILENO) &&
-                   ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0
-               ? size.ws_col
-               : 0;
-}
-
 void
 cli_table_begin(
     struct cli *cli, struct cli_table *t, const char *const *head, size_t cols)
@@ -389,7 +376,7 @@ cli_table_begin(
     WB_ASSERT(cols <= CLI_TABLE_COLS);
     *t = (struct cli_table){.head = head, .cols = cols};
     t->text = (struct wb__buf){.env = cli->env, .max = 16 * 1024 * 1024};
-    t->line = terminal_width();
+    t->line = wb__terminal_width(STDOUT_FILENO);
     t->color = cli_is_terminal(STDOUT_FILENO) &&
                (no_color == NULL || no_color[0] == '\0');
 }

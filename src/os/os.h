@@ -25,6 +25,10 @@ void wb__fd_close(int fd); /* -1 is fine; errno stays */
 
 /* Whether a read would return at once: data, the end, or an error. */
 WB_MUST_USE bool wb__readable(int fd);
+/* fd is a pipe or socket that nobody reads any more. */
+WB_MUST_USE bool wb__pipe_closed(int fd);
+/* Columns of a terminal; 0: fd is none. */
+WB_MUST_USE size_t wb__terminal_width(int fd);
 
 /* Write all bytes, waiting until fd takes them. 0, or an errno. */
 WB_MUST_USE int wb__write_all(int fd, struct wb_slice bytes);
