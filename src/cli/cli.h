@@ -359,12 +359,11 @@ void cli_monitor_close(struct cli_monitor *m); /* not open: fine */
 enum cli_exit cli_listen(
     struct cli *cli, const char *address, struct cli_monitor *m);
 
-/* send.c: say on stderr if the payload is not of its type JSON. */
-void cli_note_payload(struct cli *cli, const struct wb_message *m);
-
 /* import.c: all of stdin, or one block past the payload limit: the outbox then
  * refuses it. */
 enum cli_exit cli_read_all(struct cli *cli, struct wb__buf *b);
+/* Say on stderr if the payload is not of its type JSON. */
+void cli_note_payload(struct cli *cli, const struct wb_message *m);
 /* Each line of stdin is the payload of a message like m. Counts are right
  * whatever is returned; bad lines are reported and skipped. */
 struct cli_counts {

@@ -91,6 +91,21 @@ cli_read_all(struct cli *cli, struct wb__buf *b)
     return code;
 }
 
+void
+cli_note_payload(struct cli *cli, const struct wb_message *m)
+{
+    json_t *json = NULL;
+
+    if (m->content_type.len > 0 &&
+        !wb__eq_nocase(m->content_type, WB_LIT("application/json")))
+        return;
+    json = json_loadb(m->payload.ptr, m->payload.len, JSON_DECODE_ANY, NULL);
+    if (json == NULL)
+        cli_note(cli, "note: the payload is not JSON, and is sent as "
+                      "application/json; see --content-type");
+    json_decref(json);
+}
+
 static enum cli_exit
 stop_at(struct import *im, uint64_t line, const struct wb_err *why)
 {

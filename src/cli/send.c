@@ -103,21 +103,6 @@ drain_after(struct cli *cli, struct wb_relay *relay, json_t *object)
     wb__buf_fini(&out.text);
 }
 
-void
-cli_note_payload(struct cli *cli, const struct wb_message *m)
-{
-    json_t *json = NULL;
-
-    if (m->content_type.len > 0 &&
-        !wb__eq_nocase(m->content_type, WB_LIT("application/json")))
-        return;
-    json = json_loadb(m->payload.ptr, m->payload.len, JSON_DECODE_ANY, NULL);
-    if (json == NULL)
-        cli_note(cli, "note: the payload is not JSON, and is sent as "
-                      "application/json; see --content-type");
-    json_decref(json);
-}
-
 /* What is accepted without a route waits until it has one. */
 static void
 note_route(struct cli *cli, const struct wb_message *m)
