@@ -34,7 +34,9 @@ struct wb_outbox_opts {
     int64_t keep_delivered_ms; /* ids and keys remembered [7 d] */
     int64_t keep_abandoned_ms; /* [30 d] */
     bool existing;             /* never create: NOTFOUND instead */
-    bool allow_network_fs;     /* open a file on one; unsafe */
+    bool read_only; /* existing, and change nothing: needs no right to write */
+    bool empty;     /* a file that is not there: an empty outbox in memory */
+    bool allow_network_fs; /* open a file on one; unsafe */
 };
 
 /*

@@ -161,7 +161,7 @@ check_database(struct checkup *c)
     if (cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
-    opts.existing = true;
+    opts.existing = opts.read_only = true;
     rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
     if (rc == WB_NOTFOUND) {
         check(c, "database", NULL,

@@ -52,16 +52,24 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
 
 /* The only sign that the caller's own COMMIT failed is that a commit which
  * began ends in a rollback. See (3). A full disk looks the same, and counts as
- * one. */
+ * one. A COMMIT into a file that is no longer there is refused: it is the
+ * caller's to say that a message was accepted. */
 static int
 on_commit(void *ctx)
 {
     struct wb__sqlite *s = ctx, *peer = s;
+    bool ours = false;
 
-    do
+    do {
         peer->committing = peer->tx_has_our_writes;
+        ours |= peer->committing;
+    } while ((peer = peer->peer) != s);
+    if (!ours || wb__sqlite_place_check(&s->db, NULL) == WB_OK)
+        return 0;
+    do
+        peer->committing = false;
     while ((peer = peer->peer) != s);
-    return 0;
+    return 1; /* the COMMIT becomes a ROLLBACK */
 }
 
 static void
@@ -135,8 +143,8 @@ checkpoint(struct wb__sqlite *s, struct wb_err *err)
     if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
         return WB_OK;
     if (s->checkpointer == NULL)
-        rc = wb__sqlite_handle(
-            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
+        rc = wb__sqlite_handle(s, &s->checkpointer,
+            sqlite3_db_filename(s->handle, "main"), SQLITE_OPEN_READWRITE, err);
     if (rc == WB_OK) {
         code = sqlite3_wal_checkpoint_v2(
             s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);

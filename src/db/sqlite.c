@@ -175,6 +175,26 @@ lite_rollback(struct wb__db *db)
     wb__write_queue_leave(&s->queue);
 }
 
+enum {
+    CHECKED_US = 1000 /* three calls of stat() are a fiftieth of an enqueue */
+};
+
+/* Whether the files are still those that were opened. Just after a commit,
+ * which has looked, they are. */
+static enum wb_status
+check_files(struct wb__sqlite *s, bool at_begin, struct wb_err *err)
+{
+    const struct wb_env *clock = wb_env_system();
+    int64_t now_us = clock->mono_us(clock->ctx);
+    enum wb_status rc;
+
+    if (at_begin && s->checked_us != 0 && now_us - s->checked_us < CHECKED_US)
+        return WB_OK;
+    rc = wb__sqlite_place_check(&s->db, err);
+    s->checked_us = rc == WB_OK ? now_us : 0;
+    return rc;
+}
+
 static enum wb_status
 begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 {
@@ -208,6 +228,9 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         lite_rollback(db);
     if (s->begun)
         return wb__nomem(err, "a rollback");
+    rc = check_files(s, true, err);
+    if (rc != WB_OK)
+        return rc;
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
     if (s->nested)
         rollback = WB__ROLLBACK_TO;
@@ -246,12 +269,13 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     if (s->nested)
         return WB_OK;
     s->begun = false;
+    rc = check_files(s, false, err);
     /* A checkpoint that fails does not undo the commit: it makes the connection
      * FAILED, which the next call reports. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     wb__write_queue_leave(&s->queue);
-    return WB_OK;
+    return rc;
 }
 
 /* ---- size, drains ------------------------------------------------------ */
@@ -379,20 +403,21 @@ lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
 static void
 files_info(const struct wb__sqlite *s, struct wb_health *h)
 {
-    const char *slash = s->path == NULL ? NULL : strrchr(s->path, '/');
+    const char *path = s->file[WB__FILE_DB];
+    const char *slash = path == NULL ? NULL : strrchr(path, '/');
     char folder[4096] = ".";
     struct wb__file_info info;
 
-    if (s->path == NULL)
+    if (path == NULL)
         return;
-    info = wb__file_info_of(s->path);
+    info = wb__file_info_of(path);
     h->file_bytes = info.bytes;
     h->file_mode = info.mode;
     h->network_fs = info.network;
-    h->wal_bytes = wb__file_info_of(s->log_path).bytes;
+    h->wal_bytes = wb__file_info_of(s->file[WB__FILE_LOG]).bytes;
     if (slash != NULL)
         (void)snprintf(folder, sizeof(folder), "%.*s",
-            slash == s->path ? 1 : (int)(slash - s->path), s->path);
+            slash == path ? 1 : (int)(slash - path), path);
     h->folder_mode = wb__file_info_of(folder).mode;
 }
 
@@ -445,21 +470,24 @@ lite_close(struct wb__db *db)
     if (s->hooked)
         wb__sqlite_unhook(s);
     /* Once FAILED nothing more is written, not even the checkpoint that the
-     * last connection makes when it closes. */
-    if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))
+     * last connection makes when it closes; and it removes the log by name,
+     * which may be that of another file. */
+    if ((db->failed || s->keep_log || wb__sqlite_place_keep(s)) &&
+        s->handle != NULL && (s->hooked || !s->borrowed))
         (void)sqlite3_db_config(
             s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (!s->borrowed)
         (void)sqlite3_close(s->handle);
     wb__lockfile_close(&s->queue.lock);
-    wb__free(env, s->path);
+    for (int i = 0; i < WB__FILES; i++)
+        wb__free(env, s->file[i]);
     wb__free(env, s->lock_path);
-    wb__free(env, s->log_path);
     wb__free(env, s);
 }
 
 const struct wb__engine wb__sqlite_engine = {
     .close = lite_close,
+    .check = wb__sqlite_place_check,
     .begin = lite_begin,
     .commit = lite_commit,
     .rollback = lite_rollback,

@@ -154,7 +154,8 @@ open_problem(sqlite3 *h, int code)
 }
 
 static enum wb_status
-handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
+handle_fail(
+    sqlite3 *h, int code, const char *path, bool read_only, struct wb_err *err)
 {
     enum wb_status rc = wb__sqlite_status(code);
     const char *text = h == NULL ? "out of memory" : open_problem(h, code);
@@ -163,7 +164,7 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
         rc = wb__sys_status(sqlite3_system_errno(h));
     if (rc == WB_FULL)
         text = WB__SQLITE_FULL_TEXT;
-    if (h != NULL && sqlite3_db_readonly(h, "main") == 1) {
+    if (h != NULL && !read_only && sqlite3_db_readonly(h, "main") == 1) {
         rc = WB_REFUSED;
         text = "it may only be read; give this user the right to write, on a "
                "file system that is mounted for writing";
@@ -174,12 +175,12 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
 }
 
 enum wb_status
-wb__sqlite_handle(
-    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
+wb__sqlite_handle(struct wb__sqlite *s, sqlite3 **out, const char *path,
+    int flags, struct wb_err *err)
 {
     sqlite3 *h = NULL;
     int code = sqlite3_open_v2(path, &h,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+        flags | SQLITE_OPEN_NOMUTEX |
             (s->db.opts.env->vfs != NULL ? SQLITE_OPEN_CREATE : 0),
         s->db.opts.env->vfs);
 
@@ -195,7 +196,11 @@ wb__sqlite_handle(
             "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
             NULL, NULL, NULL);
-    if (code == SQLITE_OK)
-        *out = h;
-    return code == SQLITE_OK ? WB_OK : handle_fail(h, code, path, err);
+    if (code == SQLITE_OK && (flags & SQLITE_OPEN_READWRITE) != 0 &&
+        s->db.opts.read_only)
+        code = sqlite3_exec(h, "PRAGMA query_only=ON", NULL, NULL, NULL);
+    if (code != SQLITE_OK)
+        return handle_fail(h, code, path, s->db.opts.read_only, err);
+    *out = h;
+    return WB_OK;
 }

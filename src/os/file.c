@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -112,6 +113,10 @@ is_network(long type)
     return false;
 }
 
+enum {
+    MOUNT_ROOT = 0x2000 /* STATX_ATTR_MOUNT_ROOT, Linux 5.8 */
+};
+
 struct wb__file_info
 wb__file_info_of(const char *path)
 {
@@ -128,11 +133,50 @@ wb__file_info_of(const char *path)
     p.is_dir = S_ISDIR(st.stx_mode);
     p.mode = st.stx_mode & 07777;
     p.inode = (int64_t)st.stx_ino;
+    p.links = st.stx_nlink;
+    p.mounted = p.is_file && (st.stx_attributes & MOUNT_ROOT) != 0;
     p.bytes = (int64_t)st.stx_size;
     if ((st.stx_mask & STATX_BTIME) != 0)
         p.born_us = st.stx_btime.tv_sec * 1000000 + st.stx_btime.tv_nsec / 1000;
     p.network = statfs(path, &fs) == 0 && is_network((long)fs.f_type);
     return p;
+}
+
+struct wb__file_id
+wb__file_id_of(const char *path)
+{
+    struct wb__file_id id = {0};
+    struct stat st;
+
+    if (stat(path, &st) == 0) {
+        id.device = st.st_dev;
+        id.inode = st.st_ino;
+        id.bytes = st.st_size;
+    }
+    return id;
+}
+
+bool
+wb__file_real(const char *path, char *out, size_t size)
+{
+    char real[PATH_MAX];
+
+    if (realpath(path, real) == NULL || strlen(real) >= size)
+        return false;
+    memcpy(out, real, strlen(real) + 1);
+    return true;
+}
+
+bool
+wb__file_mode_set(const char *path, uint32_t mode)
+{
+    return chmod(path, mode) == 0;
+}
+
+bool
+wb__file_writable(const char *path)
+{
+    return faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
 }
 
 enum wb_status
