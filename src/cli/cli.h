@@ -259,6 +259,9 @@ struct cli_monitor {
     enum wb_status (*write_metrics)(
         const void *ctx, struct wb__buf *page, struct wb_err *err);
     const void *ctx;
+    /* Whether the work can go on, for /healthz. */
+    enum wb_status (*check)(const void *ctx, struct wb_err *err);
+    const void *check_ctx;
     struct wb__http_server *server; /* NULL: not open */
 };
 /* All but server is set, and *m stays at its address. */

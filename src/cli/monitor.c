@@ -4,6 +4,7 @@
  * (1) It only reads, and only for a request: nothing is cached. */
 #include "cli/cli.h"
 #include "http/server.h"
+#include "outbox/outbox_internal.h"
 
 struct outbox_page {
     struct wb__buf *text;
@@ -83,6 +84,12 @@ write_outbox_metrics(const void *ctx, struct wb__buf *text, struct wb_err *err)
     return rc;
 }
 
+static enum wb_status
+check_outbox(const void *ctx, struct wb_err *err)
+{
+    return wb__outbox_check(((const struct cli *)ctx)->box, err);
+}
+
 /* ---- the server --------------------------------------------------------- */
 
 static void
@@ -100,6 +107,17 @@ respond(struct wb__exchange *exchange, int status, const char *type,
 }
 
 static void
+respond_health(const struct cli_monitor *m, struct wb__exchange *exchange)
+{
+    struct wb_err err = {0};
+
+    if (m->check(m->check_ctx, &err) == WB_OK)
+        respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
+    else
+        respond(exchange, 503, "text/plain", wb_slice(err.msg));
+}
+
+static void
 handle(void *ctx, struct wb__exchange *exchange)
 {
     const struct wb__http_head *head = exchange->head;
@@ -111,7 +129,7 @@ handle(void *ctx, struct wb__exchange *exchange)
         !wb__eq(head->method, WB_LIT("HEAD")))
         respond(exchange, 405, "text/plain", WB_LIT("GET only\n"));
     else if (wb__eq(head->path, WB_LIT("/healthz")))
-        respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
+        respond_health(m, exchange);
     else if (!wb__eq(head->path, WB_LIT("/metrics")))
         respond(exchange, 404, "text/plain",
             WB_LIT("no such path; GET /healthz or /metrics\n"));
@@ -145,8 +163,11 @@ cli_listen(struct cli *cli, const char *address, struct cli_monitor *m)
     struct wb_err err = {0};
     const char *at;
 
-    *m = (struct cli_monitor){
-        .cli = cli, .write_metrics = write_outbox_metrics, .ctx = cli};
+    *m = (struct cli_monitor){.cli = cli,
+        .write_metrics = write_outbox_metrics,
+        .ctx = cli,
+        .check = check_outbox,
+        .check_ctx = cli};
     if (cli_monitor_open(m, wb_slice(address), &err) != WB_OK)
         return cli_fail(cli, &err);
     at = wb__http_server_address(m->server);

@@ -1,5 +1,4 @@
-/* sqlite.c - the SQLite engine: statements, transactions, drains, backup,
- * health.
+/* sqlite.c - the SQLite engine: statements, transactions, drains, health.
  *
  * (1) PRAGMA synchronous acts when it is prepared and is refused inside a
  *     transaction: it is run as text, before BEGIN, and only on change.
@@ -317,88 +316,7 @@ lite_drain_flag(struct wb__db *db)
     return wb__lockfile_flag(&of(db)->queue.lock);
 }
 
-/* ---- backup and health ------------------------------------------------- */
-
-/* In one read transaction, or each commit of another process would start the
- * copy again. RELEASE is prepared first: it must not need memory. */
-static int
-copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
-{
-    sqlite3_stmt *release = NULL;
-    sqlite3_backup *b = NULL;
-    int code =
-        sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
-
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(from,
-            "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
-            NULL, NULL);
-    if (code == SQLITE_OK) {
-        b = sqlite3_backup_init(to, "main", from, "main");
-        code = b == NULL ? sqlite3_extended_errcode(to) : SQLITE_OK;
-    }
-    while (b != NULL && ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
-                            ((code == SQLITE_BUSY || code == SQLITE_LOCKED) &&
-                                busy_ms > 0))) {
-        if (code != SQLITE_OK) {
-            wb__sleep_us(10000);
-            busy_ms -= 10;
-        }
-    }
-    /* It does not report a step that was BUSY to the end. */
-    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK &&
-        code == SQLITE_DONE)
-        code = SQLITE_OK;
-    (void)sqlite3_step(release);
-    (void)sqlite3_finalize(release);
-    return code;
-}
-
-static enum wb_status
-copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
-{
-    sqlite3 *copy = NULL;
-    enum wb_status rc = WB_OK;
-    int code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
-
-    if (code == SQLITE_OK)
-        code = copy_to(s->handle, copy, s->db.opts.busy_ms);
-    /* Without an identity: the first open gives it a new incarnation. */
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(copy,
-            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
-            NULL, NULL, NULL);
-    if (code != SQLITE_OK)
-        rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
-            path, sqlite3_errstr(code));
-    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
-        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
-    return rc;
-}
-
-static enum wb_status
-lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
-{
-    struct wb__sqlite *s = of(db);
-    enum wb_status rc;
-
-    if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
-        return wb__fail(err, WB_BUSY, 0,
-            "backup to %s: the connection is inside a transaction that "
-            "wrote; commit it first",
-            path);
-    rc = wb__file_create(path, err);
-    if (rc == WB_EMPTY)
-        return wb__fail(err, WB_REFUSED, 0,
-            "%s is there already; a backup never overwrites", path);
-    if (rc != WB_OK)
-        return rc;
-    rc = copy_file(s, path, err);
-    if (rc != WB_OK)
-        wb__file_remove(path);
-    return rc;
-}
+/* ---- health ---------------------------------------------------------- */
 
 static void
 files_info(const struct wb__sqlite *s, struct wb_health *h)
@@ -506,6 +424,6 @@ const struct wb__engine wb__sqlite_engine = {
     .drain_free = lite_drain_free,
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
-    .backup = lite_backup,
+    .backup = wb__sqlite_backup,
     .health = lite_health,
 };

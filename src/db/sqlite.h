@@ -118,6 +118,8 @@ WB_MUST_USE enum wb_status wb__sqlite_place_safe(const char *path,
 /* The paths of the file that the handle has open. */
 WB_MUST_USE enum wb_status wb__sqlite_place_set(
     struct wb__sqlite *s, struct wb_err *err);
+/* Open the lock file beside it, or make one. */
+void wb__sqlite_place_lock(struct wb__sqlite *s);
 /* See to it that the files beside a database can be written if it can. */
 WB_MUST_USE enum wb_status wb__sqlite_place_open_up(
     const char *path, struct wb_err *err);
@@ -146,6 +148,11 @@ WB_MUST_USE enum wb_status wb__sqlite_repair(
 /* The same, if a write failed since the last repair. */
 WB_MUST_USE enum wb_status wb__sqlite_repair_if_failed(
     struct wb__sqlite *s, struct wb_err *err);
+
+/* ---- sqlite_backup.c ---------------------------------------------------- */
+
+WB_MUST_USE enum wb_status wb__sqlite_backup(
+    struct wb__db *db, const char *path, struct wb_err *err);
 
 /* ---- sqlite_open.c, sqlite.c --------------------------------------------- */
 

@@ -226,8 +226,11 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
         rc = wb__sqlite_handle(s, &s->handle, path, SQLITE_OPEN_READWRITE, err);
     if (rc == WB_OK)
         rc = wb__sqlite_place_set(s, err);
+    if (rc == WB_OK && s->db.opts.existing) /* before a file is made */
+        rc = tables_check(s, err);
     if (rc != WB_OK)
         return rc;
+    wb__sqlite_place_lock(s);
     (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     wb__write_queue_enter(&s->queue);
     rc = set_up(s, err);
@@ -295,6 +298,7 @@ wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
             rc = wb__sqlite_place_set(s, err);
     }
     if (rc == WB_OK && adopt) {
+        wb__sqlite_place_lock(s);
         rc = adopt_handle(s, err);
     } else if (rc == WB_OK) { /* change nothing, refuse what does not fit */
         rc = tables_check(s, err);
@@ -302,8 +306,10 @@ wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
             rc = check_modes(s, err);
         if (rc == WB_OK)
             rc = wb__tables_migrate(&s->db, &tables, true, err);
-        if (rc == WB_OK)
+        if (rc == WB_OK) {
             wb__sqlite_place_note(s);
+            wb__sqlite_place_lock(s);
+        }
     }
     if (rc != WB_OK) {
         s->db.engine->close(&s->db);

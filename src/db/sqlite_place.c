@@ -4,22 +4,22 @@
  * (1) The database is never opened, nor closed, outside SQLite: that would
  *     drop its locks. A new file is created 0600 before SQLite opens it.
  * (2) One database has one name: the absolute one without links that SQLite
- *     made of the path when it opened it, and to which it adds "-wal". Our files
- *     are beside it: so two programs share them whatever path each was given,
+ *     made of the path when it opened it, and to which it adds "-wal". Our
+ * files are beside it: so two programs share them whatever path each was given,
  *     and a later chdir() changes nothing.
  * (3) A file with two names of its own (a hard link, a mount of the file alone)
  *     is refused: SQLite would write a log for each name, and one of the two
  *     would overwrite what the other has committed.
  * (4) Files that were removed, renamed or replaced are still written to, and
- *     nothing that reads the path sees it. So each begin, and each commit before
- *     it is reported, compares what the paths name with what was opened. */
+ *     nothing that reads the path sees it. So each begin, and each commit
+ * before it is reported, compares what the paths name with what was opened. */
 #include <errno.h>
 #include <stdio.h>
 
 #include "db/sqlite.h"
 
-static const char *const suffix[WB__FILES] = {
-    [WB__FILE_DB] = "", [WB__FILE_LOG] = "-wal", [WB__FILE_SHM] = "-shm"};
+static const char *const suffix[WB__FILES] =
+    {[WB__FILE_DB] = "", [WB__FILE_LOG] = "-wal", [WB__FILE_SHM] = "-shm"};
 
 static char *
 path_with(const struct wb_env *env, const char *path, const char *end)
@@ -118,8 +118,7 @@ beside_of(const char *path, struct beside *b)
     if (!wb__file_real(path, real, sizeof(real)))
         return false;
     for (int i = 0; i < WB__FILES; i++)
-        (void)snprintf(
-            b->file[i], sizeof(b->file[i]), "%s%s", real, suffix[i]);
+        (void)snprintf(b->file[i], sizeof(b->file[i]), "%s%s", real, suffix[i]);
     slash = strrchr(real, '/');
     slash[slash == real] = '\0';
     memcpy(b->folder, real, sizeof(real));
@@ -186,10 +185,15 @@ wb__sqlite_place_set(struct wb__sqlite *s, struct wb_err *err)
         return wb__nomem(err, "open");
     s->db.path = s->file[WB__FILE_DB];
     s->db.watch = (struct wb__watch){s->lock_path, s->file[WB__FILE_LOG]};
-    /* Without it there is no queue of writers: slower, but as safe. */
-    if (!s->db.opts.read_only)
-        (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
     return WB_OK;
+}
+
+/* Without it there is no queue of writers: slower, but as safe. */
+void
+wb__sqlite_place_lock(struct wb__sqlite *s)
+{
+    if (s->lock_path != NULL)
+        (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
 }
 
 /* A file that is not there yet, as the shared memory of an exclusive

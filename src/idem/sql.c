@@ -419,8 +419,15 @@ sql_close(struct wb_idem *store)
     wb__free(store->env, sql);
 }
 
+static enum wb_status
+sql_check(struct wb_idem *store, struct wb_err *err)
+{
+    return wb__db_check(((struct wb__idem_sql *)store)->group.db, err);
+}
+
 static const struct wb__idem_backend sql_backend = {
     .close = sql_close,
+    .check = sql_check,
     .call = sql_call,
     .many = sql_many,
     .list = sql_list,

@@ -279,6 +279,41 @@ wb__file_remove(const char *path)
 }
 
 enum wb_status
+wb__file_temp(const char *path, char *out, size_t size, struct wb_err *err)
+{
+    enum wb_status rc = WB_EMPTY;
+
+    if (snprintf(out, size, "%s.%ld.tmp", path, (long)getpid()) >= (int)size)
+        return wb__fail(err, WB_INVALID, 0, "%s: path too long", path);
+    for (int attempt = 0; attempt < 2 && rc == WB_EMPTY; attempt++) {
+        rc = wb__file_create(out, err);
+        if (rc == WB_EMPTY) /* of a process that was killed */
+            wb__file_remove(out);
+    }
+    return rc == WB_EMPTY ? sys_fail(err, "cannot create", out) : rc;
+}
+
+enum wb_status
+wb__file_publish(const char *temp, const char *path, struct wb_err *err)
+{
+    int rc = renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE);
+
+    if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {
+        rc = link(temp, path);
+        if (rc == 0)
+            (void)unlink(temp);
+    }
+    if (rc != 0)
+        return errno == EEXIST ? WB_EMPTY
+                               : sys_fail(err, "cannot give its name to", path);
+    if (folder_sync(path))
+        return WB_OK;
+    (void)sys_fail(err, "cannot sync the folder of", path);
+    (void)unlink(path);
+    return WB_IO;
+}
+
+enum wb_status
 wb__file_replace(const char *path, struct wb_slice text, struct wb_err *err)
 {
     char temp[PATH_MAX];

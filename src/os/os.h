@@ -157,6 +157,14 @@ WB_MUST_USE enum wb_status wb__folders_make(
 WB_MUST_USE enum wb_status wb__file_create(
     const char *path, struct wb_err *err);
 
+/* Create an empty file, 0600, of a name that begins with path and ends with
+ * ".tmp": it is to become path. */
+WB_MUST_USE enum wb_status wb__file_temp(
+    const char *path, char *out, size_t size, struct wb_err *err);
+/* Give it that name, durably. EMPTY: there is one already, nothing is done. */
+WB_MUST_USE enum wb_status wb__file_publish(
+    const char *temp, const char *path, struct wb_err *err);
+
 void wb__file_remove(const char *path); /* no error if there is none */
 
 /* Replace a small file by text: written beside, synced, renamed. 0600. */

@@ -81,7 +81,8 @@ TEST(test_name__adopted_by_a_uri__the_same_lock)
     char uri[4200];
 
     CHECK(symlink(BOX, "link.db") == 0);
-    (void)snprintf(uri, sizeof(uri), "file:%s?cache=private", path_of("link.db"));
+    (void)snprintf(
+        uri, sizeof(uri), "file:%s?cache=private", path_of("link.db"));
     CHECK(sqlite3_open_v2(uri, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI,
               NULL) == SQLITE_OK);
     adopted = adopt(db);
@@ -133,9 +134,8 @@ open_mounted(void)
         mount(BOX, "other.db", NULL, MS_BIND, NULL) != 0)
         return 77;
     rc = wb_outbox_open(&box, "other.db", &o, &err);
-    return rc == WB_REFUSED && strstr(err.msg, "mount its folder") != NULL
-               ? 0
-               : 1;
+    return rc == WB_REFUSED && strstr(err.msg, "mount its folder") != NULL ? 0
+                                                                           : 1;
 }
 
 TEST(test_name__file_mounted_alone__refused_with_the_fix)
@@ -211,8 +211,7 @@ TEST(test_vanish__store__no_claim_and_no_answer)
 
     CHECK_OK(wb_idem_open(&store, BOX, &o, &err), err);
     shell("rm " BOX);
-    CHECK_STATUS(
-        IO, wb_idem_begin(store, &op, &print, &begin, &result, &err));
+    CHECK_STATUS(IO, wb_idem_begin(store, &op, &print, &begin, &result, &err));
     CHECK_HAS("removed", err.msg);
     CHECK_STATUS(IO, wb_idem_lookup(store, &op, &result, &err));
     wb_idem_result_free(&result);
@@ -241,8 +240,7 @@ TEST(test_vanish__transaction_of_the_caller__its_commit_is_refused)
     run(db, "CREATE TABLE mine(a); BEGIN; INSERT INTO mine VALUES(1)");
     CHECK_STATUS(OK, put(box, NULL));
     shell("mv " BOX " old.db");
-    CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) ==
-          SQLITE_CONSTRAINT);
+    CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_CONSTRAINT);
     CHECK_INT(1, sqlite3_get_autocommit(db));
     CHECK_INT(0, ask(db, "SELECT count(*) FROM mine"));
     shell("mv old.db " BOX); /* it is there again: nothing was lost */
