@@ -285,8 +285,8 @@ enum cli_exit cli_import(struct cli *cli, const struct wb_message *m,
 
 extern const struct cli_command cli_send, cli_run, cli_drain_once, cli_status,
     cli_list, cli_show, cli_retry, cli_discard, cli_pause, cli_resume,
-    cli_backup, cli_doctor, cli_claim, cli_confirm, cli_release, cli_fail_one,
-    cli_extend, cli_reset_stale, cli_breaker, cli_gate, cli_sink, cli_once,
-    cli_keys;
+    cli_backup, cli_compact, cli_doctor, cli_claim, cli_confirm, cli_release,
+    cli_fail_one, cli_extend, cli_reset_stale, cli_breaker, cli_gate, cli_sink,
+    cli_once, cli_keys;
 
 #endif /* WB_SRC_CLI_H */

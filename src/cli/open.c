@@ -143,7 +143,8 @@ only_reads(const struct cli *cli)
 static bool
 may_be_missing(const struct cli *cli)
 {
-    return cli_text(cli, "db") == NULL && cli->command != &cli_backup;
+    return cli_text(cli, "db") == NULL && cli->command != &cli_backup &&
+           cli->command != &cli_compact;
 }
 
 enum cli_exit

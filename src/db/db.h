@@ -136,6 +136,9 @@ struct wb__engine {
     bool (*drain_flag)(struct wb__db *db);
     enum wb_status (*backup)(
         struct wb__db *db, const char *path, struct wb_err *err);
+    /* NULL: the engine does it by itself. */
+    enum wb_status (*compact)(
+        struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
     enum wb_status (*health)(
         struct wb__db *db, struct wb_health *health, struct wb_err *err);
 };
@@ -294,6 +297,10 @@ wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 /* Copy to a new file, online; the copy gets a new incarnation when opened. */
 WB_MUST_USE enum wb_status wb__db_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
+
+/* Give the room of deleted rows back to the disk; bytes before and after. */
+WB_MUST_USE enum wb_status wb__db_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
 
 WB_MUST_USE static inline enum wb_status
 wb__db_health(struct wb__db *db, struct wb_health *health, struct wb_err *err)

@@ -247,6 +247,8 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         return rc;
     }
     s->tx_has_our_writes = db->wake = false;
+    if (tx != WB__TX_READ && s->full)
+        wb__sqlite_make_room(s);
     if (tx != WB__TX_READ)
         return begin_write(s, tx, err);
     rc = run_tx(s, WB__BEGIN_READ, err);
@@ -425,5 +427,6 @@ const struct wb__engine wb__sqlite_engine = {
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
     .backup = wb__sqlite_backup,
+    .compact = wb__sqlite_compact,
     .health = lite_health,
 };

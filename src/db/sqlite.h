@@ -57,12 +57,14 @@ struct wb__sqlite {
     bool begun;    /* a transaction of our own, not nested, is open */
     bool nested;   /* the last one was a savepoint in the caller's */
     bool writing;  /* the open one may write */
+    bool full;     /* there was no room: shorten the log before the next one */
     /* The caller's transaction has writes of ours; it is being committed. */
     bool tx_has_our_writes, committing;
     /* Adopted ones: all on one connection form a ring, all there are a list. */
     struct wb__sqlite *peer, *next;
     struct wb__write_queue queue;
     sqlite3 *checkpointer; /* opened when first needed */
+    int64_t shrink_us;     /* not before, shorten a long log again */
     int wal_frames;        /* in the log after our last commit */
     int wal_long;      /* frames that call for a checkpoint; tests lower it */
     int checkpoint_at; /* the next one is tried at so many frames */
@@ -72,6 +74,8 @@ struct wb__sqlite {
     int64_t checked_us;               /* that they are still there */
     _Atomic int64_t log_bytes;        /* when it was last checked */
 };
+
+#define WB__LOG_KEPT_BYTES (8 * 1024 * 1024) /* of a log that is empty */
 
 /* ---- sqlite_call.c: statuses, plain statements, connections ------------- */
 
@@ -141,6 +145,9 @@ void wb__sqlite_hook(struct wb__sqlite *s);
 void wb__sqlite_unhook(struct wb__sqlite *s);
 /* Run after a commit: move the log into the file if it is long. */
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
+/* A write found no room: what is in the log may go into the file, and the log
+ * may then be used again from its start. */
+void wb__sqlite_make_room(struct wb__sqlite *s);
 /* Make everything that can be read durable, after a write that failed. BUSY:
  * not yet. */
 WB_MUST_USE enum wb_status wb__sqlite_repair(
@@ -153,6 +160,8 @@ WB_MUST_USE enum wb_status wb__sqlite_repair_if_failed(
 
 WB_MUST_USE enum wb_status wb__sqlite_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__sqlite_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
 
 /* ---- sqlite_open.c, sqlite.c --------------------------------------------- */
 

@@ -1,8 +1,11 @@
-/* sqlite_backup.c - a copy of the database while it is in use.
+/* sqlite_backup.c - a copy of the database, and a rewrite without free pages,
+ * while it is in use.
  *
  * (1) The copy is written beside its name, checked, and gets its name at the
  *     end: what has the name of a backup is whole, and is never a copy of a
- *     database that was damaged. Nothing is overwritten. */
+ *     database that was damaged. Nothing is overwritten.
+ * (2) A rewrite is a transaction: VACUUM puts all pages into the log, and the
+ *     checkpoint after it cuts the file. What fails leaves all as it was. */
 #include <stdio.h>
 
 #include "db/sqlite.h"
@@ -55,8 +58,8 @@ finish_copy(sqlite3 *copy, const char *path, struct wb_err *err)
         NULL, NULL, NULL);
 
     if (code == SQLITE_OK)
-        code = sqlite3_prepare_v2(
-            copy, "PRAGMA integrity_check(1)", -1, &q, NULL);
+        code =
+            sqlite3_prepare_v2(copy, "PRAGMA integrity_check(1)", -1, &q, NULL);
     if (code == SQLITE_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
         text = sqlite3_column_text(q, 0);
         code = text == NULL ? SQLITE_NOMEM : SQLITE_OK;
@@ -133,4 +136,61 @@ wb__sqlite_backup(struct wb__db *db, const char *path, struct wb_err *err)
         wb__file_remove(file);
     }
     return rc;
+}
+
+/* ---- compact -------------------------------------------------------------- */
+
+static int64_t
+bytes_on_disk(const struct wb__sqlite *s)
+{
+    return wb__file_id_of(s->file[WB__FILE_DB]).bytes +
+           wb__file_id_of(s->file[WB__FILE_LOG]).bytes;
+}
+
+/* VACUUM writes the pages in use to a temporary file, then to the log. */
+static enum wb_status
+check_room(struct wb__sqlite *s, struct wb_err *err)
+{
+    int64_t used = 0, room = wb__file_room(s->file[WB__FILE_DB]);
+    enum wb_status rc = s->db.engine->bytes(&s->db, &used, err);
+
+    if (rc != WB_OK || room < 0 || room / 2 > used)
+        return rc;
+    return wb__fail(err, WB_FULL, 0,
+        "%.120s: compact needs %lld bytes of room for a time, there are %lld; "
+        "make room first",
+        s->file[WB__FILE_DB], (long long)used * 2, (long long)room);
+}
+
+enum wb_status
+wb__sqlite_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err)
+{
+    struct wb__sqlite *s = (struct wb__sqlite *)db;
+    enum wb_status rc;
+
+    if (s->file[WB__FILE_DB] == NULL || s->borrowed)
+        return wb__fail(err, WB_INVALID, 0,
+            "compact needs a connection of its own to a file; open it by its "
+            "path");
+    rc = wb__sqlite_place_check(db, err);
+    if (rc == WB_OK)
+        rc = check_room(s, err);
+    if (rc != WB_OK)
+        return rc;
+    *before = bytes_on_disk(s);
+    wb__write_queue_enter(&s->queue);
+    s->writing = true;
+    rc = wb__sqlite_exec(db, "PRAGMA synchronous=FULL; VACUUM", err);
+    s->writing = s->relaxed = false;
+    wb__write_queue_leave(&s->queue);
+    if (rc == WB_OK)
+        rc = wb__sqlite_place_check(db, err);
+    if (rc != WB_OK)
+        return rc;
+    wb__sqlite_make_room(s);
+    s->shrink_us = 0;
+    (void)wb__sqlite_checkpoint(s, NULL);
+    *after = bytes_on_disk(s);
+    return WB_OK;
 }

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -154,6 +155,16 @@ wb__file_id_of(const char *path)
         id.bytes = st.st_size;
     }
     return id;
+}
+
+int64_t
+wb__file_room(const char *path)
+{
+    struct statvfs fs;
+
+    if (statvfs(path, &fs) != 0)
+        return -1;
+    return (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
 }
 
 bool

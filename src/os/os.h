@@ -138,6 +138,9 @@ wb__file_id_eq(const struct wb__file_id *a, const struct wb__file_id *b)
     return a->inode == b->inode && a->device == b->device;
 }
 
+/* Bytes that this user can still write to the file system; -1: unknown. */
+int64_t wb__file_room(const char *path);
+
 /* The absolute path without links; false: there is none, or it is too long. */
 WB_MUST_USE bool wb__file_real(const char *path, char *out, size_t size);
 /* Whether this process may write to what path names. */

@@ -178,3 +178,27 @@ ends() {
     ends 1
     has "$(cat run.err)" box.db
 }
+
+@test "compact: the file gets smaller, nothing waiting is lost; busy: 75" {
+    for _ in $(seq 2000); do echo "$RANDOM$RANDOM$RANDOM$RANDOM"; done >lines
+    waybill --quiet send k --lines <lines
+    waybill --quiet send l kept
+    claim --kind k --max 1000 >/dev/null
+    sqlite3 box.db "DELETE FROM waybill_outbox WHERE kind = 'k'"
+    try js compact
+    ended 0
+    fields bytes_before bytes_after
+    [ "$(get .bytes_before)" -gt $((2 * $(get .bytes_after))) ]
+    same 1 "$(status_of pending)"
+    same ok "$(sqlite3 box.db 'PRAGMA integrity_check')"
+    sqlite3 -cmd '.timeout 0' box.db 'BEGIN IMMEDIATE' '.print locked' \
+        '.shell touch locked; while [ ! -e free ]; do sleep 0.02; done' &
+    PIDS=$!
+    until_true 10 test -e locked
+    try js compact
+    touch free
+    ended 75
+    has "$err" fuser
+    try waybill compact --db none.db
+    ended 1
+}
