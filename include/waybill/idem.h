@@ -45,6 +45,9 @@ struct wb_idem_opts {
     int64_t identity_bytes;   /* records of one identity [no limit] */
     int64_t busy_ms;          /* SQL: longest wait for a lock [5 s] */
     bool allow_network_fs;    /* SQL: allow a network file system; unsafe */
+    bool existing;            /* SQL: never create: NOTFOUND instead */
+    bool read_only; /* SQL: existing, and change nothing: no right to write */
+    bool empty; /* SQL: a file that is not there: an empty store in memory */
 };
 
 /*

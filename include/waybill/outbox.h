@@ -34,7 +34,9 @@ struct wb_outbox_opts {
     int64_t keep_delivered_ms; /* ids and keys remembered [7 d] */
     int64_t keep_abandoned_ms; /* [30 d] */
     bool existing;             /* never create: NOTFOUND instead */
-    bool allow_network_fs;     /* open a file on one; unsafe */
+    bool read_only; /* existing, and change nothing: needs no right to write */
+    bool empty;     /* a file that is not there: an empty outbox in memory */
+    bool allow_network_fs; /* open a file on one; unsafe */
 };
 
 /*
@@ -414,9 +416,19 @@ WB_MUST_USE enum wb_status wb_outbox_breaker_reset(struct wb_outbox *box,
     struct wb_slice scope, uint64_t *n, struct wb_err *err);
 
 /* Copy the outbox, online, to a file that must not exist. The copy opens as an
- * outbox with a new incarnation: ids stay valid, tokens do not. */
+ * outbox with a new incarnation: ids stay valid, tokens do not. It is checked
+ * before it gets its name: CORRUPT, and no file, if the database is damaged. */
 WB_MUST_USE enum wb_status wb_outbox_backup(
     struct wb_outbox *box, const char *path, struct wb_err *err);
+
+/* Give the room of deleted rows back to the disk: rewrite a SQLite file without
+ * it, an application's tables in the file too. Writers wait meanwhile. The
+ * bytes are those of the file and its log. FULL: that needs more room than
+ * there is; BUSY: another program writes, or reads all the time. INVALID: on a
+ * connection of the caller's, or on PostgreSQL. Nothing is lost in any case.
+ * Since 0.1 */
+WB_MUST_USE enum wb_status wb_outbox_compact(struct wb_outbox *box,
+    int64_t *bytes_before, int64_t *bytes_after, struct wb_err *err);
 
 struct wb_health {
     char engine[64];       /* "SQLite 3.40.1" */

@@ -1,4 +1,4 @@
-/* admin.c - retry, discard, pause, resume, backup, breaker.
+/* admin.c - retry, discard, pause, resume, backup, compact, breaker.
  *
  * (1) retry and discard change nothing without ids or --abandoned. */
 #include "cli/cli.h"
@@ -245,6 +245,32 @@ const struct cli_command cli_backup = {
     .run = run_backup,
     .opens_outbox = true,
     .examples = "waybill backup /var/backups/waybill-monday.db",
+};
+
+static enum cli_exit
+run_compact(struct cli *cli)
+{
+    int64_t before = 0, after = 0;
+    struct wb_err err = {0};
+
+    if (wb_outbox_compact(cli->box, &before, &after, &err) != WB_OK)
+        return cli_fail_no_usage(cli, &err);
+    return cli_result(cli,
+        json_pack("{s:I, s:I}", "bytes_before", (json_int_t)before,
+            "bytes_after", (json_int_t)after),
+        "%lld bytes before, %lld now", (long long)before, (long long)after);
+}
+
+const struct cli_command cli_compact = {
+    .name = "compact",
+    .group = "Outbox",
+    .args = "",
+    .help = "give the room of deleted messages back to the disk",
+    .more = "Rewrites the database; writers wait meanwhile. It needs twice the "
+            "room of what is\nkept, for a time.",
+    .run = run_compact,
+    .opens_outbox = true,
+    .examples = "waybill compact",
 };
 
 /* ---- breaker ------------------------------------------------------------ */

@@ -340,6 +340,9 @@ struct cli_monitor {
     /* Written behind the page, at each scrape; may be NULL. */
     void (*write_counters)(void *ctx, struct wb__buf *text);
     void *counters_ctx;
+    /* Whether the work can go on, for /healthz. */
+    enum wb_status (*check)(const void *ctx, struct wb_err *err);
+    const void *check_ctx;
     struct wb__http_server *server; /* NULL: not open */
 
     /* monitor.c's own: the last page, and a scrape that waits for a new one */
@@ -375,8 +378,8 @@ enum cli_exit cli_import(struct cli *cli, const struct wb_message *m,
 
 extern const struct cli_command cli_send, cli_run, cli_drain_once, cli_status,
     cli_list, cli_show, cli_retry, cli_discard, cli_pause, cli_resume,
-    cli_backup, cli_doctor, cli_claim, cli_confirm, cli_release, cli_fail_one,
-    cli_extend, cli_reset_stale, cli_breaker, cli_gate, cli_sink, cli_once,
-    cli_keys;
+    cli_backup, cli_compact, cli_doctor, cli_claim, cli_confirm, cli_release,
+    cli_fail_one, cli_extend, cli_reset_stale, cli_breaker, cli_gate, cli_sink,
+    cli_once, cli_keys;
 
 #endif /* WB_SRC_CLI_H */

@@ -98,7 +98,8 @@ check_sqlite(struct checkup *c, const struct wb_health *h)
         h->full_sync ? "full" : "less than full");
     check(c, "wal_size",
         h->wal_bytes > WAL_MAX
-            ? "a reader keeps an old snapshot open: find it and stop it"
+            ? "a worker shortens it when it is idle; if it stays, a reader "
+              "keeps an old snapshot open: find it and stop it"
             : NULL,
         "WAL of %lld bytes, database of %lld bytes", (long long)h->wal_bytes,
         (long long)h->file_bytes);
@@ -161,7 +162,7 @@ check_database(struct checkup *c)
     if (cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
-    opts.existing = true;
+    opts.existing = opts.read_only = true;
     rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
     if (rc == WB_NOTFOUND) {
         check(c, "database", NULL,

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "gate/gate.h"
+#include "idem/idem.h"
 
 struct gateway {
     struct cli *cli;
@@ -68,6 +69,12 @@ write_metrics(const void *ctx, struct wb__buf *page, struct wb_err *err)
 }
 
 static enum wb_status
+check_store(const void *ctx, struct wb_err *err)
+{
+    return wb__idem_check(((const struct gateway *)ctx)->store, err);
+}
+
+static enum wb_status
 open_all(struct gateway *g, struct wb_err *err)
 {
     struct cli *cli = g->cli;
@@ -91,8 +98,11 @@ open_all(struct gateway *g, struct wb_err *err)
     opts.store = g->store;
     if (rc == WB_OK)
         rc = wb__gate_open(&g->gate, &opts, err);
-    g->monitor = (struct cli_monitor){
-        .cli = cli, .write_metrics = write_metrics, .ctx = g->gate};
+    g->monitor = (struct cli_monitor){.cli = cli,
+        .write_metrics = write_metrics,
+        .ctx = g->gate,
+        .check = check_store,
+        .check_ctx = g};
     if (rc == WB_OK && admin.len > 0)
         rc = cli_monitor_open(&g->monitor, admin, err);
     return rc;

@@ -273,6 +273,10 @@ run_keys(struct cli *cli)
 
     if (verb == NULL)
         return CLI_USAGE;
+    opts.existing = true;
+    opts.empty = cli_text(cli, "db") == NULL;
+    opts.read_only =
+        strcmp(cli->arg[0], "list") == 0 || strcmp(cli->arg[0], "show") == 0;
     if (cli_find_db(cli, &err) != WB_OK ||
         wb_idem_open(&store, cli->db, &opts, &err) != WB_OK)
         return cli_fail_no_usage(cli, &err);

@@ -20,10 +20,10 @@
 
 static const struct cli_command *const commands[] = {&cli_send, &cli_drain_once,
     &cli_run, &cli_status, &cli_list, &cli_show, &cli_retry, &cli_discard,
-    &cli_pause, &cli_resume, &cli_backup, &cli_metrics_command, &cli_doctor,
-    &cli_claim, &cli_confirm, &cli_release, &cli_fail_one, &cli_extend,
-    &cli_reset_stale, &cli_breaker, &cli_gate, &cli_once, &cli_keys, &cli_sink,
-    &cli_completions, NULL};
+    &cli_pause, &cli_resume, &cli_backup, &cli_compact, &cli_metrics_command,
+    &cli_doctor, &cli_claim, &cli_confirm, &cli_release, &cli_fail_one,
+    &cli_extend, &cli_reset_stale, &cli_breaker, &cli_gate, &cli_once,
+    &cli_keys, &cli_sink, &cli_completions, NULL};
 
 /* ---- waybill and waybill-full ------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "db/db.h"
 #include "http/server.h"
+#include "outbox/outbox_internal.h"
 
 #define PAGE_MAX ((size_t)8 * 1024 * 1024)
 
@@ -124,6 +125,12 @@ cli_metrics_outbox(
     return rc;
 }
 
+static enum wb_status
+check_outbox(const void *ctx, struct wb_err *err)
+{
+    return wb__outbox_check(((const struct cli *)ctx)->box, err);
+}
+
 /* ---- the server --------------------------------------------------------- */
 
 static void
@@ -216,6 +223,17 @@ handle_metrics(struct cli_monitor *m, struct wb__exchange *exchange)
 }
 
 static void
+respond_health(const struct cli_monitor *m, struct wb__exchange *exchange)
+{
+    struct wb_err err = {0};
+
+    if (m->check(m->check_ctx, &err) == WB_OK)
+        respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
+    else
+        respond(exchange, 503, "text/plain", wb_slice(err.msg));
+}
+
+static void
 handle(void *ctx, struct wb__exchange *exchange)
 {
     const struct wb__http_head *head = exchange->head;
@@ -225,7 +243,7 @@ handle(void *ctx, struct wb__exchange *exchange)
         !wb__eq(head->method, WB_LIT("HEAD")))
         respond(exchange, 405, "text/plain", WB_LIT("GET only\n"));
     else if (wb__eq(head->path, WB_LIT("/healthz")))
-        respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
+        respond_health(m, exchange);
     else if (wb__eq(head->path, WB_LIT("/metrics")))
         handle_metrics(m, exchange);
     else
@@ -277,6 +295,8 @@ cli_listen(struct cli *cli, const char *address, struct cli_monitor *m)
     m->write_metrics = write_outbox;
     m->ctx = cli;
     m->offload = true;
+    m->check = check_outbox;
+    m->check_ctx = cli;
     if (cli_monitor_open(m, wb_slice(address), &err) != WB_OK)
         return cli_fail(cli, &err);
     at = wb__http_server_address(m->server);

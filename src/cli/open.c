@@ -112,6 +112,41 @@ cli_open_config(struct cli *cli, bool transports, struct wb_err *err)
     return rc;
 }
 
+/* A database that is not there. */
+static bool
+creates(const struct cli *cli)
+{
+    static const struct cli_command *const list[] = {
+        &cli_send, &cli_run, &cli_pause, &cli_gate, &cli_once};
+
+    for (size_t i = 0; i < WB_COUNT(list); i++)
+        if (cli->command == list[i])
+            return true;
+    return false;
+}
+
+static bool
+only_reads(const struct cli *cli)
+{
+    static const struct cli_command *const reads[] = {&cli_status, &cli_list,
+        &cli_show, &cli_metrics_command, &cli_backup, &cli_doctor};
+
+    for (size_t i = 0; i < WB_COUNT(reads); i++)
+        if (cli->command == reads[i])
+            return true;
+    return false;
+}
+
+/* A database that is named on the command line and is not there is an error:
+ * the name may be mistyped. The usual one, or that of $WAYBILL_DB, is empty
+ * before the first message. */
+static bool
+may_be_missing(const struct cli *cli)
+{
+    return cli_text(cli, "db") == NULL && cli->command != &cli_backup &&
+           cli->command != &cli_compact;
+}
+
 enum cli_exit
 cli_open(struct cli *cli, struct wb_relay **relay)
 {
@@ -125,6 +160,9 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     if (rc == WB_OK && cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
+    opts.existing = !creates(cli);
+    opts.read_only = only_reads(cli);
+    opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
         rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
     if (rc != WB_OK)

@@ -8,18 +8,22 @@
  *     one runs a passive checkpoint.
  * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing.
- * (3) When a sync fails, the kernel forgets that the pages were not written:
- *     they are still read, never become durable, and later syncs succeed.
- *     Processes that had the file open get the error once, and are FAILED. A
- *     process that opens it later gets none, and would commit behind a hole in
- *     the log. So the lock file counts failures; the first to open the database
- *     after one writes the log again, in place, and syncs it.
- * (4) A connection has one hook of each type: all that were adopted on one
- *     connection are in a ring, and the hook serves each of them. */
+ *     A log that starts anew is cut to WB__LOG_KEPT_BYTES (journal_size_limit).
+ *     One that is longer while nothing is committed, as a reader held it
+ * before, is started anew by a small commit. (3) When a sync
+ * fails, the kernel forgets that the pages were not written: they are still
+ * read, never become durable, and later syncs succeed. Processes that had the
+ * file open get the error once, and are FAILED. A process that opens it later
+ * gets none, and would commit behind a hole in the log. So the lock file counts
+ * failures; the first to open the database after one writes the log again, in
+ * place, and syncs it. (4) A connection has one hook of each type: all that
+ * were adopted on one connection are in a ring, and the hook serves each of
+ * them. */
 #include "db/sqlite.h"
 
 enum {
-    BLOCK = 65536
+    BLOCK = 65536,
+    SHRINK_US = 10000000
 };
 
 int
@@ -52,16 +56,24 @@ wb__sqlite_on_wal(void *ctx, sqlite3 *h, const char *schema, int frames)
 
 /* The only sign that the caller's own COMMIT failed is that a commit which
  * began ends in a rollback. See (3). A full disk looks the same, and counts as
- * one. */
+ * one. A COMMIT into a file that is no longer there is refused: it is the
+ * caller's to say that a message was accepted. */
 static int
 on_commit(void *ctx)
 {
     struct wb__sqlite *s = ctx, *peer = s;
+    bool ours = false;
 
-    do
+    do {
         peer->committing = peer->tx_has_our_writes;
+        ours |= peer->committing;
+    } while ((peer = peer->peer) != s);
+    if (!ours || wb__sqlite_place_check(&s->db, NULL) == WB_OK)
+        return 0;
+    do
+        peer->committing = false;
     while ((peer = peer->peer) != s);
-    return 0;
+    return 1; /* the COMMIT becomes a ROLLBACK */
 }
 
 static void
@@ -124,32 +136,81 @@ wb__sqlite_unhook(struct wb__sqlite *s)
     set_hooks(s->handle, before == s ? NULL : before);
 }
 
+/* With locking_mode=EXCLUSIVE no other connection can open the database: none
+ * can commit meanwhile, and a second one would only wait. */
+static bool
+is_exclusive(struct wb__sqlite *s)
+{
+    char mode[16];
+
+    return s->borrowed &&
+           wb__sqlite_text(&s->db, "PRAGMA main.locking_mode", mode,
+               sizeof(mode), NULL) == WB_OK &&
+           strcmp(mode, "exclusive") == 0;
+}
+
+static enum wb_status
+checkpoint_by(struct wb__sqlite *s, sqlite3 *handle, struct wb_err *err)
+{
+    int code = sqlite3_wal_checkpoint_v2(
+        handle, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+    if ((code & 0xff) != SQLITE_IOERR || code == SQLITE_IOERR_NOMEM ||
+        wb__sqlite_is_full(handle, SQLITE_FCNTL_FILE_POINTER, code))
+        return WB_OK;
+    wb__sqlite_set_failed(s);
+    return wb__fail(err, WB_IO, code, "checkpoint: %s", sqlite3_errmsg(handle));
+}
+
 /* Move what can be moved, with the write lock held; see (1). It is not an error
  * if a reader keeps some of the log in use, or if the lock is not to be had. */
 static enum wb_status
 checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
-    int code;
 
+    if (is_exclusive(s))
+        return checkpoint_by(s, s->handle, err);
     if (wb__db_begin(&s->db, WB__TX_FULL, NULL) != WB_OK)
         return WB_OK;
     if (s->checkpointer == NULL)
-        rc = wb__sqlite_handle(
-            s, &s->checkpointer, sqlite3_db_filename(s->handle, "main"), err);
-    if (rc == WB_OK) {
-        code = sqlite3_wal_checkpoint_v2(
-            s->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-        if ((code & 0xff) == SQLITE_IOERR && code != SQLITE_IOERR_NOMEM &&
-            !wb__sqlite_is_full(
-                s->checkpointer, SQLITE_FCNTL_FILE_POINTER, code)) {
-            wb__sqlite_set_failed(s);
-            rc = wb__fail(err, WB_IO, code, "checkpoint: %s",
-                sqlite3_errmsg(s->checkpointer));
-        }
+        rc = wb__sqlite_handle(s, &s->checkpointer,
+            sqlite3_db_filename(s->handle, "main"), SQLITE_OPEN_READWRITE, err);
+    if (rc == WB_OK)
+        rc = checkpoint_by(s, s->checkpointer, err);
+    if (s->borrowed) { /* or the caller could not make it exclusive later */
+        (void)sqlite3_close(s->checkpointer);
+        s->checkpointer = NULL;
     }
     wb__db_rollback(&s->db);
     return rc;
+}
+
+void
+wb__sqlite_make_room(struct wb__sqlite *s)
+{
+    s->full = false;
+    (void)checkpoint(s, NULL);
+}
+
+/* See (2). A reader may still hold the log: not at every commit. */
+static void
+shrink(struct wb__sqlite *s)
+{
+    const struct wb_env *env = s->db.opts.env;
+    int64_t now_us = env->mono_us(env->ctx);
+
+    if (s->borrowed || s->db.opts.read_only || now_us < s->shrink_us)
+        return;
+    s->shrink_us = now_us + SHRINK_US;
+    if (checkpoint(s, NULL) != WB_OK ||
+        wb__db_begin(&s->db, WB__TX_RELAXED, NULL) != WB_OK)
+        return;
+    if (wb__db_run(&s->db, WB__SQL_META_SET,
+            WB__ARGS(wb__text(WB_LIT("log_cut")), wb__int(wb__db_now(&s->db))),
+            NULL, NULL) != WB_OK ||
+        wb__db_commit(&s->db, NULL) != WB_OK)
+        wb__db_rollback(&s->db);
 }
 
 enum wb_status
@@ -157,6 +218,8 @@ wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     if (s->checkpoint_at == 0)
         s->checkpoint_at = s->wal_long;
+    if (atomic_load(&s->log_bytes) > WB__LOG_KEPT_BYTES)
+        shrink(s);
     if (s->wal_frames < s->checkpoint_at)
         return WB_OK;
     s->checkpoint_at = s->wal_frames + s->wal_long;

@@ -73,6 +73,18 @@ wb__db_backup(struct wb__db *db, const char *path, struct wb_err *err)
     return rc != WB_OK ? rc : db->engine->backup(db, path, err);
 }
 
+enum wb_status
+wb__db_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err)
+{
+    enum wb_status rc = check_failed(db, err);
+
+    if (rc == WB_OK && db->engine->compact == NULL)
+        return wb__fail(
+            err, WB_INVALID, 0, "PostgreSQL does this by itself (autovacuum)");
+    return rc != WB_OK ? rc : db->engine->compact(db, before, after, err);
+}
+
 /* ---- clock, drains ----------------------------------------------------- */
 
 int64_t

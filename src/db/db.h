@@ -29,6 +29,8 @@ struct wb__db_opts {
     const struct wb_env *env;
     int64_t busy_ms;
     bool existing;     /* never create */
+    bool read_only;    /* existing, and nothing is changed, not even tables */
+    bool empty;        /* a file that is not there is an empty one in memory */
     bool server_clock; /* see wb__db_now() */
     bool allow_network_fs;
 };
@@ -37,6 +39,9 @@ struct wb__db_opts {
 WB_MUST_USE enum wb_status wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err);
 bool wb__db_is_postgres(const char *url);
+/* The path by which a database that is open has its files, for the path that
+ * was given: absolute, without links. False: there is no such file. */
+WB_MUST_USE bool wb__db_file_name(const char *path, char *out, size_t size);
 
 /* How to open a connection to PostgreSQL. The engine is in libwaybill, which
  * sets this when it is loaded (wb__postgres_add); NULL: the program has the
@@ -99,6 +104,9 @@ struct wb__watch {
 struct wb__engine {
     bool side_by_side; /* write transactions run so, and may deadlock */
     void (*close)(struct wb__db *db);
+    /* Whether the open database is still the one that its name names. Any
+     * thread. NULL: it always is. */
+    enum wb_status (*check)(struct wb__db *db, struct wb_err *err);
     enum wb_status (*begin)(
         struct wb__db *db, enum wb__tx tx, struct wb_err *err);
     enum wb_status (*commit)(struct wb__db *db, struct wb_err *err);
@@ -128,6 +136,9 @@ struct wb__engine {
     bool (*drain_flag)(struct wb__db *db);
     enum wb_status (*backup)(
         struct wb__db *db, const char *path, struct wb_err *err);
+    /* NULL: the engine does it by itself. */
+    enum wb_status (*compact)(
+        struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
     enum wb_status (*health)(
         struct wb__db *db, struct wb_health *health, struct wb_err *err);
 };
@@ -144,7 +155,8 @@ struct wb__db {
      * PostgreSQL that does nothing: there workers poll. */
     bool wake;
     _Atomic uint32_t drain_slots; /* taken through this handle */
-    const char *path;             /* of the database, NULL if it has none */
+    /* Of the database: the absolute one without links; NULL if it has none. */
+    const char *path;
     struct wb__watch watch;
 };
 
@@ -153,6 +165,13 @@ wb__db_close(struct wb__db *db)
 {
     if (db != NULL)
         db->engine->close(db);
+}
+
+/* IO: the database was removed, renamed or replaced; see check() above. */
+WB_MUST_USE static inline enum wb_status
+wb__db_check(struct wb__db *db, struct wb_err *err)
+{
+    return db->engine->check == NULL ? WB_OK : db->engine->check(db, err);
 }
 
 /* ---- transactions ------------------------------------------------------ */
@@ -278,6 +297,10 @@ wb__db_bytes(struct wb__db *db, int64_t *bytes, struct wb_err *err)
 /* Copy to a new file, online; the copy gets a new incarnation when opened. */
 WB_MUST_USE enum wb_status wb__db_backup(
     struct wb__db *db, const char *path, struct wb_err *err);
+
+/* Give the room of deleted rows back to the disk; bytes before and after. */
+WB_MUST_USE enum wb_status wb__db_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
 
 WB_MUST_USE static inline enum wb_status
 wb__db_health(struct wb__db *db, struct wb_health *health, struct wb_err *err)

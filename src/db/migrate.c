@@ -128,6 +128,14 @@ wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
     int version;
     enum wb_status rc = read_version(db, tables, &version, err);
 
+    if (rc == WB_OK && db->opts.read_only)
+        return version == tables->version
+                   ? WB_OK
+                   : wb__fail(err, WB_REFUSED, 0,
+                         "the tables are of version %d, this Waybill has %d; a "
+                         "command that writes, as waybill drain, brings them "
+                         "up to date",
+                         version, tables->version);
     if (rc == WB_OK && version == tables->version)
         rc = read_identity(db, tables, identity, &same, err);
     if (rc != WB_OK || same)

@@ -37,6 +37,12 @@ wb__db_is_postgres(const char *url)
            wb__starts(s, WB_LIT("postgresql://"));
 }
 
+bool
+wb__db_file_name(const char *path, char *out, size_t size)
+{
+    return wb__file_real(path, out, size);
+}
+
 enum wb_status
 wb__db_borrow_pg(struct wb__db **out, struct pg_conn *conn,
     const struct wb__db_opts *opts, struct wb_err *err)

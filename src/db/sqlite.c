@@ -1,5 +1,4 @@
-/* sqlite.c - the SQLite engine: statements, transactions, drains, backup,
- * health.
+/* sqlite.c - the SQLite engine: statements, transactions, drains, health.
  *
  * (1) PRAGMA synchronous acts when it is prepared and is refused inside a
  *     transaction: it is run as text, before BEGIN, and only on change.
@@ -175,6 +174,26 @@ lite_rollback(struct wb__db *db)
     wb__write_queue_leave(&s->queue);
 }
 
+enum {
+    CHECKED_US = 1000 /* three calls of stat() are a fiftieth of an enqueue */
+};
+
+/* Whether the files are still those that were opened. Just after a commit,
+ * which has looked, they are. */
+static enum wb_status
+check_files(struct wb__sqlite *s, bool at_begin, struct wb_err *err)
+{
+    const struct wb_env *clock = wb_env_system();
+    int64_t now_us = clock->mono_us(clock->ctx);
+    enum wb_status rc;
+
+    if (at_begin && s->checked_us != 0 && now_us - s->checked_us < CHECKED_US)
+        return WB_OK;
+    rc = wb__sqlite_place_check(&s->db, err);
+    s->checked_us = rc == WB_OK ? now_us : 0;
+    return rc;
+}
+
 static enum wb_status
 begin_write(struct wb__sqlite *s, enum wb__tx tx, struct wb_err *err)
 {
@@ -208,6 +227,9 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         lite_rollback(db);
     if (s->begun)
         return wb__nomem(err, "a rollback");
+    rc = check_files(s, true, err);
+    if (rc != WB_OK)
+        return rc;
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
     if (s->nested)
         rollback = WB__ROLLBACK_TO;
@@ -225,6 +247,8 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
         return rc;
     }
     s->tx_has_our_writes = db->wake = false;
+    if (tx != WB__TX_READ && s->full)
+        wb__sqlite_make_room(s);
     if (tx != WB__TX_READ)
         return begin_write(s, tx, err);
     rc = run_tx(s, WB__BEGIN_READ, err);
@@ -246,12 +270,13 @@ lite_commit(struct wb__db *db, struct wb_err *err)
     if (s->nested)
         return WB_OK;
     s->begun = false;
+    rc = check_files(s, false, err);
     /* A checkpoint that fails does not undo the commit: it makes the connection
      * FAILED, which the next call reports. */
     if (!s->borrowed)
         (void)wb__sqlite_checkpoint(s, NULL);
     wb__write_queue_leave(&s->queue);
-    return WB_OK;
+    return rc;
 }
 
 /* ---- size, drains ------------------------------------------------------ */
@@ -293,106 +318,26 @@ lite_drain_flag(struct wb__db *db)
     return wb__lockfile_flag(&of(db)->queue.lock);
 }
 
-/* ---- backup and health ------------------------------------------------- */
-
-/* In one read transaction, or each commit of another process would start the
- * copy again. RELEASE is prepared first: it must not need memory. */
-static int
-copy_to(sqlite3 *from, sqlite3 *to, int64_t busy_ms)
-{
-    sqlite3_stmt *release = NULL;
-    sqlite3_backup *b = NULL;
-    int code =
-        sqlite3_prepare_v2(from, "RELEASE waybill_backup", -1, &release, NULL);
-
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(from,
-            "SAVEPOINT waybill_backup; SELECT count(*) FROM waybill_meta", NULL,
-            NULL, NULL);
-    if (code == SQLITE_OK) {
-        b = sqlite3_backup_init(to, "main", from, "main");
-        code = b == NULL ? sqlite3_extended_errcode(to) : SQLITE_OK;
-    }
-    while (b != NULL && ((code = sqlite3_backup_step(b, 1024)) == SQLITE_OK ||
-                            ((code == SQLITE_BUSY || code == SQLITE_LOCKED) &&
-                                busy_ms > 0))) {
-        if (code != SQLITE_OK) {
-            wb__sleep_us(10000);
-            busy_ms -= 10;
-        }
-    }
-    /* It does not report a step that was BUSY to the end. */
-    if (b != NULL && sqlite3_backup_finish(b) == SQLITE_OK &&
-        code == SQLITE_DONE)
-        code = SQLITE_OK;
-    (void)sqlite3_step(release);
-    (void)sqlite3_finalize(release);
-    return code;
-}
-
-static enum wb_status
-copy_file(struct wb__sqlite *s, const char *path, struct wb_err *err)
-{
-    sqlite3 *copy = NULL;
-    enum wb_status rc = WB_OK;
-    int code = sqlite3_open_v2(path, &copy, SQLITE_OPEN_READWRITE, NULL);
-
-    if (code == SQLITE_OK)
-        code = copy_to(s->handle, copy, s->db.opts.busy_ms);
-    /* Without an identity: the first open gives it a new incarnation. */
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(copy,
-            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "UPDATE waybill_meta SET value = '' WHERE name = 'file'",
-            NULL, NULL, NULL);
-    if (code != SQLITE_OK)
-        rc = wb__fail(err, wb__sqlite_status(code), code, "backup to %s: %s",
-            path, sqlite3_errstr(code));
-    if (sqlite3_close(copy) != SQLITE_OK && rc == WB_OK)
-        rc = wb__fail(err, WB_IO, 0, "backup to %s: cannot close it", path);
-    return rc;
-}
-
-static enum wb_status
-lite_backup(struct wb__db *db, const char *path, struct wb_err *err)
-{
-    struct wb__sqlite *s = of(db);
-    enum wb_status rc;
-
-    if (sqlite3_txn_state(s->handle, "main") == SQLITE_TXN_WRITE)
-        return wb__fail(err, WB_BUSY, 0,
-            "backup to %s: the connection is inside a transaction that "
-            "wrote; commit it first",
-            path);
-    rc = wb__file_create(path, err);
-    if (rc == WB_EMPTY)
-        return wb__fail(err, WB_REFUSED, 0,
-            "%s is there already; a backup never overwrites", path);
-    if (rc != WB_OK)
-        return rc;
-    rc = copy_file(s, path, err);
-    if (rc != WB_OK)
-        wb__file_remove(path);
-    return rc;
-}
+/* ---- health ---------------------------------------------------------- */
 
 static void
 files_info(const struct wb__sqlite *s, struct wb_health *h)
 {
-    const char *slash = s->path == NULL ? NULL : strrchr(s->path, '/');
+    const char *path = s->file[WB__FILE_DB];
+    const char *slash = path == NULL ? NULL : strrchr(path, '/');
     char folder[4096] = ".";
     struct wb__file_info info;
 
-    if (s->path == NULL)
+    if (path == NULL)
         return;
-    info = wb__file_info_of(s->path);
+    info = wb__file_info_of(path);
     h->file_bytes = info.bytes;
     h->file_mode = info.mode;
     h->network_fs = info.network;
-    h->wal_bytes = wb__file_info_of(s->log_path).bytes;
+    h->wal_bytes = wb__file_info_of(s->file[WB__FILE_LOG]).bytes;
     if (slash != NULL)
         (void)snprintf(folder, sizeof(folder), "%.*s",
-            slash == s->path ? 1 : (int)(slash - s->path), s->path);
+            slash == path ? 1 : (int)(slash - path), path);
     h->folder_mode = wb__file_info_of(folder).mode;
 }
 
@@ -445,21 +390,24 @@ lite_close(struct wb__db *db)
     if (s->hooked)
         wb__sqlite_unhook(s);
     /* Once FAILED nothing more is written, not even the checkpoint that the
-     * last connection makes when it closes. */
-    if (db->failed && s->handle != NULL && (s->hooked || !s->borrowed))
+     * last connection makes when it closes; and it removes the log by name,
+     * which may be that of another file. */
+    if ((db->failed || s->keep_log || wb__sqlite_place_keep(s)) &&
+        s->handle != NULL && (s->hooked || !s->borrowed))
         (void)sqlite3_db_config(
             s->handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (!s->borrowed)
         (void)sqlite3_close(s->handle);
     wb__lockfile_close(&s->queue.lock);
-    wb__free(env, s->path);
+    for (int i = 0; i < WB__FILES; i++)
+        wb__free(env, s->file[i]);
     wb__free(env, s->lock_path);
-    wb__free(env, s->log_path);
     wb__free(env, s);
 }
 
 const struct wb__engine wb__sqlite_engine = {
     .close = lite_close,
+    .check = wb__sqlite_place_check,
     .begin = lite_begin,
     .commit = lite_commit,
     .rollback = lite_rollback,
@@ -478,6 +426,7 @@ const struct wb__engine wb__sqlite_engine = {
     .drain_free = lite_drain_free,
     .drain_flag_set = lite_drain_flag_set,
     .drain_flag = lite_drain_flag,
-    .backup = lite_backup,
+    .backup = wb__sqlite_backup,
+    .compact = wb__sqlite_compact,
     .health = lite_health,
 };

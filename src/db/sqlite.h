@@ -40,27 +40,42 @@ enum wb__tx_sql {
     WB__TX_SQL_COUNT
 };
 
+enum {
+    WB__FILE_DB,
+    WB__FILE_LOG,
+    WB__FILE_SHM,
+    WB__FILES
+};
+
 struct wb__sqlite {
     struct wb__db db;
     sqlite3 *handle;
     sqlite3_stmt *stmt[WB__SQL_COUNT], *tx[WB__TX_SQL_COUNT]; /* once used */
     bool borrowed, hooked;
-    bool relaxed; /* synchronous is NORMAL, not FULL */
-    bool begun;   /* a transaction of our own, not nested, is open */
-    bool nested;  /* the last one was a savepoint in the caller's */
-    bool writing; /* the open one may write */
+    bool relaxed;  /* synchronous is NORMAL, not FULL */
+    bool keep_log; /* read_only, and it held frames: not ours to move */
+    bool begun;    /* a transaction of our own, not nested, is open */
+    bool nested;   /* the last one was a savepoint in the caller's */
+    bool writing;  /* the open one may write */
+    bool full;     /* there was no room: shorten the log before the next one */
     /* The caller's transaction has writes of ours; it is being committed. */
     bool tx_has_our_writes, committing;
     /* Adopted ones: all on one connection form a ring, all there are a list. */
     struct wb__sqlite *peer, *next;
     struct wb__write_queue queue;
     sqlite3 *checkpointer; /* opened when first needed */
+    int64_t shrink_us;     /* not before, shorten a long log again */
     int wal_frames;        /* in the log after our last commit */
     int wal_long;      /* frames that call for a checkpoint; tests lower it */
     int checkpoint_at; /* the next one is tried at so many frames */
-    char *path;        /* NULL on a VFS of the caller's */
-    char *lock_path, *log_path; /* beside it */
+    /* NULL on a VFS of the caller's, and in memory. */
+    char *file[WB__FILES], *lock_path;
+    struct wb__file_id id[WB__FILES]; /* once it is open */
+    int64_t checked_us;               /* that they are still there */
+    _Atomic int64_t log_bytes;        /* when it was last checked */
 };
+
+#define WB__LOG_KEPT_BYTES (8 * 1024 * 1024) /* of a log that is empty */
 
 /* ---- sqlite_call.c: statuses, plain statements, connections ------------- */
 
@@ -85,9 +100,41 @@ WB_MUST_USE enum wb_status wb__sqlite_exec(
 /* First column of the first row as text, cut to fit; "" without a row. */
 WB_MUST_USE enum wb_status wb__sqlite_text(struct wb__db *db, const char *sql,
     char *out, size_t size, struct wb_err *err);
-/* Open a connection of our own, with the settings all of ours have. */
-WB_MUST_USE enum wb_status wb__sqlite_handle(
-    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err);
+/* Open a connection of our own, with the settings all of ours have. flags: of
+ * sqlite3_open_v2(). */
+WB_MUST_USE enum wb_status wb__sqlite_handle(struct wb__sqlite *s,
+    sqlite3 **out, const char *path, int flags, struct wb_err *err);
+
+/* ---- sqlite_place.c: names and files ------------------------------------ */
+
+/* Refuse a path that cannot be opened safely; create a file that is missing. */
+WB_MUST_USE enum wb_status wb__sqlite_place_prepare(
+    const char *path, const struct wb__db_opts *opts, struct wb_err *err);
+/* Whether SQLite can write to a file and to those beside it. */
+WB_MUST_USE bool wb__sqlite_place_writable(const char *path);
+/* Whether no program has it open, and none was killed: SQLite left no files
+ * beside it. */
+WB_MUST_USE bool wb__sqlite_place_idle(const char *path);
+/* Refuse a place where SQLite's locks or its log do not work. */
+WB_MUST_USE enum wb_status wb__sqlite_place_safe(const char *path,
+    const struct wb__db_opts *opts, const struct wb__file_info *info,
+    struct wb_err *err);
+/* The paths of the file that the handle has open. */
+WB_MUST_USE enum wb_status wb__sqlite_place_set(
+    struct wb__sqlite *s, struct wb_err *err);
+/* Open the lock file beside it, or make one. */
+void wb__sqlite_place_lock(struct wb__sqlite *s);
+/* See to it that the files beside a database can be written if it can. */
+WB_MUST_USE enum wb_status wb__sqlite_place_open_up(
+    const char *path, struct wb_err *err);
+/* Note which files are open. */
+void wb__sqlite_place_note(struct wb__sqlite *s);
+/* IO: a path names another file, or none. Any thread. */
+WB_MUST_USE enum wb_status wb__sqlite_place_check(
+    struct wb__db *db, struct wb_err *err);
+/* Whether a path beside the database names a file of others, which the close of
+ * the last connection would remove. */
+WB_MUST_USE bool wb__sqlite_place_keep(struct wb__sqlite *s);
 
 /* ---- checkpoint.c ------------------------------------------------------- */
 
@@ -98,6 +145,9 @@ void wb__sqlite_hook(struct wb__sqlite *s);
 void wb__sqlite_unhook(struct wb__sqlite *s);
 /* Run after a commit: move the log into the file if it is long. */
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
+/* A write found no room: what is in the log may go into the file, and the log
+ * may then be used again from its start. */
+void wb__sqlite_make_room(struct wb__sqlite *s);
 /* Make everything that can be read durable, after a write that failed. BUSY:
  * not yet. */
 WB_MUST_USE enum wb_status wb__sqlite_repair(
@@ -105,6 +155,13 @@ WB_MUST_USE enum wb_status wb__sqlite_repair(
 /* The same, if a write failed since the last repair. */
 WB_MUST_USE enum wb_status wb__sqlite_repair_if_failed(
     struct wb__sqlite *s, struct wb_err *err);
+
+/* ---- sqlite_backup.c ---------------------------------------------------- */
+
+WB_MUST_USE enum wb_status wb__sqlite_backup(
+    struct wb__db *db, const char *path, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__sqlite_compact(
+    struct wb__db *db, int64_t *before, int64_t *after, struct wb_err *err);
 
 /* ---- sqlite_open.c, sqlite.c --------------------------------------------- */
 

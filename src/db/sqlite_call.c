@@ -78,9 +78,48 @@ wb__sqlite_set_failed(struct wb__sqlite *s)
     while ((peer = peer->peer) != s);
 }
 
+/* What to do; with the name of the file, which SQLite's texts do not have. */
+static const char *
+advice(const struct wb__sqlite *s, enum wb_status rc, int code, char text[200])
+{
+    const char *file = s->file[WB__FILE_DB];
+
+    if (file == NULL)
+        file = "the database";
+    text[0] = '\0';
+    if (rc == WB_IO)
+        return "; close the store and open it again";
+    if (rc == WB_FULL)
+        return "; " WB__SQLITE_FULL_TEXT;
+    if (rc == WB_UNAVAILABLE)
+        return "; see to the folder of temporary files and the limit of open "
+               "files";
+    if (code == SQLITE_BUSY_SNAPSHOT)
+        return "; begin a transaction that writes with BEGIN IMMEDIATE";
+    switch (code & 0xff) {
+    case SQLITE_CORRUPT:
+        return "; see waybill doctor, and restore a backup";
+    case SQLITE_BUSY:
+        (void)snprintf(text, 200,
+            "; another program writes to it for long: wait, or find it with "
+            "fuser -v %.90s",
+            file);
+        break;
+    case SQLITE_READONLY:
+        (void)snprintf(text, 200,
+            "; give this user the right to write %.90s, and -wal and -shm",
+            file);
+        break;
+    default:
+        break;
+    }
+    return text;
+}
+
 enum wb_status
 wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
 {
+    char text[200];
     int code = sqlite3_extended_errcode(s->handle);
     enum wb_status rc = wb__sqlite_status(code);
 
@@ -88,17 +127,10 @@ wb__sqlite_fail(struct wb__sqlite *s, const char *what, struct wb_err *err)
         rc = WB_FULL;
     if (rc == WB_IO && s->writing)
         wb__sqlite_set_failed(s);
+    s->full = s->full || rc == WB_FULL;
     /* what may be a whole statement: cut it, so that the advice fits. */
     return wb__fail(err, rc, code, "%.40s: %s%s", what,
-        sqlite3_errmsg(s->handle),
-        rc == WB_IO     ? "; close the store and open it again"
-        : rc == WB_FULL ? "; " WB__SQLITE_FULL_TEXT
-        : rc == WB_UNAVAILABLE
-            ? "; see to the folder of temporary files and the limit of open "
-              "files"
-        : (code & 0xff) == SQLITE_CORRUPT
-            ? "; see waybill doctor, and restore a backup"
-            : "");
+        sqlite3_errmsg(s->handle), advice(s, rc, code, text));
 }
 
 enum wb_status
@@ -154,7 +186,8 @@ open_problem(sqlite3 *h, int code)
 }
 
 static enum wb_status
-handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
+handle_fail(
+    sqlite3 *h, int code, const char *path, bool read_only, struct wb_err *err)
 {
     enum wb_status rc = wb__sqlite_status(code);
     const char *text = h == NULL ? "out of memory" : open_problem(h, code);
@@ -163,7 +196,7 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
         rc = wb__sys_status(sqlite3_system_errno(h));
     if (rc == WB_FULL)
         text = WB__SQLITE_FULL_TEXT;
-    if (h != NULL && sqlite3_db_readonly(h, "main") == 1) {
+    if (h != NULL && !read_only && sqlite3_db_readonly(h, "main") == 1) {
         rc = WB_REFUSED;
         text = "it may only be read; give this user the right to write, on a "
                "file system that is mounted for writing";
@@ -174,12 +207,12 @@ handle_fail(sqlite3 *h, int code, const char *path, struct wb_err *err)
 }
 
 enum wb_status
-wb__sqlite_handle(
-    struct wb__sqlite *s, sqlite3 **out, const char *path, struct wb_err *err)
+wb__sqlite_handle(struct wb__sqlite *s, sqlite3 **out, const char *path,
+    int flags, struct wb_err *err)
 {
     sqlite3 *h = NULL;
     int code = sqlite3_open_v2(path, &h,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
+        flags | SQLITE_OPEN_NOMUTEX |
             (s->db.opts.env->vfs != NULL ? SQLITE_OPEN_CREATE : 0),
         s->db.opts.env->vfs);
 
@@ -193,9 +226,14 @@ wb__sqlite_handle(
     if (code == SQLITE_OK)
         code = sqlite3_exec(h,
             "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
+            "PRAGMA journal_size_limit=8388608;"
             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
             NULL, NULL, NULL);
-    if (code == SQLITE_OK)
-        *out = h;
-    return code == SQLITE_OK ? WB_OK : handle_fail(h, code, path, err);
+    if (code == SQLITE_OK && (flags & SQLITE_OPEN_READWRITE) != 0 &&
+        s->db.opts.read_only)
+        code = sqlite3_exec(h, "PRAGMA query_only=ON", NULL, NULL, NULL);
+    if (code != SQLITE_OK)
+        return handle_fail(h, code, path, s->db.opts.read_only, err);
+    *out = h;
+    return WB_OK;
 }

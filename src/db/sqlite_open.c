@@ -1,12 +1,14 @@
 /* sqlite_open.c - open a file, adopt or attach to a connection; refuse what is
  * not safe.
  *
- * (1) The database is never opened, nor closed, outside SQLite: that would
- *     drop its locks. A new file is created 0600 before SQLite opens it.
- * (2) The connection is WAL and synchronous=FULL: set, then read back, as a
+ * (1) The connection is WAL and synchronous=FULL: set, then read back, as a
  *     journal_mode that cannot be set stays what it was, without an error.
- * (3) A copy of the file differs from it in inode or time of creation; a backup
- *     is written with neither. */
+ * (2) A copy of the file differs from it in inode or time of creation; a backup
+ *     is written with neither.
+ * (3) What is opened to read changes nothing: neither tables nor journal mode,
+ *     nor the log that a killed program left. It needs no right to write: where
+ *     SQLite can make no shared memory, no program has the database open, and
+ *     it is read as it lies. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -16,73 +18,6 @@
 enum {
     WAL_LONG = 1000
 };
-
-static char *
-path_with(const struct wb_env *env, const char *path, const char *suffix)
-{
-    size_t size = strlen(path) + strlen(suffix) + 1;
-    char *p = wb__alloc(env, size);
-
-    if (p != NULL)
-        (void)snprintf(p, size, "%s%s", path, suffix);
-    return p;
-}
-
-static enum wb_status
-network_check(const char *path, const struct wb__db_opts *opts, bool network,
-    struct wb_err *err)
-{
-    if (network && !opts->allow_network_fs)
-        return wb__fail(err, WB_REFUSED, 0,
-            "%s is on a network file system, where SQLite's locks do not "
-            "hold; put it on a local disk",
-            path);
-    return WB_OK;
-}
-
-static enum wb_status
-path_check(const char *path, const struct wb__db_opts *opts,
-    const struct wb__file_info *info, struct wb_err *err)
-{
-    if (info->exists && !info->is_file)
-        return wb__fail(err, WB_REFUSED, 0,
-            "%s is %s; give the path of a database file", path,
-            info->is_dir ? "a folder" : "not a regular file");
-    if (network_check(path, opts, info->network, err) != WB_OK)
-        return WB_REFUSED;
-    if (!info->exists && (opts->existing || info->sys != ENOENT))
-        return wb__fail(err, wb__sys_status(info->sys), info->sys, "%s: %s",
-            path, strerror(info->sys));
-    return WB_OK;
-}
-
-static enum wb_status
-path_prepare(
-    const char *path, const struct wb__db_opts *opts, struct wb_err *err)
-{
-    struct wb__file_info info = wb__file_info_of(path);
-    enum wb_status rc;
-    bool created;
-
-    if (path[0] == '\0' || path[0] == ':' ||
-        wb__starts(wb_slice(path), WB_LIT("file:")))
-        return wb__fail(err, WB_INVALID, 0,
-            "\"%s\" is neither the path of a file nor postgres://...", path);
-    rc = path_check(path, opts, &info, err);
-    if (rc != WB_OK || info.exists)
-        return rc;
-    rc = wb__folders_make(path, err);
-    if (rc == WB_OK)
-        rc = wb__file_create(path, err);
-    if (rc != WB_OK && rc != WB_EMPTY)
-        return rc;
-    info = wb__file_info_of(path); /* now on the file system of its folder */
-    created = rc == WB_OK;
-    rc = path_check(path, opts, &info, err);
-    if (rc != WB_OK && created)
-        wb__file_remove(path);
-    return rc;
-}
 
 /* The switch to WAL needs an exclusive lock, for which SQLite does not wait:
  * other processes may be opening the same new file. */
@@ -140,13 +75,12 @@ check_modes(struct wb__sqlite *s, struct wb_err *err)
 static enum wb_status
 identity_of(struct wb__db *db, char out[64], struct wb_err *err)
 {
-    struct wb__sqlite *s = (struct wb__sqlite *)db;
     struct wb__file_info info = {0};
 
     (void)err;
     out[0] = '\0';
-    if (s->path != NULL)
-        info = wb__file_info_of(s->path);
+    if (db->path != NULL)
+        info = wb__file_info_of(db->path);
     if (info.exists)
         (void)snprintf(out, 64, "%lld.%lld", (long long)info.inode,
             (long long)info.born_us);
@@ -172,7 +106,7 @@ tables_check(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc = wb__tables_check(&s->db, &tables, err);
 
-    if ((rc == WB_OK || rc == WB_NOTFOUND) &&
+    if ((rc == WB_OK || rc == WB_NOTFOUND) && !s->db.opts.read_only &&
         sqlite3_db_readonly(s->handle, "main") != 0)
         return wb__fail(err, WB_REFUSED, 0,
             "the file may only be read; give this user the right to write");
@@ -188,29 +122,12 @@ sqlite_new(const struct wb__db_opts *opts)
         return NULL;
     s->db.engine = &wb__sqlite_engine;
     s->db.opts = *opts;
+    s->db.opts.existing |= opts->read_only;
     s->wal_long = WAL_LONG;
     s->peer = s;
     s->queue.env = opts->env;
     s->queue.lock.fd = -1;
     return s;
-}
-
-/* Paths beside the file. If the lock file cannot be opened there is no queue of
- * writers: slower, but as safe. */
-static enum wb_status
-paths_set(struct wb__sqlite *s, const char *path, struct wb_err *err)
-{
-    const struct wb_env *env = s->db.opts.env;
-
-    s->path = path_with(env, path, "");
-    s->log_path = path_with(env, path, "-wal");
-    s->lock_path = path_with(env, path, "-lock");
-    if (s->path == NULL || s->log_path == NULL || s->lock_path == NULL)
-        return wb__nomem(err, "open");
-    s->db.path = s->path;
-    s->db.watch = (struct wb__watch){s->lock_path, s->log_path};
-    (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
-    return WB_OK;
 }
 
 /* Change what does not fit, check it, and bring the tables up to date. */
@@ -228,7 +145,68 @@ set_up(struct wb__sqlite *s, struct wb_err *err)
         rc = check_modes(s, err);
     if (rc == WB_OK)
         rc = wb__tables_migrate(&s->db, &tables, false, err);
-    return rc == WB_OK ? wb__sqlite_repair_if_failed(s, err) : rc;
+    if (rc == WB_OK)
+        rc = wb__sqlite_repair_if_failed(s, err);
+    if (rc == WB_OK)
+        wb__sqlite_place_note(s);
+    return rc;
+}
+
+/* The tables, empty, in memory. */
+static enum wb_status
+open_empty(struct wb__sqlite *s, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    s->db.opts.read_only = false;
+    rc = wb__sqlite_handle(s, &s->handle,
+        ":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, err);
+    return rc == WB_OK ? wb__tables_migrate(&s->db, &tables, false, err) : rc;
+}
+
+/* As file:PATH?immutable=1: no lock is taken, no file made. */
+static enum wb_status
+open_as_it_lies(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    struct wb__buf url = {.env = s->db.opts.env, .max = 3 * 4096 + 32};
+    enum wb_status rc = WB_OK;
+
+    wb__buf_str(&url, "file:");
+    for (const char *p = path; *p != '\0'; p++)
+        wb__buf_fmt(&url, strchr("%?#", *p) != NULL ? "%%%02X" : "%c", *p);
+    wb__buf_str(&url, "?immutable=1");
+    if (url.failed != WB_OK)
+        rc = wb__nomem(err, "open");
+    else
+        rc = wb__sqlite_handle(s, &s->handle, url.ptr,
+            SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, err);
+    wb__buf_fini(&url);
+    return rc;
+}
+
+/* See (3). */
+static enum wb_status
+open_to_read(struct wb__sqlite *s, const char *path, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    rc = wb__sqlite_handle(s, &s->handle, path,
+        wb__sqlite_place_writable(path) ? SQLITE_OPEN_READWRITE
+                                        : SQLITE_OPEN_READONLY,
+        err);
+    if (rc != WB_OK && wb__sqlite_place_idle(path))
+        rc = open_as_it_lies(s, path, err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_place_set(s, err);
+    if (rc != WB_OK)
+        return rc;
+    s->keep_log = wb__file_id_of(s->file[WB__FILE_LOG]).bytes > 0;
+    rc = wb__tables_check(&s->db, &tables, err);
+    if (rc == WB_OK)
+        rc = wb__tables_migrate(&s->db, &tables, true, err);
+    if (rc == WB_OK)
+        wb__sqlite_place_note(s);
+    return rc;
 }
 
 static enum wb_status
@@ -236,15 +214,23 @@ own_open(struct wb__sqlite *s, const char *path, struct wb_err *err)
 {
     enum wb_status rc = WB_OK;
 
-    if (s->db.opts.env->vfs == NULL) {
-        rc = path_prepare(path, &s->db.opts, err);
-        if (rc == WB_OK)
-            rc = paths_set(s, path, err);
-    }
+    if (s->db.opts.env->vfs == NULL)
+        rc = wb__sqlite_place_prepare(path, &s->db.opts, err);
+    if (rc == WB_OK && s->db.opts.env->vfs == NULL && !s->db.opts.read_only)
+        rc = wb__sqlite_place_open_up(path, err);
+    if (rc == WB_NOTFOUND && s->db.opts.empty)
+        return open_empty(s, err);
+    if (rc == WB_OK && s->db.opts.read_only)
+        return open_to_read(s, path, err);
     if (rc == WB_OK)
-        rc = wb__sqlite_handle(s, &s->handle, path, err);
+        rc = wb__sqlite_handle(s, &s->handle, path, SQLITE_OPEN_READWRITE, err);
+    if (rc == WB_OK)
+        rc = wb__sqlite_place_set(s, err);
+    if (rc == WB_OK && s->db.opts.existing) /* before a file is made */
+        rc = tables_check(s, err);
     if (rc != WB_OK)
         return rc;
+    wb__sqlite_place_lock(s);
     (void)sqlite3_wal_hook(s->handle, wb__sqlite_on_wal, s);
     wb__write_queue_enter(&s->queue);
     rc = set_up(s, err);
@@ -305,11 +291,14 @@ wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
     s->handle = handle;
     s->borrowed = true;
     if (path != NULL && path[0] != '\0' && opts->env->vfs == NULL) {
-        rc = network_check(path, opts, wb__file_info_of(path).network, err);
+        struct wb__file_info info = wb__file_info_of(path);
+
+        rc = wb__sqlite_place_safe(path, opts, &info, err);
         if (rc == WB_OK)
-            rc = paths_set(s, path, err);
+            rc = wb__sqlite_place_set(s, err);
     }
     if (rc == WB_OK && adopt) {
+        wb__sqlite_place_lock(s);
         rc = adopt_handle(s, err);
     } else if (rc == WB_OK) { /* change nothing, refuse what does not fit */
         rc = tables_check(s, err);
@@ -317,6 +306,10 @@ wb__db_borrow(struct wb__db **out, struct sqlite3 *handle, bool adopt,
             rc = check_modes(s, err);
         if (rc == WB_OK)
             rc = wb__tables_migrate(&s->db, &tables, true, err);
+        if (rc == WB_OK) {
+            wb__sqlite_place_note(s);
+            wb__sqlite_place_lock(s);
+        }
     }
     if (rc != WB_OK) {
         s->db.engine->close(&s->db);

@@ -132,6 +132,13 @@ wb__idem_copy_record(struct wb_idem_result *result, const struct wb_env *env,
     return true;
 }
 
+enum wb_status
+wb__idem_check(struct wb_idem *store, struct wb_err *err)
+{
+    return store->backend->check == NULL ? WB_OK
+                                         : store->backend->check(store, err);
+}
+
 /* ---- checks ------------------------------------------------------------ */
 
 enum wb_status

@@ -64,6 +64,8 @@ struct wb__idem_backend {
      * NULL: one at a time is as cheap. */
     void (*many)(
         struct wb_idem *store, struct wb__idem_call *const *call, size_t n);
+    /* As wb__idem_check(); NULL: there is no file. */
+    enum wb_status (*check)(struct wb_idem *store, struct wb_err *err);
     enum wb_status (*list)(struct wb_idem *store,
         enum wb_status (*fn)(void *ctx, const struct wb_idem_item *item),
         void *ctx, struct wb_err *err);
@@ -96,6 +98,11 @@ struct wb_idem {
     bool borrowed; /* on a connection of the caller's: leases are not renewed */
     struct wb__lease_renewer renewer;
 };
+
+/* IO: the database was removed, renamed or replaced while it was open. Any
+ * thread, at any time; it reads nothing. */
+WB_MUST_USE enum wb_status wb__idem_check(
+    struct wb_idem *store, struct wb_err *err);
 
 /* ---- idem.c ------------------------------------------------------------ */
 

@@ -53,6 +53,10 @@ db_opts(const struct wb__idem_sql *sql)
         .busy_ms = sql->base.opts.busy_ms,
         /* A clock that the caller gave is the clock. */
         .server_clock = sql->base.env->wall_ms == wb_env_system()->wall_ms,
+        .existing = sql->base.opts.existing || sql->base.opts.read_only ||
+                    sql->base.opts.empty,
+        .read_only = sql->base.opts.read_only,
+        .empty = sql->base.opts.empty,
         .allow_network_fs = sql->base.opts.allow_network_fs};
 }
 
@@ -74,6 +78,8 @@ read_job(struct wb__idem_sql *sql, struct wb__db_job *job, struct wb_err *err)
     wb__mutex_lock(&sql->reading);
     if (sql->reader != NULL ||
         wb__db_open(&sql->reader, sql->url, &opts, NULL) == WB_OK)
+        rc = wb__db_check(sql->reader, err);
+    if (rc == WB_OK)
         rc = job->run(sql->reader, job, err);
     if (rc == WB_UNAVAILABLE) { /* only BEGIN connects again */
         wb__db_close(sql->reader);
@@ -413,8 +419,15 @@ sql_close(struct wb_idem *store)
     wb__free(store->env, sql);
 }
 
+static enum wb_status
+sql_check(struct wb_idem *store, struct wb_err *err)
+{
+    return wb__db_check(((struct wb__idem_sql *)store)->group.db, err);
+}
+
 static const struct wb__idem_backend sql_backend = {
     .close = sql_close,
+    .check = sql_check,
     .call = sql_call,
     .many = sql_many,
     .list = sql_list,
@@ -439,6 +452,20 @@ sql_new(const struct wb_idem_opts *opts)
     return sql;
 }
 
+/* For the second connection; not a relative path, which chdir() changes. */
+static enum wb_status
+keep_url(struct wb__idem_sql *sql, const char *url, struct wb_err *err)
+{
+    const char *name = sql->group.db->path;
+    size_t size = strlen(name != NULL ? name : url) + 1;
+
+    sql->url = wb__alloc(sql->base.env, size);
+    if (sql->url == NULL)
+        return wb__nomem(err, "a store");
+    memcpy(sql->url, name != NULL ? name : url, size);
+    return WB_OK;
+}
+
 /* Open a store on the caller's connection db; if it is NULL, on a new one to
  * url. */
 static enum wb_status
@@ -447,7 +474,6 @@ open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
 {
     struct wb__idem_sql *sql = sql_new(opts);
     struct wb__db_opts o;
-    size_t size;
     enum wb_status rc;
 
     if (sql == NULL)
@@ -457,12 +483,9 @@ open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
     if (db != NULL) {
         rc = wb__db_borrow(&sql->group.db, db, adopt, &o, err);
     } else {
-        size = strlen(url) + 1;
-        sql->url = wb__alloc(o.env, size);
-        if (sql->url != NULL)
-            memcpy(sql->url, url, size);
-        rc = sql->url == NULL ? wb__nomem(err, "a store")
-                              : wb__db_open(&sql->group.db, url, &o, err);
+        rc = wb__db_open(&sql->group.db, url, &o, err);
+        if (rc == WB_OK)
+            rc = keep_url(sql, url, err);
     }
     if (rc == WB_OK)
         *out = &sql->base;

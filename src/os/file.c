@@ -10,11 +10,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -129,6 +131,10 @@ is_network(long type)
     return false;
 }
 
+enum {
+    MOUNT_ROOT = 0x2000 /* STATX_ATTR_MOUNT_ROOT, Linux 5.8 */
+};
+
 struct wb__file_info
 wb__file_info_of(const char *path)
 {
@@ -145,11 +151,60 @@ wb__file_info_of(const char *path)
     p.is_dir = S_ISDIR(st.stx_mode);
     p.mode = st.stx_mode & 07777;
     p.inode = (int64_t)st.stx_ino;
+    p.links = st.stx_nlink;
+    p.mounted = p.is_file && (st.stx_attributes & MOUNT_ROOT) != 0;
     p.bytes = (int64_t)st.stx_size;
     if ((st.stx_mask & STATX_BTIME) != 0)
         p.born_us = st.stx_btime.tv_sec * 1000000 + st.stx_btime.tv_nsec / 1000;
     p.network = statfs(path, &fs) == 0 && is_network((long)fs.f_type);
     return p;
+}
+
+struct wb__file_id
+wb__file_id_of(const char *path)
+{
+    struct wb__file_id id = {0};
+    struct stat st;
+
+    if (stat(path, &st) == 0) {
+        id.device = st.st_dev;
+        id.inode = st.st_ino;
+        id.bytes = st.st_size;
+    }
+    return id;
+}
+
+int64_t
+wb__file_room(const char *path)
+{
+    struct statvfs fs;
+
+    if (statvfs(path, &fs) != 0)
+        return -1;
+    return (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+}
+
+bool
+wb__file_real(const char *path, char *out, size_t size)
+{
+    char real[PATH_MAX];
+
+    if (realpath(path, real) == NULL || strlen(real) >= size)
+        return false;
+    memcpy(out, real, strlen(real) + 1);
+    return true;
+}
+
+bool
+wb__file_mode_set(const char *path, uint32_t mode)
+{
+    return chmod(path, mode) == 0;
+}
+
+bool
+wb__file_writable(const char *path)
+{
+    return faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
 }
 
 enum wb_status
@@ -249,6 +304,41 @@ void
 wb__file_remove(const char *path)
 {
     (void)unlink(path);
+}
+
+enum wb_status
+wb__file_temp(const char *path, char *out, size_t size, struct wb_err *err)
+{
+    enum wb_status rc = WB_EMPTY;
+
+    if (snprintf(out, size, "%s.%ld.tmp", path, (long)getpid()) >= (int)size)
+        return wb__fail(err, WB_INVALID, 0, "%s: path too long", path);
+    for (int attempt = 0; attempt < 2 && rc == WB_EMPTY; attempt++) {
+        rc = wb__file_create(out, err);
+        if (rc == WB_EMPTY) /* of a process that was killed */
+            wb__file_remove(out);
+    }
+    return rc == WB_EMPTY ? sys_fail(err, "cannot create", out) : rc;
+}
+
+enum wb_status
+wb__file_publish(const char *temp, const char *path, struct wb_err *err)
+{
+    int rc = renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE);
+
+    if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {
+        rc = link(temp, path);
+        if (rc == 0)
+            (void)unlink(temp);
+    }
+    if (rc != 0)
+        return errno == EEXIST ? WB_EMPTY
+                               : sys_fail(err, "cannot give its name to", path);
+    if (folder_sync(path))
+        return WB_OK;
+    (void)sys_fail(err, "cannot sync the folder of", path);
+    (void)unlink(path);
+    return WB_IO;
 }
 
 enum wb_status

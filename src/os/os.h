@@ -123,10 +123,33 @@ struct wb__file_info {
     bool exists, is_file, is_dir, network;
     uint32_t mode; /* permission bits */
     int64_t inode, bytes;
+    uint32_t links;  /* how many names it has */
+    bool mounted;    /* it is a mount of its own, as a file in a container */
     int64_t born_us; /* time of creation, 0 where it is not kept */
     int sys;         /* errno where stat failed */
 };
 struct wb__file_info wb__file_info_of(const char *path);
+
+/* Which file a path names, and its size; all 0: none, or it cannot be known. */
+struct wb__file_id {
+    uint64_t device, inode;
+    int64_t bytes;
+};
+struct wb__file_id wb__file_id_of(const char *path);
+static inline bool
+wb__file_id_eq(const struct wb__file_id *a, const struct wb__file_id *b)
+{
+    return a->inode == b->inode && a->device == b->device;
+}
+
+/* Bytes that this user can still write to the file system; -1: unknown. */
+int64_t wb__file_room(const char *path);
+
+/* The absolute path without links; false: there is none, or it is too long. */
+WB_MUST_USE bool wb__file_real(const char *path, char *out, size_t size);
+/* Whether this process may write to what path names. */
+bool wb__file_writable(const char *path);
+bool wb__file_mode_set(const char *path, uint32_t mode); /* false: it may not */
 
 /* The status for an errno of a path: REFUSED for missing rights, FULL for a
  * full disk, quota or limit, NOTFOUND, else IO. */
@@ -140,6 +163,14 @@ WB_MUST_USE enum wb_status wb__folders_make(
  * already, and it was not touched. */
 WB_MUST_USE enum wb_status wb__file_create(
     const char *path, struct wb_err *err);
+
+/* Create an empty file, 0600, of a name that begins with path and ends with
+ * ".tmp": it is to become path. */
+WB_MUST_USE enum wb_status wb__file_temp(
+    const char *path, char *out, size_t size, struct wb_err *err);
+/* Give it that name, durably. EMPTY: there is one already, nothing is done. */
+WB_MUST_USE enum wb_status wb__file_publish(
+    const char *temp, const char *path, struct wb_err *err);
 
 void wb__file_remove(const char *path); /* no error if there is none */
 

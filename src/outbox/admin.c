@@ -230,6 +230,35 @@ wb_outbox_backup(struct wb_outbox *box, const char *path, struct wb_err *err)
     return wb__commit_group_run(&box->group, &o.job, err);
 }
 
+/* ---- compact -------------------------------------------------------------- */
+
+struct compact_op {
+    struct wb__db_job job;
+    int64_t before, after;
+};
+
+static enum wb_status
+compact_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    struct compact_op *o = (struct compact_op *)job;
+
+    return wb__db_compact(db, &o->before, &o->after, err);
+}
+
+enum wb_status
+wb_outbox_compact(struct wb_outbox *box, int64_t *bytes_before,
+    int64_t *bytes_after, struct wb_err *err)
+{
+    struct compact_op o = {.job = {.run = compact_run, .tx = WB__TX_NONE}};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+
+    if (rc == WB_OK) {
+        *bytes_before = o.before;
+        *bytes_after = o.after;
+    }
+    return rc;
+}
+
 /* ---- health --------------------------------------------------------------- */
 
 struct health_op {

@@ -26,7 +26,9 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
     struct wb_outbox *box = wb__alloc(env, sizeof(*box));
     struct wb__db_opts o = {.env = env,
         .busy_ms = or_default(given->busy_ms, 5000),
-        .existing = given->existing,
+        .existing = given->existing || given->read_only || given->empty,
+        .read_only = given->read_only,
+        .empty = given->empty,
         .allow_network_fs = given->allow_network_fs};
     enum wb_status rc;
 
@@ -91,6 +93,12 @@ wb_outbox_attach_pg(struct wb_outbox **out, struct pg_conn *conn,
     const struct wb_outbox_opts *opts, struct wb_err *err)
 {
     return outbox_new(out, &(struct connection){.pg = conn}, opts, err);
+}
+
+enum wb_status
+wb__outbox_check(struct wb_outbox *box, struct wb_err *err)
+{
+    return wb__db_check(box->db, err);
 }
 
 void

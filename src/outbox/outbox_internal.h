@@ -172,6 +172,11 @@ WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
     struct wb_slice scope, uint64_t token, int64_t until_ms,
     struct wb_err *err);
 
+/* IO: the database was removed, renamed or replaced while it was open. Any
+ * thread, at any time; it reads nothing. (outbox.c) */
+WB_MUST_USE enum wb_status wb__outbox_check(
+    struct wb_outbox *box, struct wb_err *err);
+
 /* ---- claim (claim.c) ------------------------------------------------------ */
 
 /* For any thread: the checks of a claim before its transaction. */

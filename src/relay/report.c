@@ -143,9 +143,9 @@ wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
 {
     struct wb__buf b = {.env = wb_env_system(), .max = size > 0 ? size - 1 : 0};
     const struct wb__db_opts opts = {
-        .env = b.env, .busy_ms = 5000, .existing = true};
+        .env = b.env, .busy_ms = 5000, .existing = true, .read_only = true};
     struct wb__db *db = NULL;
-    char file[4096];
+    char name[4000], file[4096];
     enum wb_status rc;
 
     if (wb__db_is_postgres(url)) {
@@ -154,6 +154,8 @@ wb_relay_last(const char *url, char *out, size_t size, struct wb_err *err)
             rc = report_select(db, &b, err);
         wb__db_close(db);
     } else {
+        if (wb__db_file_name(url, name, sizeof(name)))
+            url = name;
         report_path(file, url);
         rc = wb__file_read(file, &b, err);
     }
