@@ -311,6 +311,8 @@ struct wb_row {
     int64_t created_ms, claimed_ms, expires_ms; /* 0: none */
     struct wb_slice kind, key, lane, scope, reason, last_error, content_type,
         headers, payload;
+    const char *malformed; /* "id" or "status", if the row's is not a valid one:
+                              then id is what fits of it, state ABANDONED */
 };
 /* Called for each row, which is borrowed for the call. Any status except OK
  * ends the list and is returned. The function must not call the outbox. */

@@ -145,10 +145,10 @@ const struct cli_command cli_status = {
 static json_t *
 row_object(const struct wb_row *r)
 {
-    return json_pack("{s:s, s:I, s:o, s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, "
+    return json_pack("{s:s, s:I, s:o, s:s, s:I, s:o, s:I, s:o, s:o, s:o, s:o, "
                      "s:o}",
         "id", r->id.text, "seq", (json_int_t)r->seq, "kind", cli_str(r->kind),
-        "status", wb_state_name(r->state), "attempts", (int)r->attempts,
+        "status", wb_state_name(r->state), "attempts", (json_int_t)r->attempts,
         "due_ms", cli_int(r->due_ms), "created_ms", (json_int_t)r->created_ms,
         "last_error", cli_str(r->last_error), "reason", cli_str(r->reason),
         "key", cli_str(r->key), "lane", cli_str(r->lane), "expires_ms",

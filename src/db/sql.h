@@ -44,6 +44,11 @@
     "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"          \
     " hash = ?3, payload = " no_bytes ", headers = NULL, last_error = NULL" \
     " WHERE seq = ?1"
+#define WB__PROMOTE_LONG(bytes)                                  \
+    "UPDATE waybill_outbox AS held SET status = 'pending'"       \
+    " WHERE" WB__LIVE "AND status = 'held' AND " bytes " > 1020" \
+    " AND seq = (SELECT min(seq) FROM waybill_outbox"            \
+    "  WHERE lane = held.lane AND" WB__LIVE ")"
 #define WB__RESET_STALE(min)                                      \
     "UPDATE waybill_outbox SET status = 'pending', token = NULL," \
     " reason = 'lease ran out', due_ms = " min "(due_ms, ?1) WHERE" WB__STALE
@@ -148,7 +153,9 @@
         " WHERE before < 16777216 ORDER BY due_ms, seq")                       \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
-        " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \
+        " attempts = CASE WHEN attempts < 0 THEN 1"                            \
+        "  WHEN attempts < 4000000000 THEN attempts + 1 ELSE attempts END,"    \
+        " token = ?2, due_ms = ?3, claimed_ms = ?4,"                           \
         " scope = ?5 WHERE seq = ?1",                                          \
         NULL)                                                                  \
     /* finish */                                                               \
@@ -161,7 +168,8 @@
     X(TOMBSTONE, WB__TOMBSTONE("x''"), WB__TOMBSTONE("''"))                    \
     X(PENDING,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
-        " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
+        " attempts = CASE WHEN attempts > 0 THEN attempts - ?3 ELSE 0 END,"    \
+        " last_error = coalesce(?4, last_error),"                              \
         " reason = NULL, token = NULL WHERE seq = ?1",                         \
         NULL)                                                                  \
     X(ABANDON,                                                                 \
@@ -178,6 +186,10 @@
         " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
         "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
         "SELECT waybill_promote($1)")                                          \
+    /* Of every lane longer than 255 characters can be: whichever has ended.   \
+     */                                                                        \
+    X(PROMOTE_LONG, WB__PROMOTE_LONG("length(CAST(lane AS BLOB))"),            \
+        WB__PROMOTE_LONG("octet_length(lane)"))                                \
     /* Not run on SQLite, which has one writer. */                             \
     X(LOCK_LANES, "SELECT ?1, ?2",                                             \
         "SELECT waybill_lane(lane) FROM ("                                     \
@@ -230,7 +242,7 @@
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
     X(LIST,                                                                    \
-        "SELECT" WB__FULL "FROM waybill_outbox WHERE seq > ?1"                 \
+        "SELECT" WB__FULL "FROM waybill_outbox WHERE seq >= ?1"                \
         " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
         " AND (status <> 'delivered' OR keep = 1)"                             \
         " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
@@ -242,7 +254,7 @@
         NULL)                                                                  \
     X(STUCK,                                                                   \
         "SELECT count(*) FROM waybill_outbox WHERE status = 'processing' AND"  \
-        " (due_ms - claimed_ms <= ?1 - due_ms OR claimed_ms > ?1)",            \
+        " (2.0 * due_ms - claimed_ms <= ?1 OR claimed_ms > ?1)",               \
         NULL)                                                                  \
     /* administration */                                                       \
     X(ABANDONED, WB__ABANDONED, WB__ABANDONED " FOR UPDATE")                   \
@@ -254,7 +266,8 @@
         NULL)                                                                  \
     X(REJOIN,                                                                  \
         "UPDATE waybill_outbox SET"                                            \
-        " seq = (SELECT max(seq) + 1 FROM waybill_outbox),"                    \
+        " seq = (SELECT CASE WHEN max(seq) < 9223372036854775807"              \
+        "  THEN max(seq) + 1 ELSE ?1 END FROM waybill_outbox),"                \
         " status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox"             \
         "  WHERE lane = ?2 AND" WB__LIVE "AND seq <> ?1)"                      \
         "  THEN 'held' ELSE 'pending' END WHERE seq = ?1",                     \

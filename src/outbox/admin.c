@@ -43,7 +43,7 @@ discard_row(struct wb_outbox *box, const struct wb__head *h, struct wb_err *err)
 {
     enum wb_status rc = wb__row_delete(box, h->seq, err);
 
-    return rc != WB_OK ? rc : wb__lane_promote(box, wb_slice(h->lane), err);
+    return rc != WB_OK ? rc : wb__head_promote(box, h, err);
 }
 
 static enum wb_status
@@ -99,9 +99,7 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
     if (rc != WB_OK)
         return rc;
     while (*n < PAGE && (rc = wb__db_next(box->db, sql, err)) == WB_OK) {
-        rc = wb__head_read(box, sql, &page[*n], err);
-        if (rc != WB_OK)
-            break;
+        wb__head_read(box, sql, &page[*n]);
         *due_ms = page[*n].due_ms;
         *seq = page[*n].seq;
         (*n)++;

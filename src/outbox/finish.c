@@ -82,7 +82,7 @@ confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
                 head->has_hash ? wb__blob(hash) : none),
             NULL, err);
     if (rc == WB_OK)
-        rc = wb__lane_promote(box, wb_slice(head->lane), err);
+        rc = wb__head_promote(box, head, err);
     if (rc == WB_OK)
         rc = wb__breaker_success(box, wb_slice(head->scope), f->token, err);
     set_delivered(f);
@@ -142,7 +142,9 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         f->state = WB_STATE_ABANDONED;
         f->due_ms = 0;
         rc = wb__abandon(
-            box, head->seq, wb_slice(head->lane), d.why, error, err);
+            box, head->seq, (struct wb_slice){0}, d.why, error, err);
+        if (rc == WB_OK)
+            rc = wb__head_promote(box, head, err);
     }
     if (rc != WB_OK)
         return rc;
@@ -164,7 +166,8 @@ release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     rc = wb__db_run(box->db, WB__SQL_PENDING,
-        WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(1), none),
+        WB__ARGS(wb__int(head->seq), wb__int(f->due_ms),
+            wb__int(head->attempts > 0), none),
         NULL, err);
     if (rc != WB_OK)
         return rc;

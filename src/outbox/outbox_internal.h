@@ -48,34 +48,47 @@ wb__outbox_now(const struct wb_outbox *box)
 void wb__random_take(
     struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
 
-/* The columns of a row that an operation on one message needs. */
+enum {
+    WB__NAME_MAX_STORED = 1020 /* 255 characters of up to 4 bytes */
+};
+
+/* The columns of a row that an operation on one message needs. Programs that
+ * insert by SQL can put anything into a row, and a damaged file can hold
+ * anything: reading cannot fail, so that one such row stops no other. What is
+ * not valid is cut, or replaced: an unknown state by abandoned, a scope that is
+ * too long by the kind. */
 struct wb__head {
     int64_t seq, due_ms, claimed_ms;
     struct wb_id id;
     enum wb_state state;
     uint32_t attempts;
     uint64_t token; /* 0: none */
-    bool keep, has_hash;
+    bool keep, has_hash, lane_cut;
     uint8_t hash[32];
     char kind[65];
-    char scope[256]; /* the kind, where none was given */
-    char lane[1021]; /* "" if none; 255 characters of up to 4 bytes */
+    char scope[256];                    /* the kind, where none was given */
+    char lane[WB__NAME_MAX_STORED + 1]; /* "" if none */
 };
 /* By one of HEAD_BY_SEQ, HEAD_BY_ID, HEAD_BY_KEY. EMPTY: there is none. */
 WB_MUST_USE enum wb_status wb__head_find(struct wb_outbox *box,
     enum wb__sql sql, struct wb__val by, struct wb__head *head,
     struct wb_err *err);
 /* From the current row of a statement that selects WB__HEAD. */
-WB_MUST_USE enum wb_status wb__head_read(struct wb_outbox *box,
-    enum wb__sql sql, struct wb__head *head, struct wb_err *err);
+void wb__head_read(
+    struct wb_outbox *box, enum wb__sql sql, struct wb__head *head);
+/* The message has ended: the next one of its lane becomes pending. */
+WB_MUST_USE enum wb_status wb__head_promote(
+    struct wb_outbox *box, const struct wb__head *head, struct wb_err *err);
 /* Fill in the content hash if the row, inserted by SQL, came without one. */
 WB_MUST_USE enum wb_status wb__head_hash(
     struct wb_outbox *box, struct wb__head *head, struct wb_err *err);
 
 /* From the current row of a statement that selects WB__FULL and, with payload,
  * the payload as its last column. Slices are borrowed from the statement. */
-WB_MUST_USE enum wb_status wb__row_read(struct wb_outbox *box, enum wb__sql sql,
-    bool payload, struct wb_row *row, struct wb_err *err);
+void wb__row_read(
+    struct wb_outbox *box, enum wb__sql sql, bool payload, struct wb_row *row);
+/* The column whose content keeps the row from being delivered; NULL: none. */
+const char *wb__row_malformed(const struct wb_row *row);
 /* Copy all slices of *row into the arena. False: out of memory. */
 WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 
