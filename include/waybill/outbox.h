@@ -424,6 +424,8 @@ struct wb_health {
     uint64_t stuck;      /* claims whose lease ended at least one lease time
                             ago, or that were made in the future */
     char integrity[128]; /* "ok", or the first error found */
+    uint64_t future;     /* messages created or claimed in the future, by more
+                            than a minute: a clock is, or was, wrong */
 };
 WB_MUST_USE enum wb_status wb_outbox_health(
     struct wb_outbox *box, struct wb_health *health, struct wb_err *err);

@@ -67,7 +67,7 @@ add_breaker(void *ctx, const struct wb_breaker *b)
 static json_t *
 status_object(struct totals *c, json_t *last_drain)
 {
-    json_int_t age = c->cli->now_ms - c->oldest_ms;
+    json_int_t age = wb__sat_sub(c->cli->now_ms, c->oldest_ms);
 
     return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
                      "s:{s:i, s:i}}",
@@ -108,9 +108,12 @@ run_status(struct cli *cli)
             (unsigned long long)c.n[WB_STATE_HELD],
             (unsigned long long)c.n[WB_STATE_PROCESSING],
             (unsigned long long)c.n[WB_STATE_ABANDONED]);
-    if (code == CLI_DONE && c.oldest_ms != 0)
+    if (code == CLI_DONE && c.oldest_ms > cli->now_ms)
+        cli_print(cli, "the oldest was created in the future: a clock is, or "
+                       "was, wrong");
+    else if (code == CLI_DONE && c.oldest_ms != 0)
         cli_print(cli, "the oldest has been pending for %s",
-            cli_span(cli->now_ms - c.oldest_ms, span));
+            cli_span(wb__sat_sub(cli->now_ms, c.oldest_ms), span));
     if (code == CLI_DONE && wb_outbox_breakers(cli->box, (struct wb_slice){0},
                                 add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);

@@ -96,6 +96,41 @@
         "INSERT INTO waybill_meta(name, value) VALUES(?1, ?2)"                 \
         " ON CONFLICT(name) DO UPDATE SET value = excluded.value",             \
         NULL)                                                                  \
+    X(CLOCK,                                                                   \
+        "SELECT (SELECT CAST(value AS BIGINT) FROM waybill_meta"               \
+        "  WHERE name = 'clock_seen_ms'),"                                     \
+        " (SELECT CAST(value AS BIGINT) FROM waybill_meta"                     \
+        "  WHERE name = 'clock_trusted_ms'),"                                  \
+        " (SELECT created_ms FROM waybill_outbox WHERE seq ="                  \
+        "  (SELECT max(seq) FROM waybill_outbox))",                            \
+        NULL)                                                                  \
+    /* On PostgreSQL another transaction may be about to: then not here. */    \
+    X(CLOCK_SET,                                                               \
+        "UPDATE waybill_meta SET value = CASE name WHEN 'clock_seen_ms'"       \
+        " THEN ?1 ELSE ?2 END"                                                 \
+        " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')",                \
+        "UPDATE waybill_meta SET value = CASE name WHEN 'clock_seen_ms'"       \
+        " THEN $1 ELSE $2 END WHERE name = ANY(ARRAY("                         \
+        " SELECT name FROM waybill_meta"                                       \
+        " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')"                 \
+        " ORDER BY name FOR UPDATE SKIP LOCKED))")                             \
+    /* ?1 is now, and ?2 how far ahead the clock was. Leases are left: whoever \
+     * holds one may work. */                                                  \
+    X(DATE_ANEW,                                                               \
+        "UPDATE waybill_outbox SET due_ms = CASE"                              \
+        " WHEN status NOT IN ('pending', 'held') THEN due_ms"                  \
+        " WHEN claimed_ms > ?1 AND due_ms > claimed_ms"                        \
+        "  THEN ?1 + (due_ms - claimed_ms)"                                    \
+        " WHEN claimed_ms > ?1 OR (claimed_ms IS NULL AND created_ms > ?1"     \
+        "  AND due_ms <= created_ms) THEN ?1"                                  \
+        " WHEN claimed_ms IS NULL OR due_ms <= ?1 + 86400000 THEN due_ms"      \
+        " WHEN due_ms - ?2 > ?1 THEN due_ms - ?2 ELSE ?1 END,"                 \
+        " claimed_ms = CASE WHEN claimed_ms > ?1 AND status <> 'processing'"   \
+        "  THEN ?1 ELSE claimed_ms END,"                                       \
+        " created_ms = CASE WHEN created_ms > ?1 THEN ?1 ELSE created_ms END"  \
+        " WHERE created_ms > ?1 OR claimed_ms > ?1 OR (status = 'pending'"     \
+        "  AND claimed_ms IS NOT NULL AND due_ms > ?1 + 86400000)",            \
+        NULL)                                                                  \
     X(TOKENS_FORGET,                                                           \
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
@@ -251,6 +286,10 @@
         "SELECT" WB__FULL ", payload FROM waybill_outbox"                      \
         " WHERE id >= ?1 AND id <= ?2"                                         \
         " AND (status <> 'delivered' OR keep = 1) ORDER BY id LIMIT 2",        \
+        NULL)                                                                  \
+    X(FUTURE,                                                                  \
+        "SELECT count(*) FROM waybill_outbox"                                  \
+        " WHERE created_ms > ?1 OR claimed_ms > ?1",                           \
         NULL)                                                                  \
     X(STUCK,                                                                   \
         "SELECT count(*) FROM waybill_outbox WHERE status = 'processing' AND"  \

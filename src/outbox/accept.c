@@ -128,6 +128,21 @@ struct candidate {
     uint8_t hash[32]; /* if keep */
 };
 
+/* One that is still remembered: a tombstone that is not, but was not purged
+ * yet, is deleted. */
+static enum wb_status
+find_remembered(struct wb_outbox *box, enum wb__sql sql, struct wb_slice by,
+    int64_t now_ms, struct wb__head *head, struct wb_err *err)
+{
+    enum wb_status rc = wb__head_find(box, sql, wb__text(by), head, err);
+
+    if (rc != WB_OK || head->state != WB_STATE_DELIVERED ||
+        head->due_ms > wb__clock_trusted(box, now_ms))
+        return rc;
+    rc = wb__row_delete(box, head->seq, err);
+    return rc == WB_OK ? WB_EMPTY : rc;
+}
+
 /* Find the message that has the id or the key. EMPTY: there is none. MISMATCH:
  * they are those of two messages; *first is the one that has the key. */
 static enum wb_status
@@ -135,13 +150,13 @@ find_first(struct wb_outbox *box, const struct candidate *c,
     struct wb__head *first, struct wb_err *err)
 {
     struct wb__head by_key;
-    enum wb_status key_rc, rc = wb__head_find(box, WB__SQL_HEAD_BY_ID,
-                               wb__text(wb_slice(c->id.text)), first, err);
+    enum wb_status key_rc, rc = find_remembered(box, WB__SQL_HEAD_BY_ID,
+                               wb_slice(c->id.text), c->now_ms, first, err);
 
     if (c->m->key.len == 0 || (rc != WB_OK && rc != WB_EMPTY))
         return rc;
-    key_rc = wb__head_find(
-        box, WB__SQL_HEAD_BY_KEY, wb__text(c->m->key), &by_key, err);
+    key_rc = find_remembered(
+        box, WB__SQL_HEAD_BY_KEY, c->m->key, c->now_ms, &by_key, err);
     if (key_rc == WB_EMPTY)
         return rc;
     if (key_rc == WB_OK && rc == WB_OK && first->seq != by_key.seq)
@@ -159,13 +174,6 @@ find_duplicate(struct wb_outbox *box, const struct candidate *c,
     struct wb__head first;
     enum wb_status rc = find_first(box, c, &first, err);
 
-    /* A tombstone that is kept no longer, but was not purged yet. */
-    while (rc == WB_OK && first.state == WB_STATE_DELIVERED &&
-           first.due_ms <= c->now_ms) {
-        rc = wb__row_delete(box, first.seq, err);
-        if (rc == WB_OK)
-            rc = find_first(box, c, &first, err);
-    }
     if (rc == WB_OK)
         rc = wb__head_hash(box, &first, err);
     if (rc != WB_OK && rc != WB_MISMATCH)
@@ -275,7 +283,7 @@ accept_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct accept_op *o = (struct accept_op *)job;
     int64_t now_ms = wb__outbox_now(o->box);
-    enum wb_status rc = WB_OK;
+    enum wb_status rc = wb__clock_check(o->box, now_ms, err);
 
     (void)db;
     o->bad = o->refused;

@@ -528,6 +528,8 @@ query_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 
     (void)db;
     o->pending = rc == WB_OK && front_oldest(&c, &limit) != NULL;
+    if (rc == WB_OK && !o->pending)
+        rc = wb__clock_went_back(o->box, c.now_ms, &o->pending, err);
     return rc;
 }
 
@@ -535,9 +537,10 @@ static enum wb_status
 claim_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct claim_op *o = (struct claim_op *)job;
+    enum wb_status rc = wb__clock_check(o->box, wb__outbox_now(o->box), err);
 
     (void)db;
-    return wb__claim_run(o->box, o->claim, o->batch, err);
+    return rc != WB_OK ? rc : wb__claim_run(o->box, o->claim, o->batch, err);
 }
 
 /* An idle worker takes no write lock: unless the last claim found something, a

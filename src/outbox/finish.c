@@ -225,9 +225,10 @@ finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     struct wb_outbox *box = o->box;
     int64_t one, now_ms = wb__outbox_now(box);
     bool purge, healthy = false; /* no breaker has a row */
-    enum wb_status rc = WB_OK;
+    enum wb_status rc;
 
-    if (o->n > 0) {
+    rc = wb__clock_check(box, now_ms, err);
+    if (rc == WB_OK && o->n > 0) {
         rc = wb__db_one_int(db, WB__SQL_BREAKER_ANY, WB__NO_ARGS, &one, err);
         healthy = rc == WB_EMPTY;
         rc = healthy ? WB_OK : rc;
@@ -245,7 +246,7 @@ finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     for (size_t i = 0; i < WB_COUNT(ended) && purge && rc == WB_OK; i++)
         rc = wb__db_run(db, WB__SQL_PURGE,
             WB__ARGS(wb__text(wb_slice(wb_state_name(ended[i]))),
-                wb__int(now_ms), wb__int(PURGE_MAX)),
+                wb__int(wb__clock_trusted(box, now_ms)), wb__int(PURGE_MAX)),
             NULL, err);
     if (rc == WB_OK && o->claim != NULL)
         rc = wb__claim_run(box, o->claim, o->batch, err);

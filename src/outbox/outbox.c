@@ -33,6 +33,7 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
     if (box == NULL)
         return wb__nomem(err, c->url != NULL ? "open" : "attach");
     box->env = env;
+    box->borrowed = c->url == NULL;
     box->opts = *given;
     box->opts.busy_ms = o.busy_ms;
     box->opts.max_payload_bytes = or_default(given->max_payload_bytes, 1 << 20);

@@ -25,6 +25,14 @@ struct wb__random_pool {
     uint8_t bytes[640];
 };
 
+/* The last check of the clock; see clock.c. */
+struct wb__clock {
+    bool known;
+    int64_t wall_ms, mono_ms;
+    int64_t seen_ms;    /* after trusted_ms: since then the clock is ahead */
+    int64_t trusted_ms; /* of what is believed the latest time */
+};
+
 struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
@@ -32,6 +40,8 @@ struct wb_outbox {
     struct wb__commit_group group;
     int64_t rows_left; /* may be accepted before rows are counted again */
     struct wb__random_pool pool;
+    struct wb__clock clock;
+    bool borrowed;                /* the connection is the caller's */
     atomic_bool last_claim_empty; /* the next claim queries before it locks */
 };
 
@@ -41,6 +51,17 @@ wb__outbox_now(const struct wb_outbox *box)
 {
     return box->env->wall_ms(box->env->ctx);
 }
+
+/* ---- clock (clock.c) ------------------------------------------------------ */
+
+/* Of every write transaction, before it reads or writes a time. */
+WB_MUST_USE enum wb_status wb__clock_check(
+    struct wb_outbox *box, int64_t now_ms, struct wb_err *err);
+/* Set *back if a check would find that the clock was ahead before. */
+WB_MUST_USE enum wb_status wb__clock_went_back(
+    struct wb_outbox *box, int64_t now_ms, bool *back, struct wb_err *err);
+/* Now, or the last time that is believed. */
+int64_t wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms);
 
 /* ---- rows (row.c) --------------------------------------------------------- */
 
