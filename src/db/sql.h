@@ -153,6 +153,18 @@
         " - (SELECT count(*) FROM waybill_outbox WHERE" WB__FINAL              \
         "     AND status = 'delivered')",                                      \
         NULL)                                                                  \
+    X(WAITING,                                                                 \
+        "SELECT 1 FROM waybill_outbox WHERE kind > '' AND" WB__READY           \
+        "LIMIT 1",                                                             \
+        NULL)                                                                  \
+    /* Behind (?1, ?2), in the order in which they were confirmed. */          \
+    X(TOMBSTONES,                                                              \
+        "SELECT seq, due_ms FROM waybill_outbox WHERE status = 'delivered'"    \
+        " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2) AND seq > 0"            \
+        " ORDER BY due_ms, seq LIMIT ?3",                                      \
+        NULL)                                                                  \
+    X(MOVE, "UPDATE OR IGNORE waybill_outbox SET seq = ?2 WHERE seq = ?1",     \
+        "UPDATE waybill_outbox SET seq = $2 WHERE seq = $1")                   \
     X(HEAD_BY_SEQ, WB__BY("seq"), WB__BY("seq") " FOR UPDATE")                 \
     X(HEAD_BY_ID, WB__BY("id"), WB__BY("id") " FOR UPDATE")                    \
     X(HEAD_BY_KEY, WB__BY("key"), WB__BY("key") " FOR UPDATE")                 \

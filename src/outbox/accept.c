@@ -87,9 +87,31 @@ check_message(
 /* ---- limits --------------------------------------------------------------- */
 
 static enum wb_status
+check_bytes(struct wb_outbox *box, int64_t most, struct wb_err *err)
+{
+    int64_t bytes = 0, one;
+    enum wb_status rc = wb__db_bytes(box->db, &bytes, err);
+
+    if (rc == WB_OK && bytes >= most)
+        rc = wb__compact(box, most, &bytes, err);
+    if (rc != WB_OK || bytes < most)
+        return rc;
+    rc = wb__db_one_int(box->db, WB__SQL_WAITING, WB__NO_ARGS, &one, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    return wb__fail(err, WB_FULL, 0,
+        "the outbox fills %lld bytes, its limit is %lld; %s", (long long)bytes,
+        (long long)most,
+        rc == WB_OK ? "drain it, or raise max_file"
+                    : "nothing waits: discard abandoned messages, remember ids "
+                      "and keys for less long (keep_delivered), or raise "
+                      "max_file");
+}
+
+static enum wb_status
 check_limits(struct wb_outbox *box, struct wb_err *err)
 {
-    int64_t rows = 0, bytes = 0, left;
+    int64_t rows = 0, left;
     int64_t most_rows = box->opts.max_rows, most = box->opts.max_file_bytes;
     enum wb_status rc;
 
@@ -107,15 +129,7 @@ check_limits(struct wb_outbox *box, struct wb_err *err)
         if (left < box->rows_left)
             box->rows_left = left;
     }
-    if (most <= 0)
-        return WB_OK;
-    rc = wb__db_bytes(box->db, &bytes, err);
-    if (rc == WB_OK && bytes >= most)
-        return wb__fail(err, WB_FULL, 0,
-            "the outbox fills %lld bytes, its limit is %lld; drain it, or "
-            "raise max_file",
-            (long long)bytes, (long long)most);
-    return rc;
+    return most > 0 ? check_bytes(box, most, err) : WB_OK;
 }
 
 /* ---- one message ---------------------------------------------------------- */

@@ -63,6 +63,13 @@ WB_MUST_USE enum wb_status wb__clock_went_back(
 /* Now, or the last time that is believed. */
 int64_t wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms);
 
+/* ---- room (compact.c) ----------------------------------------------------- */
+
+/* Make room until *bytes, those in use, are below most, or nothing is left to
+ * do, or as much is done as one call does. */
+WB_MUST_USE enum wb_status wb__compact(
+    struct wb_outbox *box, int64_t most, int64_t *bytes, struct wb_err *err);
+
 /* ---- rows (row.c) --------------------------------------------------------- */
 
 /* Take len bytes, at most the size of a block, from the pool. */
