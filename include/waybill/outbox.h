@@ -26,15 +26,17 @@ struct pg_conn; /* libpq's PGconn */
 
 /* Zero means the default in brackets. */
 struct wb_outbox_opts {
-    const struct wb_env *env;  /* [wb_env_system()] */
-    int64_t busy_ms;           /* longest wait for a lock [5 s] */
-    int64_t max_payload_bytes; /* of one message [1 MiB] */
-    int64_t max_file_bytes;    /* pages in use x page size [no limit] */
-    int64_t max_rows;          /* waiting and abandoned [no limit] */
-    int64_t keep_delivered_ms; /* ids and keys remembered [7 d] */
-    int64_t keep_abandoned_ms; /* [30 d] */
-    bool existing;             /* never create: NOTFOUND instead */
-    bool allow_network_fs;     /* open a file on one; unsafe */
+    const struct wb_env *env;     /* [wb_env_system()] */
+    int64_t busy_ms;              /* longest wait for a lock [5 s] */
+    int64_t max_payload_bytes;    /* of one message [1 MiB] */
+    int64_t max_file_bytes;       /* pages in use x page size [no limit] */
+    int64_t max_rows;             /* waiting and abandoned [no limit] */
+    int64_t keep_delivered_ms;    /* ids and keys remembered [7 d] */
+    int64_t keep_abandoned_ms;    /* [30 d] */
+    bool existing;                /* never create: NOTFOUND instead */
+    bool allow_network_fs;        /* open a file on one; unsafe */
+    struct wb_slice on_abandoned; /* kind of a message about each one that is
+                                     abandoned; see doc/FORMATS.md [none] */
 };
 
 /*
@@ -255,6 +257,8 @@ struct wb_finish {
     int64_t not_before_ms;   /* FAIL: the next due time is not before it */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
+    int64_t began_ms; /* of the attempt [last claim or extension] */
+    int reply_status; /* [the number that error begins with] */
     /* out */
     enum wb_status status; /* OK, FENCED, NOTFOUND: of this one */
     enum wb_state state;   /* if OK */
@@ -311,6 +315,11 @@ struct wb_row {
     int64_t created_ms, claimed_ms, expires_ms; /* 0: none */
     struct wb_slice kind, key, lane, scope, reason, last_error, content_type,
         headers, payload;
+    int64_t ended_ms; /* abandoned or delivered at; 0: it waits, or this
+                         was not kept before version 3 of the tables */
+    struct wb_slice attempts_log; /* the last ten attempts, from the first that
+                              failed, oldest first; a line each: began and took
+                              (ms), outcome, status of the reply or 0, error */
     const char *malformed; /* "id" or "status", if the row's is not a valid one:
                               then id is what fits of it, state ABANDONED */
 };

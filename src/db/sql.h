@@ -35,15 +35,18 @@
     " expires_ms, scope, key, lane, reason, last_error, content_type, " \
     "headers "
 
+/* With what a reader is given beyond them. */
+#define WB__SHOWN WB__FULL ", ended_ms, attempts_log "
+
 #define WB__INSERT                                                        \
     "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"            \
     " expires_ms, key, lane, keep, hash, content_type, headers, payload)" \
     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"          \
     " ON CONFLICT DO NOTHING"
-#define WB__TOMBSTONE(no_bytes)                                             \
-    "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"          \
-    " hash = ?3, payload = " no_bytes ", headers = NULL, last_error = NULL" \
-    " WHERE seq = ?1"
+#define WB__TOMBSTONE(no_bytes)                                          \
+    "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"       \
+    " ended_ms = ?4, hash = ?3, payload = " no_bytes ", headers = NULL," \
+    " last_error = NULL WHERE seq = ?1"
 #define WB__PROMOTE_LONG(bytes)                                  \
     "UPDATE waybill_outbox AS held SET status = 'pending'"       \
     " WHERE" WB__LIVE "AND status = 'held' AND " bytes " > 1020" \
@@ -221,8 +224,17 @@
         NULL)                                                                  \
     X(ABANDON,                                                                 \
         "UPDATE waybill_outbox SET status = 'abandoned', due_ms = ?2,"         \
-        " reason = ?3, last_error = coalesce(?4, last_error), token = NULL"    \
+        " ended_ms = ?5, reason = ?3, last_error = coalesce(?4, last_error), " \
+        "token = NULL"                                                         \
         " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    X(ATTEMPTS, "SELECT attempts_log FROM waybill_outbox WHERE seq = ?1",      \
+        NULL)                                                                  \
+    X(ATTEMPTS_SET,                                                            \
+        "UPDATE waybill_outbox SET attempts_log = ?2 WHERE seq = ?1", NULL)    \
+    X(ABANDONED_ROW,                                                           \
+        "SELECT attempts, id, kind, key, lane, reason, last_error"             \
+        " FROM waybill_outbox WHERE seq = ?1",                                 \
         NULL)                                                                  \
     X(EXTEND,                                                                  \
         "UPDATE waybill_outbox SET due_ms = ?2, claimed_ms = ?3"               \
@@ -289,13 +301,13 @@
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
     X(LIST,                                                                    \
-        "SELECT" WB__FULL "FROM waybill_outbox WHERE seq >= ?1"                \
+        "SELECT" WB__SHOWN "FROM waybill_outbox WHERE seq >= ?1"               \
         " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
         " AND (status <> 'delivered' OR keep = 1)"                             \
         " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
         NULL)                                                                  \
     X(SHOW,                                                                    \
-        "SELECT" WB__FULL ", payload FROM waybill_outbox"                      \
+        "SELECT" WB__SHOWN ", payload FROM waybill_outbox"                     \
         " WHERE id >= ?1 AND id <= ?2"                                         \
         " AND (status <> 'delivered' OR keep = 1) ORDER BY id LIMIT 2",        \
         NULL)                                                                  \
@@ -312,7 +324,8 @@
     X(REDRIVE,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
         " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \
-        " due_ms = ?2, expires_ms = CASE WHEN expires_ms <= ?2 THEN NULL"      \
+        " ended_ms = NULL, due_ms = ?2, expires_ms = CASE WHEN expires_ms <= " \
+        "?2 THEN NULL"                                                         \
         " ELSE expires_ms END WHERE seq = ?1",                                 \
         NULL)                                                                  \
     X(REJOIN,                                                                  \

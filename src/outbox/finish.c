@@ -79,8 +79,10 @@ confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     else if (rc == WB_OK)
         rc = wb__db_run(box->db, WB__SQL_TOMBSTONE,
             WB__ARGS(wb__int(head->seq), wb__int(wb__sat_add(now_ms, keep_ms)),
-                head->has_hash ? wb__blob(hash) : none),
+                head->has_hash ? wb__blob(hash) : none, wb__int(now_ms)),
             NULL, err);
+    if (rc == WB_OK && head->keep && head->attempts > 1)
+        rc = wb__history_add(box, head, f, WB_DELIVERED, now_ms, err);
     if (rc == WB_OK)
         rc = wb__head_promote(box, head, err);
     if (rc == WB_OK)
@@ -128,8 +130,11 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .retry_after_ms = f->retry_after_ms,
         .random = outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
-    enum wb_status rc;
+    enum wb_status rc =
+        wb__history_add(box, head, f, attempt.outcome, now_ms, err);
 
+    if (rc != WB_OK)
+        return rc;
     if (d.verdict == WB_VERDICT_RETRY) {
         f->state = WB_STATE_PENDING;
         f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;

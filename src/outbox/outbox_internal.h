@@ -42,6 +42,7 @@ struct wb_outbox {
     struct wb__random_pool pool;
     struct wb__clock clock;
     bool borrowed;                /* the connection is the caller's */
+    char on_abandoned[65];        /* "": no messages about messages */
     atomic_bool last_claim_empty; /* the next claim queries before it locks */
 };
 
@@ -131,6 +132,16 @@ bool wb__state_may(enum wb_state from, enum wb_state to);
 WB_MUST_USE bool wb__content_hash(struct wb_slice kind,
     struct wb_slice content_type, struct wb_slice lane, struct wb_slice payload,
     uint8_t out[32]);
+
+/* ---- what has failed (history.c, alert.c) --------------------------------- */
+
+/* Log one more attempt; one that succeeded only behind others. */
+WB_MUST_USE enum wb_status wb__history_add(struct wb_outbox *box,
+    const struct wb__head *head, const struct wb_finish *f,
+    enum wb_outcome outcome, int64_t now_ms, struct wb_err *err);
+/* A message was abandoned: accept one about it, if the options ask for it. */
+WB_MUST_USE enum wb_status wb__alert(
+    struct wb_outbox *box, int64_t seq, struct wb_err *err);
 
 /* Delete a row. */
 WB_MUST_USE enum wb_status wb__row_delete(

@@ -35,8 +35,14 @@ copy_rows(struct rows_op *o, enum wb__sql sql, bool payload, struct wb_err *err)
         rc = wb__nomem(err, "list");
     while (rc == WB_OK && o->n < o->limit &&
            (rc = wb__db_next(db, sql, err)) == WB_OK) {
-        wb__row_read(o->box, sql, payload, &o->row[o->n]);
-        if (!wb__row_copy(&o->arena, &o->row[o->n]))
+        struct wb_row *row = &o->row[o->n];
+
+        wb__row_read(o->box, sql, false, row);
+        row->ended_ms = wb__db_int(db, sql, 16);
+        row->attempts_log = wb__db_slice(db, sql, 17);
+        if (payload)
+            row->payload = wb__db_slice(db, sql, 18);
+        if (!wb__row_copy(&o->arena, row))
             rc = wb__nomem(err, "list");
         o->n += rc == WB_OK;
     }

@@ -217,7 +217,7 @@ wb__row_copy(struct wb__arena *a, struct wb_row *row)
 {
     struct wb_slice *all[] = {&row->kind, &row->scope, &row->key, &row->lane,
         &row->reason, &row->last_error, &row->content_type, &row->headers,
-        &row->payload};
+        &row->payload, &row->attempts_log};
 
     for (size_t i = 0; i < WB_COUNT(all); i++)
         if (!wb__arena_dup(a, *all[i], all[i]))
@@ -295,13 +295,15 @@ enum wb_status
 wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
     const char *reason, struct wb_slice error, struct wb_err *err)
 {
-    int64_t until_ms =
-        wb__sat_add(wb__outbox_now(box), box->opts.keep_abandoned_ms);
+    int64_t now_ms = wb__outbox_now(box);
+    int64_t until_ms = wb__sat_add(now_ms, box->opts.keep_abandoned_ms);
     enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
         WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
-            wb__text_or_null(error)),
+            wb__text_or_null(error), wb__int(now_ms)),
         NULL, err);
 
+    if (rc == WB_OK)
+        rc = wb__alert(box, seq, err);
     return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
 }
 
