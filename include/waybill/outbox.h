@@ -36,7 +36,9 @@ struct wb_outbox_opts {
     bool existing;             /* never create: NOTFOUND instead */
     bool read_only; /* existing, and change nothing: needs no right to write */
     bool empty;     /* a file that is not there: an empty outbox in memory */
-    bool allow_network_fs; /* open a file on one; unsafe */
+    bool allow_network_fs;        /* open a file on one; unsafe */
+    struct wb_slice on_abandoned; /* kind of a message about each one that is
+                                     abandoned; see doc/FORMATS.md [none] */
 };
 
 /*
@@ -263,6 +265,8 @@ struct wb_finish {
     int64_t not_before_ms;   /* FAIL: the next due time is not before it */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
+    int64_t began_ms; /* of the attempt [last claim or extension] */
+    int reply_status; /* [the number that error begins with] */
     /* out */
     enum wb_status status; /* OK, FENCED, NOTFOUND: of this one */
     enum wb_state state;   /* if OK */
@@ -320,6 +324,13 @@ struct wb_row {
     int64_t created_ms, claimed_ms, expires_ms; /* 0: none */
     struct wb_slice kind, key, lane, scope, reason, last_error, content_type,
         headers, payload;
+    int64_t ended_ms; /* abandoned or delivered at; 0: it waits, or this
+                         was not kept before version 3 of the tables */
+    struct wb_slice attempts_log; /* the last ten attempts, from the first that
+                              failed, oldest first; a line each: began and took
+                              (ms), outcome, status of the reply or 0, error */
+    const char *malformed; /* "id" or "status", if the row's is not a valid one:
+                              then id is what fits of it, state ABANDONED */
 };
 /* Called for each row, which is borrowed for the call. Any status except OK
  * ends the list and is returned. The function must not call the outbox. */
@@ -442,6 +453,8 @@ struct wb_health {
     uint64_t stuck;      /* claims whose lease ended at least one lease time
                             ago, or that were made in the future */
     char integrity[128]; /* "ok", or the first error found */
+    uint64_t future;     /* messages created or claimed in the future, by more
+                            than a minute: a clock is, or was, wrong */
 };
 WB_MUST_USE enum wb_status wb_outbox_health(
     struct wb_outbox *box, struct wb_health *health, struct wb_err *err);

@@ -150,3 +150,13 @@ wb__sat_add(int64_t a, int64_t b)
         return b > 0 ? INT64_MAX : INT64_MIN;
     return sum;
 }
+
+int64_t
+wb__sat_sub(int64_t a, int64_t b)
+{
+    int64_t difference;
+
+    if (__builtin_sub_overflow(a, b, &difference))
+        return b < 0 ? INT64_MAX : INT64_MIN;
+    return difference;
+}

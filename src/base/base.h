@@ -199,6 +199,7 @@ WB_MUST_USE bool wb__parse_u64(struct wb_slice s, uint64_t max, uint64_t *out);
 
 /* a + b and a - b of int64_t, stopping at the ends of the type. */
 int64_t wb__sat_add(int64_t a, int64_t b);
+int64_t wb__sat_sub(int64_t a, int64_t b);
 
 /* ---- hash -------------------------------------------------------------- */
 

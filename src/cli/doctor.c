@@ -14,6 +14,7 @@ struct checkup {
     struct cli *cli;
     json_t *checks;
     bool failed;
+    uint64_t future; /* messages with a time in the future */
     struct cli_table table;
 };
 
@@ -187,6 +188,7 @@ check_database(struct checkup *c)
                          : NULL,
         "%llu claim%s whose worker seems to be gone",
         (unsigned long long)health.stuck, health.stuck == 1 ? "" : "s");
+    c->future = health.future;
 }
 
 /* Whether a URL uses TLS or stays on this machine. */
@@ -244,6 +246,26 @@ check_config(struct checkup *c)
     check_endpoints(c);
 }
 
+static void
+check_clock(struct checkup *c)
+{
+    int64_t now_ms = c->cli->now_ms;
+    char now[32];
+
+    wb__format_time(now_ms, now);
+    if (now_ms < CLOCK_FROM_MS || now_ms > CLOCK_TO_MS)
+        check(c, "clock", "set the clock: due times and leases follow it", "%s",
+            now);
+    else if (c->future > 0)
+        check(c, "clock",
+            "set the clock if it is wrong; if it was ahead before, the next "
+            "drain dates them anew",
+            "%s; %llu message%s created or claimed later than that", now,
+            (unsigned long long)c->future, c->future == 1 ? "" : "s");
+    else
+        check(c, "clock", NULL, "%s", now);
+}
+
 static enum cli_exit
 run_doctor(struct cli *cli)
 {
@@ -252,18 +274,13 @@ run_doctor(struct cli *cli)
     enum cli_exit code;
     json_t *last;
     json_int_t at_ms = 0, attempted = 0, confirmed = 0;
-    char now[32], when[32];
+    char when[32];
 
     cli->unwritten = NULL;
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
     check_config(&c);
     check_database(&c);
-    wb__format_time(cli->now_ms, now);
-    check(&c, "clock",
-        cli->now_ms < CLOCK_FROM_MS || cli->now_ms > CLOCK_TO_MS
-            ? "set the clock: due times and leases follow it"
-            : NULL,
-        "%s", now);
+    check_clock(&c);
     check(&c, "spill", NULL, "no spilled messages");
     last = cli_last_drain(cli); /* of the database found above */
     if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",

@@ -326,7 +326,7 @@ cli_span(int64_t ms, char *out)
 const char *
 cli_when(const struct cli *cli, int64_t ms, char *out)
 {
-    int64_t ahead = ms - cli->now_ms;
+    int64_t ahead = wb__sat_sub(ms, cli->now_ms);
     char span[32];
 
     if (ms == 0)
@@ -334,7 +334,8 @@ cli_when(const struct cli *cli, int64_t ms, char *out)
     else if (ahead >= 1000)
         (void)snprintf(out, 32, "in %.20s", cli_span(ahead, span));
     else if (ahead <= -1000)
-        (void)snprintf(out, 32, "%.20s ago", cli_span(-ahead, span));
+        (void)snprintf(
+            out, 32, "%.20s ago", cli_span(wb__sat_sub(0, ahead), span));
     else
         (void)snprintf(out, 32, "now");
     return out;

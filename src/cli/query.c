@@ -67,7 +67,7 @@ add_breaker(void *ctx, const struct wb_breaker *b)
 static json_t *
 status_object(struct totals *c, json_t *last_drain)
 {
-    json_int_t age = c->cli->now_ms - c->oldest_ms;
+    json_int_t age = wb__sat_sub(c->cli->now_ms, c->oldest_ms);
 
     return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
                      "s:{s:i, s:i}}",
@@ -109,9 +109,12 @@ run_status(struct cli *cli)
             (unsigned long long)c.n[WB_STATE_HELD],
             (unsigned long long)c.n[WB_STATE_PROCESSING],
             (unsigned long long)c.n[WB_STATE_ABANDONED]);
-    if (code == CLI_DONE && c.oldest_ms != 0)
+    if (code == CLI_DONE && c.oldest_ms > cli->now_ms)
+        cli_print(cli, "the oldest was created in the future: a clock is, or "
+                       "was, wrong");
+    else if (code == CLI_DONE && c.oldest_ms != 0)
         cli_print(cli, "the oldest has been pending for %s",
-            cli_span(cli->now_ms - c.oldest_ms, span));
+            cli_span(wb__sat_sub(cli->now_ms, c.oldest_ms), span));
     if (code == CLI_DONE && wb_outbox_breakers(cli->box, (struct wb_slice){0},
                                 add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
@@ -146,10 +149,10 @@ const struct cli_command cli_status = {
 static json_t *
 row_object(const struct wb_row *r)
 {
-    return json_pack("{s:s, s:I, s:o, s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:o, "
+    return json_pack("{s:s, s:I, s:o, s:s, s:I, s:o, s:I, s:o, s:o, s:o, s:o, "
                      "s:o}",
         "id", r->id.text, "seq", (json_int_t)r->seq, "kind", cli_str(r->kind),
-        "status", wb_state_name(r->state), "attempts", (int)r->attempts,
+        "status", wb_state_name(r->state), "attempts", (json_int_t)r->attempts,
         "due_ms", cli_int(r->due_ms), "created_ms", (json_int_t)r->created_ms,
         "last_error", cli_str(r->last_error), "reason", cli_str(r->reason),
         "key", cli_str(r->key), "lane", cli_str(r->lane), "expires_ms",
@@ -240,19 +243,85 @@ print_time(const struct cli *cli, const char *name, int64_t ms)
     cli_print(cli, "%-13s %s (%s)", name, text, cli_when(cli, ms, when));
 }
 
+struct attempt {
+    uint64_t at_ms, took_ms, status;
+    struct wb_slice outcome, error;
+};
+
+/* The next attempt of a log; see wb_row.attempts_log. */
+static bool
+next_attempt(struct wb_slice *log, struct attempt *a)
+{
+    struct wb_slice line, word[4];
+
+    if (!wb__cut(log, '\n', &line))
+        return false;
+    for (size_t i = 0; i < WB_COUNT(word); i++)
+        (void)wb__cut(&line, ' ', &word[i]);
+    *a = (struct attempt){.outcome = word[2], .error = line};
+    return wb__parse_u64(word[0], INT64_MAX, &a->at_ms) &&
+           wb__parse_u64(word[1], INT64_MAX, &a->took_ms) &&
+           wb__parse_u64(word[3], INT32_MAX, &a->status);
+}
+
+static json_t *
+attempts_array(struct wb_slice log)
+{
+    json_t *list = json_array();
+    struct attempt a;
+
+    while (next_attempt(&log, &a))
+        (void)json_array_append_new(
+            list, json_pack("{s:I, s:I, s:o, s:o, s:o}", "at_ms",
+                      (json_int_t)a.at_ms, "took_ms", (json_int_t)a.took_ms,
+                      "outcome", cli_str(a.outcome), "status",
+                      cli_int((int64_t)a.status), "error", cli_str(a.error)));
+    return list;
+}
+
+static void
+print_attempts(const struct cli *cli, struct wb_slice log)
+{
+    char when[32], took[32], line[4 * 300 + 1];
+    struct attempt a;
+
+    while (next_attempt(&log, &a)) {
+        (void)wb__one_line(a.error, 300, line);
+        cli_print(cli, "%-13s %s, took %s: %.*s%s%s", "attempt",
+            cli_when(cli, (int64_t)a.at_ms, when),
+            cli_span((int64_t)a.took_ms, took), WB_SHOW(a.outcome),
+            line[0] != '\0' ? ": " : "", line);
+    }
+}
+
+/* What a message that was delivered no longer has is null. */
+static json_t *
+show_object(struct cli *cli, const struct wb_row *r)
+{
+    json_t *object = row_object(r);
+
+    if (r->state == WB_STATE_DELIVERED)
+        (void)json_object_update_new(
+            object, json_pack("{s:n, s:o, s:n}", "payload", "content_type",
+                        cli_str(r->content_type), "headers"));
+    else
+        cli_add_content(cli, object, r->payload, r->content_type, r->headers);
+    (void)json_object_set_new(object, "scope", cli_str(r->scope));
+    (void)json_object_set_new(object, "ended_ms", cli_int(r->ended_ms));
+    (void)json_object_set_new(
+        object, "attempts_log", attempts_array(r->attempts_log));
+    return object;
+}
+
 static enum wb_status
 show_row(void *ctx, const struct wb_row *r)
 {
     struct cli *cli = ctx;
     struct wb_slice lines = r->headers, line;
 
-    if (cli->json) {
-        json_t *object = row_object(r);
-
-        cli_add_content(cli, object, r->payload, r->content_type, r->headers);
-        (void)json_object_set_new(object, "scope", cli_str(r->scope));
-        return cli_json(cli, object) == CLI_DONE ? WB_OK : WB_NOMEM;
-    }
+    if (cli->json)
+        return cli_json(cli, show_object(cli, r)) == CLI_DONE ? WB_OK
+                                                              : WB_NOMEM;
     cli_print(cli, "%-13s %s", "id", r->id.text);
     cli_print_field(cli, "kind", r->kind);
     cli_print(cli, "%-13s %s", "status", wb_state_name(r->state));
@@ -262,12 +331,16 @@ show_row(void *ctx, const struct wb_row *r)
     print_time(cli, "due", r->due_ms);
     print_time(cli, "created", r->created_ms);
     print_time(cli, "expires", r->expires_ms);
+    print_time(cli, wb_state_name(r->state), r->ended_ms);
+    print_attempts(cli, r->attempts_log);
     cli_print_field(cli, "key", r->key);
     cli_print_field(cli, "lane", r->lane);
     cli_print_field(cli, "content type", r->content_type);
     while (wb__cut(&lines, '\n', &line))
         cli_print_field(cli, "header", line);
-    if (!wb__utf8_valid(r->payload)) {
+    if (r->state == WB_STATE_DELIVERED) {
+        cli_print(cli, "%-13s %s", "payload", "deleted after delivery");
+    } else if (!wb__utf8_valid(r->payload)) {
         cli_print(cli, "%-13s %zu bytes that are no text; --json shows them",
             "payload", r->payload.len);
     } else if (cli_is_terminal(STDOUT_FILENO)) {

@@ -4,6 +4,8 @@
  *     whatever the outcome of a drain afterwards. */
 #include "cli/cli.h"
 
+#define TIME_MAX_MS INT64_C(253402300799999) /* the last of the year 9999 */
+
 /* Every --header as a line. */
 static bool
 read_headers(struct cli *cli, struct wb__buf *lines)
@@ -58,6 +60,16 @@ read_message(struct cli *cli, struct wb_message *m, struct wb__buf *headers)
         .expires_ms = cli_ms(cli, "expires", 0)};
     if (cli_has(cli, "in"))
         m->due_ms = wb__sat_add(cli->now_ms, cli_ms(cli, "in", 0));
+    if (m->due_ms > TIME_MAX_MS || m->expires_ms > TIME_MAX_MS) {
+        (void)cli_usage(cli, "--%s: give a time before the end of year 9999",
+            m->due_ms > TIME_MAX_MS ? "in" : "expires");
+        return false;
+    }
+    if (m->expires_ms != 0 && m->expires_ms <= cli->now_ms) {
+        (void)cli_usage(
+            cli, "--expires: it has expired already; give a time to come");
+        return false;
+    }
     if (!read_headers(cli, headers))
         return false;
     m->headers = wb__buf_slice(headers);

@@ -35,15 +35,23 @@
     " expires_ms, scope, key, lane, reason, last_error, content_type, " \
     "headers "
 
+/* With what a reader is given beyond them. */
+#define WB__SHOWN WB__FULL ", ended_ms, attempts_log "
+
 #define WB__INSERT                                                        \
     "INSERT INTO waybill_outbox(id, kind, due_ms, created_ms,"            \
     " expires_ms, key, lane, keep, hash, content_type, headers, payload)" \
     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"          \
     " ON CONFLICT DO NOTHING"
-#define WB__TOMBSTONE(no_bytes)                                             \
-    "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"          \
-    " hash = ?3, payload = " no_bytes ", headers = NULL, last_error = NULL" \
-    " WHERE seq = ?1"
+#define WB__TOMBSTONE(no_bytes)                                          \
+    "UPDATE waybill_outbox SET status = 'delivered', due_ms = ?2,"       \
+    " ended_ms = ?4, hash = ?3, payload = " no_bytes ", headers = NULL," \
+    " last_error = NULL WHERE seq = ?1"
+#define WB__PROMOTE_LONG(bytes)                                  \
+    "UPDATE waybill_outbox AS held SET status = 'pending'"       \
+    " WHERE" WB__LIVE "AND status = 'held' AND " bytes " > 1020" \
+    " AND seq = (SELECT min(seq) FROM waybill_outbox"            \
+    "  WHERE lane = held.lane AND" WB__LIVE ")"
 #define WB__RESET_STALE(min)                                      \
     "UPDATE waybill_outbox SET status = 'pending', token = NULL," \
     " reason = 'lease ran out', due_ms = " min "(due_ms, ?1) WHERE" WB__STALE
@@ -91,6 +99,41 @@
         "INSERT INTO waybill_meta(name, value) VALUES(?1, ?2)"                 \
         " ON CONFLICT(name) DO UPDATE SET value = excluded.value",             \
         NULL)                                                                  \
+    X(CLOCK,                                                                   \
+        "SELECT (SELECT CAST(value AS BIGINT) FROM waybill_meta"               \
+        "  WHERE name = 'clock_seen_ms'),"                                     \
+        " (SELECT CAST(value AS BIGINT) FROM waybill_meta"                     \
+        "  WHERE name = 'clock_trusted_ms'),"                                  \
+        " (SELECT created_ms FROM waybill_outbox WHERE seq ="                  \
+        "  (SELECT max(seq) FROM waybill_outbox))",                            \
+        NULL)                                                                  \
+    /* On PostgreSQL another transaction may be about to: then not here. */    \
+    X(CLOCK_SET,                                                               \
+        "UPDATE waybill_meta SET value = CASE name WHEN 'clock_seen_ms'"       \
+        " THEN ?1 ELSE ?2 END"                                                 \
+        " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')",                \
+        "UPDATE waybill_meta SET value = CASE name WHEN 'clock_seen_ms'"       \
+        " THEN $1 ELSE $2 END WHERE name = ANY(ARRAY("                         \
+        " SELECT name FROM waybill_meta"                                       \
+        " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')"                 \
+        " ORDER BY name FOR UPDATE SKIP LOCKED))")                             \
+    /* ?1 is now, and ?2 how far ahead the clock was. Leases are left: whoever \
+     * holds one may work. */                                                  \
+    X(DATE_ANEW,                                                               \
+        "UPDATE waybill_outbox SET due_ms = CASE"                              \
+        " WHEN status NOT IN ('pending', 'held') THEN due_ms"                  \
+        " WHEN claimed_ms > ?1 AND due_ms > claimed_ms"                        \
+        "  THEN ?1 + (due_ms - claimed_ms)"                                    \
+        " WHEN claimed_ms > ?1 OR (claimed_ms IS NULL AND created_ms > ?1"     \
+        "  AND due_ms <= created_ms) THEN ?1"                                  \
+        " WHEN claimed_ms IS NULL OR due_ms <= ?1 + 86400000 THEN due_ms"      \
+        " WHEN due_ms - ?2 > ?1 THEN due_ms - ?2 ELSE ?1 END,"                 \
+        " claimed_ms = CASE WHEN claimed_ms > ?1 AND status <> 'processing'"   \
+        "  THEN ?1 ELSE claimed_ms END,"                                       \
+        " created_ms = CASE WHEN created_ms > ?1 THEN ?1 ELSE created_ms END"  \
+        " WHERE created_ms > ?1 OR claimed_ms > ?1 OR (status = 'pending'"     \
+        "  AND claimed_ms IS NOT NULL AND due_ms > ?1 + 86400000)",            \
+        NULL)                                                                  \
     X(TOKENS_FORGET,                                                           \
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
@@ -113,6 +156,18 @@
         " - (SELECT count(*) FROM waybill_outbox WHERE" WB__FINAL              \
         "     AND status = 'delivered')",                                      \
         NULL)                                                                  \
+    X(WAITING,                                                                 \
+        "SELECT 1 FROM waybill_outbox WHERE kind > '' AND" WB__READY           \
+        "LIMIT 1",                                                             \
+        NULL)                                                                  \
+    /* Behind (?1, ?2), in the order in which they were confirmed. */          \
+    X(TOMBSTONES,                                                              \
+        "SELECT seq, due_ms FROM waybill_outbox WHERE status = 'delivered'"    \
+        " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2) AND seq > 0"            \
+        " ORDER BY due_ms, seq LIMIT ?3",                                      \
+        NULL)                                                                  \
+    X(MOVE, "UPDATE OR IGNORE waybill_outbox SET seq = ?2 WHERE seq = ?1",     \
+        "UPDATE waybill_outbox SET seq = $2 WHERE seq = $1")                   \
     X(HEAD_BY_SEQ, WB__BY("seq"), WB__BY("seq") " FOR UPDATE")                 \
     X(HEAD_BY_ID, WB__BY("id"), WB__BY("id") " FOR UPDATE")                    \
     X(HEAD_BY_KEY, WB__BY("key"), WB__BY("key") " FOR UPDATE")                 \
@@ -148,7 +203,9 @@
         " WHERE before < 16777216 ORDER BY due_ms, seq")                       \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
-        " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \
+        " attempts = CASE WHEN attempts < 0 THEN 1"                            \
+        "  WHEN attempts < 4000000000 THEN attempts + 1 ELSE attempts END,"    \
+        " token = ?2, due_ms = ?3, claimed_ms = ?4,"                           \
         " scope = ?5 WHERE seq = ?1",                                          \
         NULL)                                                                  \
     /* finish */                                                               \
@@ -161,13 +218,23 @@
     X(TOMBSTONE, WB__TOMBSTONE("x''"), WB__TOMBSTONE("''"))                    \
     X(PENDING,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', due_ms = ?2,"           \
-        " attempts = attempts - ?3, last_error = coalesce(?4, last_error),"    \
+        " attempts = CASE WHEN attempts > 0 THEN attempts - ?3 ELSE 0 END,"    \
+        " last_error = coalesce(?4, last_error),"                              \
         " reason = NULL, token = NULL WHERE seq = ?1",                         \
         NULL)                                                                  \
     X(ABANDON,                                                                 \
         "UPDATE waybill_outbox SET status = 'abandoned', due_ms = ?2,"         \
-        " reason = ?3, last_error = coalesce(?4, last_error), token = NULL"    \
+        " ended_ms = ?5, reason = ?3, last_error = coalesce(?4, last_error), " \
+        "token = NULL"                                                         \
         " WHERE seq = ?1",                                                     \
+        NULL)                                                                  \
+    X(ATTEMPTS, "SELECT attempts_log FROM waybill_outbox WHERE seq = ?1",      \
+        NULL)                                                                  \
+    X(ATTEMPTS_SET,                                                            \
+        "UPDATE waybill_outbox SET attempts_log = ?2 WHERE seq = ?1", NULL)    \
+    X(ABANDONED_ROW,                                                           \
+        "SELECT attempts, id, kind, key, lane, reason, last_error"             \
+        " FROM waybill_outbox WHERE seq = ?1",                                 \
         NULL)                                                                  \
     X(EXTEND,                                                                  \
         "UPDATE waybill_outbox SET due_ms = ?2, claimed_ms = ?3"               \
@@ -178,6 +245,10 @@
         " WHERE status = 'held' AND seq = (SELECT min(seq)"                    \
         "  FROM waybill_outbox WHERE lane = ?1 AND" WB__LIVE ")",              \
         "SELECT waybill_promote($1)")                                          \
+    /* Of every lane longer than 255 characters can be: whichever has ended.   \
+     */                                                                        \
+    X(PROMOTE_LONG, WB__PROMOTE_LONG("length(CAST(lane AS BLOB))"),            \
+        WB__PROMOTE_LONG("octet_length(lane)"))                                \
     /* Not run on SQLite, which has one writer. */                             \
     X(LOCK_LANES, "SELECT ?1, ?2",                                             \
         "SELECT waybill_lane(lane) FROM ("                                     \
@@ -231,31 +302,37 @@
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
     X(LIST,                                                                    \
-        "SELECT" WB__FULL "FROM waybill_outbox WHERE seq > ?1"                 \
+        "SELECT" WB__SHOWN "FROM waybill_outbox WHERE seq >= ?1"               \
         " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
         " AND (status <> 'delivered' OR keep = 1)"                             \
         " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
         NULL)                                                                  \
     X(SHOW,                                                                    \
-        "SELECT" WB__FULL ", payload FROM waybill_outbox"                      \
+        "SELECT" WB__SHOWN ", payload FROM waybill_outbox"                     \
         " WHERE id >= ?1 AND id <= ?2"                                         \
         " AND (status <> 'delivered' OR keep = 1) ORDER BY id LIMIT 2",        \
         NULL)                                                                  \
+    X(FUTURE,                                                                  \
+        "SELECT count(*) FROM waybill_outbox"                                  \
+        " WHERE created_ms > ?1 OR claimed_ms > ?1",                           \
+        NULL)                                                                  \
     X(STUCK,                                                                   \
         "SELECT count(*) FROM waybill_outbox WHERE status = 'processing' AND"  \
-        " (due_ms - claimed_ms <= ?1 - due_ms OR claimed_ms > ?1)",            \
+        " (2.0 * due_ms - claimed_ms <= ?1 OR claimed_ms > ?1)",               \
         NULL)                                                                  \
     /* administration */                                                       \
     X(ABANDONED, WB__ABANDONED, WB__ABANDONED " FOR UPDATE")                   \
     X(REDRIVE,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
         " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \
-        " due_ms = ?2, expires_ms = CASE WHEN expires_ms <= ?2 THEN NULL"      \
+        " ended_ms = NULL, due_ms = ?2, expires_ms = CASE WHEN expires_ms <= " \
+        "?2 THEN NULL"                                                         \
         " ELSE expires_ms END WHERE seq = ?1",                                 \
         NULL)                                                                  \
     X(REJOIN,                                                                  \
         "UPDATE waybill_outbox SET"                                            \
-        " seq = (SELECT max(seq) + 1 FROM waybill_outbox),"                    \
+        " seq = (SELECT CASE WHEN max(seq) < 9223372036854775807"              \
+        "  THEN max(seq) + 1 ELSE ?1 END FROM waybill_outbox),"                \
         " status = CASE WHEN EXISTS (SELECT 1 FROM waybill_outbox"             \
         "  WHERE lane = ?2 AND" WB__LIVE "AND seq <> ?1)"                      \
         "  THEN 'held' ELSE 'pending' END WHERE seq = ?1",                     \

@@ -367,7 +367,7 @@ lite_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
             "SELECT value FROM waybill_meta WHERE name = 'version'", text,
             sizeof(text), err);
     if (rc == WB_OK)
-        h->schema_version = text[0] - '0';
+        h->schema_version = strtoll(text, NULL, 10);
     if (rc == WB_OK)
         rc = wb__sqlite_text(db, "PRAGMA integrity_check(1)", h->integrity,
             sizeof(h->integrity), err);

@@ -87,9 +87,31 @@ check_message(
 /* ---- limits --------------------------------------------------------------- */
 
 static enum wb_status
+check_bytes(struct wb_outbox *box, int64_t most, struct wb_err *err)
+{
+    int64_t bytes = 0, one;
+    enum wb_status rc = wb__db_bytes(box->db, &bytes, err);
+
+    if (rc == WB_OK && bytes >= most)
+        rc = wb__compact(box, most, &bytes, err);
+    if (rc != WB_OK || bytes < most)
+        return rc;
+    rc = wb__db_one_int(box->db, WB__SQL_WAITING, WB__NO_ARGS, &one, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    return wb__fail(err, WB_FULL, 0,
+        "the outbox fills %lld bytes, its limit is %lld; %s", (long long)bytes,
+        (long long)most,
+        rc == WB_OK ? "drain it, or raise max_file"
+                    : "nothing waits: discard abandoned messages, remember ids "
+                      "and keys for less long (keep_delivered), or raise "
+                      "max_file");
+}
+
+static enum wb_status
 check_limits(struct wb_outbox *box, struct wb_err *err)
 {
-    int64_t rows = 0, bytes = 0, left;
+    int64_t rows = 0, left;
     int64_t most_rows = box->opts.max_rows, most = box->opts.max_file_bytes;
     enum wb_status rc;
 
@@ -107,15 +129,7 @@ check_limits(struct wb_outbox *box, struct wb_err *err)
         if (left < box->rows_left)
             box->rows_left = left;
     }
-    if (most <= 0)
-        return WB_OK;
-    rc = wb__db_bytes(box->db, &bytes, err);
-    if (rc == WB_OK && bytes >= most)
-        return wb__fail(err, WB_FULL, 0,
-            "the outbox fills %lld bytes, its limit is %lld; drain it, or "
-            "raise max_file",
-            (long long)bytes, (long long)most);
-    return rc;
+    return most > 0 ? check_bytes(box, most, err) : WB_OK;
 }
 
 /* ---- one message ---------------------------------------------------------- */
@@ -128,6 +142,21 @@ struct candidate {
     uint8_t hash[32]; /* if keep */
 };
 
+/* One that is still remembered: a tombstone that is not, but was not purged
+ * yet, is deleted. */
+static enum wb_status
+find_remembered(struct wb_outbox *box, enum wb__sql sql, struct wb_slice by,
+    int64_t now_ms, struct wb__head *head, struct wb_err *err)
+{
+    enum wb_status rc = wb__head_find(box, sql, wb__text(by), head, err);
+
+    if (rc != WB_OK || head->state != WB_STATE_DELIVERED ||
+        head->due_ms > wb__clock_trusted(box, now_ms))
+        return rc;
+    rc = wb__row_delete(box, head->seq, err);
+    return rc == WB_OK ? WB_EMPTY : rc;
+}
+
 /* Find the message that has the id or the key. EMPTY: there is none. MISMATCH:
  * they are those of two messages; *first is the one that has the key. */
 static enum wb_status
@@ -135,13 +164,13 @@ find_first(struct wb_outbox *box, const struct candidate *c,
     struct wb__head *first, struct wb_err *err)
 {
     struct wb__head by_key;
-    enum wb_status key_rc, rc = wb__head_find(box, WB__SQL_HEAD_BY_ID,
-                               wb__text(wb_slice(c->id.text)), first, err);
+    enum wb_status key_rc, rc = find_remembered(box, WB__SQL_HEAD_BY_ID,
+                               wb_slice(c->id.text), c->now_ms, first, err);
 
     if (c->m->key.len == 0 || (rc != WB_OK && rc != WB_EMPTY))
         return rc;
-    key_rc = wb__head_find(
-        box, WB__SQL_HEAD_BY_KEY, wb__text(c->m->key), &by_key, err);
+    key_rc = find_remembered(
+        box, WB__SQL_HEAD_BY_KEY, c->m->key, c->now_ms, &by_key, err);
     if (key_rc == WB_EMPTY)
         return rc;
     if (key_rc == WB_OK && rc == WB_OK && first->seq != by_key.seq)
@@ -159,13 +188,6 @@ find_duplicate(struct wb_outbox *box, const struct candidate *c,
     struct wb__head first;
     enum wb_status rc = find_first(box, c, &first, err);
 
-    /* A tombstone that is kept no longer, but was not purged yet. */
-    while (rc == WB_OK && first.state == WB_STATE_DELIVERED &&
-           first.due_ms <= c->now_ms) {
-        rc = wb__row_delete(box, first.seq, err);
-        if (rc == WB_OK)
-            rc = find_first(box, c, &first, err);
-    }
     if (rc == WB_OK)
         rc = wb__head_hash(box, &first, err);
     if (rc != WB_OK && rc != WB_MISMATCH)
@@ -275,7 +297,7 @@ accept_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct accept_op *o = (struct accept_op *)job;
     int64_t now_ms = wb__outbox_now(o->box);
-    enum wb_status rc = WB_OK;
+    enum wb_status rc = wb__clock_check(o->box, now_ms, err);
 
     (void)db;
     o->bad = o->refused;

@@ -43,7 +43,7 @@ discard_row(struct wb_outbox *box, const struct wb__head *h, struct wb_err *err)
 {
     enum wb_status rc = wb__row_delete(box, h->seq, err);
 
-    return rc != WB_OK ? rc : wb__lane_promote(box, wb_slice(h->lane), err);
+    return rc != WB_OK ? rc : wb__head_promote(box, h, err);
 }
 
 static enum wb_status
@@ -99,9 +99,7 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
     if (rc != WB_OK)
         return rc;
     while (*n < PAGE && (rc = wb__db_next(box->db, sql, err)) == WB_OK) {
-        rc = wb__head_read(box, sql, &page[*n], err);
-        if (rc != WB_OK)
-            break;
+        wb__head_read(box, sql, &page[*n]);
         *due_ms = page[*n].due_ms;
         *seq = page[*n].seq;
         (*n)++;
@@ -271,11 +269,15 @@ static enum wb_status
 health_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct health_op *o = (struct health_op *)job;
-    int64_t stuck = 0;
-    enum wb_status rc = wb__db_one_int(db, WB__SQL_STUCK,
-        WB__ARGS(wb__int(wb__outbox_now(o->box))), &stuck, err);
+    int64_t stuck = 0, future = 0, now_ms = wb__outbox_now(o->box);
+    enum wb_status rc = wb__db_one_int(
+        db, WB__SQL_STUCK, WB__ARGS(wb__int(now_ms)), &stuck, err);
 
+    if (rc == WB_OK)
+        rc = wb__db_one_int(db, WB__SQL_FUTURE,
+            WB__ARGS(wb__int(wb__sat_add(now_ms, 60000))), &future, err);
     o->health->stuck = (uint64_t)stuck;
+    o->health->future = (uint64_t)future;
     return rc == WB_OK ? wb__db_health(db, o->health, err) : rc;
 }
 

@@ -13,6 +13,8 @@
  *     claim.
  * (4) The number of messages that a claim abandons (expired, lease ran out) and
  *     the bytes it copies are bounded: the next claim continues. */
+#include <stdio.h>
+
 #include "outbox/outbox_internal.h"
 
 enum {
@@ -274,11 +276,11 @@ copy_rows(struct claiming *c, const struct front *f, struct bound limit,
            (rc = wb__db_next(c->box->db, sql, err)) == WB_OK) {
         struct wb_row *r = &c->row[c->n_rows];
 
-        rc = wb__row_read(c->box, sql, true, r, err);
-        if (rc == WB_OK && !wb__row_copy(c->arena, r))
+        wb__row_read(c->box, sql, true, r);
+        if (!wb__row_copy(c->arena, r)) {
             rc = wb__nomem(err, "claim");
-        if (rc != WB_OK)
             break;
+        }
         c->bytes += sizeof(*r) + r->payload.len;
         c->n_rows++;
     }
@@ -332,7 +334,7 @@ row_lease(struct claiming *c, struct front *f, const struct wb_row *r,
     return WB_OK;
 }
 
-/* Lease a row, or abandon it if it must not be delivered any more. */
+/* Lease a row, or abandon it if it must not, or cannot, be delivered. */
 static enum wb_status
 row_take(struct claiming *c, struct front *f, const struct wb_row *r,
     struct wb_err *err)
@@ -340,9 +342,14 @@ row_take(struct claiming *c, struct front *f, const struct wb_row *r,
     uint32_t most = f->source == NULL || f->source->max_attempts == 0
                         ? 8
                         : f->source->max_attempts;
-    const char *reason = NULL;
+    const char *reason = NULL, *column = wb__row_malformed(r);
+    char error[64] = "";
 
-    if (r->expires_ms != 0 && r->expires_ms <= c->now_ms)
+    if (column != NULL) {
+        reason = "malformed";
+        (void)snprintf(
+            error, sizeof(error), "the row's %s is not valid", column);
+    } else if (r->expires_ms != 0 && r->expires_ms <= c->now_ms)
         reason = "expired";
     else if (r->attempts >= most &&
              (r->state == WB_STATE_PROCESSING || r->reason.len > 0))
@@ -350,8 +357,7 @@ row_take(struct claiming *c, struct front *f, const struct wb_row *r,
     if (reason == NULL)
         return row_lease(c, f, r, err);
     c->batch->ended++;
-    return wb__abandon(
-        c->box, r->seq, r->lane, reason, (struct wb_slice){0}, err);
+    return wb__abandon(c->box, r->seq, r->lane, reason, wb_slice(error), err);
 }
 
 static enum wb_status
@@ -522,6 +528,8 @@ query_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 
     (void)db;
     o->pending = rc == WB_OK && front_oldest(&c, &limit) != NULL;
+    if (rc == WB_OK && !o->pending)
+        rc = wb__clock_went_back(o->box, c.now_ms, &o->pending, err);
     return rc;
 }
 
@@ -529,9 +537,10 @@ static enum wb_status
 claim_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct claim_op *o = (struct claim_op *)job;
+    enum wb_status rc = wb__clock_check(o->box, wb__outbox_now(o->box), err);
 
     (void)db;
-    return wb__claim_run(o->box, o->claim, o->batch, err);
+    return rc != WB_OK ? rc : wb__claim_run(o->box, o->claim, o->batch, err);
 }
 
 /* An idle worker takes no write lock: unless the last claim found something, a

@@ -79,10 +79,12 @@ confirm(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     else if (rc == WB_OK)
         rc = wb__db_run(box->db, WB__SQL_TOMBSTONE,
             WB__ARGS(wb__int(head->seq), wb__int(wb__sat_add(now_ms, keep_ms)),
-                head->has_hash ? wb__blob(hash) : none),
+                head->has_hash ? wb__blob(hash) : none, wb__int(now_ms)),
             NULL, err);
+    if (rc == WB_OK && head->keep && head->attempts > 1)
+        rc = wb__history_add(box, head, f, WB_DELIVERED, now_ms, err);
     if (rc == WB_OK)
-        rc = wb__lane_promote(box, wb_slice(head->lane), err);
+        rc = wb__head_promote(box, head, err);
     if (rc == WB_OK)
         rc = wb__breaker_success(box, wb_slice(head->scope), f->token, err);
     set_delivered(f);
@@ -128,8 +130,11 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .retry_after_ms = f->retry_after_ms,
         .random = outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
-    enum wb_status rc;
+    enum wb_status rc =
+        wb__history_add(box, head, f, attempt.outcome, now_ms, err);
 
+    if (rc != WB_OK)
+        return rc;
     if (d.verdict == WB_VERDICT_RETRY) {
         f->state = WB_STATE_PENDING;
         f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;
@@ -142,7 +147,9 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         f->state = WB_STATE_ABANDONED;
         f->due_ms = 0;
         rc = wb__abandon(
-            box, head->seq, wb_slice(head->lane), d.why, error, err);
+            box, head->seq, (struct wb_slice){0}, d.why, error, err);
+        if (rc == WB_OK)
+            rc = wb__head_promote(box, head, err);
     }
     if (rc != WB_OK)
         return rc;
@@ -164,7 +171,8 @@ release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     rc = wb__db_run(box->db, WB__SQL_PENDING,
-        WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(1), none),
+        WB__ARGS(wb__int(head->seq), wb__int(f->due_ms),
+            wb__int(head->attempts > 0), none),
         NULL, err);
     if (rc != WB_OK)
         return rc;
@@ -224,9 +232,10 @@ finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     struct wb_outbox *box = o->box;
     int64_t one, now_ms = wb__outbox_now(box);
     bool purge, healthy = false; /* no breaker has a row */
-    enum wb_status rc = WB_OK;
+    enum wb_status rc;
 
-    if (o->n > 0) {
+    rc = wb__clock_check(box, now_ms, err);
+    if (rc == WB_OK && o->n > 0) {
         rc = wb__db_one_int(db, WB__SQL_BREAKER_ANY, WB__NO_ARGS, &one, err);
         healthy = rc == WB_EMPTY;
         rc = healthy ? WB_OK : rc;
@@ -244,7 +253,7 @@ finish_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     for (size_t i = 0; i < WB_COUNT(ended) && purge && rc == WB_OK; i++)
         rc = wb__db_run(db, WB__SQL_PURGE,
             WB__ARGS(wb__text(wb_slice(wb_state_name(ended[i]))),
-                wb__int(now_ms), wb__int(PURGE_MAX)),
+                wb__int(wb__clock_trusted(box, now_ms)), wb__int(PURGE_MAX)),
             NULL, err);
     if (rc == WB_OK && o->claim != NULL)
         rc = wb__claim_run(box, o->claim, o->batch, err);

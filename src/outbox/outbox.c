@@ -34,8 +34,17 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
 
     if (box == NULL)
         return wb__nomem(err, c->url != NULL ? "open" : "attach");
+    if (given->on_abandoned.len > 0 &&
+        wb__kind_check(given->on_abandoned, err) != WB_OK) {
+        wb__free(env, box);
+        return WB_INVALID;
+    }
     box->env = env;
+    box->borrowed = c->url == NULL;
     box->opts = *given;
+    if (given->on_abandoned.len > 0)
+        memcpy(box->on_abandoned, given->on_abandoned.ptr,
+            given->on_abandoned.len);
     box->opts.busy_ms = o.busy_ms;
     box->opts.max_payload_bytes = or_default(given->max_payload_bytes, 1 << 20);
     box->opts.keep_delivered_ms =

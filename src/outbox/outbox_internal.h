@@ -25,6 +25,14 @@ struct wb__random_pool {
     uint8_t bytes[640];
 };
 
+/* The last check of the clock; see clock.c. */
+struct wb__clock {
+    bool known;
+    int64_t wall_ms, mono_ms;
+    int64_t seen_ms;    /* after trusted_ms: since then the clock is ahead */
+    int64_t trusted_ms; /* of what is believed the latest time */
+};
+
 struct wb_outbox {
     const struct wb_env *env;
     struct wb_outbox_opts opts; /* defaults filled in */
@@ -35,6 +43,9 @@ struct wb_outbox {
     enum wb_breaker_change breaker_change;
     int64_t rows_left; /* may be accepted before rows are counted again */
     struct wb__random_pool pool;
+    struct wb__clock clock;
+    bool borrowed;                /* the connection is the caller's */
+    char on_abandoned[65];        /* "": no messages about messages */
     atomic_bool last_claim_empty; /* the next claim queries before it locks */
 };
 
@@ -51,40 +62,71 @@ wb__outbox_now(const struct wb_outbox *box)
     return box->env->wall_ms(box->env->ctx);
 }
 
+/* ---- clock (clock.c) ------------------------------------------------------ */
+
+/* Of every write transaction, before it reads or writes a time. */
+WB_MUST_USE enum wb_status wb__clock_check(
+    struct wb_outbox *box, int64_t now_ms, struct wb_err *err);
+/* Set *back if a check would find that the clock was ahead before. */
+WB_MUST_USE enum wb_status wb__clock_went_back(
+    struct wb_outbox *box, int64_t now_ms, bool *back, struct wb_err *err);
+/* Now, or the last time that is believed. */
+int64_t wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms);
+
+/* ---- room (compact.c) ----------------------------------------------------- */
+
+/* Make room until *bytes, those in use, are below most, or nothing is left to
+ * do, or as much is done as one call does. */
+WB_MUST_USE enum wb_status wb__compact(
+    struct wb_outbox *box, int64_t most, int64_t *bytes, struct wb_err *err);
+
 /* ---- rows (row.c) --------------------------------------------------------- */
 
 /* Take len bytes, at most the size of a block, from the pool. */
 void wb__random_take(
     struct wb_outbox *box, int64_t now_ms, void *out, size_t len);
 
-/* The columns of a row that an operation on one message needs. */
+enum {
+    WB__NAME_MAX_STORED = 1020 /* 255 characters of up to 4 bytes */
+};
+
+/* The columns of a row that an operation on one message needs. Programs that
+ * insert by SQL can put anything into a row, and a damaged file can hold
+ * anything: reading cannot fail, so that one such row stops no other. What is
+ * not valid is cut, or replaced: an unknown state by abandoned, a scope that is
+ * too long by the kind. */
 struct wb__head {
     int64_t seq, due_ms, claimed_ms;
     struct wb_id id;
     enum wb_state state;
     uint32_t attempts;
     uint64_t token; /* 0: none */
-    bool keep, has_hash;
+    bool keep, has_hash, lane_cut;
     uint8_t hash[32];
     char kind[65];
-    char scope[256]; /* the kind, where none was given */
-    char lane[1021]; /* "" if none; 255 characters of up to 4 bytes */
+    char scope[256];                    /* the kind, where none was given */
+    char lane[WB__NAME_MAX_STORED + 1]; /* "" if none */
 };
 /* By one of HEAD_BY_SEQ, HEAD_BY_ID, HEAD_BY_KEY. EMPTY: there is none. */
 WB_MUST_USE enum wb_status wb__head_find(struct wb_outbox *box,
     enum wb__sql sql, struct wb__val by, struct wb__head *head,
     struct wb_err *err);
 /* From the current row of a statement that selects WB__HEAD. */
-WB_MUST_USE enum wb_status wb__head_read(struct wb_outbox *box,
-    enum wb__sql sql, struct wb__head *head, struct wb_err *err);
+void wb__head_read(
+    struct wb_outbox *box, enum wb__sql sql, struct wb__head *head);
+/* The message has ended: the next one of its lane becomes pending. */
+WB_MUST_USE enum wb_status wb__head_promote(
+    struct wb_outbox *box, const struct wb__head *head, struct wb_err *err);
 /* Fill in the content hash if the row, inserted by SQL, came without one. */
 WB_MUST_USE enum wb_status wb__head_hash(
     struct wb_outbox *box, struct wb__head *head, struct wb_err *err);
 
 /* From the current row of a statement that selects WB__FULL and, with payload,
  * the payload as its last column. Slices are borrowed from the statement. */
-WB_MUST_USE enum wb_status wb__row_read(struct wb_outbox *box, enum wb__sql sql,
-    bool payload, struct wb_row *row, struct wb_err *err);
+void wb__row_read(
+    struct wb_outbox *box, enum wb__sql sql, bool payload, struct wb_row *row);
+/* The column whose content keeps the row from being delivered; NULL: none. */
+const char *wb__row_malformed(const struct wb_row *row);
 /* Copy all slices of *row into the arena. False: out of memory. */
 WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 
@@ -99,6 +141,16 @@ bool wb__state_may(enum wb_state from, enum wb_state to);
 WB_MUST_USE bool wb__content_hash(struct wb_slice kind,
     struct wb_slice content_type, struct wb_slice lane, struct wb_slice payload,
     uint8_t out[32]);
+
+/* ---- what has failed (history.c, alert.c) --------------------------------- */
+
+/* Log one more attempt; one that succeeded only behind others. */
+WB_MUST_USE enum wb_status wb__history_add(struct wb_outbox *box,
+    const struct wb__head *head, const struct wb_finish *f,
+    enum wb_outcome outcome, int64_t now_ms, struct wb_err *err);
+/* A message was abandoned: accept one about it, if the options ask for it. */
+WB_MUST_USE enum wb_status wb__alert(
+    struct wb_outbox *box, int64_t seq, struct wb_err *err);
 
 /* Delete a row. */
 WB_MUST_USE enum wb_status wb__row_delete(

@@ -17,8 +17,8 @@ struct rows_op {
     struct wb_row *row;
     size_t n, limit;
     const struct wb_filter *filter; /* list */
-    int64_t after;
-    struct wb_slice low, high; /* show: the range of ids */
+    int64_t from;                   /* seq */
+    struct wb_slice low, high;      /* show: the range of ids */
 };
 
 /* Copy the rows of a started statement into the arena, and end it. */
@@ -35,8 +35,14 @@ copy_rows(struct rows_op *o, enum wb__sql sql, bool payload, struct wb_err *err)
         rc = wb__nomem(err, "list");
     while (rc == WB_OK && o->n < o->limit &&
            (rc = wb__db_next(db, sql, err)) == WB_OK) {
-        rc = wb__row_read(o->box, sql, payload, &o->row[o->n], err);
-        if (rc == WB_OK && !wb__row_copy(&o->arena, &o->row[o->n]))
+        struct wb_row *row = &o->row[o->n];
+
+        wb__row_read(o->box, sql, false, row);
+        row->ended_ms = wb__db_int(db, sql, 16);
+        row->attempts_log = wb__db_slice(db, sql, 17);
+        if (payload)
+            row->payload = wb__db_slice(db, sql, 18);
+        if (!wb__row_copy(&o->arena, row))
             rc = wb__nomem(err, "list");
         o->n += rc == WB_OK;
     }
@@ -71,7 +77,7 @@ list_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     if (o->filter->state >= 0)
         state = wb_slice(wb_state_name((enum wb_state)o->filter->state));
     rc = wb__db_start(db, WB__SQL_LIST,
-        WB__ARGS(wb__int(o->after), wb__text_or_null(state),
+        WB__ARGS(wb__int(o->from), wb__text_or_null(state),
             wb__text_or_null(o->filter->kind), wb__int((int64_t)o->limit)),
         err);
     return rc != WB_OK ? rc : copy_rows(o, WB__SQL_LIST, false, err);
@@ -84,7 +90,7 @@ wb_outbox_list(struct wb_outbox *box, const struct wb_filter *filter,
     struct rows_op o = {.box = box,
         .arena = {.env = box->env},
         .filter = filter,
-        .after = INT64_MIN};
+        .from = INT64_MIN};
     uint64_t left = filter->limit > 0 ? filter->limit : UINT64_MAX;
     enum wb_status rc = WB_OK;
 
@@ -95,9 +101,10 @@ wb_outbox_list(struct wb_outbox *box, const struct wb_filter *filter,
         if (rc == WB_OK)
             rc = report_rows(&o, fn, ctx);
         if (o.n > 0)
-            o.after = o.row[o.n - 1].seq;
+            o.from = wb__sat_add(o.row[o.n - 1].seq, 1);
         left -= o.n;
-    } while (rc == WB_OK && left > 0 && o.n == PAGE);
+    } while (rc == WB_OK && left > 0 && o.n == PAGE &&
+             o.row[o.n - 1].seq < INT64_MAX);
     wb__arena_clear(&o.arena);
     return rc;
 }

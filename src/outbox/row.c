@@ -79,14 +79,6 @@ wb__state_parse(struct wb_slice name, enum wb_state *state)
 
 /* ---- reading -------------------------------------------------------------- */
 
-static enum wb_status
-malformed(struct wb_err *err, int64_t seq, const char *column)
-{
-    return wb__fail(err, WB_CORRUPT, 0,
-        "row %lld of waybill_outbox has a malformed %s; correct or delete it",
-        (long long)seq, column);
-}
-
 /* The table's constraint keeps it in range, but the file may have lost it. */
 static uint32_t
 attempts_of(int64_t n)
@@ -94,21 +86,39 @@ attempts_of(int64_t n)
     return n < 0 ? 0 : n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
 }
 
-/* False: it does not fit, though the table's constraints say it does. */
+/* What fits of it. False: that is not all. */
 static bool
 copy_text(char *out, size_t size, struct wb_slice s)
 {
-    if (s.len >= size)
-        return false;
+    bool fits = s.len < size;
+
+    if (!fits)
+        s.len = size - 1;
     if (s.len > 0)
         memcpy(out, s.ptr, s.len);
     out[s.len] = '\0';
-    return true;
+    return fits;
 }
 
-enum wb_status
-wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head,
-    struct wb_err *err)
+/* False: it is not a UUID, and *id is what fits of it. */
+static bool
+read_id(struct wb_slice text, struct wb_id *id)
+{
+    return wb__uuid_parse(text, id) ||
+           (copy_text(id->text, sizeof(id->text), text) && false);
+}
+
+/* False: it is none of ours. Such a row can be neither claimed nor finished; to
+ * redrive or discard it is as good as to an abandoned one. */
+static bool
+read_state(struct wb_slice name, enum wb_state *state)
+{
+    *state = WB_STATE_ABANDONED;
+    return wb__state_parse(name, state);
+}
+
+void
+wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head)
 {
     struct wb__db *db = box->db;
     struct wb_slice hash = wb__db_slice(db, sql, 11);
@@ -120,21 +130,17 @@ wb__head_read(struct wb_outbox *box, enum wb__sql sql, struct wb__head *head,
         .token = (uint64_t)wb__db_int(db, sql, 6),
         .claimed_ms = wb__db_int(db, sql, 7),
         .keep = wb__db_int(db, sql, 10) != 0};
-    if (!wb__uuid_parse(wb__db_slice(db, sql, 1), &head->id))
-        return malformed(err, head->seq, "id");
-    if (!copy_text(head->kind, sizeof(head->kind), wb__db_slice(db, sql, 2)))
-        return malformed(err, head->seq, "kind");
-    if (!wb__state_parse(wb__db_slice(db, sql, 3), &head->state))
-        return malformed(err, head->seq, "status");
-    if (!copy_text(head->scope, sizeof(head->scope),
-            scope.len > 0 ? scope : wb_slice(head->kind)))
-        return malformed(err, head->seq, "scope");
-    if (!copy_text(head->lane, sizeof(head->lane), wb__db_slice(db, sql, 9)))
-        return malformed(err, head->seq, "lane");
+    (void)read_id(wb__db_slice(db, sql, 1), &head->id);
+    (void)read_state(wb__db_slice(db, sql, 3), &head->state);
+    (void)copy_text(head->kind, sizeof(head->kind), wb__db_slice(db, sql, 2));
+    if (scope.len == 0 || scope.len >= sizeof(head->scope))
+        scope = wb_slice(head->kind);
+    (void)copy_text(head->scope, sizeof(head->scope), scope);
+    head->lane_cut =
+        !copy_text(head->lane, sizeof(head->lane), wb__db_slice(db, sql, 9));
     head->has_hash = hash.len == sizeof(head->hash);
     if (head->has_hash)
         memcpy(head->hash, hash.ptr, sizeof(head->hash));
-    return WB_OK;
 }
 
 enum wb_status
@@ -147,14 +153,14 @@ wb__head_find(struct wb_outbox *box, enum wb__sql sql, struct wb__val by,
         return rc;
     rc = wb__db_next(box->db, sql, err);
     if (rc == WB_OK)
-        rc = wb__head_read(box, sql, head, err);
+        wb__head_read(box, sql, head);
     wb__db_end(box->db, sql);
     return rc;
 }
 
-enum wb_status
-wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
-    struct wb_row *row, struct wb_err *err)
+void
+wb__row_read(
+    struct wb_outbox *box, enum wb__sql sql, bool payload, struct wb_row *row)
 {
     struct wb__db *db = box->db;
 
@@ -174,11 +180,36 @@ wb__row_read(struct wb_outbox *box, enum wb__sql sql, bool payload,
         .headers = wb__db_slice(db, sql, 15)};
     if (payload)
         row->payload = wb__db_slice(db, sql, 16);
-    if (!wb__uuid_parse(wb__db_slice(db, sql, 1), &row->id))
-        return malformed(err, row->seq, "id");
-    if (!wb__state_parse(wb__db_slice(db, sql, 3), &row->state))
-        return malformed(err, row->seq, "status");
-    return WB_OK;
+    if (!read_state(wb__db_slice(db, sql, 3), &row->state))
+        row->malformed = "status";
+    if (!read_id(wb__db_slice(db, sql, 1), &row->id))
+        row->malformed = "id";
+}
+
+const char *
+wb__row_malformed(const struct wb_row *row)
+{
+    const struct {
+        const char *column;
+        struct wb_slice text;
+        size_t max;
+    } texts[] = {{"key", row->key, WB__NAME_MAX_STORED},
+        {"lane", row->lane, WB__NAME_MAX_STORED},
+        {"content_type", row->content_type, SIZE_MAX},
+        {"headers", row->headers, SIZE_MAX}};
+
+    if (row->malformed != NULL)
+        return row->malformed;
+    if (wb__kind_check(row->kind, NULL) != WB_OK)
+        return "kind";
+    for (size_t i = 0; i < WB_COUNT(texts); i++) {
+        struct wb_slice s = texts[i].text;
+
+        if (s.len > 0 && (s.len > texts[i].max || !wb__utf8_valid(s) ||
+                             memchr(s.ptr, '\0', s.len) != NULL))
+            return texts[i].column;
+    }
+    return NULL;
 }
 
 bool
@@ -186,7 +217,7 @@ wb__row_copy(struct wb__arena *a, struct wb_row *row)
 {
     struct wb_slice *all[] = {&row->kind, &row->scope, &row->key, &row->lane,
         &row->reason, &row->last_error, &row->content_type, &row->headers,
-        &row->payload};
+        &row->payload, &row->attempts_log};
 
     for (size_t i = 0; i < WB_COUNT(all); i++)
         if (!wb__arena_dup(a, *all[i], all[i]))
@@ -251,16 +282,28 @@ wb__lane_promote(
 }
 
 enum wb_status
+wb__head_promote(
+    struct wb_outbox *box, const struct wb__head *head, struct wb_err *err)
+{
+    if (head->lane_cut) /* a lane that only SQL can have written */
+        return wb__db_run(
+            box->db, WB__SQL_PROMOTE_LONG, WB__NO_ARGS, NULL, err);
+    return wb__lane_promote(box, wb_slice(head->lane), err);
+}
+
+enum wb_status
 wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
     const char *reason, struct wb_slice error, struct wb_err *err)
 {
-    int64_t until_ms =
-        wb__sat_add(wb__outbox_now(box), box->opts.keep_abandoned_ms);
+    int64_t now_ms = wb__outbox_now(box);
+    int64_t until_ms = wb__sat_add(now_ms, box->opts.keep_abandoned_ms);
     enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
         WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
-            wb__text_or_null(error)),
+            wb__text_or_null(error), wb__int(now_ms)),
         NULL, err);
 
+    if (rc == WB_OK)
+        rc = wb__alert(box, seq, err);
     return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
 }
 

@@ -112,6 +112,7 @@ static const struct wb__field outbox_fields[] = {
     {"max_file", WB__TYPE_SIZE, ALL, AT(outbox.max_file_bytes), 65536, BYTES_MAX, NULL, NULL},
     {"keep_delivered", WB__TYPE_DURATION, ALL, AT(outbox.keep_delivered_ms), 1, WB__MS_MAX, NULL, NULL},
     {"keep_abandoned", WB__TYPE_DURATION, ALL, AT(outbox.keep_abandoned_ms), 1, WB__MS_MAX, NULL, NULL},
+    {"on_abandoned", WB__TYPE_TEXT, ALL, AT(on_abandoned), 1, 64, NULL, NULL},
     {"busy", WB__TYPE_DURATION, ALL, AT(outbox.busy_ms), 1, 3600000, NULL, NULL},
 };
 static const struct wb__field relay_fields[] = {
@@ -144,8 +145,17 @@ read_settings(lua_State *L, const char *keyword,
 static int
 outbox(lua_State *L)
 {
-    return read_settings(
-        L, "outbox", &wb__outbox_schema, &config_of(L)->settings.outbox_line);
+    struct wb__settings *set = &config_of(L)->settings;
+    struct wb__record record = {L, "outbox", NULL, 0, NULL};
+    int n = read_settings(L, "outbox", &wb__outbox_schema, &set->outbox_line);
+
+    record.line = set->outbox_line;
+    if (set->on_abandoned.text.len > 0 &&
+        wb__kind_check(set->on_abandoned.text, NULL) != WB_OK)
+        wb__record_fail(&record, "on_abandoned",
+            "is not a kind; give 1 to 64 of a-z 0-9 _ . -");
+    set->outbox.on_abandoned = set->on_abandoned.text;
+    return n;
 }
 
 static int

@@ -179,6 +179,7 @@ struct wb__route_spec {
 /* outbox { … } and relay { … } */
 struct wb__settings {
     struct wb_outbox_opts outbox;
+    struct wb__value on_abandoned;
     int64_t lease_ms;
     int outbox_line, relay_line; /* 0: not given */
 };

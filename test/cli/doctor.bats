@@ -27,6 +27,32 @@ integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
     has "$out" "integrity"
 }
 
+@test "doctor, list, status: times no clock of ours has set" {
+    id=$(send k x)
+    sqlite3 box.db "UPDATE waybill_outbox SET
+        created_ms = created_ms + 864000000, due_ms = due_ms + 864000000"
+    try js doctor
+    ended 1
+    has "$(get '.checks[] | select(.name == "clock") | .detail')" "1 message"
+    try waybill status
+    ended 0
+    has "$out" "in the future"
+    [[ "$out" != *-8* ]]
+    for n in -9223372036854775808 9223372036854775807; do
+        sqlite3 box.db "UPDATE waybill_outbox SET due_ms = $n, created_ms = $n"
+        try waybill list
+        ended 0
+        [ $n -gt 0 ] || has "$out" "ago"
+        [ $n -gt 0 ] || [[ "$out" != *"in 1"* ]]
+        try waybill status
+        ended 0
+        try waybill show "$id"
+        ended 0
+        try js status
+        ended 0
+    done
+}
+
 @test "doctor: SQLite's version, and the guard against its bug" {
     waybill send k x
     try js doctor

@@ -186,3 +186,32 @@ load helper
         same "" "$err"
     done
 }
+
+@test "show: the attempts that failed, and when it ended" {
+    config <<'LUA'
+outbox { on_abandoned = "ops.alert" }
+route "k" { transport = "exec", argv = { "/bin/sh", "-c", "echo no luck >&2; exit 65" } }
+LUA
+    id=$(send k x --key k1)
+    try waybill drain
+    same "rejected" "$(js show "$id" | jq -r '.attempts_log[0].outcome')"
+    has "$(js show "$id" | jq -r '.attempts_log[0].error')" "no luck"
+    same true "$(js show "$id" | jq '.ended_ms >= .created_ms')"
+    has "$(waybill show "$id")" "attempt "
+    same "$id" "$(js list --kind ops.alert | jq -r .id |
+        xargs "$WAYBILL" --json show | jq -r '.payload | fromjson | .id')"
+}
+
+@test "show: what a message that was delivered no longer has is null" {
+    config <<'LUA'
+route "k" { transport = "exec", argv = { "/bin/true" } }
+LUA
+    id=$(send k x --key k1 --header A:b)
+    try waybill drain
+    ended 0
+    try js show "$id"
+    same "null null null delivered" \
+        "$(get '"\(.payload) \(.headers) \(.last_error) \(.status)"')"
+    same true "$(get '.ended_ms >= .created_ms')"
+    has "$(waybill show "$id")" "deleted after delivery"
+}

@@ -80,6 +80,19 @@ load helper
     same 1 "$(status_of pending)"
 }
 
+@test "send: a time that cannot be: refused, and what to give instead" {
+    try waybill send k x --in 99999999999d
+    ended 2
+    has "$err" "9999"
+    try waybill send k x --expires 99999999999d
+    ended 2
+    try waybill send k x --expires 2001-01-01T00:00:00Z
+    ended 2
+    has "$err" "expired already"
+    try waybill --json list
+    same "" "$out"
+}
+
 @test "send: --at, --in and --expires set the times" {
     id=$(send k x --at 2031-02-03T04:05:06Z)
     same 1927857906000 "$(row "$id" due_ms)"

@@ -104,6 +104,9 @@ check_upgraded(struct powercut *disk, long messages)
     CHECK_INT(messages, number(db, "SELECT count(*) FROM waybill_outbox WHERE"
                                    " status = 'pending'"));
     CHECK(number(db, "SELECT count(*) FROM waybill_idem") == 0);
+    CHECK_INT(2, number(db, "SELECT count(*) FROM"
+                            " pragma_table_info('waybill_outbox') WHERE"
+                            " name IN ('ended_ms', 'attempts_log')"));
     CHECK_INT(0, number(db, "SELECT count(*) FROM pragma_integrity_check WHERE"
                             " integrity_check <> 'ok'"));
     (void)sqlite3_close(db);

@@ -171,7 +171,8 @@ struct sim_message {
     uint64_t token;
     int64_t lease_end_ms;       /* 0: not leased, or unknown */
     unsigned lease_jumps;       /* sim.jumps when the lease was given */
-    int64_t floor_ms;           /* not due before */
+    int64_t floor_ms;           /* not due before, by the clock it was set by */
+    unsigned floor_jumps;       /* sim.jumps when it was set */
     uint64_t retry_after_token; /* of its last response, and */
     int64_t retry_after_ms;     /* its Retry-After */
     int effects, rejections;

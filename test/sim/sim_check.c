@@ -86,10 +86,10 @@ check_gone(int n, bool settled)
     struct sim_message *m = &sim.message[n];
 
     if (m->there && m->unsure) {
+        sim.figures->recovered += !m->acked; /* it may be sent twice, too */
+        sim.figures->accepted += !m->acked;
         m->unsure = false;
         m->acked = true;
-        sim.figures->recovered++;
-        sim.figures->accepted++;
     }
     if (m->there || m->discard_tried)
         return;

@@ -73,7 +73,8 @@ claim_check(int n, const struct wb_claimed *r)
         sim_violation(SIM_SHARED, n, m->lease_end_ms);
     if (r->attempts > SIM_MOST)
         sim_violation(SIM_ATTEMPTS, n, r->attempts);
-    if (later(m->due_ms, m->floor_ms) > sim.wall_ms)
+    if (m->due_ms > sim.wall_ms ||
+        (m->floor_ms > sim.wall_ms && m->floor_jumps == sim.jumps))
         sim_violation(SIM_EARLY, n, m->due_ms);
     if (m->expires_ms != 0 && m->expires_ms <= sim.wall_ms)
         sim_violation(SIM_EARLY, n, m->expires_ms);
@@ -209,6 +210,7 @@ finish_good(int n, const struct wb_finish *f, enum sim_hold hold)
     m->confirmed = m->confirmed || f->end == WB_CONFIRM;
     if (f->end == WB_FAIL && f->state == WB_STATE_PENDING)
         m->floor_ms = sim.wall_ms + backoff_ms(f, m);
+    m->floor_jumps = sim.jumps;
 }
 
 void

@@ -159,6 +159,24 @@ TEST(test_accept__O4_retention_over__a_new_message)
     wb_outbox_close(box);
 }
 
+TEST(test_accept__O4_id_and_key_of_two_expired_tombstones__a_new_message)
+{
+    struct wb_outbox *box = box_open();
+
+    (void)box_send(box, message(ID_A, NULL));
+    (void)box_send(box, message(ID_B, "k"));
+    for (int i = 0; i < 2; i++) {
+        struct taken t = box_claim(box, NULL);
+
+        box_confirm(box, &t);
+    }
+    CHECK_STATUS(MISMATCH, box_try(box, message(ID_A, "k")));
+    fake_clock_advance_ms(7 * DAY);
+    CHECK(!box_send(box, message(ID_A, "k")).duplicate);
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    wb_outbox_close(box);
+}
+
 TEST(test_accept__O4_id_and_key_of_two_messages__mismatch)
 {
     struct wb_outbox *box = box_open();
@@ -393,6 +411,7 @@ main(void)
         RUN(test_accept__O4_bytes_move_between_fields__mismatch),
         RUN(test_accept__O4_after_delivery__duplicate_for_the_retention),
         RUN(test_accept__O4_retention_over__a_new_message),
+        RUN(test_accept__O4_id_and_key_of_two_expired_tombstones__a_new_message),
         RUN(test_accept__O4_id_and_key_of_two_messages__mismatch),
         RUN(test_accept__O4_abandoned__still_one_message),
         RUN(test_accept__O4_row_inserted_by_sql__compared_like_any),

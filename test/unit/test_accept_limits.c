@@ -306,6 +306,94 @@ TEST(test_accept__O5_bytes__full_and_after_a_drain_accepted_again)
     wb_outbox_close(box);
 }
 
+/* Confirm all that wait; how many there were. */
+static int
+deliver_all(struct wb_outbox *box)
+{
+    struct wb_claim claim = {.max = 64};
+    struct wb_batch batch = {0};
+    struct wb_finish f[64];
+    int n = 0;
+
+    while (wb_outbox_claim(box, &claim, &batch, NULL) == WB_OK) {
+        struct wb_err err = {0};
+
+        for (size_t i = 0; i < batch.len; i++)
+            f[i] = (struct wb_finish){
+                .id = batch.row[i].id, .token = batch.row[i].token};
+        CHECK_OK(wb_outbox_finish(box, f, batch.len, NULL, NULL, &err), err);
+        n += (int)batch.len;
+    }
+    wb_batch_free(&batch);
+    return n;
+}
+
+static struct wb_message
+keyed(int number)
+{
+    static char key[32];
+    struct wb_message m = message();
+
+    (void)snprintf(key, sizeof(key), "key %d", number);
+    m.key = S(key);
+    m.payload = x(1500);
+    return m;
+}
+
+/* A tombstone takes the room of its id and key, not of its payload. */
+TEST(test_accept__O5_full_of_tombstones__accepted_since_nothing_waits)
+{
+    const int64_t most = 1500000;
+    struct wb_outbox *box =
+        box_open_with((struct wb_outbox_opts){.max_file_bytes = most});
+    int n = 0;
+
+    for (int round = 0; round < 30; round++) {
+        for (int i = 0; i < 100; i++)
+            (void)box_send(box, keyed(n++));
+        CHECK_INT(100, deliver_all(box));
+    }
+    for (int i = 0; i < n; i += 97)
+        CHECK(box_send(box, keyed(i)).duplicate);
+    CHECK_INT(n, sql_int("SELECT count(*) FROM waybill_outbox WHERE seq > 0"));
+    CHECK(sql_int("SELECT page_count * page_size FROM pragma_page_count,"
+                  " pragma_page_size") <= most + 200000);
+    wb_outbox_close(box);
+}
+
+/* A handle for each message, as commands have it. */
+TEST(test_accept__O5_full_of_tombstones__each_is_moved_once)
+{
+    struct wb_outbox_opts opts = {.max_file_bytes = 400000};
+    struct wb_outbox *box = box_open_with(opts);
+    struct wb_err err = {0};
+    enum wb_status rc = WB_OK;
+    int n = 0;
+
+    while (rc == WB_OK && n < 20000) {
+        struct wb_message m = keyed(n++);
+
+        if (n % 50 == 0) {
+            wb_outbox_close(box);
+            box = box_open_with(opts);
+        }
+        rc = wb_outbox_enqueue(box, &m, NULL, &err);
+        if (rc == WB_OK && n % 20 == 0)
+            (void)deliver_all(box);
+    }
+    CHECK_INT(WB_FULL, rc);
+    CHECK(n > 1000); /* 400 bytes each, the indexes included */
+    (void)deliver_all(box);
+    do {
+        struct wb_message m = keyed(n++);
+
+        rc = wb_outbox_enqueue(box, &m, NULL, &err);
+        (void)deliver_all(box);
+    } while (rc == WB_OK);
+    CHECK_HAS("keep_delivered", err.msg);
+    wb_outbox_close(box);
+}
+
 int
 main(void)
 {
@@ -323,6 +411,8 @@ main(void)
         RUN(test_accept__O5_rows_counted_long_ago__within_1_percent),
         RUN(test_accept__O5_rows__what_counts),
         RUN(test_accept__O5_full_in_a_batch__the_rest_is_reported),
+        RUN(test_accept__O5_full_of_tombstones__accepted_since_nothing_waits),
+        RUN(test_accept__O5_full_of_tombstones__each_is_moved_once),
         RUN(test_accept__O5_bytes__full_and_after_a_drain_accepted_again),
     };
     return RUN_ALL(tests);

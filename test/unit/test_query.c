@@ -279,6 +279,9 @@ TEST(test_query__I13_health__says_what_is_in_force)
     CHECK_HAS(sqlite3_libversion(), h.engine);
     CHECK(h.full_sync && !h.network_fs);
     CHECK(h.schema_version >= 1);
+    sql_run("UPDATE waybill_meta SET value = 12 WHERE name = 'version'");
+    CHECK_OK(wb_outbox_health(box, &h, &err), err);
+    CHECK_INT(12, h.schema_version);
     CHECK_INT(0600, h.file_mode);
     CHECK_INT(0700, h.folder_mode);
     CHECK(h.file_bytes > 0 && h.wal_bytes > 0);
