@@ -313,13 +313,15 @@ struct wb_idem_call {
  *             the lease while fn runs; not on a borrowed connection, where the
  *             transaction protects the claim. If the store fails, fn is not
  *             called, unless begin->open is set: the answer is then
- *             UNGUARDED, and call->token 0. If the record cannot be stored, the
- *             outcome is marked unknown, and the status says why.
+ *             UNGUARDED, and call->token 0. If the store fails after fn, the
+ *             outcome is stored again until the lease has ended. If the record
+ *             cannot be stored, the outcome is marked unknown, and the status
+ *             says why.
  * Gives       *result: as wb_idem_begin(); after fn was called the answer is
  *             ACQUIRED and record is call->record.
  * Returns     as wb_idem_begin() before fn, and UNAVAILABLE without a thread
  *             to renew the claim; as wb_idem_complete() after it.
- * Threads     any. Since 0.1
+ * Threads     any; Blocks: after fn, up to the lease. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_run(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_fingerprint *fingerprint,

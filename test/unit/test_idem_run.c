@@ -294,6 +294,80 @@ TEST(test_run__record_cannot_be_stored__unknown)
     wb_idem_close(store);
 }
 
+struct locked {
+    int runs, sleeps, free_at;
+};
+
+static struct locked *locked;
+
+/* A sleep of the fake clock; the store is free again at the n-th. */
+static void
+sleep_while_locked(void *ctx, int64_t us)
+{
+    sleep_by_clock(ctx, us);
+    if (++locked->sleeps == locked->free_at)
+        drop_write_lock();
+    else if (backend == &memory_backend)
+        fake_alloc_fail_at(0);
+}
+
+static enum wb_idem_end
+run_and_lock(void *ctx, struct wb_idem_call *call)
+{
+    struct locked *l = ctx;
+
+    l->runs++;
+    if (backend == &memory_backend)
+        fake_alloc_fail_at(0);
+    else
+        take_write_lock();
+    call->record.body = wb_slice("kept");
+    return WB_IDEM_APPLIED;
+}
+
+static enum wb_status
+run_locked(struct wb_idem *store, struct locked *l)
+{
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_fingerprint fp = print_of("request");
+    struct wb_idem_begin sending = {.sending = true};
+    struct wb_idem_result r = {0};
+    enum wb_status rc;
+
+    locked = l;
+    fake_env.env.sleep_us = sleep_while_locked;
+    rc = wb_idem_run(store, &op, &fp, &sending, run_and_lock, l, &r, NULL);
+    fake_alloc_fail_at(-1);
+    fake_env.env.sleep_us = sleep_by_clock;
+    wb_idem_result_free(&r);
+    return rc;
+}
+
+TEST(test_run__store_down_at_the_end__tried_until_it_is_back)
+{
+    struct wb_idem *store = open_with((struct wb_idem_opts){.busy_ms = 1});
+    struct locked l = {.free_at = 9};
+
+    CHECK_STATUS(OK, run_locked(store, &l));
+    CHECK_INT(1, l.runs);
+    CHECK_INT(9, l.sleeps);
+    CHECK(has(store, "k", "kept"));
+    wb_idem_close(store);
+}
+
+TEST(test_run__store_down_past_the_lease__unknown)
+{
+    struct wb_idem *store = open_with((struct wb_idem_opts){.busy_ms = 1});
+    struct locked l = {.free_at = -1};
+    enum wb_status rc = run_locked(store, &l);
+
+    CHECK(rc == WB_BUSY || rc == WB_NOMEM);
+    CHECK(l.sleeps > 20 && l.sleeps < 100); /* growing waits */
+    drop_write_lock();
+    CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
+    wb_idem_close(store);
+}
+
 /* If the store fails, the call fails; it runs without the store only on
  * request, and reports that. */
 TEST(test_run__store_down__not_run_unless_open)
@@ -336,6 +410,8 @@ main(void)
         RUN(test_run__longer_than_its_lease__renewed),
         RUN(test_run__many_threads__each_runs_its_own),
         RUN(test_run__record_cannot_be_stored__unknown),
+        RUN(test_run__store_down_at_the_end__tried_until_it_is_back),
+        RUN(test_run__store_down_past_the_lease__unknown),
         RUN(test_run__store_down__not_run_unless_open),
     };
 
