@@ -245,7 +245,6 @@ struct wb__process {
     int start_errno; /* why it could not be started, or 0 */
     int status;      /* exit status, or 128 + number of the signal */
     bool by_signal;
-    bool forwarded; /* a signal to this process was forwarded to it */
 };
 
 /*
@@ -253,8 +252,10 @@ struct wb__process {
  *
  * Guarantees  It inherits stdin, the signal mask and the signals that this
  *             process was started to ignore. It is killed if this process dies.
- *             TERM, INT and HUP are forwarded at once, also during output();
- *             one that comes before the command has started, after its start.
+ *             All signals that can be caught and would end this process are
+ *             forwarded at once, also during output(), but for those of a fault
+ *             (SEGV, ABRT, ...); one that comes before the command has started,
+ *             after its start. Once it has ended they are ignored.
  *             Returns when the command has ended and its output is closed, or
  *             one second after its end.
  * Returns     OK, also if it could not be started; IO: no process for it,
@@ -263,5 +264,9 @@ struct wb__process {
  */
 WB_MUST_USE enum wb_status wb__process_run(
     struct wb__process *process, struct wb_err *err);
+
+/* Whether processes that the command has started, or these, are alive wait_ms
+ * after it has ended. Not those that another process has started for it. */
+WB_MUST_USE bool wb__process_left(int64_t wait_ms);
 
 #endif /* WB_SRC_OS_H */
