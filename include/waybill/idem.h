@@ -67,7 +67,9 @@ WB_MUST_USE enum wb_status wb_idem_open_memory(
  *
  * Guarantees  A completed record survives a power cut. A claim survives the
  *             end of the process; a power cut may undo it, unless it was marked
- *             sending. Records expire by the wall clock.
+ *             sending. In SQLite, steps of the wall clock change nothing until
+ *             the machine is restarted, and all processes agree on the time; in
+ *             PostgreSQL it is the server's.
  * Gives       *out: freed with wb_idem_close(). Untouched unless OK.
  * Returns     as wb_outbox_open().
  * Threads     any; Blocks: up to busy_ms. Since 0.1

@@ -183,7 +183,7 @@ find_row(struct wb__db *db, struct wb__idem_call *call, struct row *row,
     const enum wb__sql sql = WB__SQL_IDEM_FIND;
     enum wb_status rc = wb__db_start(db, sql, WB__ARGS(OP(call)), err);
 
-    call->now_ms = wb__db_now(db);
+    call->now_ms = wb__sql_now(call->store, db);
     if (rc != WB_OK)
         return rc;
     rc = wb__db_next(db, sql, err);

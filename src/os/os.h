@@ -11,6 +11,13 @@
 
 void wb__sleep_us(int64_t us);
 
+/* Since the machine was started, suspended or not. Steps of the wall clock do
+ * not change it. */
+int64_t wb__boot_ms(void);
+/* Names this start of the machine, among those that count the same
+ * wb__boot_ms(). False: the kernel does not say. */
+WB_MUST_USE bool wb__boot_name(char name[64]);
+
 /* ---- descriptors, closed on exec ---------------------------------------- */
 
 /* socket(2); -1 if it fails. */
