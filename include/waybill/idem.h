@@ -70,7 +70,9 @@ WB_MUST_USE enum wb_status wb_idem_open_memory(
  *
  * Guarantees  A completed record survives a power cut. A claim survives the
  *             end of the process; a power cut may undo it, unless it was marked
- *             sending. Records expire by the wall clock.
+ *             sending. In SQLite, steps of the wall clock change nothing until
+ *             the machine is restarted, and all processes agree on the time; in
+ *             PostgreSQL it is the server's.
  * Gives       *out: freed with wb_idem_close(). Untouched unless OK.
  * Returns     as wb_outbox_open().
  * Threads     any; Blocks: up to busy_ms. Since 0.1
@@ -191,10 +193,11 @@ WB_MUST_USE enum wb_status wb_idem_begin(struct wb_idem *store,
  * Complete a claim with its record.
  *
  * Guarantees  OK: every later begin gets the record. The same token and record
- *             again is OK. Any failure leaves the claim as it was, and complete
+ *             again is OK. A token is good until another begin has acquired the
+ *             key, also after the lease has ended. Any failure leaves the claim as it was, and complete
  *             may be called again. The effect has happened: never release then,
  *             but mark the claim with wb_idem_unknown().
- * Returns     OK, FENCED (the token is late, wrong, used or zero; nothing
+ * Returns     OK, FENCED (the token is replaced, wrong, used or zero; nothing
  *             changed), TOOBIG, INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE,
  *             CORRUPT.
  * Threads     any. Since 0.1
@@ -315,13 +318,15 @@ struct wb_idem_call {
  *             the lease while fn runs; not on a borrowed connection, where the
  *             transaction protects the claim. If the store fails, fn is not
  *             called, unless begin->open is set: the answer is then
- *             UNGUARDED, and call->token 0. If the record cannot be stored, the
- *             outcome is marked unknown, and the status says why.
+ *             UNGUARDED, and call->token 0. If the store fails after fn, the
+ *             outcome is stored again until the lease has ended. If the record
+ *             cannot be stored, the outcome is marked unknown, and the status
+ *             says why.
  * Gives       *result: as wb_idem_begin(); after fn was called the answer is
  *             ACQUIRED and record is call->record.
  * Returns     as wb_idem_begin() before fn, and UNAVAILABLE without a thread
  *             to renew the claim; as wb_idem_complete() after it.
- * Threads     any. Since 0.1
+ * Threads     any; Blocks: after fn, up to the lease. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_run(struct wb_idem *store,
     const struct wb_idem_op *op, const struct wb_fingerprint *fingerprint,

@@ -37,17 +37,27 @@ struct key_listing {
     uint64_t n, limit; /* 0: all */
 };
 
+/* Do the options choose it? */
+static bool
+chosen(const struct cli *cli, const struct wb_idem_item *item)
+{
+    int64_t age_ms = cli->now_ms - item->since_ms;
+
+    return cli_number(cli, "state", item->state) == item->state &&
+           (!cli_has(cli, "identity") ||
+               wb__eq(cli_slice(cli, "identity"), item->op.identity)) &&
+           (!cli_has(cli, "scope") ||
+               wb__eq(cli_slice(cli, "scope"), item->op.scope)) &&
+           age_ms >= cli_ms(cli, "older-than", age_ms);
+}
+
 static enum wb_status
 list_item(void *ctx, const struct wb_idem_item *item)
 {
     struct key_listing *l = ctx;
     char when[32], status[16] = "-";
 
-    if (cli_number(l->cli, "state", item->state) != item->state ||
-        (cli_has(l->cli, "identity") &&
-            !wb__eq(cli_slice(l->cli, "identity"), item->op.identity)) ||
-        (cli_has(l->cli, "scope") &&
-            !wb__eq(cli_slice(l->cli, "scope"), item->op.scope)))
+    if (!chosen(l->cli, item))
         return WB_OK;
     if (item->state == WB_IDEM_DONE)
         (void)snprintf(status, sizeof(status), "%d", item->status);
@@ -204,18 +214,157 @@ run_settle(struct cli *cli, struct wb_idem *store)
         "key %s is done", cli->arg[1]);
 }
 
+/* ---- many keys ---------------------------------------------------------- */
+
+/* Of one key as it was listed. */
+struct choice {
+    struct wb_idem_op op;
+    enum wb_idem_state state;
+    int64_t since_ms;
+    int status; /* of its record */
+};
+
+struct choices {
+    struct cli *cli;
+    struct wb__arena arena;
+    struct choice *at;
+    size_t n, room, limit; /* 0: all */
+    bool settle, usage;
+};
+
+static enum wb_status
+choose(void *ctx, const struct wb_idem_item *item)
+{
+    struct choices *c = ctx;
+    struct choice *one;
+
+    if (!chosen(c->cli, item) || (c->settle && item->state != WB_IDEM_DOUBTFUL))
+        return WB_OK;
+    if (c->n == c->room) {
+        size_t room = c->room == 0 ? 64 : 2 * c->room;
+        const struct wb_env *env = c->cli->env;
+
+        one = env->resize(env->ctx, c->at, room * sizeof(*one));
+        if (one == NULL)
+            return WB_NOMEM;
+        c->at = one;
+        c->room = room;
+    }
+    one = &c->at[c->n];
+    *one = (struct choice){.state = item->state, .since_ms = item->since_ms};
+    if (!wb__arena_dup(&c->arena, item->op.identity, &one->op.identity) ||
+        !wb__arena_dup(&c->arena, item->op.scope, &one->op.scope) ||
+        !wb__arena_dup(&c->arena, item->op.key, &one->op.key))
+        return WB_NOMEM;
+    c->usage = c->settle && !read_status(c->cli, &one->op, &one->status);
+    c->n++;
+    return c->usage || c->n == c->limit ? WB_EMPTY : WB_OK; /* enough */
+}
+
+/* OK only if the key is still as it was chosen. */
+static enum wb_status
+change_key(const struct choices *c, struct wb_idem *store,
+    const struct choice *one, struct wb_err *err)
+{
+    struct wb_idem_record record = {.status = one->status,
+        .body = cli_slice(c->cli, "body"),
+        .ttl_ms = cli_ms(c->cli, "ttl", WB_IDEM_TTL_MS)};
+    struct wb_idem_item now;
+    enum wb_status rc;
+
+    if (one->state == WB_IDEM_DOUBTFUL)
+        return wb_idem_settle(
+            store, &one->op, cli_has(c->cli, "done") ? &record : NULL, err);
+    rc = wb_idem_peek(store, &one->op, &now, err);
+    if (rc == WB_OK &&
+        (now.state != one->state || now.since_ms != one->since_ms))
+        rc = WB_NOTFOUND;
+    return rc != WB_OK ? rc : wb_idem_forget(store, &one->op, NULL, err);
+}
+
+static enum cli_exit
+change_chosen(struct choices *c, struct wb_idem *store)
+{
+    bool dry = cli_has(c->cli, "dry-run");
+    json_t *by_scope = json_object();
+    json_int_t total = 0;
+    enum cli_exit code = CLI_DONE;
+
+    for (size_t i = 0; i < c->n; i++) {
+        const struct wb_slice scope = c->at[i].op.scope;
+        struct wb_err err = {0};
+        enum wb_status rc = dry ? WB_OK : change_key(c, store, &c->at[i], &err);
+
+        if (rc == WB_NOTFOUND) /* it has changed since it was listed */
+            continue;
+        if (rc != WB_OK) {
+            cli_print_error(
+                c->cli, rc, "key %.*s: %s", WB_SHOW(c->at[i].op.key), err.msg);
+            code = CLI_SOME;
+            continue;
+        }
+        total++;
+        (void)json_object_setn_new(by_scope, scope.ptr, scope.len,
+            json_integer(1 + json_integer_value(json_object_getn(
+                                 by_scope, scope.ptr, scope.len))));
+    }
+    (void)cli_result(c->cli,
+        json_pack("{s:I, s:o, s:b}", "total", total, "by_scope", by_scope,
+            "dry_run", (int)dry),
+        "%lld key%s %s%s", (long long)total, total == 1 ? "" : "s",
+        dry ? "would be " : "", c->settle ? "settled" : "released");
+    return code;
+}
+
+static enum cli_exit
+run_many(struct cli *cli, struct wb_idem *store)
+{
+    struct choices c = {.cli = cli,
+        .arena = {.env = cli->env},
+        .limit = cli_number(cli, "limit", 0),
+        .settle = strcmp(cli->arg[0], "settle") == 0};
+    enum cli_exit code = CLI_USAGE;
+    struct wb_err err = {0};
+    enum wb_status rc;
+
+    if (c.settle && cli_has(cli, "done") == cli_has(cli, "not-applied"))
+        return cli_usage(cli, "settle: give --done or --not-applied");
+    if (!cli_has(cli, "scope") && !cli_has(cli, "identity") &&
+        !cli_has(cli, "state") && !cli_has(cli, "older-than"))
+        return cli_usage(cli,
+            "%s takes one key; or, for many, --scope, --identity, --state or "
+            "--older-than",
+            cli->arg[0]);
+    rc = wb_idem_list(store, choose, &c, &err);
+    if (rc == WB_NOMEM)
+        code = cli_nomem(cli, "the keys");
+    else if (rc != WB_OK && rc != WB_EMPTY)
+        code = cli_fail(cli, &err);
+    else if (!c.usage)
+        code = change_chosen(&c, store);
+    wb__arena_clear(&c.arena);
+    wb__free(cli->env, c.at);
+    return code;
+}
+
 /* ---- the command -------------------------------------------------------- */
+
+#define MANY "identity scope state older-than limit dry-run"
 
 static const struct keys_verb {
     const char *name;
     size_t args;         /* the verb included */
     const char *options; /* beside those of all commands */
     enum cli_exit (*run)(struct cli *cli, struct wb_idem *store);
-} verbs[] = {{"list", 1, "identity scope state limit", run_list},
+} verbs[] = {
+    {"list", 1, "identity scope state older-than limit", run_list},
     {"show", 2, "identity scope", run_show},
     {"release", 2, "identity scope", run_release},
+    {"release", 1, MANY, run_many},
     {"settle", 2, "identity scope done not-applied status body ttl",
-        run_settle}};
+        run_settle},
+    {"settle", 1, MANY " done not-applied status body ttl", run_many},
+};
 
 /* Options that a verb does not use are refused. */
 static bool
@@ -242,18 +391,20 @@ static const struct keys_verb *
 find_verb(struct cli *cli)
 {
     struct cli_nearest nearest = {0};
+    const struct keys_verb *named = NULL;
 
     for (size_t i = 0; i < WB_COUNT(verbs); i++) {
         cli_nearest_add(&nearest, wb_slice(cli->arg[0]), verbs[i].name);
         if (strcmp(cli->arg[0], verbs[i].name) != 0)
             continue;
+        named = &verbs[i];
         if (cli->n_args == verbs[i].args)
             return takes_options(cli, &verbs[i]) ? &verbs[i] : NULL;
-        (void)cli_usage(cli, "%s takes %s", verbs[i].name,
-            verbs[i].args == 1 ? "no key" : "one key");
-        return NULL;
     }
-    if (nearest.name != NULL)
+    if (named != NULL)
+        (void)cli_usage(cli, "%s takes %s", named->name,
+            named->args == 1 && named->run == run_list ? "no key" : "one key");
+    else if (nearest.name != NULL)
         (void)cli_usage(
             cli, "keys '%s'? did you mean %s?", cli->arg[0], nearest.name);
     else
@@ -286,12 +437,16 @@ run_keys(struct cli *cli)
 }
 
 static const struct cli_option keys_options[] = {
-    {"identity", CLI_TEXT, "I", "of the key [list: all; else none]"},
+    {"identity", CLI_TEXT, "I", "of the key [with KEY: none; else all]"},
     {"scope", CLI_TEXT, "S",
-        "of the key: once, or POST /path [list: all; else once]"},
+        "of the key: once, or POST /path [with KEY: once; else all]"},
     {"state", CLI_CHOICE, "claimed|sending|done|unknown",
-        "list: of this state alone [all]"},
-    {"limit", CLI_COUNT, "N", "list: at most this many [all]"},
+        "without KEY: of this state alone [all]"},
+    {"older-than", CLI_DURATION, "D",
+        "without KEY: begun or stored that long ago [all]"},
+    {"limit", CLI_COUNT, "N", "without KEY: at most this many [all]"},
+    {"dry-run", CLI_FLAG, NULL,
+        "release, settle without KEY: count, change nothing"},
     {"done", CLI_FLAG, NULL, "settle: it took effect; keep a record"},
     {"not-applied", CLI_FLAG, NULL,
         "settle: it did not take effect; free the key"},
@@ -311,7 +466,8 @@ const struct cli_command cli_keys = {
     .more =
         "release frees a key in any state: a record is deleted, a run in "
         "progress can no\nlonger be recorded. settle records how an unknown "
-        "outcome ended.",
+        "outcome ended. Without KEY\nboth change every key that --scope, "
+        "--identity, --state and --older-than choose.",
     .options = keys_options,
     .n_args = 1,
     .optional_args = 1,
@@ -320,5 +476,7 @@ const struct cli_command cli_keys = {
     .examples = "waybill keys list --state unknown\n"
                 "waybill keys release invoice-4711\n"
                 "waybill keys settle 4711 --scope 'POST /charges' --identity "
-                "acme \\\n    --done --status 201",
+                "acme \\\n    --done --status 201\n"
+                "waybill keys settle --scope 'POST /charges' --older-than 1h "
+                "\\\n    --not-applied --dry-run",
 };

@@ -68,10 +68,11 @@
 /* Of the idempotency store. ?1 to ?3 are always the operation; ?4 the token and
  * ?5 now, in the statements that need them. */
 #define WB__IDEM_AT " identity = ?1 AND scope = ?2 AND key = ?3 "
-/* The claim is the caller's, and has not ended. */
+/* The claim is the caller's. Its lease may have ended: while nobody else has
+ * claimed the key, its token is good. */
 #define WB__IDEM_CLAIMED                                             \
     WB__IDEM_AT "AND token = ?4 AND state IN ('claimed', 'sending')" \
-                " AND ends_ms > ?5 AND version = 1"
+                " AND version = 1"
 /* When an operation ends: one that was sending is held for longer. */
 #define WB__IDEM_END(hold)                            \
     " waybill_idem.ends_ms + CASE waybill_idem.state" \
@@ -81,11 +82,13 @@
     " (state = 'unknown' OR (state = 'sending' AND ends_ms <= ?4))" \
     " AND" WB__IDEM_END("?5") "> ?4 AND version = 1"
 
-/* What ended at ?1 or before; a claim that was sending: at ?2 or before. */
+/* What ended at ?1 or before; a claim, for its holder may be late: at ?2 or
+ * before. */
 #define WB__IDEM_EXPIRED                                           \
     "SELECT seq FROM waybill_idem"                                 \
     " WHERE ends_ms IS NOT NULL AND ends_ms <= ?1 AND version = 1" \
-    " AND (state <> 'sending' OR ends_ms <= ?2) ORDER BY ends_ms LIMIT ?3"
+    " AND (state NOT IN ('claimed', 'sending') OR ends_ms <= ?2)"  \
+    " ORDER BY ends_ms LIMIT ?3"
 
 #define WB__IDEM_SUM "coalesce(sum(length(headers) + length(body) + 100), 0)"
 #define WB__IDEM_RECORDS                                        \
@@ -361,9 +364,9 @@
         NULL)                                                                  \
     X(IDEM_RELEASE, "DELETE FROM waybill_idem WHERE" WB__IDEM_CLAIMED, NULL)   \
     X(IDEM_EXTEND,                                                             \
-        "UPDATE waybill_idem SET ends_ms = ?6 WHERE" WB__IDEM_CLAIMED, NULL)   \
+        "UPDATE waybill_idem SET ends_ms = ?5 WHERE" WB__IDEM_CLAIMED, NULL)   \
     X(IDEM_MARK,                                                               \
-        "UPDATE waybill_idem SET state = ?6, ends_ms = coalesce(?7, ends_ms)"  \
+        "UPDATE waybill_idem SET state = ?5, ends_ms = coalesce(?6, ends_ms)"  \
         " WHERE" WB__IDEM_CLAIMED,                                             \
         NULL)                                                                  \
     X(IDEM_SETTLE,                                                             \
@@ -391,7 +394,7 @@
         NULL)                                                                  \
     X(IDEM_DROP,                                                               \
         "DELETE FROM waybill_idem WHERE" WB__IDEM_AT                           \
-        "AND version = 1 AND" WB__IDEM_END("?5") "<= ?4",                      \
+        "AND version = 1 AND state = 'done' AND ends_ms <= ?4",                \
         NULL)                                                                  \
     /* Held while claims or bytes are counted and one is added. */             \
     X(IDEM_LOCK, "SELECT ?1",                                                  \

@@ -79,6 +79,7 @@ struct wb__lease {
     uint64_t token;
     int64_t lease_ms;
     int64_t next_us; /* when to renew it, by the monotonic clock */
+    int64_t ends_us; /* when it ends unless it is renewed */
     struct wb__lease *next, **link;
 };
 struct wb__lease_renewer {

@@ -45,13 +45,23 @@ find(struct lookup *l)
     l->e = wb__table_find(&l->m->table, l->hash, &l->key);
 }
 
-/* The entry, removed first if it has expired; NULL if there is none. */
+/* The entry, removed first if it has expired; NULL if there is none. A read
+ * leaves a lapsed claim to its holder. */
 static struct wb__entry *
 live_entry(struct lookup *l)
 {
+    enum wb__idem_verb verb = l->call->verb;
+
     if (l->e != NULL && wb__expire_if_due(l->m, l->e, l->now_ms))
         l->e = NULL;
-    return l->e;
+    if (l->e == NULL || !wb__is_lapsed(l->e))
+        return l->e;
+    if (verb == WB__IDEM_BEGIN || verb == WB__IDEM_STORE ||
+        verb == WB__IDEM_FORGET) {
+        wb__claim_end(l->m, l->e->claim, NULL);
+        l->e = NULL;
+    }
+    return NULL;
 }
 
 /* ---- begin ------------------------------------------------------------- */
@@ -257,13 +267,15 @@ use_claim(struct lookup *l, struct wb_err *err)
     struct wb__memory_claim *claim =
         l->e != NULL && l->e->kind == WB__CLAIM ? l->e->claim : NULL;
 
-    /* Is the token late, wrong or used? */
+    /* Is the token wrong or used? A late one is good. */
     if (claim == NULL || claim->token != c->token ||
-        claim->state == WB_IDEM_DOUBTFUL || claim->ends.key <= l->now_ms) {
+        (claim->state == WB_IDEM_DOUBTFUL && !claim->lapsed)) {
         bool is_gone = c->verb == WB__IDEM_RELEASE && l->e == NULL;
 
         return is_gone || is_repeat(l) ? WB_OK : WB_FENCED;
     }
+    if (!wb__claim_revive(l->m, claim, l->now_ms))
+        return wb__nomem(err, "a claim");
     if (c->verb == WB__IDEM_COMPLETE)
         return complete_claim(l, claim, err);
     if (c->verb == WB__IDEM_RELEASE)
@@ -375,7 +387,7 @@ walk(struct wb__memory *m,
             continue;
         if (wb__expire_if_due(m, e, now)) {
             ++*n;
-        } else if (fn != NULL) {
+        } else if (fn != NULL && !wb__is_lapsed(e)) {
             item = item_of(m, e);
             rc = fn(ctx, &item);
         }

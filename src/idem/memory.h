@@ -80,6 +80,7 @@ struct wb__waiter {
 struct wb__memory_claim {
     struct wb__heap_node ends; /* of the lease, or of the hold if unknown */
     enum wb_idem_state state;
+    bool lapsed; /* see claim_expire_if_due(); its token is still good */
     uint32_t at; /* index of its entry */
     int64_t since_ms;
     uint64_t token;
@@ -187,6 +188,11 @@ WB_MUST_USE enum wb_status wb__record_new(const struct wb__memory *m,
 int64_t wb__record_ttl_ms(const struct wb_idem_record *record);
 struct wb_idem_record wb__record_get(
     const struct wb__memory *m, const struct wb__memory_record *r);
+/* A claim whose lease has ended is as it was at that moment, for a call that
+ * presents its token. Moves entries. False: out of memory. */
+WB_MUST_USE bool wb__claim_revive(
+    struct wb__memory *m, struct wb__memory_claim *claim, int64_t now_ms);
+
 /* Add or remove the record's part in the counts of the store. */
 void wb__record_count(
     struct wb__memory *m, const struct wb__memory_record *r, int n);
@@ -203,6 +209,13 @@ void wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
 void wb__claim_hold(
     struct wb__memory *m, struct wb__memory_claim *claim, int64_t from_ms);
 
+/* A claim that holds its key no longer; only its token is still good. */
+static inline bool
+wb__is_lapsed(const struct wb__entry *e)
+{
+    return e->kind == WB__CLAIM && e->claim->lapsed &&
+           e->claim->state == WB_IDEM_CLAIMED;
+}
 /* True: the entry had expired and is removed. */
 bool wb__expire_if_due(
     struct wb__memory *m, struct wb__entry *e, int64_t now_ms);

@@ -204,6 +204,7 @@ wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
     struct wb__memory_record *record)
 {
     struct wb__entry *e = &m->table.slab[claim->at];
+    bool is_uncounted = wb__is_lapsed(e);
 
     WB_ASSERT(e->kind == WB__CLAIM && e->claim == claim);
     wake_all(claim);
@@ -216,7 +217,8 @@ wb__claim_end(struct wb__memory *m, struct wb__memory_claim *claim,
         wb__table_complete(&m->table, e, record);
         wb__record_count(m, record, 1);
     }
-    wb__account_add(m, wb__key_op(claim->bytes).identity, -1, 0);
+    if (!is_uncounted)
+        wb__account_add(m, wb__key_op(claim->bytes).identity, -1, 0);
     wb__free(m->base.env, claim);
 }
 
@@ -225,6 +227,7 @@ wb__claim_hold(
     struct wb__memory *m, struct wb__memory_claim *claim, int64_t from_ms)
 {
     claim->state = WB_IDEM_DOUBTFUL;
+    claim->lapsed = false;
     wake_all(claim);
     wb__heap_move(
         &m->claims, &claim->ends, wb__sat_add(from_ms, m->base.opts.hold_ms));
@@ -232,15 +235,47 @@ wb__claim_hold(
 
 /* ---- time -------------------------------------------------------------- */
 
+/* A claim whose lease has ended is kept hold_ms longer, as nobody else may want
+ * its key. One that was sending is DOUBTFUL; another stays CLAIMED, counts for
+ * nothing and gives way to the next. */
 static bool
 claim_expire_if_due(
     struct wb__memory *m, struct wb__memory_claim *claim, int64_t now_ms)
 {
-    if (claim->state == WB_IDEM_SENDING && claim->ends.key <= now_ms)
+    enum wb_idem_state was = claim->state;
+
+    if (claim->ends.key <= now_ms && was != WB_IDEM_DOUBTFUL &&
+        !claim->lapsed) {
         wb__claim_hold(m, claim, claim->ends.key);
+        claim->lapsed = true;
+        if (was == WB_IDEM_CLAIMED) {
+            claim->state = was;
+            wb__account_add(m, wb__key_op(claim->bytes).identity, -1, 0);
+        }
+    }
     if (claim->ends.key > now_ms)
         return false;
     wb__claim_end(m, claim, NULL);
+    return true;
+}
+
+bool
+wb__claim_revive(
+    struct wb__memory *m, struct wb__memory_claim *claim, int64_t now_ms)
+{
+    struct wb__account *a = NULL;
+
+    if (!claim->lapsed)
+        return true;
+    if (claim->state == WB_IDEM_CLAIMED &&
+        !wb__account_open(m, wb__key_op(claim->bytes).identity, 0, &a))
+        return false;
+    if (a != NULL)
+        a->claims++;
+    if (claim->state == WB_IDEM_DOUBTFUL)
+        claim->state = WB_IDEM_SENDING;
+    claim->lapsed = false;
+    wb__heap_move(&m->claims, &claim->ends, now_ms);
     return true;
 }
 

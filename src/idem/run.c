@@ -2,14 +2,20 @@
  * renewed while its effect runs.
  *
  * (1) If the store fails, fn is not called, unless begin->open is set.
- * (2) After fn has run, the key is released only if fn said NOT_APPLIED. A
- *     record that cannot be stored makes the outcome unknown.
+ * (2) After fn has run, the key is released only if fn said NOT_APPLIED. While
+ *     the store is down, the outcome is stored again and again until the lease
+ *     has ended; a record that cannot be stored makes the outcome unknown.
  * (3) A store has one thread that renews leases. It starts with the first lease
  *     and is joined when the store is closed.
  * (4) A lease is renewed each third of its time. A renewal that fails is tried
  *     again a third later; a claim that was lost stays lost.
  * (5) When remove_lease() returns, the lease is not renewed any more. */
 #include "idem/idem.h"
+
+enum {
+    RETRY_FIRST_US = 20000, /* after the first failure; then twice as long */
+    RETRY_MAX_US = 1000000
+};
 
 /* ---- the lease renewer ------------------------------------------------- */
 
@@ -45,12 +51,16 @@ renew(struct wb_idem *store, struct wb__lease *lease)
         .op = lease->op,
         .token = lease->token,
         .how.lease_ms = lease->lease_ms};
+    int64_t from_us = store->env->mono_us(store->env->ctx);
+    enum wb_status rc;
 
     lease->next_us += lease->lease_ms * 1000 / 3;
     renewer->busy = lease;
     wb__mutex_unlock(&renewer->lock);
-    (void)store->backend->call(store, &extend, NULL);
+    rc = store->backend->call(store, &extend, NULL);
     wb__mutex_lock(&renewer->lock);
+    if (rc == WB_OK)
+        lease->ends_us = from_us + lease->lease_ms * 1000;
     renewer->busy = NULL;
     wb__cond_signal(&renewer->idle);
 }
@@ -95,6 +105,7 @@ add_lease(struct wb_idem *store, struct wb__lease *lease, struct wb_err *err)
         lease->lease_ms = INT64_C(1) << 40;
     lease->next_us =
         store->env->mono_us(store->env->ctx) + lease->lease_ms * 1000 / 3;
+    lease->ends_us = lease->next_us + lease->lease_ms * 2000 / 3;
     wb__mutex_lock(&renewer->lock);
     if (!renewer->running)
         renewer->running =
@@ -134,13 +145,57 @@ remove_lease(struct wb_idem *store, struct wb__lease *lease)
 
 typedef enum wb_idem_end (*effect)(void *ctx, struct wb_idem_call *call);
 
+/* The store failed; the input was not the reason. */
+static bool
+is_down(enum wb_status rc)
+{
+    return rc == WB_BUSY || rc == WB_FULL || rc == WB_NOMEM || rc == WB_IO ||
+           rc == WB_UNAVAILABLE;
+}
+
+static enum wb_status
+end_claim(struct wb_idem_call *call, enum wb_idem_end end, struct wb_err *err)
+{
+    if (end == WB_IDEM_NOT_APPLIED)
+        return wb_idem_release(call->store, call->op, call->token, err);
+    if (end == WB_IDEM_MAYBE)
+        return wb_idem_unknown(call->store, call->op, call->token, err);
+    return wb_idem_complete(
+        call->store, call->op, call->token, &call->record, err);
+}
+
+/* While the store is down, again after growing waits: until then the renewed
+ * lease keeps others from the key. */
+static enum wb_status
+end_while_leased(struct wb_idem_call *call, const struct wb__lease *lease,
+    enum wb_idem_end end, struct wb_err *err)
+{
+    struct wb__lease_renewer *renewer = &call->store->renewer;
+    const struct wb_env *env = call->store->env;
+    int64_t wait_us = RETRY_FIRST_US, left_us;
+    enum wb_status rc;
+
+    for (;;) {
+        rc = end_claim(call, end, err);
+        if (!is_down(rc) || call->store->borrowed)
+            return rc;
+        wb__mutex_lock(&renewer->lock);
+        left_us = lease->ends_us - env->mono_us(env->ctx);
+        wb__mutex_unlock(&renewer->lock);
+        if (left_us <= 0)
+            return rc;
+        wb__idem_sleep(env, left_us < wait_us ? left_us : wait_us);
+        wait_us = 2 * wait_us < RETRY_MAX_US ? 2 * wait_us : RETRY_MAX_US;
+    }
+}
+
 static enum wb_status
 run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
     effect fn, void *ctx, struct wb_err *err)
 {
     struct wb__lease lease = {
         .op = call->op, .token = call->token, .lease_ms = lease_ms};
-    struct wb__idem_call end_claim = {
+    struct wb__idem_call last = {
         .verb = WB__IDEM_RELEASE, .op = call->op, .token = call->token};
     enum wb_idem_end end;
     enum wb_status rc = WB_OK;
@@ -148,30 +203,18 @@ run_claimed(struct wb_idem *store, struct wb_idem_call *call, int64_t lease_ms,
     if (!store->borrowed)
         rc = add_lease(store, &lease, err);
     if (rc != WB_OK) {
-        wb__idem_alone(store, &end_claim);
+        wb__idem_alone(store, &last);
         return rc;
     }
     end = fn(ctx, call);
+    rc = end_while_leased(call, &lease, end, err);
     if (!store->borrowed)
         remove_lease(store, &lease);
-    if (end == WB_IDEM_NOT_APPLIED)
-        return wb_idem_release(store, call->op, call->token, err);
-    if (end == WB_IDEM_MAYBE)
-        return wb_idem_unknown(store, call->op, call->token, err);
-    rc = wb_idem_complete(store, call->op, call->token, &call->record, err);
-    if (rc != WB_OK) {
-        end_claim.verb = WB__IDEM_UNKNOWN;
-        wb__idem_alone(store, &end_claim);
+    if (rc != WB_OK && end == WB_IDEM_APPLIED) {
+        last.verb = WB__IDEM_UNKNOWN;
+        wb__idem_alone(store, &last);
     }
     return rc;
-}
-
-/* The store failed; the input was not the reason. */
-static bool
-is_down(enum wb_status rc)
-{
-    return rc == WB_BUSY || rc == WB_FULL || rc == WB_NOMEM || rc == WB_IO ||
-           rc == WB_UNAVAILABLE;
 }
 
 enum wb_status

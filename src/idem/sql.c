@@ -111,10 +111,12 @@ static enum wb_status
 run_writes(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct batch *b = (struct batch *)base;
-    enum wb_status rc = WB_OK;
+    struct wb_idem *store = b->call[0]->store;
+    enum wb_status rc =
+        wb__sql_clock_set((struct wb__idem_sql *)store, db, err);
 
     for (size_t i = 0; i < b->n && rc == WB_OK; i++) {
-        b->call[i]->now_ms = wb__db_now(db);
+        b->call[i]->now_ms = wb__sql_now(store, db);
         rc = verbs[b->call[i]->verb].write(db, b->call[i], err);
     }
     return rc;
@@ -324,7 +326,7 @@ run_page(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 
     if (rc != WB_OK)
         return rc;
-    p->now_ms = wb__db_now(db);
+    p->now_ms = wb__sql_now(p->store, db);
     p->n = 0;
     p->rows = 0;
     wb__arena_clear(&p->arena);
@@ -383,7 +385,8 @@ run_reap(struct wb__db *db, struct wb__db_job *base, struct wb_err *err)
 {
     struct reap *r = (struct reap *)base;
 
-    return wb__sql_reap_some(db, r->store, wb__db_now(db), &r->n, err);
+    return wb__sql_reap_some(
+        db, r->store, wb__sql_now(r->store, db), &r->n, err);
 }
 
 static enum wb_status
@@ -487,10 +490,12 @@ open_store(struct wb_idem **out, const char *url, struct sqlite3 *db,
         if (rc == WB_OK)
             rc = keep_url(sql, url, err);
     }
-    if (rc == WB_OK)
+    if (rc == WB_OK) {
+        wb__sql_clock_init(sql);
         *out = &sql->base;
-    else
+    } else {
         sql_close(&sql->base);
+    }
     return rc;
 }
 

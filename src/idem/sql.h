@@ -2,6 +2,8 @@
 #ifndef WB_SRC_IDEM_SQL_H
 #define WB_SRC_IDEM_SQL_H
 
+#include <stdatomic.h>
+
 #include "db/group_commit.h"
 #include "idem/idem.h"
 
@@ -14,7 +16,22 @@ struct wb__idem_sql {
     struct wb__sql_waiter *waiters;
     uint32_t acquired; /* claims since the store was opened: when to reap */
     char *url;         /* NULL on a borrowed connection */
+    struct wb__sql_clock {
+        char boot[64];     /* "": the clock of the environment or server */
+        atomic_bool known; /* offset_ms is that of the file */
+        _Atomic int64_t offset_ms; /* of its time against wb__boot_ms() */
+    } clock;
 };
+
+/* ---- sql_clock.c ------------------------------------------------------- */
+
+/* Needs a connection. */
+void wb__sql_clock_init(struct wb__idem_sql *sql);
+/* In a transaction that writes, before its first wb__sql_now(): the file's
+ * clock is from then on the same for all its processes. */
+WB_MUST_USE enum wb_status wb__sql_clock_set(
+    struct wb__idem_sql *sql, struct wb__db *db, struct wb_err *err);
+int64_t wb__sql_now(const struct wb_idem *store, struct wb__db *db);
 
 /* ---- sql_steps.c ------------------------------------------------------- */
 

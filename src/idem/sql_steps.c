@@ -18,8 +18,7 @@ enum {
 #define OP(call)                                                 \
     wb__text((call)->op->identity), wb__text((call)->op->scope), \
         wb__text((call)->op->key)
-#define CLAIM(call) \
-    OP(call), wb__int((int64_t)(call)->token), wb__int((call)->now_ms)
+#define CLAIM(call) OP(call), wb__int((int64_t)(call)->token)
 #define RECORD(call)                                                      \
     ends_of(call), wb__int_or_null(ttl_of(&(call)->record)),              \
         wb__int((call)->record.status), wb__blob((call)->record.headers), \
@@ -184,7 +183,7 @@ find_row(struct wb__db *db, struct wb__idem_call *call, struct row *row,
     const enum wb__sql sql = WB__SQL_IDEM_FIND;
     enum wb_status rc = wb__db_start(db, sql, WB__ARGS(OP(call)), err);
 
-    call->now_ms = wb__db_now(db);
+    call->now_ms = wb__sql_now(call->store, db);
     if (rc != WB_OK)
         return rc;
     rc = wb__db_next(db, sql, err);
@@ -317,8 +316,9 @@ wb__sql_acquire(
     if (rc != WB_OK || call->decided)
         return rc;
     rc = wb__db_run(db, WB__SQL_IDEM_CLAIM,
-        WB__ARGS(CLAIM(call), wb__int(call->store->opts.hold_ms),
-            state_of(state), fingerprint_of(call->fingerprint),
+        WB__ARGS(CLAIM(call), wb__int(call->now_ms),
+            wb__int(call->store->opts.hold_ms), state_of(state),
+            fingerprint_of(call->fingerprint),
             wb__int(wb__sql_time(call->now_ms, call->how.lease_ms))),
         &inserted, err);
     if (rc != WB_OK)
@@ -380,7 +380,7 @@ wb__sql_move(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
     switch (call->verb) {
     case WB__IDEM_COMPLETE:
         rc = change(db, call, WB__SQL_IDEM_COMPLETE,
-            WB__ARGS(CLAIM(call), RECORD(call)), WB_FENCED, err);
+            WB__ARGS(CLAIM(call), now, RECORD(call)), WB_FENCED, err);
         break;
     case WB__IDEM_RELEASE:
         rc = change(db, call, WB__SQL_IDEM_RELEASE, WB__ARGS(CLAIM(call)),
@@ -421,7 +421,7 @@ wb__sql_move(struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
 
 /* ---- lookup ------------------------------------------------------------ */
 
-/* Not decided if the row has expired: it is to be deleted. */
+/* Not decided if a record has expired: it is to be deleted. */
 enum wb_status
 wb__sql_lookup(
     struct wb__db *db, struct wb__idem_call *call, struct wb_err *err)
@@ -434,7 +434,7 @@ wb__sql_lookup(
         return decide(call, WB_EMPTY);
     if (rc != WB_OK)
         return rc;
-    if (!row.expired)
+    if (!row.expired || row.state != WB_IDEM_DONE)
         rc = decide(call, row.state == WB_IDEM_DONE ? WB_OK : WB_EMPTY);
     if (call->decided && call->rc == WB_OK &&
         !wb__idem_copy_record(call->result, call->store->env, &row.record))
@@ -453,9 +453,7 @@ wb__sql_drop_expired(
     if (rc != WB_OK || call->decided)
         return rc;
     rc = wb__db_run(db, WB__SQL_IDEM_DROP,
-        WB__ARGS(OP(call), wb__int(call->now_ms),
-            wb__int(call->store->opts.hold_ms)),
-        NULL, err);
+        WB__ARGS(OP(call), wb__int(call->now_ms)), NULL, err);
     return rc != WB_OK ? rc : decide(call, WB_EMPTY);
 }
 

@@ -1,8 +1,13 @@
 /* env.c - clock, randomness and memory of this machine. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "os/os.h"
@@ -63,6 +68,34 @@ resize(void *ctx, void *ptr, size_t size)
         return NULL;
     }
     return realloc(ptr, size);
+}
+
+/* Asked of the kernel itself: a program that runs under a changed clock has to
+ * agree with the others. */
+int64_t
+wb__boot_ms(void)
+{
+    struct timespec t = {0};
+
+    (void)syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool
+wb__boot_name(char name[64])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, name, 36);
+    struct stat time_namespace;
+
+    wb__fd_close(fd);
+    if (n != 36)
+        return false;
+    if (stat("/proc/self/ns/time", &time_namespace) != 0)
+        time_namespace.st_ino = 0;
+    (void)snprintf(
+        name + n, 64 - 36, ".%llu", (unsigned long long)time_namespace.st_ino);
+    return true;
 }
 
 const struct wb_env *

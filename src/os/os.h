@@ -11,6 +11,13 @@
 
 void wb__sleep_us(int64_t us);
 
+/* Since the machine was started, suspended or not. Steps of the wall clock do
+ * not change it. */
+int64_t wb__boot_ms(void);
+/* Names this start of the machine, among those that count the same
+ * wb__boot_ms(). False: the kernel does not say. */
+WB_MUST_USE bool wb__boot_name(char name[64]);
+
 /* ---- descriptors, closed on exec ---------------------------------------- */
 
 /* socket(2); -1 if it fails. */
@@ -289,7 +296,6 @@ struct wb__process {
     int start_errno; /* why it could not be started, or 0 */
     int status;      /* exit status, or 128 + number of the signal */
     bool by_signal;
-    bool forwarded; /* a signal to this process was forwarded to it */
 };
 
 /*
@@ -297,8 +303,10 @@ struct wb__process {
  *
  * Guarantees  It inherits stdin, the signal mask and the signals that this
  *             process was started to ignore. It is killed if this process dies.
- *             TERM, INT and HUP are forwarded at once, also during output();
- *             one that comes before the command has started, after its start.
+ *             All signals that can be caught and would end this process are
+ *             forwarded at once, also during output(), but for those of a fault
+ *             (SEGV, ABRT, ...); one that comes before the command has started,
+ *             after its start. Once it has ended they are ignored.
  *             Returns when the command has ended and its output is closed, or
  *             one second after its end.
  * Returns     OK, also if it could not be started; IO: no process for it,
@@ -307,5 +315,9 @@ struct wb__process {
  */
 WB_MUST_USE enum wb_status wb__process_run(
     struct wb__process *process, struct wb_err *err);
+
+/* Whether processes that the command has started, or these, are alive wait_ms
+ * after it has ended. Not those that another process has started for it. */
+WB_MUST_USE bool wb__process_left(int64_t wait_ms);
 
 #endif /* WB_SRC_OS_H */

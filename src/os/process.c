@@ -6,7 +6,9 @@
  *     In the child all signals are blocked until no handler of this process is
  *     left: it loses none.
  * (3) `running` is cleared before the child is reaped: no signal goes to
- * another process that was given the same pid. */
+ * another process that was given the same pid.
+ * (4) Orphans of the command become children of this process (a subreaper):
+ *     it sees whether a process of the run lives on. */
 #define _GNU_SOURCE /* pipe2, execvpe */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +52,7 @@ signals_default(bool all)
 {
     struct sigaction now;
 
-    for (int i = 1; i < 32; i++) /* those above belong to libc */
+    for (int i = 1; i <= SIGRTMAX; i++) /* refused for those of libc */
         if (sigaction(i, NULL, &now) == 0 &&
             (all || now.sa_handler != SIG_IGN || i == SIGPIPE || i == SIGXFSZ))
             (void)signal(i, SIG_DFL);
@@ -173,9 +175,20 @@ wb__child_close(struct wb__child *c)
 
 /* ---- forwarded signals ------------------------------------------------- */
 
-static const int forwarded_signals[] = {SIGTERM, SIGINT, SIGHUP};
+/* All that would end this process, but for those that a fault of its own
+ * raises; and those of real time. */
+static const int forwarded_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT,
+    SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGIO, SIGPWR,
+    SIGSTKFLT};
 static volatile sig_atomic_t running; /* 0: none */
-static volatile sig_atomic_t forwarded;
+
+/* A terminal sends these to the child as well. */
+static bool
+is_of_terminal(int number, const siginfo_t *info)
+{
+    return info->si_code == SI_KERNEL &&
+           (number == SIGINT || number == SIGQUIT || number == SIGHUP);
+}
 
 static void
 forward_signal(int number, siginfo_t *info, void *context)
@@ -183,39 +196,41 @@ forward_signal(int number, siginfo_t *info, void *context)
     int sys = errno;
 
     (void)context;
-    if (running != 0) {
-        forwarded = 1;
-        /* A terminal sends its signals to the child as well. */
-        if (info->si_code != SI_KERNEL)
-            (void)kill((pid_t)running, number);
-    }
+    if (running != 0 && !is_of_terminal(number, info))
+        (void)kill((pid_t)running, number);
     errno = sys;
 }
 
-struct signals {
-    struct sigaction before[WB_COUNT(forwarded_signals)];
-    sigset_t mask;
-};
-
+/* Interrupts poll(): orphans of the command are to be reaped. */
 static void
-signals_block(struct signals *s)
+wake(int number)
+{
+    (void)number;
+}
+
+/* From here on; block them until the child is there. */
+static void
+signals_take(sigset_t *before)
 {
     struct sigaction act = {
-        .sa_sigaction = forward_signal, .sa_flags = SA_SIGINFO};
+        .sa_sigaction = forward_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction chld = {.sa_handler = wake, .sa_flags = SA_RESTART}, now;
     sigset_t hold;
 
     running = 0;
-    forwarded = 0;
     (void)sigemptyset(&hold);
     for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
         (void)sigaddset(&hold, forwarded_signals[i]);
-    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, &s->mask) == 0);
+    for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
+        (void)sigaddset(&hold, i);
+    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &hold, before) == 0);
     (void)sigemptyset(&act.sa_mask);
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++) {
-        (void)sigaction(forwarded_signals[i], NULL, &s->before[i]);
-        if (s->before[i].sa_handler != SIG_IGN)
-            (void)sigaction(forwarded_signals[i], &act, NULL);
-    }
+    for (int i = 1; i <= SIGRTMAX; i++)
+        if (sigismember(&hold, i) == 1 && sigaction(i, NULL, &now) == 0 &&
+            now.sa_handler != SIG_IGN)
+            (void)sigaction(i, &act, NULL);
+    (void)sigemptyset(&chld.sa_mask);
+    (void)sigaction(SIGCHLD, &chld, NULL);
 }
 
 /* ---- one command ------------------------------------------------------- */
@@ -243,6 +258,44 @@ read_some(struct wb__process *process, int fd, int *from)
     }
 }
 
+/* Orphans of the command are children of this process. Reap those that have
+ * ended, but not the command itself (0: it has been reaped). True: some live.
+ */
+static bool
+reap_orphans(pid_t command)
+{
+    siginfo_t ended;
+
+    for (;;) {
+        ended.si_pid = 0;
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0)
+            return false;
+        if (ended.si_pid == 0 || ended.si_pid == command)
+            return true;
+        (void)waitpid(ended.si_pid, NULL, 0);
+    }
+}
+
+bool
+wb__process_left(int64_t wait_ms)
+{
+    int64_t until_ms = now_ms() + wait_ms, left_ms;
+    sigset_t chld;
+
+    (void)sigemptyset(&chld);
+    (void)sigaddset(&chld, SIGCHLD);
+    WB_ASSERT(pthread_sigmask(SIG_BLOCK, &chld, NULL) == 0);
+    while (reap_orphans(0)) {
+        left_ms = until_ms - now_ms();
+        if (left_ms <= 0)
+            return true;
+        (void)sigtimedwait(&chld, NULL,
+            &(struct timespec){
+                .tv_sec = left_ms / 1000, .tv_nsec = left_ms % 1000 * 1000000});
+    }
+    return false;
+}
+
 /* Until it has ended and its output is closed, or GRACE_MS after its end. */
 static void
 follow(struct wb__process *process, struct wb__child *c)
@@ -258,8 +311,10 @@ follow(struct wb__process *process, struct wb__child *c)
             left_ms = until_ms - now_ms();
         if (until_ms >= 0 && (left_ms <= 0 || (c->out < 0 && c->err < 0)))
             return;
-        if (poll(fds, WB_COUNT(fds), (int)left_ms) <= 0)
+        if (poll(fds, WB_COUNT(fds), (int)left_ms) <= 0) {
+            (void)reap_orphans(c->pid);
             continue;
+        }
         if (fds[2].revents != 0) {
             running = 0;
             until_ms = now_ms() + GRACE_MS;
@@ -274,32 +329,27 @@ follow(struct wb__process *process, struct wb__child *c)
 enum wb_status
 wb__process_run(struct wb__process *process, struct wb_err *err)
 {
-    struct signals signals;
-    struct wb__child c = {
-        .argv = process->argv, .in = -1, .mask = &signals.mask};
+    sigset_t before;
+    struct wb__child c = {.argv = process->argv, .in = -1, .mask = &before};
     int sys, signal = 0;
 
-    signals_block(&signals);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    signals_take(&before);
     sys = wb__child_start(&c);
-    if (sys == 0) {
+    if (sys == 0)
         running = c.pid;
-        WB_ASSERT(pthread_sigmask(SIG_SETMASK, &signals.mask, NULL) == 0);
-        process->start_errno = wb__child_exec(&c);
-        if (process->start_errno == 0)
-            follow(process, &c);
-        running = 0;
-        WB_ASSERT(wb__child_reap(&c, &process->status, &signal));
-        process->by_signal = signal != 0;
-        if (signal != 0)
-            process->status = 128 + signal;
-        wb__child_close(&c);
-    }
-    process->forwarded = forwarded != 0;
-    for (size_t i = 0; i < WB_COUNT(forwarded_signals); i++)
-        (void)sigaction(forwarded_signals[i], &signals.before[i], NULL);
-    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &signals.mask, NULL) == 0);
+    WB_ASSERT(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     if (sys != 0)
         return wb__fail(err, WB_IO, sys, "no process for the command: %s",
             sys == ENOSYS ? "Linux 5.3 or later is needed" : strerror(sys));
+    process->start_errno = wb__child_exec(&c);
+    if (process->start_errno == 0)
+        follow(process, &c);
+    running = 0;
+    WB_ASSERT(wb__child_reap(&c, &process->status, &signal));
+    process->by_signal = signal != 0;
+    if (signal != 0)
+        process->status = 128 + signal;
+    wb__child_close(&c);
     return WB_OK;
 }

@@ -101,8 +101,8 @@ END
 @test "keys settle --done: replayed with this status and body" {
     doubt k
     try once --key k -- true
-    ended 1
-    has "$err" "waybill once: the command ran under key k and nobody knows"
+    ended 69
+    has "$err" "waybill once: the command was not run: an earlier run under key k"
     try js keys settle k --done --status 3 --body 'it did'
     ended 0
     same "k done 3" "$(get '"\(.key) \(.state) \(.status)"')"
@@ -150,6 +150,62 @@ END
     try once --key k -- echo runs
     ended 0
     same runs "$out"
+}
+
+# orders: keys of a gateway, unknown but for one, and one of another scope
+orders() {
+    for key in a b c d other; do once --key $key --identity me -- true; done
+    sqlite3 box.db "UPDATE waybill_idem SET scope = 'POST /orders' WHERE key <> 'other';
+        UPDATE waybill_idem SET state = 'unknown', status = NULL WHERE key NOT IN ('d');
+        UPDATE waybill_idem SET since_ms = since_ms - 3600000 WHERE key = 'a';
+        UPDATE waybill_idem SET identity = 'you' WHERE key = 'b'"
+}
+states() { js keys list | jq -r '"\(.key):\(.state)"' | sort | xargs; }
+
+@test "keys settle: all of a scope; a dry run changes nothing" {
+    orders
+    before=$(states)
+    try js keys settle --scope 'POST /orders' --done --dry-run
+    ended 0
+    same "3 true" "$(get '"\(.total) \(.dry_run)"')"
+    same '{"POST /orders":3}' "$(get '.by_scope | tojson')"
+    same "$before" "$(states)"
+    try js keys settle --scope 'POST /orders' --done
+    ended 0
+    same "3 false" "$(get '"\(.total) \(.dry_run)"')"
+    same "a:done b:done c:done d:done other:unknown" "$(states)"
+    same 200 "$(js keys show b --identity you --scope 'POST /orders' | jq .status)"
+}
+
+@test "keys settle, release: by identity, age, state, limit" {
+    orders
+    same 1 "$(js keys settle --older-than 30m --not-applied | jq .total)"
+    same "b:unknown c:unknown d:done other:unknown" "$(states)"
+    same 1 "$(js keys settle --identity you --not-applied | jq .total)"
+    same 1 "$(js keys settle --scope once --done --status 3 | jq .total)"
+    same "c:unknown d:done other:done" "$(states)"
+    same 1 "$(js keys release --state unknown --dry-run | jq .total)"
+    same 1 "$(js keys release --state unknown | jq .total)"
+    same "d:done other:done" "$(states)"
+    same 1 "$(js keys release --identity me --limit 1 | jq .total)"
+    same 1 "$(js keys list | wc -l)"
+}
+
+@test "keys settle, release: what matches nothing is 0; a status that does not fit settles nothing" {
+    orders
+    try js keys release --scope none
+    ended 0
+    same 0 "$(get .total)"
+    before=$(states)
+    usage keys settle --older-than 0s --done --status 3
+    same "$before" "$(states)"
+    usage keys release
+    usage keys release --dry-run
+    usage keys settle --done
+    usage keys release k --older-than 1h
+    usage keys settle k --done --dry-run
+    try waybill keys release --state unknown --dry-run
+    has "$out" "4 keys would be released"
 }
 
 @test "keys: usage" {

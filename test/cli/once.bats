@@ -202,21 +202,22 @@ RUN='echo x >>runs.txt; '
     same 86400000 "$(get '.ends_ms - .since_ms')"
 }
 
-@test "once: TERM, INT and HUP are forwarded, and then the key is free" {
+@test "once: TERM, INT and HUP are forwarded; an exit status is kept all the same" {
     for signal in TERM INT HUP; do
         rm -f up
-        # bats ignores INT in the background, nohup HUP: both would stay ignored
-        behind env --default-signal=INT,HUP "$WAYBILL" once --key k -- \
-            sh -c "$RUN trap 'echo got $signal; exit 0' $signal; touch up
+        cmd="$RUN trap 'echo got $signal; exit 0' $signal; touch up
                 while :; do sleep 0.05; done"
+        # bats ignores INT in the background, nohup HUP: both would stay ignored
+        behind env --default-signal=INT,HUP "$WAYBILL" once --key $signal -- sh -c "$cmd"
         started up
         kill -"$signal" "$LAST"
         status=0
         wait "$LAST" || status=$?
         ended 0
         same "got $signal" "$(cat behind.out)"
-        try js keys list
-        same "" "$out"
+        try timeout 10 "$WAYBILL" once --key $signal -- sh -c "$cmd"
+        ended 0
+        same "got $signal" "$out"
     done
     same 3 "$(runs)"
 }
@@ -253,6 +254,27 @@ RUN='echo x >>runs.txt; '
     same 3 "$(runs)"
 }
 
+@test "once: --release takes ranges and nonzero" {
+    freed() { # freed RELEASE STATUS: does it run again?
+        rm -f runs.txt
+        for _ in 1 2; do
+            try once --key "$1-$2" --release "$1" -- sh -c "$RUN exit $2"
+            ended "$2"
+        done
+        [ "$(runs)" = 2 ]
+    }
+    freed 64-78 64
+    freed 64-78 78
+    ! freed 64-78 79
+    ! freed 64-78 63
+    freed "0, 7-9" 0
+    freed "0, 7-9" 8
+    ! freed "0, 7-9" 1
+    freed nonzero 1
+    freed nonzero 255
+    ! freed nonzero 0
+}
+
 @test "once: the command dies with it" {
     behind "$WAYBILL" once --key k -- sh -c 'echo $$ >pid; touch up; exec sleep 300'
     started up
@@ -265,17 +287,32 @@ RUN='echo x >>runs.txt; '
     return 1
 }
 
-@test "once: killed, its key is free after the lease" {
-    behind "$WAYBILL" once --key k --lease 1s -- sh -c 'touch up; exec sleep 30'
+@test "once: killed, its key is unknown after the lease: 69" {
+    behind "$WAYBILL" once --key k --lease 500ms -- sh -c 'touch up; exec sleep 30'
     started up
     kill -9 "$LAST"
-    try once --key k --wait 0s --lease 1s -- sh -c 'touch up; exec sleep 30'
+    try once --key k --wait 0s -- sh -c 'touch up; exec sleep 30'
     ended 75
+    try once --key k --wait 5s -- sh -c 'touch up; exec sleep 30'
+    ended 69
+    has "$err" "waybill once: the command was not run"
+    try js keys show k
+    same unknown "$(get .state)"
+    waybill keys settle k --done --status 3
+    try once --key k -- sh -c 'touch up; exec sleep 30'
+    ended 3
+}
+
+@test "once: --after-crash again: killed, its key is free after the lease" {
+    behind "$WAYBILL" once --key k --lease 500ms --after-crash again -- \
+        sh -c 'touch up; exec sleep 30'
+    started up
+    kill -9 "$LAST"
     try js keys show k
     same claimed "$(get .state)"
-    sleep 1
-    try once --key k --wait 0s -- echo again
-    ended 0
+    rm up
+    behind "$WAYBILL" once --key k --after-crash again -- sh -c 'touch up; exec sleep 30'
+    started up
 }
 
 @test "once: 127 not there, 126 not to be run; the key is free" {
@@ -298,11 +335,11 @@ RUN='echo x >>runs.txt; '
     same 0 "$(runs)"
 }
 
-@test "once: what cannot be recorded: 1, and it says that the command ran" {
+@test "once: what cannot be recorded: 74, and it says that the command ran" {
     cmd='echo ran; "$WAYBILL" keys release k >/dev/null; exit 5'
     export WAYBILL
     try once --key k -- sh -c "$cmd"
-    ended 1
+    ended 74
     same ran "$out"
     has "$err" "waybill once: the command ran and ended with 5"
 }
@@ -365,6 +402,10 @@ RUN='echo x >>runs.txt; '
     usage once --key '' -- true
     usage once --key k --release 300 -- true
     usage once --key k --release x -- true
+    usage once --key k --release 9-3 -- true
+    usage once --key k --release 1- -- true
+    usage once --key k --on-signal x -- true
+    usage once --key k --exit-replayed 256 -- true
     usage once --key k --lease 0s -- true
     usage once --key k --identity $'a\nb' -- true
     [ ! -s runs.txt ]
@@ -372,7 +413,7 @@ RUN='echo x >>runs.txt; '
 
 @test "once: after kill -9 at any moment it runs again or replays, never both" {
     for n in 1 2 3 4 5 6; do
-        behind "$WAYBILL" once --key "k$n" --lease 300ms -- sh -c "echo $n >>runs.txt"
+        behind "$WAYBILL" once --key "k$n" --lease 300ms --after-crash again -- sh -c "echo $n >>runs.txt"
         sleep "0.00$n"
         kill -9 "$LAST" 2>/dev/null || :
         wait "$LAST" 2>/dev/null || :

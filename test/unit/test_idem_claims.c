@@ -7,7 +7,8 @@
 /* The state of the claim of `token` when the token is presented. */
 enum situation {
     LIVE,
-    LATE,      /* the lease has ended, the key is free */
+    LATE,      /* the lease has ended, nobody has claimed since */
+    LAPSED,    /* the same of a sending claim: the outcome is unknown */
     TAKEN,     /* the lease has ended, another begin acquired the key */
     COMPLETED, /* by this token */
     RELEASED,  /* by this token */
@@ -25,8 +26,12 @@ arrange(struct wb_idem *store, const char *key, enum situation how)
     uint64_t token;
 
     CHECK_ANSWER(ACQUIRED, begin(store, key, &token));
-    if (how == LATE || how == TAKEN || how == NEXT_DONE)
+    if (how == LAPSED)
+        CHECK_STATUS(OK, wb_idem_sending(store, &op, token, NULL));
+    if (how == LATE || how == LAPSED || how == TAKEN || how == NEXT_DONE)
         fake_clock_advance_ms(60000);
+    if (how == LAPSED)
+        CHECK_ANSWER(UNKNOWN, begin(store, key, NULL));
     if (how == TAKEN || how == NEXT_DONE)
         CHECK_ANSWER(ACQUIRED, begin(store, key, &next_token));
     if (how == NEXT_DONE)
@@ -58,6 +63,7 @@ check_untouched(struct wb_idem *store, const char *key, enum situation how)
     case NEXT_DONE:
         CHECK(has(store, key, "next"));
         break;
+    case LAPSED:
     case MARKED:
         CHECK_ANSWER(UNKNOWN, begin(store, key, NULL));
         break;
@@ -80,7 +86,8 @@ TEST(test_idem__token_presented__accepted_or_fenced_as_the_table_says)
     static const char fenced[SITUATIONS][CALLS + 1] = {
         /* complete, complete other, release, extend, sending, unknown */
         [LIVE] = "------",
-        [LATE] = "FFFFFF",
+        [LATE] = "------",
+        [LAPSED] = "------",
         [TAKEN] = "FFFFFF",
         [COMPLETED] = "-FFFFF",
         [RELEASED] = "FF-FFF",
@@ -140,7 +147,7 @@ TEST(test_idem__wrong_or_zero_token__fenced_in_every_situation)
             CHECK_STATUS(FENCED, extend(store, key, wrong, 0));
             CHECK_STATUS(FENCED, wb_idem_sending(store, &op, wrong, NULL));
             CHECK_STATUS(FENCED, wb_idem_unknown(store, &op, wrong, NULL));
-            if (zero || (s != RELEASED && s != LATE)) /* else it is gone */
+            if (zero || s != RELEASED) /* else it is gone */
                 CHECK_STATUS(FENCED, release(store, key, wrong));
         }
         check_untouched(store, key, (enum situation)s);
@@ -199,6 +206,55 @@ TEST(test_idem__lease__sixty_seconds_half_open)
         fake_clock_advance_ms(1);
         CHECK_ANSWER(ACQUIRED, begin(store, "k", &r.token));
         CHECK_STATUS(OK, release(store, "k", r.token));
+    }
+    wb_idem_close(store);
+}
+
+/* C-4: a paused machine */
+TEST(test_idem__late_extend__the_lease_is_held_again)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_begin how = {.sending = true};
+    struct wb_idem_result r = begin_with(store, "sending", "request", how);
+    uint64_t token;
+
+    CHECK_ANSWER(ACQUIRED, begin(store, "claimed", &token));
+    fake_clock_advance_ms(3600000);
+    CHECK_ANSWER(UNKNOWN, begin(store, "sending", NULL));
+    CHECK_STATUS(OK, extend(store, "claimed", token, 1000));
+    CHECK_STATUS(OK, extend(store, "sending", r.token, 1000));
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "claimed", NULL));
+    CHECK_ANSWER(IN_FLIGHT, begin(store, "sending", NULL));
+    fake_clock_advance_ms(1000);
+    CHECK_ANSWER(UNKNOWN, begin(store, "sending", NULL));
+    CHECK_ANSWER(ACQUIRED, begin(store, "claimed", NULL));
+    CHECK_STATUS(FENCED, complete(store, "claimed", token, "late"));
+    wb_idem_close(store);
+}
+
+/* C-4: what looks at the key meanwhile does not take it from its holder */
+TEST(test_idem__late_and_looked_at__the_token_is_still_good)
+{
+    struct wb_idem *store = open_store();
+    struct wb_idem_op op = op_of("me", "s", "k");
+    struct wb_idem_item item;
+    uint64_t token, other;
+
+    for (int sending = 0; sending < 2; sending++) {
+        CHECK_ANSWER(ACQUIRED, begin(store, "k", &token));
+        if (sending)
+            CHECK_STATUS(OK, wb_idem_sending(store, &op, token, NULL));
+        fake_clock_advance_ms(3600000);
+        CHECK_INT(sending ? WB_OK : WB_NOTFOUND,
+            wb_idem_peek(store, &op, &item, NULL));
+        CHECK(!has(store, "k", ""));
+        CHECK_ANSWER(ACQUIRED, begin(store, "other", &other));
+        CHECK_STATUS(OK, release(store, "other", other));
+        CHECK_STATUS(OK, wb_idem_reap(store, NULL, NULL));
+        CHECK_STATUS(FENCED, complete(store, "k", token ^ 1, "wrong"));
+        CHECK_STATUS(OK, complete(store, "k", token, "late"));
+        CHECK_ANSWER(REPLAY, begin(store, "k", NULL));
+        CHECK_STATUS(OK, wb_idem_forget(store, &op, NULL, NULL));
     }
     wb_idem_close(store);
 }
@@ -365,7 +421,8 @@ TEST(test_idem__sending_lease_ended__unknown_never_free)
     fake_clock_advance_ms(1);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
     CHECK_ANSWER(UNKNOWN, begin(store, "later", NULL));
-    CHECK_STATUS(FENCED, complete(store, "k", r.token, "late"));
+    CHECK_STATUS(OK, complete(store, "later", token, "late"));
+    CHECK(has(store, "later", "late"));
     fake_clock_advance_ms(86400000 - 1);
     CHECK_ANSWER(UNKNOWN, begin(store, "k", NULL));
     fake_clock_advance_ms(1); /* the hold ends */
@@ -442,6 +499,8 @@ main(void)
         RUN(test_idem__release_of_a_key_that_is_gone__ok),
         RUN(test_idem__tokens_of_a_key__never_repeat),
         RUN(test_idem__lease__sixty_seconds_half_open),
+        RUN(test_idem__late_extend__the_lease_is_held_again),
+        RUN(test_idem__late_and_looked_at__the_token_is_still_good),
         RUN(test_idem__extend__lease_counts_from_now),
         RUN(test_idem__completed__outlives_the_lease),
         RUN(test_idem__wait__held_after_it),

@@ -214,6 +214,8 @@ TEST(test_idem_memory__dead_claims__gone_without_being_asked_for)
         (void)begin_with(store, key_no(i), "r", how);
     }
     fake_clock_advance_ms(5001);
+    put(store, "first", "x", 0);
+    fake_clock_advance_ms(86400000); /* their holders may be late */
     for (int i = 0; i < 200; i++)
         put(store, key_no(i), "x", 0);
     CHECK_INT(0, inside(store)->claims.n);
@@ -267,6 +269,7 @@ TEST(test_idem_memory__wall_clock_steps__expires_and_revives_nothing)
     fake_env.mono_us += 5000000;
     CHECK(!has(store, "k", "x"));
     fake_env.mono_us += 55000000;
+    CHECK_ANSWER(ACQUIRED, begin(store, "claim", NULL));
     CHECK_STATUS(FENCED, complete(store, "claim", token, "late"));
     wb_idem_result_free(&r);
     wb_idem_close(store);

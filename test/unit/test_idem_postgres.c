@@ -74,18 +74,19 @@ TEST(test_idem_postgres__S6_servers_clock__decides)
 
 static struct wb_idem *store;
 
-/* A claim of "k" whose lease has ended, and a transaction that has claimed it
- * anew and not committed yet. */
+/* A record of "k" that has expired, and a transaction that has claimed the key
+ * and not committed yet. */
 static PGconn *
 claim_again(void)
 {
     PGconn *conn = test_pg_connection();
 
     store = open_store();
-    CHECK_ANSWER(ACQUIRED, begin(store, "k", NULL));
-    fake_clock_advance_ms(WB_IDEM_LEASE_MS);
-    test_pg_run(conn, "BEGIN; UPDATE waybill_idem SET token = 7,"
-                      " ends_ms = ends_ms + 60000");
+    put(store, "k", "x", 1000);
+    fake_clock_advance_ms(1000);
+    test_pg_run(conn, "BEGIN; UPDATE waybill_idem SET state = 'claimed',"
+                      " token = 7, ends_ms = ends_ms + 60000, ttl_ms = NULL,"
+                      " status = NULL, headers = NULL, body = NULL");
     return conn;
 }
 
