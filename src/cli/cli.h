@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "base/base.h"
+#include "os/log.h"
 #include "os/os.h"
 #include "waybill/config.h"
 
@@ -235,6 +236,31 @@ enum cli_exit cli_table_end(struct cli *cli, struct cli_table *t);
 const char *cli_when(const struct cli *cli, int64_t ms, char *out);
 /* "1.5s", "2h"; out holds 32 bytes. */
 const char *cli_span(int64_t ms, char *out);
+
+/* ---- the log of a command that stays (log.c) ----------------------------- */
+
+/* In the table of its options. */
+#define CLI_LOG_OPTIONS                                                 \
+    {"log", CLI_CHOICE, "text|json",                                    \
+        "form of the log on stderr, a line an event [text; json under " \
+        "--json]"},                                                     \
+    {                                                                   \
+        "log-level", CLI_CHOICE, "error|warn|info|debug",               \
+            "what is logged: this and what is before it [info]"         \
+    }
+
+/* The caller keeps *l at its address until the loop has run after the close,
+ * which writes the counts and does nothing where it is not open. */
+struct cli_log {
+    struct wb__log log;
+    uv_timer_t timer;
+    bool open;
+};
+void cli_log_open(const struct cli *cli, struct cli_log *l, uv_loop_t *loop);
+/* Threads: the loop's. */
+void cli_log(struct cli_log *l, enum wb__log_level level, const char *event,
+    const struct wb__log_fields *fields);
+void cli_log_close(struct cli_log *l);
 
 /* ---- functions that two files use --------------------------------------- */
 
