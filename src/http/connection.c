@@ -10,7 +10,7 @@
 
 enum {
     PIPELINED_BYTES = 64 << 10,
-    LINGER_BYTES = 64 << 20
+    LINGER_BYTES = 48 << 20
 };
 
 static void next_requests(struct wb__connection *c);
