@@ -331,6 +331,7 @@ json_t *cli_last_drain(const struct cli *cli);
 /* monitor.c: a server for GET /healthz and /metrics while the loop runs. The
  * caller closes it. */
 struct wb__http_server;
+struct wb__exchange;
 struct cli_monitor {
     struct cli *cli;
     enum wb_status (*write_metrics)(
@@ -343,6 +344,9 @@ struct cli_monitor {
     /* Whether the work can go on, for /healthz. */
     enum wb_status (*check)(const void *ctx, struct wb_err *err);
     const void *check_ctx;
+    /* Respond to GET /readyz, now or later. NULL: it has no such page. */
+    void (*handle_ready)(void *ctx, struct wb__exchange *exchange);
+    void *ready_ctx;
     struct wb__http_server *server; /* NULL: not open */
 
     /* monitor.c's own: the last page, and a scrape that waits for a new one */

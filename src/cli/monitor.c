@@ -244,6 +244,8 @@ handle(void *ctx, struct wb__exchange *exchange)
         respond(exchange, 405, "text/plain", WB_LIT("GET only\n"));
     else if (wb__eq(head->path, WB_LIT("/healthz")))
         respond_health(m, exchange);
+    else if (wb__eq(head->path, WB_LIT("/readyz")) && m->handle_ready != NULL)
+        m->handle_ready(m->ready_ctx, exchange);
     else if (wb__eq(head->path, WB_LIT("/metrics")))
         handle_metrics(m, exchange);
     else

@@ -291,7 +291,7 @@ wb__log(struct wb__log *log, enum wb__log_level level, const char *event,
     (void)floods_end(log, now_ms);
     f = flood_of(log, level, event,
         fields != NULL ? fields->kind : (struct wb_slice){0}, now_ms);
-    if (f->lines < FLOOD_LINES) {
+    if (log->unlimited || f->lines < FLOOD_LINES) {
         f->lines++;
         write_event(log, level, event, fields);
     } else {

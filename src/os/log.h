@@ -53,6 +53,7 @@ struct wb__log {
     enum wb__log_format format;
     enum wb__log_level level; /* lines above it are left out */
     bool priorities;          /* "<4>" before the line, for systemd */
+    bool unlimited;           /* (2) does not hold: for a log of accesses */
     struct wb__mutex mutex;
     struct wb__log_flood flood[WB__LOG_FLOODS];
     uint64_t lost; /* lines that fd did not take since the last that it took */
