@@ -1,8 +1,9 @@
 /* waybill/transport.h - one attempt to deliver one message.
  *
- * A transport makes one attempt and never retries by itself. The relay gives it
- * a request and gets one result, during send() or later from the event loop.
- * Write your own by filling in struct wb_transport, or use wb_callback_new().
+ * A transport makes one attempt and never retries by itself, with one
+ * exception: see wb_http_new(). The relay gives it a request and gets one
+ * result, during send() or later from the event loop. Write your own by filling
+ * in struct wb_transport, or use wb_callback_new().
  */
 #ifndef WB_TRANSPORT_H
 #define WB_TRANSPORT_H
@@ -87,8 +88,13 @@ struct wb_http_opts {
 /*
  * A transport for one endpoint.
  *
- * Guarantees  One request for each send(): if a reused connection closes, that
- *             is reported and never tried again. TLS is verified. Adds
+ * Guarantees  One request for each send(), and one for each redirect. One of
+ *             them is sent again, once, on a new connection, with the same id:
+ *             if HTTP/2 says that the receiver did not process it, or if it
+ * went out on a reused connection that closed before a line of an answer. Every
+ * request has the whole body: 301, 302, 307 and 308 are followed, 303 is not. A
+ * redirect to another scheme, host or port carries no signature and none of the
+ * headers given here or with the request. TLS is verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
  *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
  *             webhook-signature. The url and headers are refused here

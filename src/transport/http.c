@@ -105,6 +105,20 @@ on_timeout_wanted(CURLM *multi, long timeout_ms, void *user)
 
 /* ---- sockets ----------------------------------------------------------- */
 
+static void on_ready(uv_poll_t *poll, int status, int events);
+
+static void
+watch_start(struct watch *w)
+{
+    if (w->wanted != 0 && w->wanted != w->watched &&
+        uv_poll_start(&w->poll, w->wanted, on_ready) == 0)
+        w->watched = w->wanted;
+}
+
+/* What lies in the socket is read before anything is written to it, and also
+ * after the connection was reset: it may be the whole answer. libcurl, told of
+ * an error, would close the socket unread, and so it does when it cannot write.
+ * The read or the write finds the error. */
 static void
 on_ready(uv_poll_t *poll, int status, int events)
 {
@@ -117,14 +131,21 @@ on_ready(uv_poll_t *poll, int status, int events)
         w->watched = 0;
         return;
     }
-    if (status < 0)
-        flags = CURL_CSELECT_ERR;
+    if ((events & UV_WRITABLE) && !(events & UV_READABLE) &&
+        wb__readable(w->fd))
+        events |= UV_READABLE;
+    if (status < 0) {
+        w->watched = 0; /* libuv has stopped */
+        events = UV_READABLE | UV_WRITABLE;
+    }
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
     (void)curl_multi_socket_action(http->multi, w->fd, flags, &running);
     report_ended(http);
+    if (http->watch[w->fd] == w)
+        watch_start(w);
 }
 
 static void
@@ -208,9 +229,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         return 0;
     }
     w->wanted = wanted;
-    if (wanted != 0 && wanted != w->watched &&
-        uv_poll_start(&w->poll, wanted, on_ready) == 0)
-        w->watched = wanted;
+    watch_start(w);
     return 0;
 }
 

@@ -42,6 +42,12 @@ enum {
 WB_MUST_USE enum wb_status wb__url_check_syntax(
     struct wb_slice url, struct wb_err *err);
 
+static inline bool
+wb__url_is_tls(const char *url) /* that wb__url_check_syntax() has accepted */
+{
+    return url[4] == 's' || url[4] == 'S';
+}
+
 /* Whether the value of this header must not appear in an error. */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
 
@@ -80,12 +86,14 @@ struct wb__received {
     bool cut;                /* the body was longer than what was kept */
     char reason[4 * 60 + 1]; /* of the status line, cut */
     char retry_after[40];    /* as received; empty if too long */
+    struct wb__buf location; /* as received; empty if too long */
 };
 
 /* Reset for another request; the memory of the body is kept unless it is
  * large. */
 void wb__received_clear(struct wb__received *r);
-/* Reset for the response to a redirected request; the counts go on. */
+/* Reset for the response to the next request of one attempt; the counts go on.
+ */
 void wb__received_next_hop(struct wb__received *r);
 /* One line as libcurl's header callback gives it. False: stop reading. */
 WB_MUST_USE bool wb__received_line(
@@ -155,17 +163,24 @@ struct wb__attempt {
     wb_done_fn *done;
     void *ctx;
     int64_t now_ms;
-    long timeout_ms; /* set in the easy handle; 0: not yet */
-    bool url_own;    /* the easy handle has the URL of the endpoint */
+    uint64_t deadline; /* of uv_hrtime() */
+    long timeout_ms;   /* set in the easy handle; 0: not yet */
+    bool url_own;      /* the easy handle has the URL of the endpoint */
+    bool fresh;        /* and the option for a new connection */
 
-    int requests;     /* sent, redirects included */
+    int redirects;    /* followed */
+    bool elsewhere;   /* one led to another origin */
+    bool again;       /* a request was repeated; see on_request() */
+    bool sent;        /* the current request */
+    bool reused;      /* on a connection that was there before */
+    bool repeated;    /* libcurl was about to send it twice */
     int opened;       /* sockets opened since the last request */
-    bool repeated;    /* libcurl was about to send a request twice */
     char refused[64]; /* address that public_only refused; or empty */
 
     struct wb__received received;
     struct wb__buf lines; /* NUL-ended header lines of this request */
     size_t n_lines, at[WB__LINES_MAX];
+    size_t n_anywhere; /* lines that may go to another origin */
     struct curl_slist node[WB__LINES_MAX];
     char curl_error[CURL_ERROR_SIZE];
 };
@@ -177,7 +192,8 @@ struct wb__endpoint {
     struct wb__arena arena;             /* holds the texts below */
     const char *url, *method, *ca_file; /* NULL: none, POST, the system's */
     struct wb_slice content_type;
-    struct curl_slist *fixed; /* header lines of every request, */
+    struct curl_slist bare;   /* header lines of every request: elsewhere, */
+    struct curl_slist *fixed; /* and to the origin of the endpoint, */
     char *fixed_text;         /* in this text; wiped when freed */
     size_t fixed_len;
     struct wb__signer *signer; /* or NULL */
@@ -196,6 +212,11 @@ WB_MUST_USE enum wb_status wb__url_check(
  * lacks an option. */
 WB_MUST_USE struct wb__attempt *wb__attempt_acquire(struct wb__endpoint *ep);
 void wb__attempt_free(struct wb__attempt *a); /* on no list, no transfer */
+
+/* Link the header lines of the request to those of the endpoint. */
+void wb__attempt_headers(struct wb__attempt *a);
+/* Set the time that is left of the attempt. */
+WB_MUST_USE CURLcode wb__attempt_timeout(struct wb__attempt *a);
 
 void wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a);
 void wb__attempt_unlink(struct wb__attempt *a);

@@ -12,7 +12,6 @@
 #include "transport/http.h"
 
 enum {
-    CONNECT_MS = 10000,
     REPLY_DEFAULT = 65536,
     REPLY_MOST = 64 << 20
 };
@@ -81,6 +80,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         line_add(a, WB_LIT("Waybill-Key"), q->key);
     if (q->ids.len > 0)
         line_add(a, WB_LIT("Waybill-Ids"), q->ids);
+    a->n_anywhere = a->n_lines;
     if (a->ep->signer != NULL) {
         line_begin(a, WB_LIT("webhook-signature: "));
         if (!wb__sign(a->ep->signer, id, seconds, q->body, &a->lines))
@@ -91,11 +91,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         line_add(a, name, value);
     if (a->lines.failed != WB_OK)
         return false;
-    /* The list for libcurl: the lines of this request, then ep->fixed. */
-    for (size_t i = 0; i < a->n_lines; i++) {
-        a->node[i].data = a->lines.ptr + a->at[i];
-        a->node[i].next = i + 1 < a->n_lines ? &a->node[i + 1] : a->ep->fixed;
-    }
+    wb__attempt_headers(a);
     return true;
 }
 
@@ -104,7 +100,6 @@ set_url(struct wb__attempt *a, struct wb_slice url)
 {
     CURL *easy = a->transfer.easy;
     char text[WB__URL_MAX + 1];
-    bool tls;
 
     if (url.len == 0 && a->url_own)
         return CURLE_OK;
@@ -112,31 +107,27 @@ set_url(struct wb__attempt *a, struct wb_slice url)
     url = a->url_own ? wb_slice(a->ep->url) : url;
     memcpy(text, url.ptr, url.len);
     text[url.len] = '\0';
-    tls = url.ptr[4] == 's' || url.ptr[4] == 'S';
     TRY(curl_easy_setopt(easy, CURLOPT_URL, text));
-    TRY(curl_easy_setopt(
-        easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https"));
     /* Wait for a connection that is being made if HTTP/2 may share it; without
      * TLS there is no HTTP/2. */
     return curl_easy_setopt(
-        easy, CURLOPT_PIPEWAIT, (long)(tls && !a->ep->http1));
+        easy, CURLOPT_PIPEWAIT, (long)(wb__url_is_tls(text) && !a->ep->http1));
 }
 
 static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
     CURL *easy = a->transfer.easy;
-    long ms = q->timeout_ms < 1         ? 1
-              : q->timeout_ms < INT_MAX ? (long)q->timeout_ms
-                                        : INT_MAX;
+    int64_t ms = q->timeout_ms < 1         ? 1
+                 : q->timeout_ms < INT_MAX ? q->timeout_ms
+                                           : INT_MAX;
 
     TRY(set_url(a, q->url));
-    if (ms != a->timeout_ms) {
-        a->timeout_ms = ms;
-        TRY(curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-            ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-        TRY(curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ms));
-    }
+    a->deadline = uv_hrtime() + (uint64_t)ms * 1000000;
+    TRY(wb__attempt_timeout(a));
+    if (a->fresh)
+        TRY(curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L));
+    a->fresh = false;
     TRY(curl_easy_setopt(
         easy, CURLOPT_POSTFIELDS, q->body.len > 0 ? q->body.ptr : ""));
     return curl_easy_setopt(
@@ -282,7 +273,7 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
     struct wb_slice rest = {ep->fixed_text, ep->fixed_len}, name, value;
     struct curl_slist **end = &node->next;
 
-    node->data = no_expect;
+    ep->bare.data = node->data = no_expect;
     ep->fixed = node++;
     while (wb__headers_next(&rest, &name, &value)) {
         char *line = ep->fixed_text + (name.ptr - ep->fixed_text);

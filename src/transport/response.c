@@ -30,6 +30,7 @@ wb__received_next_hop(struct wb__received *r)
 {
     wb__buf_clear(&r->body);
     r->status = 0;
+    wb__buf_clear(&r->location);
     r->in_header = r->final = r->cut = false;
     r->reason[0] = r->retry_after[0] = '\0';
 }
@@ -49,6 +50,21 @@ stop_reading(struct wb__received *r, const char *error)
 {
     r->error = error;
     return false;
+}
+
+static void
+read_field(struct wb__received *r, struct wb_slice name, struct wb_slice value)
+{
+    if (wb__eq_nocase(name, WB_LIT("Retry-After"))) {
+        if (value.len >= sizeof(r->retry_after))
+            value.len = 0;
+        (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
+            (int)value.len, value.ptr);
+    } else if (wb__eq_nocase(name, WB_LIT("Location"))) {
+        wb__buf_clear(&r->location);
+        if (value.len <= WB__URL_MAX)
+            wb__buf_add(&r->location, value);
+    }
 }
 
 bool
@@ -79,13 +95,8 @@ wb__received_line(struct wb__received *r, struct wb_slice line)
             r->status = (int)status;
         (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);
         r->in_header = true;
-    } else if (wb__cut(&line, ':', &word) &&
-               wb__eq_nocase(word, WB_LIT("Retry-After"))) {
-        line = wb__trim(line);
-        if (line.len >= sizeof(r->retry_after))
-            line.len = 0;
-        (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
-            (int)line.len, line.ptr);
+    } else if (wb__cut(&line, ':', &word)) {
+        read_field(r, word, wb__trim(line));
     }
     return true;
 }

@@ -87,9 +87,20 @@ peer_wait_ms(struct peer_conn *c, int ms)
     return poll(&p, 1, ms) == 0 && !c->peer->stopping;
 }
 
+bool
+peer_reset(struct peer_conn *c)
+{
+    struct linger none = {.l_onoff = 1};
+
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    (void)close(c->fd);
+    c->fd = -1;
+    return false;
+}
+
 /* Length of the whole request at text, or 0 if it is not all there. */
 static size_t
-request_len(const char *text, size_t len)
+request_len(const char *text, size_t len, bool head_only)
 {
     const char *end = memmem(text, len, "\r\n\r\n", 4), *field;
     size_t head, body = 0;
@@ -98,7 +109,7 @@ request_len(const char *text, size_t len)
         return 0;
     head = (size_t)(end - text) + 4;
     field = memmem(text, head, "\r\nContent-Length:", 17);
-    if (field != NULL)
+    if (field != NULL && !head_only)
         body = strtoul(field + 17, NULL, 10);
     return head + body <= len ? head + body : 0;
 }
@@ -108,7 +119,7 @@ read_request(struct peer_conn *c, char *text, size_t *have)
 {
     size_t len;
 
-    while ((len = request_len(text, *have)) == 0) {
+    while ((len = request_len(text, *have, c->peer->head_only)) == 0) {
         size_t space = PEER_REQUEST - 1 - *have;
         ssize_t n = c->tls != NULL ? SSL_read(c->tls, text + *have, (int)space)
                                    : recv(c->fd, text + *have, space, 0);

@@ -88,52 +88,6 @@ test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on(
     close_all();
 }
 
-/* Answers the first request of a connection; reads the second and dies. */
-static bool
-die_on_second(struct peer_conn *c)
-{
-    return c->requests == 1 && peer_reply(c);
-}
-
-TEST(test_http__reused_connection_dies__sent_once_and_unknown) /* T-7 */
-{
-    peer.answer = die_on_second;
-    open_endpoint(plain);
-    post();
-    CHECK_INT(WB_DELIVERED, sent.outcome);
-    post();
-    CHECK_INT(WB_UNKNOWN, sent.outcome);
-    CHECK_HAS("not sent twice", sent.error);
-    CHECK_INT(2, peer.requests);
-    post();
-    CHECK_INT(WB_DELIVERED, sent.outcome);
-    CHECK_INT(3, peer.requests);
-    close_all();
-}
-
-/* The connection is closed between two requests. */
-static bool
-close_after_reply(struct peer_conn *c)
-{
-    (void)peer_reply(c);
-    return false;
-}
-
-TEST(test_http__idle_connection_closed__new_one_is_made)
-{
-    peer.answer = close_after_reply;
-    open_endpoint(plain);
-    for (int i = 0; i < 5; i++) {
-        post();
-        CHECK_INT(WB_DELIVERED, sent.outcome);
-        while (peer.conn[i].fd == 0 ||
-               recv(peer.conn[i].fd, url, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
-            uv_sleep(1);
-    }
-    CHECK_INT(5, peer.requests);
-    close_all();
-}
-
 TEST(test_http__nobody_listens__retry_nothing_sent) /* F5 */
 {
     open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
@@ -152,6 +106,13 @@ TEST(test_http__unknown_host__says_so) /* O-13 */
     CHECK_HAS("transport: could not resolve host", sent.error);
     CHECK_HAS("nosuch.invalid", sent.error);
     close_all();
+}
+
+static bool
+close_after_reply(struct peer_conn *c)
+{
+    (void)peer_reply(c);
+    return false;
 }
 
 static bool
@@ -516,8 +477,6 @@ main(void)
         RUN(test_http__many_requests__one_connection),
         RUN(test_http__many_at_once__each_reported_once),
         RUN(test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on),
-        RUN(test_http__reused_connection_dies__sent_once_and_unknown),
-        RUN(test_http__idle_connection_closed__new_one_is_made),
         RUN(test_http__nobody_listens__retry_nothing_sent),
         RUN(test_http__unknown_host__says_so),
         RUN(test_http__closed_before_answer__unknown),

@@ -262,7 +262,7 @@ check_http2(int port)
     post_to(port, "/refuse");
     CHECK_INT(WB_UNKNOWN, sent.outcome);
     post_to(port, "/ok");
-    CHECK_HAS("69 2 POST", sent.body); /* T-7: not sent twice by libcurl */
+    CHECK_HAS("70 3 POST", sent.body); /* T-7: sent again on a new one, once */
 }
 
 TEST(test_tls__http2__one_connection_for_all) /* T-3 */
