@@ -193,20 +193,38 @@ judge_response(
             wb__received_retry_after_ms(&a->received, a->now_ms);
 }
 
+static const char *
+what_happened(const struct wb__attempt *a, CURLcode code)
+{
+    const struct wb__received *r = &a->received;
+    const char *own = a->curl_error;
+
+    if (r->error != NULL)
+        return r->error;
+    if (a->repeated)
+        return "the connection closed before an answer, twice";
+    if (strstr(own, "protocol is shutdown") != NULL)
+        return "the receiver sends without end and without an answer";
+    /* libcurl's own words: "no error", and "out of memory" for a line of more
+     * than 100 KiB. */
+    if (code == CURLE_OK || (r->in_header && code == CURLE_PARTIAL_FILE))
+        return "the connection closed within the header of the answer";
+    if (a->sent && code == CURLE_OUT_OF_MEMORY)
+        return r->in_header
+                   ? "a line in the header of the answer is too long"
+                   : "out of memory, or the answer begins with too long a line";
+    return own[0] != '\0' ? own : curl_easy_strerror(code);
+}
+
 /* The error is "transport: could not resolve host ...": libcurl's text as one
  * line that begins in lower case. */
 static void
 judge_no_response(
     struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
 {
-    const char *why =
-        a->curl_error[0] != '\0' ? a->curl_error : curl_easy_strerror(code);
+    const char *why = what_happened(a, code);
     char line[4 * CURL_ERROR_SIZE + 1];
 
-    if (a->received.error != NULL)
-        why = a->received.error;
-    else if (a->repeated)
-        why = "the connection closed before an answer, twice";
     (void)wb__one_line(wb_slice(why), CURL_ERROR_SIZE, line);
     if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
         line[0] = (char)tolower((unsigned char)line[0]);
@@ -259,6 +277,28 @@ send_next(struct wb__attempt *a)
     a->curl_error[0] = '\0';
     return wb__attempt_timeout(a) == CURLE_OK &&
            wb__http_start(a->ep->http, &a->transfer);
+}
+
+enum wb_status
+wb__url_check(struct wb_slice url, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_check_syntax(url, err);
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+    char text[WB__URL_MAX + 1];
+    CURLU *u;
+
+    if (rc != WB_OK)
+        return rc;
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    u = curl_url();
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    curl_url_cleanup(u);
+    if (code == CURLUE_OK)
+        return WB_OK;
+    return wb__fail(
+        err, WB_INVALID, 0, "the url is wrong: %s", curl_url_strerror(code));
 }
 
 static bool

@@ -16,28 +16,6 @@ enum {
     REPLY_MOST = 64 << 20
 };
 
-enum wb_status
-wb__url_check(struct wb_slice url, struct wb_err *err)
-{
-    enum wb_status rc = wb__url_check_syntax(url, err);
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-    char text[WB__URL_MAX + 1];
-    CURLU *u;
-
-    if (rc != WB_OK)
-        return rc;
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    u = curl_url();
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    curl_url_cleanup(u);
-    if (code == CURLUE_OK)
-        return WB_OK;
-    return wb__fail(
-        err, WB_INVALID, 0, "the url is wrong: %s", curl_url_strerror(code));
-}
-
 static void
 line_begin(struct wb__attempt *a, struct wb_slice name)
 {

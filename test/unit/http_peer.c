@@ -3,6 +3,7 @@
 #include "http_peer.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
@@ -140,12 +141,55 @@ read_request(struct peer_conn *c, char *text, size_t *have)
     return true;
 }
 
+static int
+choose_http2(SSL *tls, const unsigned char **out, unsigned char *len,
+    const unsigned char *in, unsigned in_len, void *user)
+{
+    static const unsigned char h2[] = "h2";
+
+    (void)tls;
+    (void)in;
+    (void)in_len;
+    (void)user;
+    *out = h2;
+    *len = 2;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+bool
+peer_ping(struct peer_conn *c)
+{
+    static const char settings[9] = {0, 0, 0, 4},
+                      ping[17] = {0, 0, 8, 6, 0, 0, 0, 0, 0, 'p'};
+    static char pings[800 * sizeof(ping)], sink[65536];
+    struct pollfd p = {c->fd, POLLIN | POLLOUT, 0};
+
+    for (size_t i = 0; i < 800; i++)
+        memcpy(pings + i * sizeof(ping), ping, sizeof(ping));
+    if (!peer_say(c, settings, sizeof(settings)))
+        return false;
+    (void)fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    while (!c->peer->stopping && poll(&p, 1, 10) >= 0) {
+        int n = SSL_read(c->tls, sink, sizeof(sink));
+
+        if (n <= 0 && SSL_get_error(c->tls, n) != SSL_ERROR_WANT_READ)
+            break;
+        n = p.revents & POLLOUT ? SSL_write(c->tls, pings, sizeof(pings)) : 1;
+        if (n <= 0 && SSL_get_error(c->tls, n) != SSL_ERROR_WANT_WRITE)
+            break;
+    }
+    return false;
+}
+
 static void *
 tls_accept(struct peer *p, int fd)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    SSL *tls = SSL_new(ctx);
+    SSL *tls;
 
+    if (p->http2)
+        SSL_CTX_set_alpn_select_cb(ctx, choose_http2, NULL);
+    tls = SSL_new(ctx);
     SSL_CTX_free(ctx);
     if (p->tls_old) {
         (void)SSL_set_cipher_list(tls, "ALL:@SECLEVEL=0");
@@ -176,7 +220,7 @@ serve(void *arg)
     if (p->tls_cert != NULL)
         c->tls = tls_accept(p, c->fd);
     if (p->tls_cert == NULL || c->tls != NULL)
-        while (read_request(c, text, &have) && p->answer(c))
+        while ((p->http2 || read_request(c, text, &have)) && p->answer(c))
             ;
     SSL_free(c->tls);
     (void)shutdown(c->fd, SHUT_RDWR);

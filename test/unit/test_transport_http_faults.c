@@ -148,6 +148,10 @@ TEST(test_http__closed_at_byte_k__unknown_until_header_ends)
         peer.reply_len = k;
         post();
         CHECK_INT(k < header ? WB_UNKNOWN : WB_DELIVERED, sent.outcome);
+        if (k > 17 && k < header)
+            CHECK_TEXT("transport: the connection closed within the header of "
+                       "the answer",
+                sent.error);
         CHECK_INT(k, peer.requests);
     }
     close_all();
@@ -269,6 +273,21 @@ TEST(test_http__header_past_64_kib__given_up) /* S4 */
     CHECK_INT(WB_UNKNOWN, sent.outcome);
     CHECK_HAS("header of the reply does not end", sent.error);
     close_all();
+}
+
+TEST(test_http__line_of_400_kb__says_so)
+{
+    char *reply = malloc(400100);
+    int n = snprintf(reply, 100, "HTTP/1.1 200 OK\r\nX: ");
+
+    memset(reply + n, 'a', 400000);
+    memcpy(reply + n + 400000, "\r\n\r\n", 5);
+    post_to(reply, plain);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: a line in the header of the answer is too long",
+        sent.error);
+    close_all();
+    free(reply);
 }
 
 TEST(test_http__long_reply__kept_up_to_the_limit) /* T-3 */
@@ -485,6 +504,7 @@ main(void)
         RUN(test_http__drip__deadline_holds),
         RUN(test_http__endless_reply__given_up),
         RUN(test_http__header_past_64_kib__given_up),
+        RUN(test_http__line_of_400_kb__says_so),
         RUN(test_http__long_reply__kept_up_to_the_limit),
         RUN(test_http__malformed_reply__unknown),
         RUN(test_http__gzip__is_not_inflated),
