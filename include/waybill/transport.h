@@ -40,6 +40,8 @@ struct wb_result {
     struct wb_slice body;   /* of the response, as much as was kept */
     struct wb_slice error;  /* one line of text; empty if delivered */
     bool cut;               /* body is not all of the response */
+    bool coded;             /* body has a Content-Encoding: not readable */
+    bool json;              /* the Content-Type of body is JSON */
 };
 
 typedef void wb_done_fn(void *ctx, const struct wb_result *result);

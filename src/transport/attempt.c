@@ -180,6 +180,8 @@ judge_response(
     res->outcome = wb_http_outcome(a->received.status);
     res->body = wb__buf_slice(&a->received.body);
     res->cut = code != CURLE_OK;
+    res->coded = a->received.coded;
+    res->json = a->received.json;
     /* With Retry-After a 409 is temporary: an idempotency gateway sends it
      * while the first request is still running. */
     if (res->status == 409 && a->received.retry_after[0] != '\0')

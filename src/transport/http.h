@@ -84,6 +84,7 @@ struct wb__received {
     bool in_header;          /* between a status line and the blank line */
     bool final;              /* status >= 200 and its header is complete */
     bool cut;                /* the body was longer than what was kept */
+    bool coded, json;        /* by Content-Encoding and Content-Type */
     char reason[4 * 60 + 1]; /* of the status line, cut */
     char retry_after[40];    /* as received; empty if too long */
     struct wb__buf location; /* as received; empty if too long */
@@ -107,6 +108,13 @@ int64_t wb__received_retry_after_ms(
 /* Overwrite every occurrence of secret with asterisks, also one that is cut off
  * at the end. */
 void wb__received_mask(struct wb__received *r, struct wb_slice secret);
+
+/* The text of a reply without a byte order mark, which RFC 8259 lets a reader
+ * of JSON skip: some servers write one, and what follows is the whole reply. */
+struct wb_slice wb__reply_text(const struct wb_result *reply);
+/* Of a reply that does not parse as JSON: why it must not be taken for one that
+ * says nothing; NULL: it is empty, or plain text. */
+const char *wb__reply_problem(const struct wb_result *reply);
 
 enum {
     WB__RECEIVED_BODY_CHARS = 1024,

@@ -31,7 +31,7 @@ wb__received_next_hop(struct wb__received *r)
     wb__buf_clear(&r->body);
     r->status = 0;
     wb__buf_clear(&r->location);
-    r->in_header = r->final = r->cut = false;
+    r->in_header = r->final = r->cut = r->coded = r->json = false;
     r->reason[0] = r->retry_after[0] = '\0';
 }
 
@@ -52,14 +52,31 @@ stop_reading(struct wb__received *r, const char *error)
     return false;
 }
 
+/* application/json, application/problem+json, text/json */
+static bool
+ends_in_json(struct wb_slice type)
+{
+    return type.len > 5 &&
+           (type.ptr[type.len - 5] == '/' || type.ptr[type.len - 5] == '+') &&
+           wb__eq_nocase(wb__from(type, type.len - 4), WB_LIT("json"));
+}
+
 static void
 read_field(struct wb__received *r, struct wb_slice name, struct wb_slice value)
 {
+    struct wb_slice type = {0};
+
     if (wb__eq_nocase(name, WB_LIT("Retry-After"))) {
         if (value.len >= sizeof(r->retry_after))
             value.len = 0;
         (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
             (int)value.len, value.ptr);
+    } else if (wb__eq_nocase(name, WB_LIT("Content-Encoding"))) {
+        r->coded |= value.len > 0 && !wb__eq_nocase(value, WB_LIT("identity"));
+    } else if (wb__eq_nocase(name, WB_LIT("Content-Type"))) {
+        (void)wb__cut(&value, ';', &type);
+        type = wb__trim(type);
+        r->json = ends_in_json(type);
     } else if (wb__eq_nocase(name, WB_LIT("Location"))) {
         wb__buf_clear(&r->location);
         if (value.len <= WB__URL_MAX)
@@ -144,6 +161,32 @@ wb__received_mask(struct wb__received *r, struct wb_slice secret)
     if (r->body.len > 0)
         mask(r->body.ptr, r->body.len, secret);
     mask(r->reason, strlen(r->reason), secret);
+}
+
+struct wb_slice
+wb__reply_text(const struct wb_result *reply)
+{
+    return wb__starts(reply->body, WB_LIT("\xef\xbb\xbf"))
+               ? wb__from(reply->body, 3)
+               : reply->body;
+}
+
+const char *
+wb__reply_problem(const struct wb_result *reply)
+{
+    struct wb_slice text = wb__trim(wb__reply_text(reply));
+
+    if (text.len == 0)
+        return NULL;
+    if (reply->coded)
+        return "the reply has a Content-Encoding that was not asked for";
+    if (reply->json || text.ptr[0] == '[' || text.ptr[0] == '{')
+        return reply->cut ? "the reply was cut; more is kept with a larger "
+                            "max_reply"
+                          : "the reply is not valid JSON";
+    if (memchr(text.ptr, '\0', text.len) != NULL)
+        return "the reply is not UTF-8";
+    return NULL;
 }
 
 size_t

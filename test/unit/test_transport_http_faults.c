@@ -342,6 +342,13 @@ TEST(test_http__gzip__is_not_inflated) /* S4 */
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_INT(22, sent.body_len);
     CHECK((unsigned char)sent.body[0] == 0x1f);
+    CHECK(sent.coded && !sent.json);
+    peer.reply_len = 0;
+    peer_set_reply(&peer,
+        "HTTP/1.1 200 OK\r\nContent-Encoding: Identity\r\nContent-Length: 2"
+        "\r\nContent-Type: application/problem+JSON; charset=x\r\n\r\n{}");
+    post();
+    CHECK(!sent.coded && sent.json);
     close_all();
 }
 
