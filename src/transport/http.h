@@ -86,7 +86,7 @@ struct wb__received {
     bool cut;                /* the body was longer than what was kept */
     bool coded, json;        /* by Content-Encoding and Content-Type */
     char reason[4 * 60 + 1]; /* of the status line, cut */
-    char retry_after[40];    /* as received; empty if too long */
+    char retry_after[40];    /* as received, cut: the longest date has 33 */
     struct wb__buf location; /* as received; empty if too long */
 };
 
@@ -102,7 +102,8 @@ WB_MUST_USE bool wb__received_line(
 /* A piece of the body. False: stop reading. */
 WB_MUST_USE bool wb__received_body(
     struct wb__received *r, struct wb_slice piece);
-/* Retry-After in milliseconds from now_ms; 0: none, or not usable. */
+/* Retry-After in milliseconds from now_ms, never less than was said; INT64_MAX:
+ * too large a number; 0: none, or not usable. */
 int64_t wb__received_retry_after_ms(
     const struct wb__received *r, int64_t now_ms);
 /* Overwrite every occurrence of secret with asterisks, also one that is cut off

@@ -68,7 +68,7 @@ read_field(struct wb__received *r, struct wb_slice name, struct wb_slice value)
 
     if (wb__eq_nocase(name, WB_LIT("Retry-After"))) {
         if (value.len >= sizeof(r->retry_after))
-            value.len = 0;
+            value.len = sizeof(r->retry_after) - 1;
         (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
             (int)value.len, value.ptr);
     } else if (wb__eq_nocase(name, WB_LIT("Content-Encoding"))) {
@@ -132,13 +132,20 @@ wb__received_body(struct wb__received *r, struct wb_slice piece)
 int64_t
 wb__received_retry_after_ms(const struct wb__received *r, int64_t now_ms)
 {
-    struct wb_slice text = wb_slice(r->retry_after);
+    struct wb_slice text = wb_slice(r->retry_after), whole = text;
     uint64_t seconds;
     int64_t at_ms;
+    size_t fraction;
 
-    if (wb__parse_u64(text, INT64_MAX / 1000, &seconds))
-        return (int64_t)seconds * 1000;
-    if (wb__parse_http_date(text, &at_ms) && at_ms > now_ms)
+    whole.len = strspn(r->retry_after, "0123456789");
+    if (whole.len > 0 &&
+        strspn(text.ptr + whole.len, ".0123456789") + whole.len == text.len) {
+        if (!wb__parse_u64(whole, INT64_MAX / 1000 - 1, &seconds))
+            return INT64_MAX;
+        fraction = strcspn(text.ptr + whole.len, "123456789");
+        return (int64_t)(seconds + (whole.len + fraction < text.len)) * 1000;
+    }
+    if (wb__parse_http_date(text, now_ms, &at_ms) && at_ms > now_ms)
         return wb__sat_add(at_ms, -now_ms);
     return 0;
 }
