@@ -42,6 +42,9 @@ struct wb_result {
     bool cut;               /* body is not all of the response */
     bool coded;             /* body has a Content-Encoding: not readable */
     bool json;              /* the Content-Type of body is JSON */
+    bool no_resource;       /* with RETRY: nothing was sent, as this machine
+                               lacks memory, descriptors or ports; the message
+                               is released: it costs no attempt */
 };
 
 typedef void wb_done_fn(void *ctx, const struct wb_result *result);

@@ -16,8 +16,10 @@
  *     message (S9).
  * (5) No header, secret or URL appears in an error (S9). */
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 
+#include "os/os.h"
 #include "transport/http.h"
 
 enum {
@@ -66,6 +68,8 @@ on_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
     fd = wb__http_open_socket(a->ep->http, address);
     if (fd != CURL_SOCKET_BAD)
         a->opened++;
+    else if (wb__errno_is_lack(errno))
+        a->lacked = errno;
     return fd;
 }
 
@@ -195,6 +199,34 @@ judge_response(
             wb__received_retry_after_ms(&a->received, a->now_ms);
 }
 
+/* Nothing was sent: was it for want of a resource of this machine? libcurl does
+ * not say why a name could not be resolved or a file not be read: see whether
+ * descriptors are left for it. */
+static bool
+lacks_resource(struct wb__attempt *a, CURLcode code)
+{
+    int fd[4];
+    long error = 0;
+    char *peer = NULL;
+
+    for (size_t i = 0; i < WB_COUNT(fd); i++) {
+        fd[i] = wb__fd_socket(AF_INET, SOCK_DGRAM, 0);
+        if (fd[i] < 0 && wb__errno_is_lack(errno))
+            a->lacked = errno;
+    }
+    for (size_t i = 0; i < WB_COUNT(fd); i++)
+        wb__fd_close(fd[i]);
+    if (a->lacked == 0 && code == CURLE_OUT_OF_MEMORY)
+        a->lacked = ENOMEM;
+    /* connect(2): no port is left. With IPv6: it may be turned off. */
+    (void)curl_easy_getinfo(a->transfer.easy, CURLINFO_OS_ERRNO, &error);
+    (void)curl_easy_getinfo(a->transfer.easy, CURLINFO_PRIMARY_IP, &peer);
+    if (a->lacked == 0 && code == CURLE_COULDNT_CONNECT &&
+        error == EADDRNOTAVAIL && (peer == NULL || strchr(peer, ':') == NULL))
+        a->lacked = EADDRNOTAVAIL;
+    return a->lacked != 0;
+}
+
 static const char *
 what_happened(const struct wb__attempt *a, CURLcode code)
 {
@@ -237,6 +269,10 @@ judge_no_response(
             "%s is not a public address (public_only)", a->refused);
     } else if (!a->again && !a->sent) {
         res->outcome = WB_RETRY; /* nothing sent, or redirect not followed */
+        res->no_resource = lacks_resource(a, code);
+        if (res->no_resource)
+            (void)snprintf(line, sizeof(line), "not sent, this machine: %s",
+                uv_strerror(uv_translate_sys_error(a->lacked)));
     }
     res->error.ptr = text;
     res->error.len =
@@ -275,7 +311,7 @@ static bool
 send_next(struct wb__attempt *a)
 {
     a->sent = a->repeated = false;
-    a->opened = 0;
+    a->opened = a->lacked = 0;
     a->curl_error[0] = '\0';
     return wb__attempt_timeout(a) == CURLE_OK &&
            wb__http_start(a->ep->http, &a->transfer);
@@ -483,7 +519,7 @@ wb__attempt_acquire(struct wb__endpoint *ep)
     if (a != NULL) {
         wb__attempt_unlink(a);
         ep->n_idle--;
-        a->redirects = a->opened = 0;
+        a->redirects = a->opened = a->lacked = 0;
         a->elsewhere = a->again = a->sent = a->repeated = false;
         a->refused[0] = a->curl_error[0] = '\0';
         return a;

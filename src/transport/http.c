@@ -12,6 +12,7 @@
  *     watcher, in the next iteration of the loop. */
 #include "transport/http.h"
 
+#include <errno.h>
 #include <openssl/ssl.h>
 
 #include "os/os.h"
@@ -192,6 +193,7 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 {
     struct watch *w;
 
+    errno = ENOMEM;
     if (fd < 0 || fd >= FDS_MAX)
         return NULL;
     while ((size_t)fd >= http->n_watch) {
@@ -257,7 +259,9 @@ wb__http_open_socket(struct wb_http *http, const struct curl_sockaddr *address)
     int fd =
         wb__fd_socket(address->family, address->socktype, address->protocol);
 
-    if (fd >= 0 && watch_new(http, fd, true) != NULL)
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    if (watch_new(http, fd, true) != NULL)
         return fd;
     wb__fd_close(fd);
     return CURL_SOCKET_BAD;

@@ -20,6 +20,11 @@
 void wb__transport_refuse(
     wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why);
 
+/* Report RETRY and why: nothing was sent, for want of a resource. */
+void wb__transport_lacks(wb_done_fn *done, void *ctx, const char *why);
+/* Whether the errno says that this machine lacks memory or descriptors. */
+bool wb__errno_is_lack(int error);
+
 /* ---- validate.c: addresses, URLs, header names ------------------------- */
 
 /* A global unicast address that stands for itself: not private, loopback,
@@ -150,7 +155,8 @@ void wb__http_ref(struct wb_http *http, int by); /* count its endpoints */
 
 /* Set the options that concern the loop: sockets, shared TLS sessions. */
 WB_MUST_USE CURLcode wb__http_set_options(struct wb_http *http, CURL *easy);
-/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
+/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION; errno
+ * if it cannot. */
 WB_MUST_USE curl_socket_t wb__http_open_socket(
     struct wb_http *http, const struct curl_sockaddr *address);
 WB_MUST_USE bool wb__http_start(
@@ -184,6 +190,7 @@ struct wb__attempt {
     bool reused;      /* on a connection that was there before */
     bool repeated;    /* libcurl was about to send it twice */
     int opened;       /* sockets opened since the last request */
+    int lacked;       /* errno, if no socket could be had; or 0 */
     char refused[64]; /* address that public_only refused; or empty */
 
     struct wb__received received;

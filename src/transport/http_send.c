@@ -178,7 +178,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     }
     a = wb__attempt_acquire(ep);
     if (a == NULL) {
-        wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
+        wb__transport_lacks(done, ctx, "out of memory");
         return;
     }
     a->done = done;
@@ -190,7 +190,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         return;
     wb__attempt_unlink(a);
     wb__attempt_free(a); /* not idle: its handle has half a request */
-    wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
+    wb__transport_lacks(done, ctx, "out of memory");
 }
 
 /* ---- endpoints --------------------------------------------------------- */

@@ -19,7 +19,8 @@ struct fake {
     enum wb_outcome outcome; /* of every attempt ... */
     int status;
     const char *error, *body;
-    bool cut, coded, json;      /* the body */
+    bool cut, coded, json; /* the body */
+    bool no_resource;
     enum wb_outcome script[16]; /* ... but the first n_script */
     size_t n_script;
     int64_t retry_after_ms;
@@ -64,6 +65,7 @@ fake_result(struct fake *f)
         .cut = f->cut,
         .coded = f->coded,
         .json = f->json,
+        .no_resource = f->no_resource,
         .error = wb_slice(f->error)};
 
     if (f->sent < f->n_script)

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "http_fixture.h"
@@ -95,6 +96,38 @@ TEST(test_http__nobody_listens__retry_nothing_sent) /* F5 */
     CHECK_INT(WB_RETRY, sent.outcome);
     CHECK_INT(0, sent.status);
     CHECK_HAS("transport: failed to connect to 127.0.0.1", sent.error);
+    close_all();
+}
+
+/* What is our own trouble costs the message no attempt. */
+TEST(test_http__no_descriptors__not_sent_and_no_attempt)
+{
+    struct rlimit old, none;
+    struct wb_request q = some_request();
+    char by_name[100];
+
+    open_endpoint(plain);
+    CHECK_INT(0, getrlimit(RLIMIT_NOFILE, &old));
+    none = old;
+    (void)snprintf(by_name, sizeof(by_name), "http://localhost:%d/", peer.port);
+    for (int i = 0; i < 2; i++) {
+        q.url = wb_slice(i == 0 ? url_at(peer.port) : by_name);
+        none.rlim_cur = 3;
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &none));
+        send_and_wait(&loop, endpoint, &q, &sent);
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &old));
+        CHECK_INT(WB_RETRY, sent.outcome);
+        CHECK(sent.no_resource);
+        CHECK_TEXT("transport: not sent, this machine: too many open files",
+            sent.error);
+    }
+    CHECK_INT(0, peer.requests);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_all();
+    open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
+    post();
+    CHECK(!sent.no_resource);
     close_all();
 }
 
@@ -504,6 +537,7 @@ main(void)
         RUN(test_http__many_at_once__each_reported_once),
         RUN(test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on),
         RUN(test_http__nobody_listens__retry_nothing_sent),
+        RUN(test_http__no_descriptors__not_sent_and_no_attempt),
         RUN(test_http__unknown_host__says_so),
         RUN(test_http__closed_before_answer__unknown),
         RUN(test_http__closed_at_byte_k__unknown_until_header_ends),
