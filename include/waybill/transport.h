@@ -82,6 +82,10 @@ struct wb_http_opts {
     const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
                                        gives one v1 signature, newest first */
     size_t n_secrets;
+    const struct wb_slice *masked; /* texts, of 4 bytes or more, that no error
+                                      shows if a receiver quotes them, as a
+                                      secret inside url */
+    size_t n_masked;
     size_t max_reply_bytes;  /* kept of a response [64 KiB] */
     struct wb_slice ca_file; /* PEM bundle [the system's] */
     bool public_only;        /* refuse addresses that are not global unicast,

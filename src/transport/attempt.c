@@ -164,15 +164,16 @@ has_response(const struct wb__attempt *a)
            a->refused[0] == '\0';
 }
 
+/* The receiver may have quoted a secret: mask each word of a secret header
+ * ("Bearer <token>"), of the route or of the message, and what the endpoint has
+ * to mask. In the body, which a response rule reads, nothing under 8 bytes: a
+ * short one is found in innocent text. */
 static void
-judge_response(
-    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
+mask_secrets(struct wb__attempt *a)
 {
     struct wb_slice value, name, word;
 
-    /* The receiver may have quoted a secret: mask each word of a secret header
-     * ("Bearer <token>"). Words under 8 bytes are not secrets. */
-    for (const struct curl_slist *l = a->ep->fixed; l != NULL; l = l->next) {
+    for (const struct curl_slist *l = a->node; l != NULL; l = l->next) {
         value = wb_slice(l->data);
         if (!wb__cut(&value, ':', &name) || !wb__header_secret(name))
             continue;
@@ -180,6 +181,16 @@ judge_response(
             if (word.len >= 8)
                 wb__received_mask(&a->received, word);
     }
+    for (size_t i = 0; i < a->ep->n_mask; i++)
+        if (a->ep->mask[i].len >= 8)
+            wb__received_mask(&a->received, a->ep->mask[i]);
+}
+
+static void
+judge_response(
+    struct wb__attempt *a, CURLcode code, struct wb_result *res, char *text)
+{
+    mask_secrets(a);
     res->status = a->received.status;
     res->outcome = wb_http_outcome(a->received.status);
     res->body = wb__buf_slice(&a->received.body);
@@ -194,6 +205,8 @@ judge_response(
         return;
     res->error =
         (struct wb_slice){text, wb__received_error(&a->received, text)};
+    for (size_t i = 0; i < a->ep->n_mask; i++)
+        wb__mask(text, res->error.len, a->ep->mask[i]);
     if (res->outcome == WB_RETRY)
         res->retry_after_ms =
             wb__received_retry_after_ms(&a->received, a->now_ms);

@@ -111,8 +111,9 @@ WB_MUST_USE bool wb__received_body(
  * too large a number; 0: none, or not usable. */
 int64_t wb__received_retry_after_ms(
     const struct wb__received *r, int64_t now_ms);
-/* Overwrite every occurrence of secret with asterisks, also one that is cut off
- * at the end. */
+/* Overwrite every occurrence of secret (4 bytes at least) with asterisks, also
+ * one that is cut off at the end, or encoded as in a URL or in JSON. */
+void wb__mask(char *text, size_t len, struct wb_slice secret);
 void wb__received_mask(struct wb__received *r, struct wb_slice secret);
 
 /* The text of a reply without a byte order mark, which RFC 8259 lets a reader
@@ -213,6 +214,9 @@ struct wb__endpoint {
     char *fixed_text;         /* in this text; wiped when freed */
     size_t fixed_len;
     struct wb__signer *signer; /* or NULL */
+    struct wb_slice *mask;     /* never kept in an error, */
+    size_t n_mask;             /* parts of this text, wiped when freed: */
+    struct wb_slice mask_text;
     size_t max_reply;
     bool public_only, follow, http1;
     struct wb__attempt *in_flight, *idle;

@@ -215,6 +215,9 @@ endpoint_free(struct wb_transport *self)
     wb__http_ref(ep->http, -1);
     if (ep->fixed_len > 0)
         OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
+    if (ep->mask_text.len > 0)
+        OPENSSL_cleanse(
+            (void *)(uintptr_t)ep->mask_text.ptr, ep->mask_text.len);
     wb__signer_free(ep->signer);
     wb__arena_clear(&ep->arena);
     wb__free(ep->env, ep);
@@ -269,6 +272,61 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
     }
 }
 
+/* Of each text: itself, without scheme and host if it is a URL, and its words
+ * of 8 bytes or more, which a receiver may quote alone. */
+static void
+masks_add(struct wb__endpoint *ep, struct wb_slice text)
+{
+    struct wb_slice path = text;
+    size_t word = 0;
+
+    if (text.len >= 4)
+        ep->mask[ep->n_mask++] = text;
+    if (wb__starts(text, WB_LIT("http://")) ||
+        wb__starts(text, WB_LIT("https://"))) {
+        path = wb__from(text, 8);
+        while (path.len > 0 && path.ptr[0] != '/' && path.ptr[0] != '?')
+            path = wb__from(path, 1);
+        if (path.len >= 4)
+            ep->mask[ep->n_mask++] = path;
+    }
+    for (size_t i = 0; i <= path.len; i++) {
+        if (i < path.len && strchr("/?&=:;, ", path.ptr[i]) == NULL)
+            continue;
+        if (i - word >= 8 && i - word < text.len)
+            ep->mask[ep->n_mask++] =
+                (struct wb_slice){path.ptr + word, i - word};
+        word = i + 1;
+    }
+}
+
+static bool
+masks_fill(struct wb__endpoint *ep, const struct wb_http_opts *o)
+{
+    size_t len = 0, max = 0, at = 0;
+    char *text;
+
+    for (size_t i = 0; i < o->n_masked; i++) {
+        len += o->masked[i].len;
+        max += 3 + o->masked[i].len / 8;
+    }
+    if (len == 0)
+        return true;
+    text = wb__arena_alloc(&ep->arena, len);
+    ep->mask = wb__arena_alloc(&ep->arena, max * sizeof(*ep->mask));
+    if (text == NULL || ep->mask == NULL)
+        return false;
+    ep->mask_text = (struct wb_slice){text, len};
+    for (size_t i = 0; i < o->n_masked; i++) {
+        if (o->masked[i].len == 0)
+            continue;
+        memcpy(text + at, o->masked[i].ptr, o->masked[i].len);
+        masks_add(ep, (struct wb_slice){text + at, o->masked[i].len});
+        at += o->masked[i].len;
+    }
+    return true;
+}
+
 static enum wb_status
 endpoint_fill(
     struct wb__endpoint *ep, const struct wb_http_opts *o, struct wb_err *err)
@@ -288,7 +346,7 @@ endpoint_fill(
     if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
         !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
         !wb__arena_dup(&ep->arena, o->method, &method) ||
-        !wb__arena_dup(&ep->arena, o->headers, &headers))
+        !wb__arena_dup(&ep->arena, o->headers, &headers) || !masks_fill(ep, o))
         return wb__nomem(err, "http endpoint");
     ep->url = url.ptr;
     ep->ca_file = ca_file.ptr;

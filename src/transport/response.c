@@ -150,13 +150,61 @@ wb__received_retry_after_ms(const struct wb__received *r, int64_t now_ms)
     return 0;
 }
 
-static void
-mask(char *text, size_t len, struct wb_slice secret)
+static int
+hex_digit(char c)
 {
-    for (size_t i = 0; i + MASK_LEAST <= len; i++) {
-        size_t n = secret.len < len - i ? secret.len : len - i;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
-        if (memcmp(text + i, secret.ptr, n) == 0)
+/* Length of the character at text, and what it stands for: %2F of a URL, \/ and
+ * \u002f of JSON, or itself. */
+static size_t
+decode_char(const char *text, size_t len, char *c)
+{
+    size_t at = len >= 3 && text[0] == '%'                  ? 1
+                : len >= 6 && memcmp(text, "\\u00", 4) == 0 ? 4
+                                                            : 0;
+
+    *c = text[0];
+    if (at > 0 && hex_digit(text[at]) >= 0 && hex_digit(text[at + 1]) >= 0) {
+        *c = (char)(hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));
+        return at + 2;
+    }
+    if (len >= 2 && text[0] == '\\' && strchr("/\"\\", text[1]) != NULL) {
+        *c = text[1];
+        return 2;
+    }
+    return 1;
+}
+
+/* Length of the secret, however it is encoded, at the beginning of text; 0: it
+ * is not there. It may be cut off by the end of text. */
+static size_t
+secret_len(const char *text, size_t len, struct wb_slice secret)
+{
+    size_t at = 0, s = 0;
+    char c, want;
+
+    while (at < len && s < secret.len) {
+        at += decode_char(text + at, len - at, &c);
+        s += decode_char(secret.ptr + s, secret.len - s, &want);
+        if (c != want)
+            return 0;
+    }
+    return s == secret.len || at >= MASK_LEAST ? at : 0;
+}
+
+void
+wb__mask(char *text, size_t len, struct wb_slice secret)
+{
+    WB_ASSERT(secret.len >= MASK_LEAST);
+    for (size_t i = 0; i < len; i++) {
+        size_t n = secret_len(text + i, len - i, secret);
+
+        if (n > 0)
             memset(text + i, '*', n);
     }
 }
@@ -164,10 +212,9 @@ mask(char *text, size_t len, struct wb_slice secret)
 void
 wb__received_mask(struct wb__received *r, struct wb_slice secret)
 {
-    WB_ASSERT(secret.len >= MASK_LEAST);
     if (r->body.len > 0)
-        mask(r->body.ptr, r->body.len, secret);
-    mask(r->reason, strlen(r->reason), secret);
+        wb__mask(r->body.ptr, r->body.len, secret);
+    wb__mask(r->reason, strlen(r->reason), secret);
 }
 
 struct wb_slice
