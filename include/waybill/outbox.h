@@ -260,9 +260,9 @@ struct wb_finish {
     int64_t seq;             /* from the claim, saves a look-up [0: by id] */
     bool forget;             /* CONFIRM: will not be repeated, keep no trace */
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
-    struct wb_slice error;   /* FAIL: stored as one line */
+    struct wb_slice error;   /* FAIL, RELEASE: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
-    int64_t not_before_ms;   /* FAIL: the next due time is not before it */
+    int64_t not_before_ms; /* FAIL, RELEASE: the next due time is not before */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
     int64_t began_ms; /* of the attempt [last claim or extension] */

@@ -1,8 +1,9 @@
 /* waybill/transport.h - one attempt to deliver one message.
  *
- * A transport makes one attempt and never retries by itself. The relay gives it
- * a request and gets one result, during send() or later from the event loop.
- * Write your own by filling in struct wb_transport, or use wb_callback_new().
+ * A transport makes one attempt and never retries by itself, with one
+ * exception: see wb_http_new(). The relay gives it a request and gets one
+ * result, during send() or later from the event loop. Write your own by filling
+ * in struct wb_transport, or use wb_callback_new().
  */
 #ifndef WB_TRANSPORT_H
 #define WB_TRANSPORT_H
@@ -39,6 +40,11 @@ struct wb_result {
     struct wb_slice body;   /* of the response, as much as was kept */
     struct wb_slice error;  /* one line of text; empty if delivered */
     bool cut;               /* body is not all of the response */
+    bool coded;             /* body has a Content-Encoding: not readable */
+    bool json;              /* the Content-Type of body is JSON */
+    bool no_resource;       /* with RETRY: nothing was sent, as this machine
+                               lacks memory, descriptors or ports; the message
+                               is released: it costs no attempt */
 };
 
 typedef void wb_done_fn(void *ctx, const struct wb_result *result);
@@ -76,6 +82,10 @@ struct wb_http_opts {
     const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
                                        gives one v1 signature, newest first */
     size_t n_secrets;
+    const struct wb_slice *masked; /* texts, of 4 bytes or more, that no error
+                                      shows if a receiver quotes them, as a
+                                      secret inside url */
+    size_t n_masked;
     size_t max_reply_bytes;  /* kept of a response [64 KiB] */
     struct wb_slice ca_file; /* PEM bundle [the system's] */
     bool public_only;        /* refuse addresses that are not global unicast,
@@ -87,8 +97,13 @@ struct wb_http_opts {
 /*
  * A transport for one endpoint.
  *
- * Guarantees  One request for each send(): if a reused connection closes, that
- *             is reported and never tried again. TLS is verified. Adds
+ * Guarantees  One request for each send(), and one for each redirect. One of
+ *             them is sent again, once, on a new connection, with the same id:
+ *             if HTTP/2 says that the receiver did not process it, or if it
+ * went out on a reused connection that closed before a line of an answer. Every
+ * request has the whole body: 301, 302, 307 and 308 are followed, 303 is not. A
+ * redirect to another scheme, host or port carries no signature and none of the
+ * headers given here or with the request. TLS is verified. Adds
  *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
  *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
  *             webhook-signature. The url and headers are refused here

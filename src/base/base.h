@@ -190,8 +190,10 @@ WB_MUST_USE enum wb_status wb__parse_size(
 /* RFC 3339 "2026-11-20T18:00:00.5Z" with any offset, or "now". */
 WB_MUST_USE enum wb_status wb__parse_time(
     struct wb_slice s, int64_t now_ms, int64_t *ms, struct wb_err *err);
-/* HTTP-date (IMF-fixdate only) to epoch ms; false if s is not one. */
-WB_MUST_USE bool wb__parse_http_date(struct wb_slice s, int64_t *ms);
+/* HTTP-date, in any of the three forms of RFC 9110, to epoch ms; false if s is
+ * not one. now_ms: for a year of two digits. */
+WB_MUST_USE bool wb__parse_http_date(
+    struct wb_slice s, int64_t now_ms, int64_t *ms);
 /* RFC 3339 in UTC with milliseconds. */
 void wb__format_time(int64_t ms, char out[32]);
 /* Decimal digits only, no sign, no overflow past max. */

@@ -220,22 +220,64 @@ take_name(struct wb_slice *s, const char *names, int n)
     return -1;
 }
 
-bool
-wb__parse_http_date(struct wb_slice s, int64_t *ms)
+/* Of the three forms, by what stands behind the three letters of the day:
+ *     Sun, 06 Nov 1994 08:49:37 GMT
+ *     Sunday, 06-Nov-94 08:49:37 GMT
+ *     Sun Nov  6 08:49:37 1994 */
+static bool
+match_http_date(struct wb_slice s, struct fields *f, bool *short_year)
 {
-    int64_t day, year, n[3];
-    struct fields f;
-    int month;
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    static const char *const rest_of_days[] = {
+        "day", "day", "sday", "nesday", "rsday", "day", "urday"};
+    int64_t n[3];
+    struct wb_slice after_month;
+    int day = take_name(&s, "SunMonTueWedThuFriSat", 7), month;
 
-    if (take_name(&s, "SunMonTueWedThuFriSat", 7) < 0 ||
-        !match(&s, ", dd ", &day))
+    *short_year = false;
+    if (day < 0)
         return false;
-    month = take_name(&s, "JanFebMarAprMayJunJulAugSepOctNovDec", 12);
-    if (month < 0 || !match(&s, " dddd ", &year))
+    if (match(&s, " ", n)) {
+        month = take_name(&s, months, 12);
+        after_month = s;
+        if (!match(&s, " dd ", &f->day)) {
+            s = after_month;
+            if (!match(&s, "  d ", &f->day))
+                return false;
+        }
+        if (!match(&s, "dd:dd:dd", n) || !match(&s, " dddd", &f->year))
+            return false;
+        s = s.len == 0 ? WB_LIT(" GMT") : s;
+    } else {
+        *short_year = wb__starts(s, wb_slice(rest_of_days[day]));
+        if (*short_year)
+            s = wb__from(s, strlen(rest_of_days[day]));
+        if (!match(&s, *short_year ? ", dd-" : ", dd ", &f->day))
+            return false;
+        month = take_name(&s, months, 12);
+        if (!match(&s, *short_year ? "-dd " : " dddd ", &f->year) ||
+            !match(&s, "dd:dd:dd", n))
+            return false;
+    }
+    f->month = month + 1;
+    f->hour = n[0];
+    f->minute = n[1];
+    f->second = n[2];
+    return month >= 0 && wb__eq(s, WB_LIT(" GMT"));
+}
+
+/* A year of two digits is the one less than 50 years from now. */
+bool
+wb__parse_http_date(struct wb_slice s, int64_t now_ms, int64_t *ms)
+{
+    const int64_t year_ms = INT64_C(31556952000);
+    struct fields f;
+    bool short_year;
+
+    if (!match_http_date(s, &f, &short_year))
         return false;
-    if (!match(&s, "dd:dd:dd", n) || !wb__eq(s, WB_LIT(" GMT")))
-        return false;
-    f = (struct fields){year, month + 1, day, n[0], n[1], n[2]};
+    if (short_year)
+        f.year += (1970 + now_ms / year_ms - f.year + 50) / 100 * 100;
     return fields_ms(&f, ms);
 }
 

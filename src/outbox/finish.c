@@ -163,16 +163,19 @@ static enum wb_status
 release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     int64_t now_ms, struct wb_err *err)
 {
-    struct wb__val none = {.type = WB__NULL};
+    char text[4 * ERROR_CHARS + 1];
+    struct wb_slice error = {text, wb__one_line(f->error, ERROR_CHARS, text)};
     enum wb_status rc;
 
     f->state = WB_STATE_PENDING;
     /* If the clock was ahead when it was claimed, it is due now. */
     f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
+    if (f->due_ms < f->not_before_ms)
+        f->due_ms = f->not_before_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     rc = wb__db_run(box->db, WB__SQL_PENDING,
         WB__ARGS(wb__int(head->seq), wb__int(f->due_ms),
-            wb__int(head->attempts > 0), none),
+            wb__int(head->attempts > 0), wb__text_or_null(error)),
         NULL, err);
     if (rc != WB_OK)
         return rc;

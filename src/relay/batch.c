@@ -9,11 +9,14 @@
  *     "results") of as many items as were sent has a result for each, in order:
  *     "status" is an HTTP status; without one, an "error" that is not null, or
  *     "ok": false, is a rejection. Any other response is the result of all.
- * (2) If such a body was cut, the results of the items cannot be known: the
- *     outcome is unknown, and the batch is sent again. */
+ * (2) If the body was meant to be read and cannot be (cut, with a content
+ *     coding, JSON by its type or its first character and not valid), the
+ *     results of the items cannot be known: the outcome is unknown, and the
+ *     batch is sent again. */
 #include <jansson.h>
 
 #include "relay/relay.h"
+#include "transport/http.h"
 
 /* JSON with integers past 64 bits is valid JSON: parse these as real numbers.
  */
@@ -120,24 +123,21 @@ wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
     bool accepted = result->outcome == WB_DELIVERED;
-    struct wb_slice body = wb__trim(result->body);
-    json_t *response = accepted ? parse(result->body) : NULL;
+    json_t *response = accepted ? parse(wb__reply_text(result)) : NULL;
     json_t *items = json_is_array(response)
                         ? response
                         : json_object_get(response, "results");
     size_t n = d->n;
     bool split = json_array_size(items) == n;
-    bool lost =
-        !split && accepted && result->cut &&
-        (wb__starts(body, WB_LIT("[")) || wb__starts(body, WB_LIT("{")));
+    const char *problem =
+        accepted && response == NULL ? wb__reply_problem(result) : NULL;
 
     for (size_t i = 0; i < n; i++) {
         struct wb_result r = *result;
 
-        if (lost) {
+        if (problem != NULL) {
             r.outcome = WB_UNKNOWN;
-            r.error = WB_LIT("the reply to the batch was cut; more is kept "
-                             "with a larger max_reply");
+            r.error = wb_slice(problem);
         }
         if (split)
             item_result(json_array_get(items, i), result, i, each, ctx);

@@ -8,6 +8,7 @@
 
 enum {
     TIMEOUT_MS = 30000,
+    REST_MS = 1000, /* before a message that was released is claimed again */
     ERROR_BYTES = 16384 /* more of an error than is ever kept */
 };
 
@@ -139,6 +140,12 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .not_before_ms = relay->limits.not_before_ms,
         .retry = route->retry,
         .breaker = route->breaker};
+    if (result->no_resource && result->outcome == WB_RETRY) {
+        int64_t now_ms = relay->env->wall_ms(relay->env->ctx);
+
+        f->end = WB_RELEASE;
+        f->not_before_ms = wb__sat_add(now_ms, REST_MS);
+    }
     if (error.len > ERROR_BYTES)
         error.len = ERROR_BYTES;
     if (!wb__arena_dup(&o->errors, error, &f->error))
@@ -313,6 +320,7 @@ item_build(struct wb_relay *relay, const struct wb_route *route,
     item_release(route, item);
     unsent =
         (struct wb_result){.outcome = rc == WB_NOMEM ? WB_RETRY : WB_REJECTED,
+            .no_resource = rc == WB_NOMEM,
             .error = wb_slice(err.msg)};
     item_outcome(relay, route, m, &unsent);
     return false;

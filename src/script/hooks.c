@@ -117,16 +117,20 @@ static int
 reply_index(lua_State *L)
 {
     const struct wb_result *r = check_view(L, "reply")->reply;
-    const char *name = luaL_checkstring(L, 2);
+    const char *name = luaL_checkstring(L, 2), *problem = wb__reply_problem(r);
 
     if (strcmp(name, "json") == 0) {
-        if (push_decoded(L, r->body, "reply", NULL))
+        if (push_decoded(L, wb__reply_text(r), "reply", NULL))
             return 1;
         /* nil would mean that the reply refuses nothing. */
+        if (problem != NULL)
+            return luaL_error(L, "%s", problem);
         if (r->cut)
             return luaL_error(L, "the reply was cut: its JSON is not whole");
         return 0;
     }
+    if (strcmp(name, "body") == 0 && r->coded && r->body.len > 0)
+        return luaL_error(L, "%s", problem);
     if (strcmp(name, "body") == 0)
         return push_slice(L, r->body);
     if (strcmp(name, "status") == 0)

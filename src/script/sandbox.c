@@ -497,5 +497,6 @@ wb__script_close(struct wb__script *s)
         lua_close(s->lua);
     if (s->locale != (locale_t)0)
         freelocale(s->locale);
+    wb__free(s->env, s->secrets);
     wb__arena_clear(&s->arena);
 }

@@ -54,7 +54,9 @@ struct wb__script {
     bool denied;               /* limits.bytes was reached */
     bool reading;              /* the file is being read */
     bool check_only;           /* nothing is delivered: secrets may be absent */
-    struct wb_err err;         /* the first error while reading */
+    struct wb_slice *secrets;  /* that env and file gave; Lua owns the bytes */
+    size_t n_secrets, cap_secrets;
+    struct wb_err err; /* the first error while reading */
 };
 
 /* Open a state. *s is zeroed but for env, path, limits and source. Call

@@ -6,7 +6,8 @@
  * (3) With a text as default the value is not a secret: the author of the file
  *     says so, as in env("URL", "http://localhost"). With false it may be
  *     absent.
- * (4) env and file work while the configuration is read, not in hooks. */
+ * (4) Line ends at the end of a value are cut off.
+ * (5) env and file work while the configuration is read, not in hooks. */
 #include <stdlib.h>
 
 #include "os/os.h"
@@ -137,6 +138,21 @@ check_arguments(lua_State *L, const char *function)
             "%s takes a text as default, or false", function);
 }
 
+/* Keep the secret at the top as long as the script: transports mask it. */
+static void
+note_secret(lua_State *L)
+{
+    struct wb__script *s = wb__script_of(L);
+    const struct secret *secret = lua_touserdata(L, -1);
+
+    if (!wb__array_grow(s->env, &s->secrets, s->n_secrets, &s->cap_secrets,
+            sizeof(*s->secrets)))
+        wb__script_fail(L, WB_NOMEM, wb__script_line(L), "out of memory");
+    lua_pushvalue(L, -1);
+    (void)luaL_ref(L, LUA_REGISTRYINDEX);
+    s->secrets[s->n_secrets++] = (struct wb_slice){secret->bytes, secret->len};
+}
+
 /* Push the value of the name at index 1; the default is at index 2. */
 static int
 push_value(
@@ -156,6 +172,7 @@ push_value(
         lua_pushlstring(L, value.ptr, value.len);
     } else {
         wb__secret_push(L, value);
+        note_secret(L);
     }
     return 1;
 }
@@ -163,9 +180,14 @@ push_value(
 static int
 read_env(lua_State *L)
 {
+    struct wb_slice value;
+
     check_arguments(L, "env");
-    return push_value(L, wb_slice(getenv(lua_tostring(L, 1))),
-        "environment variable", "export it");
+    value = wb_slice(getenv(lua_tostring(L, 1)));
+    /* As $(...) of a shell does: a line end is not part of a secret. */
+    while (value.len > 0 && strchr("\r\n", value.ptr[value.len - 1]) != NULL)
+        value.len--;
+    return push_value(L, value, "environment variable", "export it");
 }
 
 static int

@@ -368,8 +368,11 @@ run_start(
     run_close(r);
     (void)snprintf(why, sizeof(why), "cannot start the command: %s",
         rc == UV_ENOSYS ? "Linux 5.3 or later is needed" : uv_strerror(rc));
-    wb__transport_refuse(
-        r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY, why);
+    if (wb__errno_is_lack(-rc) || rc == UV_EAGAIN)
+        wb__transport_lacks(r->done, r->ctx, why);
+    else
+        wb__transport_refuse(
+            r->done, r->ctx, rc == UV_E2BIG ? WB_REJECTED : WB_RETRY, why);
 }
 
 static void
@@ -393,8 +396,7 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
     }
     r = wb__alloc(ex->env, sizeof(*r));
     if (r == NULL) {
-        wb__transport_refuse(
-            done, ctx, WB_RETRY, "out of memory or descriptors");
+        wb__transport_lacks(done, ctx, "out of memory or descriptors");
         return;
     }
     r->env = ex->env;
@@ -409,8 +411,7 @@ exec_send(struct wb_transport *self, const struct wb_request *request,
         run_start(ex, r, request, payload);
     } else {
         run_free(r);
-        wb__transport_refuse(
-            done, ctx, WB_RETRY, "out of memory or descriptors");
+        wb__transport_lacks(done, ctx, "out of memory or descriptors");
     }
     wb__fd_close(payload);
 }

@@ -4,13 +4,22 @@
  *     a reused connection needs no system call to watch it.
  * (2) libcurl is called from the loop only, never from its own callbacks; the
  *     end of a transfer is reported after libcurl has removed its handle.
- * (3) Closing is asynchronous, as in libuv: memory is freed with the last
+ * (3) One call of libcurl that does not end is ended: it reads HTTP/2 frames as
+ *     long as they come. A connection that has brought RECORDS_MAX records of
+ *     TLS in PASS_MS without a pause is closed, so that the deadlines of all
+ *     requests hold.
+ * (4) Closing is asynchronous, as in libuv: memory is freed with the last
  *     watcher, in the next iteration of the loop. */
 #include "transport/http.h"
+
+#include <errno.h>
+#include <openssl/ssl.h>
 
 #include "os/os.h"
 
 enum {
+    RECORDS_MAX = 1024,
+    PASS_MS = 250,
     FDS_MAX = 1 << 20,
     IDLE_CONNECTIONS = 256
 };
@@ -36,6 +45,11 @@ struct wb_http {
     size_t handles; /* of libuv, not closed yet */
     int users;
     bool closed, reporting;
+    bool counts_records; /* libcurl's TLS is OpenSSL */
+
+    uint64_t pass;   /* the beginning of the call of libcurl, of uv_hrtime() */
+    const SSL *from; /* the connection of the last record */
+    size_t records;  /* of it, in this call */
 };
 
 const struct wb_env *
@@ -80,14 +94,20 @@ report_ended(struct wb_http *http)
 }
 
 static void
-on_timer(uv_timer_t *timer)
+call_libcurl(struct wb_http *http, curl_socket_t fd, int flags)
 {
-    struct wb_http *http = timer->data;
     int running;
 
-    (void)curl_multi_socket_action(
-        http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    http->pass = uv_hrtime();
+    http->from = NULL;
+    (void)curl_multi_socket_action(http->multi, fd, flags, &running);
     report_ended(http);
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    call_libcurl(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int
@@ -105,26 +125,46 @@ on_timeout_wanted(CURLM *multi, long timeout_ms, void *user)
 
 /* ---- sockets ----------------------------------------------------------- */
 
+static void on_ready(uv_poll_t *poll, int status, int events);
+
+static void
+watch_start(struct watch *w)
+{
+    if (w->wanted != 0 && w->wanted != w->watched &&
+        uv_poll_start(&w->poll, w->wanted, on_ready) == 0)
+        w->watched = w->wanted;
+}
+
+/* What lies in the socket is read before anything is written to it, and also
+ * after the connection was reset: it may be the whole answer. libcurl, told of
+ * an error, would close the socket unread, and so it does when it cannot write.
+ * The read or the write finds the error. */
 static void
 on_ready(uv_poll_t *poll, int status, int events)
 {
     struct watch *w = (struct watch *)poll;
     struct wb_http *http = w->http;
-    int flags = 0, running;
+    int flags = 0;
 
     if (w->wanted == 0) {
         (void)uv_poll_stop(poll);
         w->watched = 0;
         return;
     }
-    if (status < 0)
-        flags = CURL_CSELECT_ERR;
+    if ((events & UV_WRITABLE) && !(events & UV_READABLE) &&
+        wb__readable(w->fd))
+        events |= UV_READABLE;
+    if (status < 0) {
+        w->watched = 0; /* libuv has stopped */
+        events = UV_READABLE | UV_WRITABLE;
+    }
     if (events & UV_READABLE)
         flags |= CURL_CSELECT_IN;
     if (events & UV_WRITABLE)
         flags |= CURL_CSELECT_OUT;
-    (void)curl_multi_socket_action(http->multi, w->fd, flags, &running);
-    report_ended(http);
+    call_libcurl(http, w->fd, flags);
+    if (http->watch[w->fd] == w)
+        watch_start(w);
 }
 
 static void
@@ -153,6 +193,7 @@ watch_new(struct wb_http *http, curl_socket_t fd, bool own)
 {
     struct watch *w;
 
+    errno = ENOMEM;
     if (fd < 0 || fd >= FDS_MAX)
         return NULL;
     while ((size_t)fd >= http->n_watch) {
@@ -208,9 +249,7 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
         return 0;
     }
     w->wanted = wanted;
-    if (wanted != 0 && wanted != w->watched &&
-        uv_poll_start(&w->poll, wanted, on_ready) == 0)
-        w->watched = wanted;
+    watch_start(w);
     return 0;
 }
 
@@ -220,7 +259,9 @@ wb__http_open_socket(struct wb_http *http, const struct curl_sockaddr *address)
     int fd =
         wb__fd_socket(address->family, address->socktype, address->protocol);
 
-    if (fd >= 0 && watch_new(http, fd, true) != NULL)
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    if (watch_new(http, fd, true) != NULL)
         return fd;
     wb__fd_close(fd);
     return CURL_SOCKET_BAD;
@@ -236,9 +277,42 @@ on_close(void *user, curl_socket_t fd)
 
 /* ---- transfers --------------------------------------------------------- */
 
+/* OpenSSL's message callback: a record was read or written. */
+static void
+on_record(int written, int version, int type, const void *bytes, size_t len,
+    SSL *ssl, void *user)
+{
+    struct wb_http *http = user;
+
+    (void)written;
+    (void)version;
+    (void)bytes;
+    (void)len;
+    if (type != SSL3_RT_HEADER)
+        return;
+    http->records = http->from == ssl ? http->records + 1 : 0;
+    http->from = ssl;
+    if (http->records >= RECORDS_MAX &&
+        uv_hrtime() - http->pass > (uint64_t)PASS_MS * 1000000)
+        SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+}
+
+static CURLcode
+on_tls_context(CURL *easy, void *context, void *user)
+{
+    (void)easy;
+    SSL_CTX_set_msg_callback(context, on_record);
+    SSL_CTX_set_msg_callback_arg(context, user);
+    return CURLE_OK;
+}
+
 CURLcode
 wb__http_set_options(struct wb_http *http, CURL *easy)
 {
+    if (http->counts_records) {
+        TRY(curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_tls_context));
+        TRY(curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, http));
+    }
     TRY(curl_easy_setopt(easy, CURLOPT_SHARE, http->share));
     TRY(curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close));
     return curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, http);
@@ -290,6 +364,7 @@ wb_http_open(struct wb_http **out, const struct wb_env *env,
     struct uv_loop_s *loop, struct wb_err *err)
 {
     struct wb_http *http;
+    const char *tls;
 
     env = env == NULL ? wb_env_system() : env;
     *out = NULL;
@@ -300,6 +375,8 @@ wb_http_open(struct wb_http **out, const struct wb_env *env,
     http->loop = loop;
     http->handles = 1;
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);
+    tls = curl_version_info(CURLVERSION_NOW)->ssl_version;
+    http->counts_records = tls != NULL && strncmp(tls, "OpenSSL/", 8) == 0;
     if (!multi_setup(http) || uv_timer_init(loop, &http->timer) != 0) {
         multi_drop(http);
         wb__free(env, http->watch);

@@ -20,6 +20,11 @@
 void wb__transport_refuse(
     wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why);
 
+/* Report RETRY and why: nothing was sent, for want of a resource. */
+void wb__transport_lacks(wb_done_fn *done, void *ctx, const char *why);
+/* Whether the errno says that this machine lacks memory or descriptors. */
+bool wb__errno_is_lack(int error);
+
 /* ---- validate.c: addresses, URLs, header names ------------------------- */
 
 /* A global unicast address that stands for itself: not private, loopback,
@@ -41,6 +46,12 @@ enum {
  * secret. */
 WB_MUST_USE enum wb_status wb__url_check_syntax(
     struct wb_slice url, struct wb_err *err);
+
+static inline bool
+wb__url_is_tls(const char *url) /* that wb__url_check_syntax() has accepted */
+{
+    return url[4] == 's' || url[4] == 'S';
+}
 
 /* Whether the value of this header must not appear in an error. */
 WB_MUST_USE bool wb__header_secret(struct wb_slice name);
@@ -78,14 +89,17 @@ struct wb__received {
     bool in_header;          /* between a status line and the blank line */
     bool final;              /* status >= 200 and its header is complete */
     bool cut;                /* the body was longer than what was kept */
+    bool coded, json;        /* by Content-Encoding and Content-Type */
     char reason[4 * 60 + 1]; /* of the status line, cut */
-    char retry_after[40];    /* as received; empty if too long */
+    char retry_after[40];    /* as received, cut: the longest date has 33 */
+    struct wb__buf location; /* as received; empty if too long */
 };
 
 /* Reset for another request; the memory of the body is kept unless it is
  * large. */
 void wb__received_clear(struct wb__received *r);
-/* Reset for the response to a redirected request; the counts go on. */
+/* Reset for the response to the next request of one attempt; the counts go on.
+ */
 void wb__received_next_hop(struct wb__received *r);
 /* One line as libcurl's header callback gives it. False: stop reading. */
 WB_MUST_USE bool wb__received_line(
@@ -93,12 +107,21 @@ WB_MUST_USE bool wb__received_line(
 /* A piece of the body. False: stop reading. */
 WB_MUST_USE bool wb__received_body(
     struct wb__received *r, struct wb_slice piece);
-/* Retry-After in milliseconds from now_ms; 0: none, or not usable. */
+/* Retry-After in milliseconds from now_ms, never less than was said; INT64_MAX:
+ * too large a number; 0: none, or not usable. */
 int64_t wb__received_retry_after_ms(
     const struct wb__received *r, int64_t now_ms);
-/* Overwrite every occurrence of secret with asterisks, also one that is cut off
- * at the end. */
+/* Overwrite every occurrence of secret (4 bytes at least) with asterisks, also
+ * one that is cut off at the end, or encoded as in a URL or in JSON. */
+void wb__mask(char *text, size_t len, struct wb_slice secret);
 void wb__received_mask(struct wb__received *r, struct wb_slice secret);
+
+/* The text of a reply without a byte order mark, which RFC 8259 lets a reader
+ * of JSON skip: some servers write one, and what follows is the whole reply. */
+struct wb_slice wb__reply_text(const struct wb_result *reply);
+/* Of a reply that does not parse as JSON: why it must not be taken for one that
+ * says nothing; NULL: it is empty, or plain text. */
+const char *wb__reply_problem(const struct wb_result *reply);
 
 enum {
     WB__RECEIVED_BODY_CHARS = 1024,
@@ -133,7 +156,8 @@ void wb__http_ref(struct wb_http *http, int by); /* count its endpoints */
 
 /* Set the options that concern the loop: sockets, shared TLS sessions. */
 WB_MUST_USE CURLcode wb__http_set_options(struct wb_http *http, CURL *easy);
-/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION. */
+/* Open a socket that the loop can watch, for CURLOPT_OPENSOCKETFUNCTION; errno
+ * if it cannot. */
 WB_MUST_USE curl_socket_t wb__http_open_socket(
     struct wb_http *http, const struct curl_sockaddr *address);
 WB_MUST_USE bool wb__http_start(
@@ -155,17 +179,25 @@ struct wb__attempt {
     wb_done_fn *done;
     void *ctx;
     int64_t now_ms;
-    long timeout_ms; /* set in the easy handle; 0: not yet */
-    bool url_own;    /* the easy handle has the URL of the endpoint */
+    uint64_t deadline; /* of uv_hrtime() */
+    long timeout_ms;   /* set in the easy handle; 0: not yet */
+    bool url_own;      /* the easy handle has the URL of the endpoint */
+    bool fresh;        /* and the option for a new connection */
 
-    int requests;     /* sent, redirects included */
+    int redirects;    /* followed */
+    bool elsewhere;   /* one led to another origin */
+    bool again;       /* a request was repeated; see on_request() */
+    bool sent;        /* the current request */
+    bool reused;      /* on a connection that was there before */
+    bool repeated;    /* libcurl was about to send it twice */
     int opened;       /* sockets opened since the last request */
-    bool repeated;    /* libcurl was about to send a request twice */
+    int lacked;       /* errno, if no socket could be had; or 0 */
     char refused[64]; /* address that public_only refused; or empty */
 
     struct wb__received received;
     struct wb__buf lines; /* NUL-ended header lines of this request */
     size_t n_lines, at[WB__LINES_MAX];
+    size_t n_anywhere; /* lines that may go to another origin */
     struct curl_slist node[WB__LINES_MAX];
     char curl_error[CURL_ERROR_SIZE];
 };
@@ -177,10 +209,14 @@ struct wb__endpoint {
     struct wb__arena arena;             /* holds the texts below */
     const char *url, *method, *ca_file; /* NULL: none, POST, the system's */
     struct wb_slice content_type;
-    struct curl_slist *fixed; /* header lines of every request, */
+    struct curl_slist bare;   /* header lines of every request: elsewhere, */
+    struct curl_slist *fixed; /* and to the origin of the endpoint, */
     char *fixed_text;         /* in this text; wiped when freed */
     size_t fixed_len;
     struct wb__signer *signer; /* or NULL */
+    struct wb_slice *mask;     /* never kept in an error, */
+    size_t n_mask;             /* parts of this text, wiped when freed: */
+    struct wb_slice mask_text;
     size_t max_reply;
     bool public_only, follow, http1;
     struct wb__attempt *in_flight, *idle;
@@ -196,6 +232,11 @@ WB_MUST_USE enum wb_status wb__url_check(
  * lacks an option. */
 WB_MUST_USE struct wb__attempt *wb__attempt_acquire(struct wb__endpoint *ep);
 void wb__attempt_free(struct wb__attempt *a); /* on no list, no transfer */
+
+/* Link the header lines of the request to those of the endpoint. */
+void wb__attempt_headers(struct wb__attempt *a);
+/* Set the time that is left of the attempt. */
+WB_MUST_USE CURLcode wb__attempt_timeout(struct wb__attempt *a);
 
 void wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a);
 void wb__attempt_unlink(struct wb__attempt *a);

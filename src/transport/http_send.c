@@ -12,32 +12,9 @@
 #include "transport/http.h"
 
 enum {
-    CONNECT_MS = 10000,
     REPLY_DEFAULT = 65536,
     REPLY_MOST = 64 << 20
 };
-
-enum wb_status
-wb__url_check(struct wb_slice url, struct wb_err *err)
-{
-    enum wb_status rc = wb__url_check_syntax(url, err);
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-    char text[WB__URL_MAX + 1];
-    CURLU *u;
-
-    if (rc != WB_OK)
-        return rc;
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    u = curl_url();
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    curl_url_cleanup(u);
-    if (code == CURLUE_OK)
-        return WB_OK;
-    return wb__fail(
-        err, WB_INVALID, 0, "the url is wrong: %s", curl_url_strerror(code));
-}
 
 static void
 line_begin(struct wb__attempt *a, struct wb_slice name)
@@ -81,6 +58,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         line_add(a, WB_LIT("Waybill-Key"), q->key);
     if (q->ids.len > 0)
         line_add(a, WB_LIT("Waybill-Ids"), q->ids);
+    a->n_anywhere = a->n_lines;
     if (a->ep->signer != NULL) {
         line_begin(a, WB_LIT("webhook-signature: "));
         if (!wb__sign(a->ep->signer, id, seconds, q->body, &a->lines))
@@ -91,11 +69,7 @@ lines_write(struct wb__attempt *a, const struct wb_request *q)
         line_add(a, name, value);
     if (a->lines.failed != WB_OK)
         return false;
-    /* The list for libcurl: the lines of this request, then ep->fixed. */
-    for (size_t i = 0; i < a->n_lines; i++) {
-        a->node[i].data = a->lines.ptr + a->at[i];
-        a->node[i].next = i + 1 < a->n_lines ? &a->node[i + 1] : a->ep->fixed;
-    }
+    wb__attempt_headers(a);
     return true;
 }
 
@@ -104,7 +78,6 @@ set_url(struct wb__attempt *a, struct wb_slice url)
 {
     CURL *easy = a->transfer.easy;
     char text[WB__URL_MAX + 1];
-    bool tls;
 
     if (url.len == 0 && a->url_own)
         return CURLE_OK;
@@ -112,31 +85,27 @@ set_url(struct wb__attempt *a, struct wb_slice url)
     url = a->url_own ? wb_slice(a->ep->url) : url;
     memcpy(text, url.ptr, url.len);
     text[url.len] = '\0';
-    tls = url.ptr[4] == 's' || url.ptr[4] == 'S';
     TRY(curl_easy_setopt(easy, CURLOPT_URL, text));
-    TRY(curl_easy_setopt(
-        easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https"));
     /* Wait for a connection that is being made if HTTP/2 may share it; without
      * TLS there is no HTTP/2. */
     return curl_easy_setopt(
-        easy, CURLOPT_PIPEWAIT, (long)(tls && !a->ep->http1));
+        easy, CURLOPT_PIPEWAIT, (long)(wb__url_is_tls(text) && !a->ep->http1));
 }
 
 static CURLcode
 set_request(struct wb__attempt *a, const struct wb_request *q)
 {
     CURL *easy = a->transfer.easy;
-    long ms = q->timeout_ms < 1         ? 1
-              : q->timeout_ms < INT_MAX ? (long)q->timeout_ms
-                                        : INT_MAX;
+    int64_t ms = q->timeout_ms < 1         ? 1
+                 : q->timeout_ms < INT_MAX ? q->timeout_ms
+                                           : INT_MAX;
 
     TRY(set_url(a, q->url));
-    if (ms != a->timeout_ms) {
-        a->timeout_ms = ms;
-        TRY(curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-            ms < CONNECT_MS ? ms : (long)CONNECT_MS));
-        TRY(curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, ms));
-    }
+    a->deadline = uv_hrtime() + (uint64_t)ms * 1000000;
+    TRY(wb__attempt_timeout(a));
+    if (a->fresh)
+        TRY(curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L));
+    a->fresh = false;
     TRY(curl_easy_setopt(
         easy, CURLOPT_POSTFIELDS, q->body.len > 0 ? q->body.ptr : ""));
     return curl_easy_setopt(
@@ -209,7 +178,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
     }
     a = wb__attempt_acquire(ep);
     if (a == NULL) {
-        wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
+        wb__transport_lacks(done, ctx, "out of memory");
         return;
     }
     a->done = done;
@@ -221,7 +190,7 @@ endpoint_send(struct wb_transport *self, const struct wb_request *request,
         return;
     wb__attempt_unlink(a);
     wb__attempt_free(a); /* not idle: its handle has half a request */
-    wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
+    wb__transport_lacks(done, ctx, "out of memory");
 }
 
 /* ---- endpoints --------------------------------------------------------- */
@@ -246,6 +215,9 @@ endpoint_free(struct wb_transport *self)
     wb__http_ref(ep->http, -1);
     if (ep->fixed_len > 0)
         OPENSSL_cleanse(ep->fixed_text, ep->fixed_len);
+    if (ep->mask_text.len > 0)
+        OPENSSL_cleanse(
+            (void *)(uintptr_t)ep->mask_text.ptr, ep->mask_text.len);
     wb__signer_free(ep->signer);
     wb__arena_clear(&ep->arena);
     wb__free(ep->env, ep);
@@ -282,7 +254,7 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
     struct wb_slice rest = {ep->fixed_text, ep->fixed_len}, name, value;
     struct curl_slist **end = &node->next;
 
-    node->data = no_expect;
+    ep->bare.data = node->data = no_expect;
     ep->fixed = node++;
     while (wb__headers_next(&rest, &name, &value)) {
         char *line = ep->fixed_text + (name.ptr - ep->fixed_text);
@@ -298,6 +270,61 @@ fixed_link(struct wb__endpoint *ep, struct curl_slist *node)
         *end = node;
         end = &node++->next;
     }
+}
+
+/* Of each text: itself, without scheme and host if it is a URL, and its words
+ * of 8 bytes or more, which a receiver may quote alone. */
+static void
+masks_add(struct wb__endpoint *ep, struct wb_slice text)
+{
+    struct wb_slice path = text;
+    size_t word = 0;
+
+    if (text.len >= 4)
+        ep->mask[ep->n_mask++] = text;
+    if (wb__starts(text, WB_LIT("http://")) ||
+        wb__starts(text, WB_LIT("https://"))) {
+        path = wb__from(text, 8);
+        while (path.len > 0 && path.ptr[0] != '/' && path.ptr[0] != '?')
+            path = wb__from(path, 1);
+        if (path.len >= 4)
+            ep->mask[ep->n_mask++] = path;
+    }
+    for (size_t i = 0; i <= path.len; i++) {
+        if (i < path.len && strchr("/?&=:;, ", path.ptr[i]) == NULL)
+            continue;
+        if (i - word >= 8 && i - word < text.len)
+            ep->mask[ep->n_mask++] =
+                (struct wb_slice){path.ptr + word, i - word};
+        word = i + 1;
+    }
+}
+
+static bool
+masks_fill(struct wb__endpoint *ep, const struct wb_http_opts *o)
+{
+    size_t len = 0, max = 0, at = 0;
+    char *text;
+
+    for (size_t i = 0; i < o->n_masked; i++) {
+        len += o->masked[i].len;
+        max += 3 + o->masked[i].len / 8;
+    }
+    if (len == 0)
+        return true;
+    text = wb__arena_alloc(&ep->arena, len);
+    ep->mask = wb__arena_alloc(&ep->arena, max * sizeof(*ep->mask));
+    if (text == NULL || ep->mask == NULL)
+        return false;
+    ep->mask_text = (struct wb_slice){text, len};
+    for (size_t i = 0; i < o->n_masked; i++) {
+        if (o->masked[i].len == 0)
+            continue;
+        memcpy(text + at, o->masked[i].ptr, o->masked[i].len);
+        masks_add(ep, (struct wb_slice){text + at, o->masked[i].len});
+        at += o->masked[i].len;
+    }
+    return true;
 }
 
 static enum wb_status
@@ -319,7 +346,7 @@ endpoint_fill(
     if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
         !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
         !wb__arena_dup(&ep->arena, o->method, &method) ||
-        !wb__arena_dup(&ep->arena, o->headers, &headers))
+        !wb__arena_dup(&ep->arena, o->headers, &headers) || !masks_fill(ep, o))
         return wb__nomem(err, "http endpoint");
     ep->url = url.ptr;
     ep->ca_file = ca_file.ptr;

@@ -30,7 +30,8 @@ wb__received_next_hop(struct wb__received *r)
 {
     wb__buf_clear(&r->body);
     r->status = 0;
-    r->in_header = r->final = r->cut = false;
+    wb__buf_clear(&r->location);
+    r->in_header = r->final = r->cut = r->coded = r->json = false;
     r->reason[0] = r->retry_after[0] = '\0';
 }
 
@@ -49,6 +50,38 @@ stop_reading(struct wb__received *r, const char *error)
 {
     r->error = error;
     return false;
+}
+
+/* application/json, application/problem+json, text/json */
+static bool
+ends_in_json(struct wb_slice type)
+{
+    return type.len > 5 &&
+           (type.ptr[type.len - 5] == '/' || type.ptr[type.len - 5] == '+') &&
+           wb__eq_nocase(wb__from(type, type.len - 4), WB_LIT("json"));
+}
+
+static void
+read_field(struct wb__received *r, struct wb_slice name, struct wb_slice value)
+{
+    struct wb_slice type = {0};
+
+    if (wb__eq_nocase(name, WB_LIT("Retry-After"))) {
+        if (value.len >= sizeof(r->retry_after))
+            value.len = sizeof(r->retry_after) - 1;
+        (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
+            (int)value.len, value.ptr);
+    } else if (wb__eq_nocase(name, WB_LIT("Content-Encoding"))) {
+        r->coded |= value.len > 0 && !wb__eq_nocase(value, WB_LIT("identity"));
+    } else if (wb__eq_nocase(name, WB_LIT("Content-Type"))) {
+        (void)wb__cut(&value, ';', &type);
+        type = wb__trim(type);
+        r->json = ends_in_json(type);
+    } else if (wb__eq_nocase(name, WB_LIT("Location"))) {
+        wb__buf_clear(&r->location);
+        if (value.len <= WB__URL_MAX)
+            wb__buf_add(&r->location, value);
+    }
 }
 
 bool
@@ -79,13 +112,8 @@ wb__received_line(struct wb__received *r, struct wb_slice line)
             r->status = (int)status;
         (void)wb__one_line(line, sizeof(r->reason) / 4, r->reason);
         r->in_header = true;
-    } else if (wb__cut(&line, ':', &word) &&
-               wb__eq_nocase(word, WB_LIT("Retry-After"))) {
-        line = wb__trim(line);
-        if (line.len >= sizeof(r->retry_after))
-            line.len = 0;
-        (void)snprintf(r->retry_after, sizeof(r->retry_after), "%.*s",
-            (int)line.len, line.ptr);
+    } else if (wb__cut(&line, ':', &word)) {
+        read_field(r, word, wb__trim(line));
     }
     return true;
 }
@@ -104,24 +132,79 @@ wb__received_body(struct wb__received *r, struct wb_slice piece)
 int64_t
 wb__received_retry_after_ms(const struct wb__received *r, int64_t now_ms)
 {
-    struct wb_slice text = wb_slice(r->retry_after);
+    struct wb_slice text = wb_slice(r->retry_after), whole = text;
     uint64_t seconds;
     int64_t at_ms;
+    size_t fraction;
 
-    if (wb__parse_u64(text, INT64_MAX / 1000, &seconds))
-        return (int64_t)seconds * 1000;
-    if (wb__parse_http_date(text, &at_ms) && at_ms > now_ms)
+    whole.len = strspn(r->retry_after, "0123456789");
+    if (whole.len > 0 &&
+        strspn(text.ptr + whole.len, ".0123456789") + whole.len == text.len) {
+        if (!wb__parse_u64(whole, INT64_MAX / 1000 - 1, &seconds))
+            return INT64_MAX;
+        fraction = strcspn(text.ptr + whole.len, "123456789");
+        return (int64_t)(seconds + (whole.len + fraction < text.len)) * 1000;
+    }
+    if (wb__parse_http_date(text, now_ms, &at_ms) && at_ms > now_ms)
         return wb__sat_add(at_ms, -now_ms);
     return 0;
 }
 
-static void
-mask(char *text, size_t len, struct wb_slice secret)
+static int
+hex_digit(char c)
 {
-    for (size_t i = 0; i + MASK_LEAST <= len; i++) {
-        size_t n = secret.len < len - i ? secret.len : len - i;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
-        if (memcmp(text + i, secret.ptr, n) == 0)
+/* Length of the character at text, and what it stands for: %2F of a URL, \/ and
+ * \u002f of JSON, or itself. */
+static size_t
+decode_char(const char *text, size_t len, char *c)
+{
+    size_t at = len >= 3 && text[0] == '%'                  ? 1
+                : len >= 6 && memcmp(text, "\\u00", 4) == 0 ? 4
+                                                            : 0;
+
+    *c = text[0];
+    if (at > 0 && hex_digit(text[at]) >= 0 && hex_digit(text[at + 1]) >= 0) {
+        *c = (char)(hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));
+        return at + 2;
+    }
+    if (len >= 2 && text[0] == '\\' && strchr("/\"\\", text[1]) != NULL) {
+        *c = text[1];
+        return 2;
+    }
+    return 1;
+}
+
+/* Length of the secret, however it is encoded, at the beginning of text; 0: it
+ * is not there. It may be cut off by the end of text. */
+static size_t
+secret_len(const char *text, size_t len, struct wb_slice secret)
+{
+    size_t at = 0, s = 0;
+    char c, want;
+
+    while (at < len && s < secret.len) {
+        at += decode_char(text + at, len - at, &c);
+        s += decode_char(secret.ptr + s, secret.len - s, &want);
+        if (c != want)
+            return 0;
+    }
+    return s == secret.len || at >= MASK_LEAST ? at : 0;
+}
+
+void
+wb__mask(char *text, size_t len, struct wb_slice secret)
+{
+    WB_ASSERT(secret.len >= MASK_LEAST);
+    for (size_t i = 0; i < len; i++) {
+        size_t n = secret_len(text + i, len - i, secret);
+
+        if (n > 0)
             memset(text + i, '*', n);
     }
 }
@@ -129,10 +212,35 @@ mask(char *text, size_t len, struct wb_slice secret)
 void
 wb__received_mask(struct wb__received *r, struct wb_slice secret)
 {
-    WB_ASSERT(secret.len >= MASK_LEAST);
     if (r->body.len > 0)
-        mask(r->body.ptr, r->body.len, secret);
-    mask(r->reason, strlen(r->reason), secret);
+        wb__mask(r->body.ptr, r->body.len, secret);
+    wb__mask(r->reason, strlen(r->reason), secret);
+}
+
+struct wb_slice
+wb__reply_text(const struct wb_result *reply)
+{
+    return wb__starts(reply->body, WB_LIT("\xef\xbb\xbf"))
+               ? wb__from(reply->body, 3)
+               : reply->body;
+}
+
+const char *
+wb__reply_problem(const struct wb_result *reply)
+{
+    struct wb_slice text = wb__trim(wb__reply_text(reply));
+
+    if (text.len == 0)
+        return NULL;
+    if (reply->coded)
+        return "the reply has a Content-Encoding that was not asked for";
+    if (reply->json || text.ptr[0] == '[' || text.ptr[0] == '{')
+        return reply->cut ? "the reply was cut; more is kept with a larger "
+                            "max_reply"
+                          : "the reply is not valid JSON";
+    if (memchr(text.ptr, '\0', text.len) != NULL)
+        return "the reply is not UTF-8";
+    return NULL;
 }
 
 size_t

@@ -1,5 +1,6 @@
 /* transport.c - what all transports share, and the one that calls a C function.
  */
+#include <errno.h>
 #include <stdio.h>
 
 #include "transport/http.h"
@@ -11,16 +12,36 @@ wb_transport_free(struct wb_transport *transport)
         transport->free(transport);
 }
 
-void
-wb__transport_refuse(
-    wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why)
+static void
+report_unsent(
+    wb_done_fn *done, void *ctx, struct wb_result res, const char *why)
 {
     char text[sizeof(((struct wb_err *)0)->msg) + 16];
-    struct wb_result res = {.outcome = outcome};
 
     (void)snprintf(text, sizeof(text), "transport: %s", why);
     res.error = wb_slice(text);
     done(ctx, &res);
+}
+
+void
+wb__transport_refuse(
+    wb_done_fn *done, void *ctx, enum wb_outcome outcome, const char *why)
+{
+    report_unsent(done, ctx, (struct wb_result){.outcome = outcome}, why);
+}
+
+void
+wb__transport_lacks(wb_done_fn *done, void *ctx, const char *why)
+{
+    report_unsent(done, ctx,
+        (struct wb_result){.outcome = WB_RETRY, .no_resource = true}, why);
+}
+
+bool
+wb__errno_is_lack(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM;
 }
 
 /* ---- callback ---------------------------------------------------------- */

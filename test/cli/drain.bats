@@ -401,3 +401,32 @@ END
     ended 1
     same unavailable "$(jq -r .error.code <<<"$err")"
 }
+
+@test "a secret of the environment: its line end is cut off, and no error shows it" {
+    command -v python3 || skip "no python3 here"
+    cat >serve.py <<'END'
+import http.server
+class H(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers['Content-Length']))
+        open('asked', 'a').write(self.headers['X-Key'] + '\n')
+        self.send_error(404, 'no ' + self.path)
+    def log_message(self, *a): pass
+s = http.server.HTTPServer(('127.0.0.1', 0), H)
+open('port.new', 'w').write(str(s.server_port))
+import os; os.rename('port.new', 'port')
+s.serve_forever()
+END
+    python3 serve.py 3>&- &
+    PIDS=$!
+    until_true 20 test -s port
+    export URL_KEY=canary-12345 KEY=$'second-canary\n'
+    config <<<"route \"k\" { url = \"http://127.0.0.1:$(cat port)/a/\" ..
+        env \"URL_KEY\" .. \"/b\", headers = { [\"X-Key\"] = env \"KEY\" } }"
+    id=$(send k 1)
+    try waybill drain
+    ended 4
+    same second-canary "$(cat asked)"
+    has "$(row "$id" last_error)" "404 no /a/************/b"
+    ! grep -r canary box.db* state out.txt err.txt
+}

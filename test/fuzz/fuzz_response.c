@@ -19,7 +19,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct wb_slice rest = {(const char *)data, size}, line;
-    struct wb__received r = {.body = {.env = wb_env_system()}};
+    struct wb__received r = {.body = {.env = wb_env_system()},
+        .location = {.env = wb_env_system(), .max = WB__URL_MAX}};
     char error[WB__RECEIVED_ERROR_SIZE];
     size_t len;
 
@@ -43,5 +44,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(memmem(error, len, "secret", 6) == NULL);
     wb__received_clear(&r);
     wb__buf_fini(&r.body);
+    wb__buf_fini(&r.location);
     return 0;
 }

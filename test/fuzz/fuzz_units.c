@@ -21,7 +21,7 @@ try_times(struct wb_slice s)
             assert(back == ms);
         }
     }
-    if (wb__parse_http_date(s, &ms))
+    if (wb__parse_http_date(s, 0, &ms))
         assert(s.len == 29);
     if (s.len >= sizeof(ms)) {
         memcpy(&ms, s.ptr, sizeof(ms));

@@ -3,6 +3,7 @@
 #include "http_peer.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
@@ -87,9 +88,20 @@ peer_wait_ms(struct peer_conn *c, int ms)
     return poll(&p, 1, ms) == 0 && !c->peer->stopping;
 }
 
+bool
+peer_reset(struct peer_conn *c)
+{
+    struct linger none = {.l_onoff = 1};
+
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    (void)close(c->fd);
+    c->fd = -1;
+    return false;
+}
+
 /* Length of the whole request at text, or 0 if it is not all there. */
 static size_t
-request_len(const char *text, size_t len)
+request_len(const char *text, size_t len, bool head_only)
 {
     const char *end = memmem(text, len, "\r\n\r\n", 4), *field;
     size_t head, body = 0;
@@ -98,7 +110,7 @@ request_len(const char *text, size_t len)
         return 0;
     head = (size_t)(end - text) + 4;
     field = memmem(text, head, "\r\nContent-Length:", 17);
-    if (field != NULL)
+    if (field != NULL && !head_only)
         body = strtoul(field + 17, NULL, 10);
     return head + body <= len ? head + body : 0;
 }
@@ -108,7 +120,7 @@ read_request(struct peer_conn *c, char *text, size_t *have)
 {
     size_t len;
 
-    while ((len = request_len(text, *have)) == 0) {
+    while ((len = request_len(text, *have, c->peer->head_only)) == 0) {
         size_t space = PEER_REQUEST - 1 - *have;
         ssize_t n = c->tls != NULL ? SSL_read(c->tls, text + *have, (int)space)
                                    : recv(c->fd, text + *have, space, 0);
@@ -129,12 +141,55 @@ read_request(struct peer_conn *c, char *text, size_t *have)
     return true;
 }
 
+static int
+choose_http2(SSL *tls, const unsigned char **out, unsigned char *len,
+    const unsigned char *in, unsigned in_len, void *user)
+{
+    static const unsigned char h2[] = "h2";
+
+    (void)tls;
+    (void)in;
+    (void)in_len;
+    (void)user;
+    *out = h2;
+    *len = 2;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+bool
+peer_ping(struct peer_conn *c)
+{
+    static const char settings[9] = {0, 0, 0, 4},
+                      ping[17] = {0, 0, 8, 6, 0, 0, 0, 0, 0, 'p'};
+    static char pings[800 * sizeof(ping)], sink[65536];
+    struct pollfd p = {c->fd, POLLIN | POLLOUT, 0};
+
+    for (size_t i = 0; i < 800; i++)
+        memcpy(pings + i * sizeof(ping), ping, sizeof(ping));
+    if (!peer_say(c, settings, sizeof(settings)))
+        return false;
+    (void)fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    while (!c->peer->stopping && poll(&p, 1, 10) >= 0) {
+        int n = SSL_read(c->tls, sink, sizeof(sink));
+
+        if (n <= 0 && SSL_get_error(c->tls, n) != SSL_ERROR_WANT_READ)
+            break;
+        n = p.revents & POLLOUT ? SSL_write(c->tls, pings, sizeof(pings)) : 1;
+        if (n <= 0 && SSL_get_error(c->tls, n) != SSL_ERROR_WANT_WRITE)
+            break;
+    }
+    return false;
+}
+
 static void *
 tls_accept(struct peer *p, int fd)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    SSL *tls = SSL_new(ctx);
+    SSL *tls;
 
+    if (p->http2)
+        SSL_CTX_set_alpn_select_cb(ctx, choose_http2, NULL);
+    tls = SSL_new(ctx);
     SSL_CTX_free(ctx);
     if (p->tls_old) {
         (void)SSL_set_cipher_list(tls, "ALL:@SECLEVEL=0");
@@ -165,7 +220,7 @@ serve(void *arg)
     if (p->tls_cert != NULL)
         c->tls = tls_accept(p, c->fd);
     if (p->tls_cert == NULL || c->tls != NULL)
-        while (read_request(c, text, &have) && p->answer(c))
+        while ((p->http2 || read_request(c, text, &have)) && p->answer(c))
             ;
     SSL_free(c->tls);
     (void)shutdown(c->fd, SHUT_RDWR);

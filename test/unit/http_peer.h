@@ -35,6 +35,8 @@ struct peer {
     size_t reply_len;               /* [strlen(reply)] */
     const char *tls_cert, *tls_key; /* PEM files: speak TLS */
     bool tls_old;                   /* 1.1 at most */
+    bool http2;                     /* over TLS: answer, with nothing read */
+    bool head_only;                 /* answer before the body is read */
 
     int port;
     atomic_int requests, connections;
@@ -57,6 +59,10 @@ void peer_stop(struct peer *p);
 /* For behaviours. False once the other side is gone. */
 bool peer_say(struct peer_conn *c, const char *text, size_t len);
 bool peer_reply(struct peer_conn *c); /* peer->reply */
+/* Close the connection with a reset. Always false. */
+bool peer_reset(struct peer_conn *c);
+/* HTTP/2: PINGs without end, their ACKs are read. */
+bool peer_ping(struct peer_conn *c);
 /* Wait, but not longer than the peer lives. */
 bool peer_wait_ms(struct peer_conn *c, int ms);
 

@@ -19,7 +19,8 @@ struct fake {
     enum wb_outcome outcome; /* of every attempt ... */
     int status;
     const char *error, *body;
-    bool cut;                   /* the body */
+    bool cut, coded, json; /* the body */
+    bool no_resource;
     enum wb_outcome script[16]; /* ... but the first n_script */
     size_t n_script;
     int64_t retry_after_ms;
@@ -62,6 +63,9 @@ fake_result(struct fake *f)
         .retry_after_ms = f->retry_after_ms,
         .body = wb_slice(f->body),
         .cut = f->cut,
+        .coded = f->coded,
+        .json = f->json,
+        .no_resource = f->no_resource,
         .error = wb_slice(f->error)};
 
     if (f->sent < f->n_script)

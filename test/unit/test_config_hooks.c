@@ -424,6 +424,36 @@ TEST(test_config_hooks__unknown_outcome__stays_unknown)
     close_config();
 }
 
+/* A refusal that cannot be read does not count as none. */
+TEST(test_config_hooks__reply_that_cannot_be_read__unknown)
+{
+    const struct {
+        struct wb_result reply;
+        enum wb_outcome outcome;
+    } cases[] = {
+        {{.body = WB_LIT("\x1f\x8b\x08"), .coded = true}, WB_UNKNOWN},
+        {{.body = WB_LIT("\xef\xbb\xbf{\"accepted\":false}")}, WB_REJECTED},
+        {{.body = WB_LIT("\xef\xbb\xbf{\"accepted\":true}")}, WB_DELIVERED},
+        {{.body = WB_LIT("{'accepted':false}")}, WB_UNKNOWN},
+        {{.body = WB_LIT("nothing"), .json = true}, WB_UNKNOWN},
+        {{.body = WB_LIT("\xff\xfe{\0")}, WB_UNKNOWN},
+        {{.body = WB_LIT("thanks")}, WB_DELIVERED},
+        {{.coded = true, .json = true}, WB_DELIVERED},
+    };
+    struct wb_claimed m = message_of("x", "{}");
+    struct wb_tally tally = {""};
+
+    read_route("url = \"http://h/\", response = function(r) if r.json and "
+               "r.json.accepted == false then return \"rejected\" end end");
+    for (size_t i = 0; i < WB_COUNT(cases); i++) {
+        struct wb_result result = cases[i].reply;
+
+        route_at(0)->judge(route_at(0)->ctx, &m, &result, &tally);
+        CHECK_INT(cases[i].outcome, result.outcome);
+    }
+    close_config();
+}
+
 /* What was cut off may be a refusal: it does not count as none. */
 TEST(test_config_hooks__reply_cut__its_json_is_unknown)
 {
@@ -504,6 +534,7 @@ main(void)
         RUN(test_config_hooks__nth_allocation_fails__no_memory_then_all_is_well),
         RUN(test_config_hooks__table_of_judgements__as_written),
         RUN(test_config_hooks__unknown_outcome__stays_unknown),
+        RUN(test_config_hooks__reply_that_cannot_be_read__unknown),
         RUN(test_config_hooks__reply_cut__its_json_is_unknown),
         RUN(test_config_hooks__reply_with_large_integer__is_json),
         RUN(test_config_hooks__reply_kept_for_later__is_over),

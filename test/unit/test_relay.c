@@ -431,6 +431,33 @@ TEST(test_drain__no_memory_for_the_next__deliveries_are_reported)
     fixture_close(&d);
 }
 
+TEST(test_drain__no_resource__released_to_rest_and_no_attempt) /* O-10 */
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.outcome = WB_RETRY;
+    d.fake.no_resource = true;
+    d.fake.error = "transport: too many open files";
+    fixture_start(&d, 1);
+    for (int i = 0; i < 20; i++)
+        put(&d, "a", "1");
+    for (int i = 0; i < 10; i++) {
+        drain(&d, (struct wb_drain){0});
+        CHECK_INT(20, d.report.released);
+        CHECK_INT(0, d.report.retried);
+        drain(&d, (struct wb_drain){0});
+        CHECK_INT(0, d.report.attempted); /* not before it has rested */
+        fake_clock_advance_ms(1000);
+    }
+    d.fake.outcome = WB_DELIVERED;
+    d.fake.sent = 0;
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(20, d.report.confirmed);
+    CHECK_INT(1, d.fake.attempts[0]);
+    fixture_close(&d);
+}
+
 int
 main(void)
 {
@@ -450,6 +477,7 @@ main(void)
         RUN(test_drain__T2_response_rule__rejects_and_counts),
         RUN(test_drain__R3_gone__kind_paused_where_the_route_says),
         RUN(test_drain__O15_last_drain__reported_without_the_database),
+        RUN(test_drain__no_resource__released_to_rest_and_no_attempt),
         RUN(test_drain__any_alloc_fails__nothing_lost),
         RUN(test_drain__no_memory_for_the_next__deliveries_are_reported),
     };

@@ -150,6 +150,41 @@ TEST(test_batch__T4_results_cut_off__unknown)
     fixture_close(&d);
 }
 
+/* What was meant to be read and cannot be is never delivered. */
+TEST(test_batch__T4_reply_that_cannot_be_read__unknown)
+{
+    static const struct {
+        const char *body;
+        bool coded, json;
+        int confirmed;
+    } cases[] = {
+        {"\x1f\x8b\x08", true, true, 0},
+        {"ok", false, false, 2}, /* sets the breaker back */
+        {"{'results':[]}", false, false, 0},
+        {"", true, true, 2},
+        {"not json", false, true, 0},
+        {"done", false, false, 2},
+        {"\xef\xbb\xbf[{\"status\":503},{\"status\":200}]", false, true, 1},
+        {"\xef\xbb\xbf[{\"status\":503}", false, false, 0},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(cases); i++) {
+        struct fixture d;
+
+        batch_fixture(&d);
+        d.fake.body = cases[i].body;
+        d.fake.coded = cases[i].coded;
+        d.fake.json = cases[i].json;
+        fixture_start(&d, 1);
+        put(&d, "a", "1");
+        put(&d, "a", "2");
+        drain(&d, (struct wb_drain){0});
+        CHECK_INT(cases[i].confirmed, d.report.confirmed);
+        CHECK_INT(2 - cases[i].confirmed, d.report.retried);
+        fixture_close(&d);
+    }
+}
+
 TEST(test_batch__T4_other_reply_cut_off__delivered)
 {
     struct fixture d;
@@ -211,6 +246,7 @@ main(void)
         RUN(test_batch__T4_results_with_such_numbers__each_has_its_own_end),
         RUN(test_batch__T4_status_that_is_none__rejected),
         RUN(test_batch__T4_results_cut_off__unknown),
+        RUN(test_batch__T4_reply_that_cannot_be_read__unknown),
         RUN(test_batch__T4_other_reply_cut_off__delivered),
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),

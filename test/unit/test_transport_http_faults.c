@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "http_fixture.h"
@@ -88,52 +89,6 @@ test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on(
     close_all();
 }
 
-/* Answers the first request of a connection; reads the second and dies. */
-static bool
-die_on_second(struct peer_conn *c)
-{
-    return c->requests == 1 && peer_reply(c);
-}
-
-TEST(test_http__reused_connection_dies__sent_once_and_unknown) /* T-7 */
-{
-    peer.answer = die_on_second;
-    open_endpoint(plain);
-    post();
-    CHECK_INT(WB_DELIVERED, sent.outcome);
-    post();
-    CHECK_INT(WB_UNKNOWN, sent.outcome);
-    CHECK_HAS("not sent twice", sent.error);
-    CHECK_INT(2, peer.requests);
-    post();
-    CHECK_INT(WB_DELIVERED, sent.outcome);
-    CHECK_INT(3, peer.requests);
-    close_all();
-}
-
-/* The connection is closed between two requests. */
-static bool
-close_after_reply(struct peer_conn *c)
-{
-    (void)peer_reply(c);
-    return false;
-}
-
-TEST(test_http__idle_connection_closed__new_one_is_made)
-{
-    peer.answer = close_after_reply;
-    open_endpoint(plain);
-    for (int i = 0; i < 5; i++) {
-        post();
-        CHECK_INT(WB_DELIVERED, sent.outcome);
-        while (peer.conn[i].fd == 0 ||
-               recv(peer.conn[i].fd, url, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
-            uv_sleep(1);
-    }
-    CHECK_INT(5, peer.requests);
-    close_all();
-}
-
 TEST(test_http__nobody_listens__retry_nothing_sent) /* F5 */
 {
     open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
@@ -141,6 +96,38 @@ TEST(test_http__nobody_listens__retry_nothing_sent) /* F5 */
     CHECK_INT(WB_RETRY, sent.outcome);
     CHECK_INT(0, sent.status);
     CHECK_HAS("transport: failed to connect to 127.0.0.1", sent.error);
+    close_all();
+}
+
+/* What is our own trouble costs the message no attempt. */
+TEST(test_http__no_descriptors__not_sent_and_no_attempt)
+{
+    struct rlimit old, none;
+    struct wb_request q = some_request();
+    char by_name[100];
+
+    open_endpoint(plain);
+    CHECK_INT(0, getrlimit(RLIMIT_NOFILE, &old));
+    none = old;
+    (void)snprintf(by_name, sizeof(by_name), "http://localhost:%d/", peer.port);
+    for (int i = 0; i < 2; i++) {
+        q.url = wb_slice(i == 0 ? url_at(peer.port) : by_name);
+        none.rlim_cur = 3;
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &none));
+        send_and_wait(&loop, endpoint, &q, &sent);
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &old));
+        CHECK_INT(WB_RETRY, sent.outcome);
+        CHECK(sent.no_resource);
+        CHECK_TEXT("transport: not sent, this machine: too many open files",
+            sent.error);
+    }
+    CHECK_INT(0, peer.requests);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_all();
+    open_with((struct wb_http_opts){.url = wb_slice(url_at(peer_dead_port()))});
+    post();
+    CHECK(!sent.no_resource);
     close_all();
 }
 
@@ -152,6 +139,13 @@ TEST(test_http__unknown_host__says_so) /* O-13 */
     CHECK_HAS("transport: could not resolve host", sent.error);
     CHECK_HAS("nosuch.invalid", sent.error);
     close_all();
+}
+
+static bool
+close_after_reply(struct peer_conn *c)
+{
+    (void)peer_reply(c);
+    return false;
 }
 
 static bool
@@ -187,6 +181,10 @@ TEST(test_http__closed_at_byte_k__unknown_until_header_ends)
         peer.reply_len = k;
         post();
         CHECK_INT(k < header ? WB_UNKNOWN : WB_DELIVERED, sent.outcome);
+        if (k > 17 && k < header)
+            CHECK_TEXT("transport: the connection closed within the header of "
+                       "the answer",
+                sent.error);
         CHECK_INT(k, peer.requests);
     }
     close_all();
@@ -310,6 +308,21 @@ TEST(test_http__header_past_64_kib__given_up) /* S4 */
     close_all();
 }
 
+TEST(test_http__line_of_400_kb__says_so)
+{
+    char *reply = malloc(400100);
+    int n = snprintf(reply, 100, "HTTP/1.1 200 OK\r\nX: ");
+
+    memset(reply + n, 'a', 400000);
+    memcpy(reply + n + 400000, "\r\n\r\n", 5);
+    post_to(reply, plain);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: a line in the header of the answer is too long",
+        sent.error);
+    close_all();
+    free(reply);
+}
+
 TEST(test_http__long_reply__kept_up_to_the_limit) /* T-3 */
 {
     peer.answer = say_for_ever;
@@ -362,6 +375,13 @@ TEST(test_http__gzip__is_not_inflated) /* S4 */
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_INT(22, sent.body_len);
     CHECK((unsigned char)sent.body[0] == 0x1f);
+    CHECK(sent.coded && !sent.json);
+    peer.reply_len = 0;
+    peer_set_reply(&peer,
+        "HTTP/1.1 200 OK\r\nContent-Encoding: Identity\r\nContent-Length: 2"
+        "\r\nContent-Type: application/problem+JSON; charset=x\r\n\r\n{}");
+    post();
+    CHECK(!sent.coded && sent.json);
     close_all();
 }
 
@@ -516,9 +536,8 @@ main(void)
         RUN(test_http__many_requests__one_connection),
         RUN(test_http__many_at_once__each_reported_once),
         RUN(test_http__time_runs_out_while_sockets_are_opened__told_and_goes_on),
-        RUN(test_http__reused_connection_dies__sent_once_and_unknown),
-        RUN(test_http__idle_connection_closed__new_one_is_made),
         RUN(test_http__nobody_listens__retry_nothing_sent),
+        RUN(test_http__no_descriptors__not_sent_and_no_attempt),
         RUN(test_http__unknown_host__says_so),
         RUN(test_http__closed_before_answer__unknown),
         RUN(test_http__closed_at_byte_k__unknown_until_header_ends),
@@ -526,6 +545,7 @@ main(void)
         RUN(test_http__drip__deadline_holds),
         RUN(test_http__endless_reply__given_up),
         RUN(test_http__header_past_64_kib__given_up),
+        RUN(test_http__line_of_400_kb__says_so),
         RUN(test_http__long_reply__kept_up_to_the_limit),
         RUN(test_http__malformed_reply__unknown),
         RUN(test_http__gzip__is_not_inflated),

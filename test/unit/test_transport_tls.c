@@ -262,7 +262,7 @@ check_http2(int port)
     post_to(port, "/refuse");
     CHECK_INT(WB_UNKNOWN, sent.outcome);
     post_to(port, "/ok");
-    CHECK_HAS("69 2 POST", sent.body); /* T-7: not sent twice by libcurl */
+    CHECK_HAS("70 3 POST", sent.body); /* T-7: sent again on a new one, once */
 }
 
 TEST(test_tls__http2__one_connection_for_all) /* T-3 */
@@ -288,6 +288,45 @@ TEST(test_tls__http2__one_connection_for_all) /* T-3 */
         print_message("skipped: there is no node\n");
 }
 
+static bool
+answer_late(struct peer_conn *c)
+{
+    return peer_wait_ms(c, 300) && peer_reply(c);
+}
+
+/* One receiver kept the loop busy, past the deadlines of all requests. */
+TEST(test_tls__flood_of_pings__deadlines_of_all_hold) /* S4 */
+{
+    static struct peer other;
+    struct wb_request q = some_request();
+    struct sent flooded = {0};
+    uint64_t start = uv_hrtime();
+    char url[100];
+
+    make_certs("IP:127.0.0.1", 10, false);
+    peer.tls_cert = "leaf.pem";
+    peer.tls_key = "leaf.key";
+    peer.http2 = true;
+    peer.answer = peer_ping;
+    other.answer = answer_late;
+    peer_start(&peer);
+    peer_start(&other);
+    open_endpoint(peer.port, true);
+    q.timeout_ms = 3000;
+    endpoint->send(endpoint, &q, sent_done, &flooded);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%d/", other.port);
+    q.url = wb_slice(url);
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(1, flooded.calls);
+    CHECK_INT(WB_UNKNOWN, flooded.outcome);
+    CHECK((uv_hrtime() - start) / 1000000 < 6000);
+    close_endpoint();
+    peer_stop(&peer);
+    peer_stop(&other);
+    memset(&peer, 0, sizeof(peer));
+}
+
 int
 main(void)
 {
@@ -298,6 +337,7 @@ main(void)
         RUN(test_tls__wrong_host__refused),
         RUN(test_tls__expired__refused),
         RUN(test_tls__version_1_1__refused),
+        RUN(test_tls__flood_of_pings__deadlines_of_all_hold),
         RUN(test_tls__http2__one_connection_for_all),
     };
     return RUN_ALL(tests);

@@ -15,7 +15,7 @@ struct sent {
     int status;
     int64_t retry_after_ms;
     size_t body_len;
-    bool cut;
+    bool cut, coded, json, no_resource;
     char body[70000], error[5000];
 };
 
@@ -30,6 +30,9 @@ sent_done(void *ctx, const struct wb_result *r)
     s->retry_after_ms = r->retry_after_ms;
     s->body_len = r->body.len;
     s->cut = r->cut;
+    s->coded = r->coded;
+    s->json = r->json;
+    s->no_resource = r->no_resource;
     (void)snprintf(
         s->body, sizeof(s->body), "%.*s", (int)r->body.len, r->body.ptr);
     (void)snprintf(

@@ -1,0 +1,195 @@
+/* test_transport_http_reuse.c - T-7: connections that are used again, and that
+ * the receiver closes before, within or behind an answer. */
+#include <unistd.h>
+
+#include "http_fixture.h"
+
+/* Answers the first request of a connection; reads the second and dies. */
+static bool
+die_on_second(struct peer_conn *c)
+{
+    return c->requests == 1 && peer_reply(c);
+}
+
+TEST(test_http__reused_connection_dies__sent_again_on_a_new_one) /* T-7 */
+{
+    peer.answer = die_on_second;
+    open_endpoint(plain);
+    post();
+    for (int i = 1; i <= 5; i++) {
+        post();
+        CHECK_INT(WB_DELIVERED, sent.outcome);
+        CHECK_INT(1 + 2 * i, peer.requests);
+        CHECK_INT(1 + i, peer.connections);
+    }
+    close_all();
+}
+
+/* Many idle connections that the receiver has forgotten. */
+TEST(test_http__all_reused_connections_die__each_sent_again_once) /* T-7 */
+{
+    enum {
+        MANY = 20
+    };
+    static struct sent all[MANY];
+    struct wb_request q = some_request();
+
+    memset(all, 0, sizeof(all));
+    peer.answer = die_on_second;
+    open_endpoint(plain);
+    for (int round = 1; round <= 3; round++) {
+        for (int i = 0; i < MANY; i++)
+            endpoint->send(endpoint, &q, sent_done, &all[i]);
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        for (int i = 0; i < MANY; i++) {
+            CHECK_INT(round, all[i].calls);
+            CHECK_INT(WB_DELIVERED, all[i].outcome);
+        }
+    }
+    CHECK(peer.requests <= 2 * 3 * MANY);
+    close_all();
+}
+
+/* Answers the first request of all, no other. */
+static bool
+die_after_first(struct peer_conn *c)
+{
+    return c->peer->requests == 1 && peer_reply(c);
+}
+
+TEST(test_http__new_connection_dies_too__unknown_after_two_requests) /* T-7 */
+{
+    peer.answer = die_after_first;
+    open_endpoint(plain);
+    post();
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    post();
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_INT(3, peer.requests);
+    close_all();
+}
+
+/* A line of an answer came: the receiver had the request. */
+static bool
+die_within_second(struct peer_conn *c)
+{
+    static const char start[] = "HTTP/1.1 200 OK\r\nConte";
+
+    return c->requests == 1 ? peer_reply(c)
+                            : (peer_say(c, start, sizeof(start) - 1), false);
+}
+
+TEST(test_http__reused_connection_dies_within_an_answer__not_sent_again)
+{
+    peer.answer = die_within_second;
+    open_endpoint(plain);
+    post();
+    post();
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_INT(2, peer.requests);
+    close_all();
+}
+
+/* The connection is closed between two requests. */
+static bool
+close_after_reply(struct peer_conn *c)
+{
+    (void)peer_reply(c);
+    return false;
+}
+
+TEST(test_http__idle_connection_closed__new_one_is_made)
+{
+    peer.answer = close_after_reply;
+    open_endpoint(plain);
+    for (int i = 0; i < 5; i++) {
+        post();
+        CHECK_INT(WB_DELIVERED, sent.outcome);
+        while (peer.conn[i].fd == 0 ||
+               recv(peer.conn[i].fd, url, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+            uv_sleep(1);
+    }
+    CHECK_INT(5, peer.requests);
+    close_all();
+}
+
+/* A receiver that answers before it has read the body, and closes: the kernel
+ * sends a reset after the answer. */
+static atomic_bool may_answer, has_reset;
+
+static bool
+answer_and_reset(struct peer_conn *c)
+{
+    while (!may_answer && peer_wait_ms(c, 1))
+        ;
+    (void)peer_reply(c);
+    (void)peer_reset(c);
+    has_reset = true;
+    return false;
+}
+
+static void
+post_and_be_reset(size_t body)
+{
+    struct wb_request q = some_request();
+    char *large = calloc(1, body);
+
+    q.body = (struct wb_slice){large, body};
+    memset(&sent, 0, sizeof(sent));
+    may_answer = has_reset = false;
+    endpoint->send(endpoint, &q, sent_done, &sent);
+    for (int had = peer.requests; peer.requests == had && sent.calls == 0;)
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    may_answer = true;
+    while (!has_reset && sent.calls == 0)
+        uv_sleep(1);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(1, sent.calls);
+    free(large);
+}
+
+TEST(test_http__answer_then_reset__answer_counts)
+{
+    peer.answer = answer_and_reset;
+    peer.head_only = true;
+    open_endpoint(plain);
+    for (int i = 0; i < 6; i++) {
+        static const size_t body[] = {61440, 131072, 16 << 20};
+
+        peer_set_reply(
+            &peer, i < 3 ? "HTTP/1.1 204 No Content\r\n\r\n"
+                         : "HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad");
+        post_and_be_reset(body[i % 3]);
+        CHECK_INT(i < 3 ? WB_DELIVERED : WB_REJECTED, sent.outcome);
+        CHECK_INT(i < 3 ? 204 : 400, sent.status);
+    }
+    CHECK_TEXT("400 No: bad", sent.error);
+    close_all();
+}
+
+TEST(test_http__reset_without_answer__unknown_and_says_so)
+{
+    peer.answer = answer_and_reset;
+    peer.head_only = true;
+    peer.reply = "HTTP/1.1 200 OK\r\nX: ";
+    open_endpoint(plain);
+    post_and_be_reset(1);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_HAS("Connection reset by peer", sent.error);
+    close_all();
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(test_http__reused_connection_dies__sent_again_on_a_new_one),
+        RUN(test_http__all_reused_connections_die__each_sent_again_once),
+        RUN(test_http__new_connection_dies_too__unknown_after_two_requests),
+        RUN(test_http__reused_connection_dies_within_an_answer__not_sent_again),
+        RUN(test_http__idle_connection_closed__new_one_is_made),
+        RUN(test_http__answer_then_reset__answer_counts),
+        RUN(test_http__reset_without_answer__unknown_and_says_so),
+    };
+    return RUN_ALL(tests);
+}
