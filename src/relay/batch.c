@@ -32,11 +32,7 @@ parse(struct wb_slice text)
 bool
 wb__batch_fits(struct wb_slice body)
 {
-    json_t *json = parse(body);
-    bool fits = json != NULL;
-
-    json_decref(json);
-    return fits;
+    return wb__json_valid(body, NULL);
 }
 
 static void

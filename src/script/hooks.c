@@ -234,10 +234,9 @@ static enum wb_status
 build_from_payload(struct built *b, struct wb_err *err)
 {
     const struct wb__value *url = &b->spec->url;
+    struct wb_slice payload = b->message->payload, part;
     struct wb_slice path = b->spec->body.text;
-    json_t *payload, *part;
-    enum wb_status rc =
-        wb__json_parse(b->message->payload, "payload", &payload, err);
+    enum wb_status rc = wb__json_check(payload, "payload", err);
 
     if (rc != WB_OK)
         return rc;
@@ -247,14 +246,11 @@ build_from_payload(struct built *b, struct wb_err *err)
         rc = wb__fail(err, rc, 0,
             "url: a field of it is not in the payload, or does not fit");
     if (rc == WB_OK && path.len > 0) {
-        part = wb__json_member(payload, path);
-        if (part != NULL)
-            wb__json_write(&b->body, part, 0);
-        else
-            rc = wb__fail(err, WB_INVALID, 0,
+        if (!wb__json_at(payload, path, &part))
+            return wb__fail(err, WB_INVALID, 0,
                 "body: field %.*s is not in the payload", WB_SHOW(path));
+        wb__buf_add(&b->body, part);
     }
-    json_decref(payload);
     return rc;
 }
 

@@ -80,6 +80,8 @@ int wb__script_line(lua_State *L); /* of the innermost Lua code; 0: none */
 
 /* Push a table of the names that every script finds. */
 void wb__sandbox_push(lua_State *L);
+/* Sort the list at the top: numbers, texts, booleans. */
+void wb__sort(lua_State *L);
 /* As lua_next(), in the order of the keys; table is an absolute index. */
 bool wb__next_in_order(lua_State *L, int table);
 /* A metatable that scripts cannot reach. */
@@ -108,12 +110,8 @@ struct wb__buf *wb__secret_buf_push(lua_State *L, size_t max);
 #define WB__JSON_DEPTH 100
 
 /* INVALID for text that is not JSON; the error shows nothing of the text. */
-WB_MUST_USE enum wb_status wb__json_parse(
-    struct wb_slice text, const char *what, json_t **out, struct wb_err *err);
-/* The member at a.b.c, borrowed; NULL if there is none. */
-json_t *wb__json_member(json_t *root, struct wb_slice path);
-/* Append any value, compact, numbers exact and as short as possible. */
-void wb__json_write(struct wb__buf *out, const json_t *value, size_t flags);
+WB_MUST_USE enum wb_status wb__json_check(
+    struct wb_slice text, const char *what, struct wb_err *err);
 
 void wb__json_init(lua_State *L, int names); /* null and array */
 /* Push the value of a text. False, and nothing pushed, if it is not JSON. near:
@@ -134,9 +132,10 @@ WB_MUST_USE enum wb_status wb__target_check(
 WB_MUST_USE enum wb_status wb__template_check(
     struct wb_slice text, struct wb_err *err);
 bool wb__template_has_fields(struct wb_slice text);
-/* Append the URL for a payload; INVALID names the field that does not fit. */
+/* Append the URL for a payload, which is valid JSON; INVALID names the field
+ * that does not fit. */
 WB_MUST_USE enum wb_status wb__template_expand(struct wb_slice text,
-    json_t *payload, struct wb__buf *out, struct wb_err *err);
+    struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
 /* a.b.c: names of letters, digits, _ and - */
 bool wb__path_valid(struct wb_slice path);
 

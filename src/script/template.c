@@ -125,40 +125,55 @@ encode(struct wb__buf *out, struct wb_slice s)
     }
 }
 
+/* Append a value as a URL shows it: text without its quotes and escapes, all
+ * else as it was written. */
+static const char *
+add_value(struct wb_slice value, bool in_path, struct wb__buf *out)
+{
+    json_error_t at;
+    json_t *text;
+
+    if (wb__eq(value, WB_LIT("null")))
+        return "is null";
+    if (value.ptr[0] == '{' || value.ptr[0] == '[')
+        return "is neither text nor number";
+    if (value.ptr[0] != '"') {
+        encode(out, value);
+        return NULL;
+    }
+    if (in_path && value.len == 2)
+        return "is empty";
+    text =
+        json_loadb(value.ptr, value.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+    if (text == NULL && json_error_code(&at) == json_error_out_of_memory)
+        out->failed = WB_NOMEM;
+    else if (text == NULL)
+        return "has half of a surrogate pair, which is no character";
+    encode(out,
+        (struct wb_slice){json_string_value(text), json_string_length(text)});
+    json_decref(text);
+    return NULL;
+}
+
 static enum wb_status
-expand_field(json_t *payload, struct wb_slice field, bool in_path,
+expand_field(struct wb_slice payload, struct wb_slice field, bool in_path,
     struct wb__buf *out, struct wb_err *err)
 {
-    const json_t *value = wb__json_member(payload, field);
-    const char *problem = NULL;
-    char text[64]; /* a number, true or false */
-    struct wb__buf scalar = {.max = 63, .ptr = text, .cap = sizeof(text)};
+    struct wb_slice value;
+    const char *problem = "is not in the payload";
 
-    if (value == NULL)
-        problem = "is not in the payload";
-    else if (json_is_null(value))
-        problem = "is null";
-    else if (json_is_object(value) || json_is_array(value))
-        problem = "is neither text nor number";
-    else if (in_path && json_is_string(value) && !json_string_length(value))
-        problem = "is empty";
-    if (problem != NULL)
-        return wb__fail(
-            err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), problem);
-    if (json_is_string(value)) {
-        encode(out, (struct wb_slice){
-                        json_string_value(value), json_string_length(value)});
-    } else {
-        wb__json_write(&scalar, value, 0);
-        encode(out, wb__buf_slice(&scalar));
-    }
-    return WB_OK;
+    if (wb__json_at(payload, field, &value))
+        problem = add_value(value, in_path, out);
+    if (problem == NULL)
+        return WB_OK;
+    return wb__fail(
+        err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), problem);
 }
 
 /* Append the text with its fields expanded; payload NULL: checked. */
 static enum wb_status
-expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
-    struct wb_err *err)
+expand(struct wb_slice text, const struct wb_slice *payload,
+    struct wb__buf *out, struct wb_err *err)
 {
     bool in_path = true;
 
@@ -179,7 +194,7 @@ expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
                 "the url has a %c without its pair; a field is written {name}",
                 text.ptr[0]);
         rc = payload == NULL ? check_field(piece, in_path, out, err)
-                             : expand_field(payload, piece, in_path, out, err);
+                             : expand_field(*payload, piece, in_path, out, err);
         if (rc != WB_OK)
             return rc;
         text = wb__from(text, piece.len + 2);
@@ -202,10 +217,10 @@ wb__template_check(struct wb_slice text, struct wb_err *err)
 }
 
 enum wb_status
-wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
-    struct wb_err *err)
+wb__template_expand(struct wb_slice text, struct wb_slice payload,
+    struct wb__buf *out, struct wb_err *err)
 {
-    enum wb_status rc = expand(text, payload, out, err);
+    enum wb_status rc = expand(text, &payload, out, err);
 
     if (rc != WB_OK)
         return rc;

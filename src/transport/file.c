@@ -5,7 +5,6 @@
  * (2) Delivered means on the disk; see wb__append_line(). That locks the file
  *     and waits for the disk on the thread that sends, which is the event
  *     loop's: requests of other routes wait meanwhile. */
-#include <jansson.h>
 #include <stdio.h>
 
 #include "os/os.h"
@@ -22,19 +21,6 @@ struct file {
     char path[];
 };
 
-/* What jansson refuses (1e400) is written as base64. */
-static bool
-is_json(struct wb_slice s)
-{
-    const size_t any =
-        JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
-    json_t *value = s.len == 0 ? NULL : json_loadb(s.ptr, s.len, any, NULL);
-    bool ok = value != NULL;
-
-    json_decref(value);
-    return ok;
-}
-
 static void
 line_write(struct wb__buf *b, const struct wb_request *q)
 {
@@ -45,7 +31,7 @@ line_write(struct wb__buf *b, const struct wb_request *q)
     wb__buf_str(b, q->id.text);
     wb__buf_str(b, "\",\"kind\":\"");
     wb__buf_add(b, q->kind);
-    if (!is_json(q->body)) {
+    if (!wb__json_valid(q->body, NULL)) {
         wb__buf_str(b, "\",\"payload_base64\":\"");
         wb__base64(b, q->body);
         wb__buf_str(b, "\"}\n");
