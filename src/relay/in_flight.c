@@ -130,6 +130,7 @@ static void
 outcomes_clear(struct wb__outcomes *o)
 {
     o->n = 0;
+    o->gone = NULL;
     o->lanes = false;
     wb__arena_clear(&o->errors);
 }
@@ -168,9 +169,24 @@ wb__outcomes_drop(struct wb_relay *relay)
     outcomes_clear(&relay->pending);
 }
 
+/* The next cycle pauses the kind: that may block, and would stop the loop. */
+static void
+gone_note(struct wb__outcomes *o, struct wb_slice kind)
+{
+    struct wb__gone *gone;
+
+    for (gone = o->gone; gone != NULL; gone = gone->next)
+        if (wb__eq(gone->kind, kind))
+            return;
+    gone = wb__arena_alloc(&o->errors, sizeof(*gone));
+    if (gone == NULL || !wb__arena_dup(&o->errors, kind, &gone->kind))
+        return;
+    gone->next = o->gone;
+    o->gone = gone;
+}
+
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
- * out. Pausing blocks the loop, but a 410 is rare; run_blocking() would run the
- * loop inside a callback of the loop. */
+ * out. */
 static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)
@@ -182,7 +198,7 @@ item_outcome(struct wb_relay *relay, const struct wb_route *route,
         route->judge(route->ctx, message, result, &relay->tally);
     (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
-        (void)(wb_outbox_pause(relay->box, message->kind, true, NULL) == WB_OK);
+        gone_note(&relay->pending, message->kind);
 }
 
 static void

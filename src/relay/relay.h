@@ -57,10 +57,17 @@ struct wb__item {
     void *token;               /* the hook's */
 };
 
+/* A kind whose receiver says that it is gone; to be paused. */
+struct wb__gone {
+    struct wb__gone *next;
+    struct wb_slice kind;
+};
+
 /* Outcomes of messages. */
 struct wb__outcomes {
     struct wb_finish *finish;
     size_t n, cap;
+    struct wb__gone *gone;   /* in errors */
     bool lanes;              /* some messages have a lane */
     struct wb__arena errors; /* texts of finish[] */
 };
