@@ -127,12 +127,17 @@ WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
 /* ---- file: append NDJSON ----------------------------------------------- */
 
 /* One line {"id":…,"kind":…,"payload":…} for each message, in one write, then
- * fsync. A payload that is not JSON is written as "payload_base64". A failed or
- * short write is cut off again; a failed fsync is unknown. Created 0600.
- * Returns OK, NOMEM, or why it cannot be written: NOTFOUND (its folder),
- * REFUSED (a link, no regular file), UNAVAILABLE. Threads: one. */
+ * fsync, on a thread of libuv's. A payload that is not JSON is written as
+ * "payload_base64". A failed or short write is cut off again; a failed fsync is
+ * unknown. A file that another program keeps locked (flock) is tried again
+ * until the request's timeout; a write that takes longer than it is unknown.
+ * Created 0600. Freeing it drops what waits; run the loop until it is done with
+ * the rest. Returns OK, NOMEM, or why it cannot be written: NOTFOUND (its
+ * folder), REFUSED (a link, no regular file), UNAVAILABLE. Threads: the loop's.
+ */
 WB_MUST_USE enum wb_status wb_file_new(struct wb_transport **out,
-    const struct wb_env *env, const char *path, struct wb_err *err);
+    const struct wb_env *env, struct uv_loop_s *loop, const char *path,
+    struct wb_err *err);
 
 /* ---- callback: a C function -------------------------------------------- */
 

@@ -75,7 +75,7 @@ open_transport(struct wb_config *c, const struct wb__route_spec *spec,
     else if (spec->transport == WB__TRANSPORT_EXEC)
         rc = open_exec(&c->script, spec, loop, out, &why);
     else
-        rc = wb_file_new(out, c->script.env, spec->path.text.ptr, &why);
+        rc = wb_file_new(out, c->script.env, loop, spec->path.text.ptr, &why);
     if (rc == WB_OK)
         return rc;
     return wb__fail(err, rc, why.sys, "%s:%d: route \"%s\": %.150s",
