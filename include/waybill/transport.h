@@ -115,7 +115,7 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
  * WAYBILL_KEY, WAYBILL_ATTEMPT, WAYBILL_CONTENT_TYPE, and each header as
  * WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered, 75 retry, 65..78
  * other rejected, anything else and death by signal retry. On timeout the whole
- * process group is killed: unknown. The last line of stderr is the error;
+ * process group is killed: unknown. The last ten lines of stderr are the error;
  * stdout (up to 64 KiB) the response. Freeing it kills what still runs; run the
  * loop until that has exited. The end of the loop's thread, also by kill -9,
  * kills the commands, but not what they started. Returns OK, INVALID (no
