@@ -21,6 +21,8 @@ void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
 struct wb_route {
     const char *kind; /* exact, or a prefix and '*'; the longest match wins */
     struct wb_transport *transport; /* borrowed */
+    const char *failed;   /* why there is no transport: its kinds are left alone
+                             and the others delivered [none] */
     const char *endpoint; /* to be shown: URL, command or file [none] */
     const char *scope;    /* of the breaker [kind, as written here] */
     const struct wb_retry_policy *retry;     /* [the default] */
@@ -37,7 +39,8 @@ struct wb_route {
      *
      * build: set request->url, ->body, ->headers for the message, and *token.
      * What they point to must live until release(ctx, *token) is called. Not
-     * OK: the message is rejected with err->msg, or tried again if NOMEM.
+     * OK: the message is rejected with err->msg, or tried again if NOMEM or
+     * UNAVAILABLE.
      * judge: the response rule. Called if the response is 2xx, or the message
      * was delivered without a status. May change result->outcome and ->error
      * (which then must live until judge is called again), and count.

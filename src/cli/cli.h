@@ -251,6 +251,11 @@ enum cli_exit cli_drain(struct cli *cli, struct wb_relay *relay,
 /* The outcome of the last drain, or null where it is not known. */
 json_t *cli_last_drain(const struct cli *cli);
 
+/* routes.c: the routes that cannot start, of --kind if it was given. The first
+ * prints them on stderr and returns their number. */
+size_t cli_failed_routes(struct cli *cli);
+json_t *cli_failed_list(const struct cli *cli); /* {kind, error} each */
+
 /* monitor.c: a server for GET /healthz and /metrics while the loop runs. The
  * caller closes it. */
 struct wb__http_server;

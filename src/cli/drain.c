@@ -25,7 +25,7 @@ on_progress(void *ctx, const struct wb_report *r)
 }
 
 static json_t *
-report_object(const struct wb_report *r)
+report_object(const struct cli *cli, const struct wb_report *r)
 {
     json_t *tally = json_object();
 
@@ -33,7 +33,7 @@ report_object(const struct wb_report *r)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?, s:I}",
+                     "s:s?, s:I, s:o}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -42,7 +42,7 @@ report_object(const struct wb_report *r)
         "breakers_open", (json_int_t)r->breakers_open, "tally", tally, "ended",
         (json_int_t)r->ended, "reason",
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
-        (json_int_t)r->kinds_paused);
+        (json_int_t)r->kinds_paused, "routes_failed", cli_failed_list(cli));
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */
@@ -74,6 +74,8 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
         (void)wb_config_routes(cli->config, &n_routes);
     if (r->why == WB_DRAIN_NOT_READY && n_routes > 0)
         (void)wb_config_ready(cli->config, &err);
+    if (r->why == WB_DRAIN_NOT_READY && n_routes > 0)
+        what = "no route for what is due can start";
     if (r->why == WB_DRAIN_EMPTY && r->kinds_paused > 0)
         what = "what is due is paused, see waybill status";
     wb__buf_fmt(b, "; %s: %s", wb_drained_name(r->why),
@@ -108,7 +110,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 json_t *
 cli_last_drain(const struct cli *cli)
 {
-    char text[2048];
+    char text[8192];
     json_t *last = NULL;
 
     if (wb_relay_last(cli->db, text, sizeof(text), NULL) == WB_OK)
@@ -134,7 +136,7 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     if (rc != WB_OK)
         return cli_fail_no_usage(cli, &err);
     if (cli->json)
-        out->object = report_object(&report);
+        out->object = report_object(cli, &report);
     else
         sentence(cli, &report, &out->text);
     if (report.attempted == 0)
@@ -171,6 +173,7 @@ run_drain_or_run(struct cli *cli)
     struct cli_monitor monitor = {0};
     struct wb_relay *relay = NULL;
     enum cli_exit code = cli_open(cli, &relay);
+    size_t failed = code == CLI_DONE ? cli_failed_routes(cli) : 0;
 
     if (code == CLI_DONE && listen != NULL)
         code = cli_listen(cli, listen, &monitor);
@@ -178,6 +181,8 @@ run_drain_or_run(struct cli *cli)
         code = drain_and_print(cli, relay, forever);
     wb__http_server_close(monitor.server);
     wb_relay_free(relay);
+    if (failed > 0 && (code == CLI_DONE || code == CLI_NOTHING))
+        code = CLI_SOME;
     /* A worker that was stopped has succeeded, whatever it delivered. */
     return forever && (code == CLI_NOTHING || code == CLI_SOME) ? CLI_DONE
                                                                 : code;
@@ -203,7 +208,7 @@ const struct cli_command cli_drain_once = {
     .options = drain_options,
     .run = run_drain_or_run,
     .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
-             "4  some messages were not confirmed",
+             "4  some messages were not confirmed, or a route cannot start",
     .examples = "waybill drain\n"
                 "waybill drain --kind mail.sent --max 100 --for 30s\n"
                 "waybill --json drain | jq .confirmed",

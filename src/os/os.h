@@ -128,6 +128,13 @@ struct wb__file_info wb__file_info_of(const char *path);
  * full disk, quota or limit, NOTFOUND, else IO. */
 enum wb_status wb__sys_status(int sys);
 
+/* Can this process execute the command (looked up in PATH unless it has a /),
+ * or read the file? NOTFOUND, UNAVAILABLE. */
+WB_MUST_USE enum wb_status wb__command_check(
+    const char *name, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__readable_check(
+    const char *path, struct wb_err *err);
+
 /* Make the folders above path that are missing, 0700 each, durably. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);

@@ -254,9 +254,10 @@ item_build(struct wb_relay *relay, const struct wb_route *route,
     if (rc == WB_OK)
         return true;
     item_release(route, item);
-    unsent =
-        (struct wb_result){.outcome = rc == WB_NOMEM ? WB_RETRY : WB_REJECTED,
-            .error = wb_slice(err.msg)};
+    unsent = (struct wb_result){
+        .outcome =
+            rc == WB_NOMEM || rc == WB_UNAVAILABLE ? WB_RETRY : WB_REJECTED,
+        .error = wb_slice(err.msg)};
     item_outcome(relay, route, m, &unsent);
     return false;
 }

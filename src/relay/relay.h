@@ -171,6 +171,10 @@ WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
 struct wb__route_state *wb__route_state_of(
     struct wb_relay *relay, struct wb_slice kind);
+/* Is there a route for the kind (empty: any at all)? starts: one that did not
+ * fail. */
+bool wb__has_route(
+    const struct wb_relay *relay, struct wb_slice kind, bool starts);
 /* Read the kinds that have messages: sets sources and has_waiting_kinds. */
 WB_MUST_USE enum wb_status wb__sources_read(
     struct wb_relay *relay, struct wb_err *err);

@@ -25,7 +25,7 @@ static enum wb_status
 route_check(
     const struct wb_relay *relay, const struct wb_route *r, struct wb_err *err)
 {
-    if (r->kind == NULL || r->transport == NULL)
+    if (r->kind == NULL || (r->transport == NULL && r->failed == NULL))
         return wb__fail(err, WB_INVALID, 0,
             "route \"%s\": a route needs a kind and a transport",
             r->kind == NULL ? "" : r->kind);
@@ -106,6 +106,23 @@ wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
     return route == NULL ? NULL : &relay->route[route - routes];
 }
 
+bool
+wb__has_route(const struct wb_relay *relay, struct wb_slice kind, bool starts)
+{
+    const struct wb_route *r = relay->opts.routes;
+    size_t n = relay->opts.n_routes;
+
+    if (kind.len > 0) {
+        r = wb__route_find(r, n, kind);
+        n = r != NULL;
+    }
+    while (n > 0 && starts && r->failed != NULL) {
+        r++;
+        n--;
+    }
+    return n > 0;
+}
+
 /* ---- sources ----------------------------------------------------------- */
 
 struct kinds_reading {
@@ -125,7 +142,8 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
     struct wb__route_state *state = wb__route_state_of(relay, counts->kind);
     struct wb_source *s;
 
-    if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
+    if (state == NULL || state->route->failed != NULL ||
+        (only.len > 0 && !wb__eq(only, counts->kind)))
         return WB_OK;
     if (!r->found) {
         c->n = 0;

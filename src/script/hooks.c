@@ -183,6 +183,7 @@ struct built {
     const struct wb__route_spec *spec;
     const struct wb_claimed *message;
     struct wb__buf url, body;
+    const struct wb__absent *absent; /* a secret that the url would need */
 };
 
 /* Call a function with the message at index 2; its result is at index 3. */
@@ -209,6 +210,9 @@ call_builders(lua_State *L)
         if (!wb__text_at(L, 3, &url))
             (void)luaL_error(L, "url: the function gave a %s, not text",
                 luaL_typename(L, 3));
+        b->absent = url.absent;
+        if (url.absent != NULL)
+            (void)luaL_error(L, "url: %s", url.absent->why);
         if (wb__target_check(url.text, &err) != WB_OK)
             (void)luaL_error(L, "url: %s", err.msg);
         wb__buf_add(&b->url, url.text);
@@ -287,6 +291,8 @@ build(void *ctx, const struct wb_claimed *message, struct wb_request *request,
         rc = build_from_payload(b, err);
     if (rc == WB_OK && (url->function != 0 || body->function != 0))
         rc = wb__script_call(h->script, call_builders, b, err);
+    if (rc == WB_INVALID && b->absent != NULL)
+        rc = WB_UNAVAILABLE;
     if (rc == WB_OK &&
         (b->url.failed == WB_NOMEM || b->body.failed == WB_NOMEM))
         rc = wb__nomem(err, "request");

@@ -97,7 +97,7 @@ decode_key(const struct wb__record *r, const char *field, struct wb__value *key)
     unsigned char bytes[KEY_MAX * 2];
     struct wb_slice text = key->text;
 
-    if (key->absent)
+    if (key->absent != NULL)
         return;
     if (wb__starts(text, WB_LIT("whsec_"))) {
         int n = -1;
@@ -166,9 +166,9 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
     struct wb_err err;
 
     if (spec->transport == WB__TRANSPORT_HTTP && url->function == 0 &&
-        url->text.len == 0 && !url->absent)
+        url->text.len == 0 && url->absent == NULL)
         wb__record_fail(r, NULL, "no url; write url = \"https://…\"");
-    if (url->text.len > 0 && !url->absent &&
+    if (url->text.len > 0 && url->absent == NULL &&
         wb__template_check(url->text, &err) != WB_OK)
         wb__record_fail(r, "url", "%s",
             url->secret
@@ -178,6 +178,17 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
         (url->function != 0 || wb__template_has_fields(url->text)))
         wb__record_fail(r, "batch",
             "a batch goes to one url; this url depends on the message");
+}
+
+/* A path is relative to the configuration's folder. */
+static void
+in_folder(const struct wb__record *r, struct wb__value *path)
+{
+    if (path->text.len == 0 || path->text.ptr[0] == '/')
+        return;
+    lua_pushfstring(r->L, "%s%s", wb__script_of(r->L)->folder, path->text.ptr);
+    (void)wb__text_at(r->L, -1, path);
+    (void)luaL_ref(r->L, LUA_REGISTRYINDEX);
 }
 
 static void
@@ -209,6 +220,8 @@ wb__route_check(const struct wb__record *record, struct wb__route_spec *spec)
     struct wb_slice body = spec->body.text;
 
     check_transport(record, spec);
+    in_folder(record, &spec->path);
+    in_folder(record, &spec->ca_file);
     check_url(record, spec);
     if (body.len > 0 && !wb__path_valid(body))
         wb__record_fail(record, "body",

@@ -54,6 +54,9 @@ struct wb__script {
     bool denied;               /* limits.bytes was reached */
     bool reading;              /* the file is being read */
     bool check_only;           /* nothing is delivered: secrets may be absent */
+    bool settings_only;        /* routes are not read */
+    struct wb__absent *absent; /* all secrets that were not found */
+    struct wb__absent *met;    /* the first in the fields being read */
     struct wb_err err;         /* the first error while reading */
 };
 
@@ -89,12 +92,21 @@ void wb__type_new(lua_State *L, const char *name, const luaL_Reg *methods);
 
 /* ---- values of a configuration ----------------------------------------- */
 
+/* A secret that was not found. A route with it does not start; a secret that no
+ * route has is an error of the file. */
+struct wb__absent {
+    struct wb__absent *next;
+    const char *why;
+    int line;
+    bool in_route;
+};
+
 /* Text or a function. Lua owns it: the schema keeps it in Lua's registry. */
 struct wb__value {
     struct wb_slice text;
     int function; /* in the registry; 0: none */
     bool secret;
-    bool absent; /* has a secret that check_only did not find */
+    struct wb__absent *absent; /* a secret in it that was not found, or NULL */
 };
 /* True for text or a secret. */
 bool wb__text_at(lua_State *L, int at, struct wb__value *out);
@@ -164,6 +176,7 @@ struct wb__route_spec {
     const char *name;
     int line;
     bool complete;                     /* its fields were read */
+    const struct wb__absent *absent;   /* a secret of it that was not found */
     int64_t transport, method, format; /* indexes of their words */
     struct wb__value url, body, response, secret, ca_file, path, scope;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
@@ -180,6 +193,7 @@ struct wb__settings {
     struct wb_outbox_opts outbox;
     int64_t lease_ms;
     int outbox_line, relay_line; /* 0: not given */
+    bool outbox_read; /* the last of them that was begun has no mistake */
 };
 
 enum wb__field_type {
@@ -275,5 +289,11 @@ struct wb_config {
 WB_MUST_USE enum wb_status wb__config_read(struct wb_config **out,
     const char *path, const struct wb_env *env, bool check_only,
     struct wb_err *err);
+
+/* The settings of a configuration that has a mistake elsewhere: for programs
+ * that only accept messages. It has no routes. Where outbox { … } was not
+ * reached, it limits nothing. Fails for a mistake in outbox { … }. */
+WB_MUST_USE enum wb_status wb__config_read_settings(struct wb_config **out,
+    const char *path, const struct wb_env *env, struct wb_err *err);
 
 #endif /* WB_SRC_SCRIPT_H */

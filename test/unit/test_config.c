@@ -102,7 +102,7 @@ static const char full_route[] =
     "  breaker = { failures = 9, open = \"2m\", scope = \"h\" },\n"
     "  public_only = true, follow = true, http1 = true, disable_on_410 = "
     "true,\n"
-    "  ca_file = \"/etc/ca.pem\", max_reply = \"1k\",\n"
+    "  ca_file = \"ca.pem\", max_reply = \"1k\",\n"
     "}\n"
     "relay { lease = \"90s\" }\n"
     "outbox { max_payload = \"64k\", max_rows = 1000, max_file = 1048576,\n"
@@ -131,6 +131,7 @@ TEST(test_config__every_field_of_http__arrives)
     const struct wb_outbox_opts *box;
 
     set_variables();
+    test_write("ca.pem", "", 0);
     READ(full_route);
     check_full_policies(route_at(0));
     CHECK_TEXT("http://h/{id}", route_at(0)->endpoint);
@@ -145,7 +146,7 @@ TEST(test_config__every_field_of_http__arrives)
     CHECK_TEXT("0123456789abcdef01234567", made[0].secret[1]);
     CHECK(made[0].opts.public_only && made[0].opts.follow);
     CHECK(made[0].opts.http1);
-    CHECK_TEXT("/etc/ca.pem", made[0].ca_file);
+    CHECK_TEXT("ca.pem", made[0].ca_file);
     CHECK_INT(1024, made[0].opts.max_reply_bytes);
     CHECK_INT(90000, wb_config_lease_ms(config));
     box = wb_config_outbox(config);
@@ -220,12 +221,99 @@ test_config__transport_not_made__error_names_route_and_all_is_freed(
     void **state)
 {
     (void)state;
-    make_fails = WB_UNAVAILABLE;
-    CHECK_STATUS(
-        UNAVAILABLE, read_text("\nroute \"a\" { url = \"http://h/\" }"));
+    make_fails = WB_INVALID;
+    CHECK_STATUS(INVALID, read_text("\nroute \"a\" { url = \"http://h/\" }"));
     make_fails = WB_OK;
     CHECK_TEXT("c.lua:2: route \"a\": made to fail", err.msg);
     CHECK(!http_open);
+}
+
+/* What is missing outside of the file stops one route, not the others. */
+static void
+test_config__environment_of_a_route_missing__that_route_alone_says_why(
+    void **state)
+{
+    static const char text[] =
+        "local token = env \"NO_SUCH\"\n"
+        "local function auth() return \"http://h/\" .. token end\n"
+        "route \"a\" { url = \"http://h/\", secret = env \"NO_SUCH\" }\n"
+        "route \"b\" { url = \"http://h/\", headers = { A = \"x\" .. token } "
+        "}\n"
+        "route \"c\" { url = function() return auth() end }\n"
+        "route \"d\" { url = \"http://h/\", ca_file = \"none.pem\" }\n"
+        "route \"e\" { transport = \"exec\", argv = { \"no-such\" } }\n"
+        "route \"f\" { transport = \"exec\", argv = { \"./c.lua\" } }\n"
+        "route \"g\" { url = \"http://h/\", secret = file \"/none\" }\n"
+        "route \"h\" { url = \"http://h/\", secret = file \".\" }\n"
+        "route \"i\" { url = \"http://good/\" }\n"
+        "route \"j\" { transport = \"exec\", argv = { \"true\" } }\n";
+    static const char *const says[] = {
+        "c.lua:3: route \"a\": environment variable NO_SUCH is not there or "
+        "empty; export it",
+        "c.lua:4: route \"b\": environment variable NO_SUCH is not there",
+        "c.lua:5: route \"c\": environment variable NO_SUCH is not there",
+        "c.lua:6: route \"d\": cannot read none.pem: No such file",
+        "c.lua:7: route \"e\": command \"no-such\" is in no folder of PATH",
+        "c.lua:8: route \"f\": command \"./c.lua\" cannot be executed",
+        "c.lua:9: route \"g\": file /none is not there or empty",
+        "c.lua:10: route \"h\": ",
+    };
+
+    (void)state;
+    set_variables();
+    READ(text);
+    for (size_t i = 0; i < WB_COUNT(says); i++) {
+        CHECK(route_at(i)->transport == NULL && route_at(i)->failed != NULL);
+        CHECK_HAS(says[i], route_at(i)->failed);
+    }
+    CHECK(route_at(8)->transport != NULL && route_at(8)->failed == NULL);
+    CHECK(route_at(9)->transport != NULL && route_at(9)->failed == NULL);
+    CHECK_INT(2, n_made);
+    close_config();
+}
+
+TEST(test_config__secret_that_is_missing_and_in_no_route__error)
+{
+    set_variables();
+    CHECK_STATUS(
+        UNAVAILABLE, read_text("route \"a\" { url = \"http://h/\" }\n"
+                               "local token = env \"NO_SUCH\"\n"
+                               "ready = function() return token ~= nil end"));
+    CHECK_HAS("c.lua:2: environment variable NO_SUCH is not", err.msg);
+}
+
+/* ---- settings alone, for programs that accept messages ------------------- */
+
+static enum wb_status
+read_settings(const char *text)
+{
+    test_write("c.lua", text, strlen(text));
+    memset(&err, 0, sizeof(err));
+    config = NULL;
+    n_made = 0;
+    return wb__config_read_settings(&config, "c.lua", ENV, &err);
+}
+
+TEST(test_config__mistake_outside_of_outbox__settings_are_read_all_the_same)
+{
+    static const char *const texts[] = {
+        "outbox { max_payload = \"1k\" }\nroute \"a\" { ulr = 1 }",
+        "route \"a\" { ulr = 1 }\noutbox { max_payload = \"1k\" }",
+        "route \"a\"\nrelay { lase = 1 }\noutbox { max_payload = \"1k\" }",
+        "outbox { max_payload = \"1k\" }\nruote \"a\" {}",
+        "outbox { max_payload = \"1k\" }\nerror(\"no\")",
+    };
+
+    for (size_t i = 0; i < WB_COUNT(texts); i++) {
+        CHECK_OK(read_settings(texts[i]), err);
+        CHECK_INT(1024, wb_config_outbox(config)->max_payload_bytes);
+        close_config();
+    }
+    CHECK_OK(read_settings("route \"a\" {"), err);
+    CHECK_INT(1 << 30, wb_config_outbox(config)->max_payload_bytes);
+    close_config();
+    CHECK_STATUS(INVALID, read_settings("outbox { max_paylod = \"1k\" }"));
+    CHECK_STATUS(INVALID, read_settings("outbox {}\noutbox { max_rows = 1 }"));
 }
 
 /* ---- secrets (S9, I16) ------------------------------------------------- */
@@ -375,7 +463,6 @@ test_config__check_only__secrets_may_be_absent_and_nothing_opens(void **state)
     CHECK(route_at(0)->transport == NULL);
     CHECK_INT(5000, route_at(0)->timeout_ms);
     close_config();
-    CHECK_STATUS(UNAVAILABLE, read_text(text));
     CHECK_STATUS(INVALID, read_bytes("route \"a\" {}", 12, NULL));
 }
 
@@ -483,6 +570,9 @@ main(void)
         RUN(test_config__loop_over_kinds__a_route_each_in_order),
         RUN(test_config__table_changed_afterwards__route_stays),
         RUN(test_config__transport_not_made__error_names_route_and_all_is_freed),
+        RUN(test_config__environment_of_a_route_missing__that_route_alone_says_why),
+        RUN(test_config__secret_that_is_missing_and_in_no_route__error),
+        RUN(test_config__mistake_outside_of_outbox__settings_are_read_all_the_same),
         RUN(test_config__secret_from_file__trimmed_and_beside_the_config),
         RUN(test_config__default__plain_text_or_nothing),
         RUN(test_config__canary_secret__in_no_error),

@@ -176,12 +176,12 @@ static const struct {
         "route \"x\" { url = \"http://h/\", secret = \"whsec_AAAA\" }",
         WB_INVALID, "secret wants env \"NAME\" or file \"PATH\", not text"},
     {"secret that is not there",
-        "route \"x\" {\n url = \"http://h/\",\n secret = env \"NO_SUCH\" }",
+        "route \"x\" {\n url = \"http://h/\" }\nlocal s = env \"NO_SUCH\"",
         WB_UNAVAILABLE,
         "c.lua:3: environment variable NO_SUCH is not there or empty; export "
         "it"},
-    {"secret that is empty", "route \"x\" { secret = env \"EMPTY\" }",
-        WB_UNAVAILABLE, "environment variable EMPTY is not there or empty"},
+    {"secret that is empty", "local s = env \"EMPTY\"", WB_UNAVAILABLE,
+        "environment variable EMPTY is not there or empty"},
     {"secret file that is not there", "\nlocal s = file \"no/such\"",
         WB_UNAVAILABLE,
         "c.lua:2: file no/such is not there or empty; one line with the "
