@@ -403,6 +403,59 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
     result->error = wb_slice(h->reason);
 }
 
+/* ---- scope_of ---------------------------------------------------------- */
+
+struct scoping {
+    const struct wb__route_spec *spec;
+    const struct wb_claimed *message;
+    struct wb__buf *out;
+};
+
+/* By the scope function, else the origin of the url function's URL. */
+static int
+call_scope(lua_State *L)
+{
+    struct scoping *s = lua_touserdata(L, 1);
+    bool own = s->spec->scope.function != 0;
+    struct wb__value value;
+    struct wb_err err;
+
+    push_view(L, s->message, NULL);
+    call_with_message(L, own ? s->spec->scope.function : s->spec->url.function);
+    if (!wb__text_at(L, 3, &value) || value.secret)
+        (void)luaL_error(L, "the scope is no text, or a secret");
+    if (own) {
+        wb__buf_add(s->out, value.text);
+    } else {
+        if (wb__target_check(value.text, &err) != WB_OK)
+            (void)luaL_error(L, "%s", err.msg);
+        wb__url_origin(value.text, s->out);
+    }
+    return 0;
+}
+
+/* One that cannot be had is no reason not to send the message. */
+static enum wb_status
+scope_of(void *ctx, const struct wb_claimed *message, char *out, size_t size)
+{
+    struct wb__hooks *h = ctx;
+    struct wb__buf b = {.max = size - 1, .ptr = out, .cap = size};
+    struct scoping s = {h->spec, message, &b};
+    struct wb_slice text = h->spec->scope.text;
+    enum wb_status rc;
+
+    out[0] = '\0';
+    if (text.len == 0)
+        rc = wb__script_call(h->script, call_scope, &s, NULL);
+    else if ((rc = wb__json_check(message->payload, "payload", NULL)) == WB_OK)
+        rc = wb__scope_expand(text, message->payload, &b, NULL);
+    if (rc == WB_OK && (b.failed != WB_OK || !wb__printable(wb__buf_slice(&b))))
+        rc = WB_INVALID;
+    if (rc != WB_OK)
+        out[0] = '\0';
+    return rc;
+}
+
 /* ---- attach ------------------------------------------------------------ */
 
 enum wb_status
@@ -412,9 +465,12 @@ wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,
     bool builds = spec->url.function != 0 || spec->body.function != 0 ||
                   spec->body.text.len > 0 ||
                   wb__template_has_fields(spec->url.text);
+    bool scoped = spec->scope.function != 0 ||
+                  wb__template_has_fields(spec->scope.text) ||
+                  (spec->scope.text.len == 0 && spec->url.function != 0);
     struct wb__hooks *h;
 
-    if (!builds && spec->response.function == 0)
+    if (!builds && !scoped && spec->response.function == 0)
         return WB_OK;
     h = wb__arena_alloc(&s->arena, sizeof(*h));
     if (h == NULL)
@@ -428,5 +484,7 @@ wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,
     }
     if (spec->response.function != 0)
         route->judge = judge;
+    if (scoped)
+        route->scope_of = scope_of;
     return WB_OK;
 }

@@ -36,7 +36,7 @@ static const struct wb__field retry_fields[] = {
 static const struct wb__field breaker_fields[] = {
     {"failures", WB__TYPE_COUNT, ALL, AT(breaker.failures), 1, 1000000, NULL, NULL},
     {"open", WB__TYPE_DURATION, ALL, AT(breaker.open_ms), 1, WB__MS_MAX, NULL, NULL},
-    {"scope", WB__TYPE_TEXT, ALL, AT(scope), 1, 255, NULL, NULL},
+    {"scope", WB__TYPE_VALUE, ALL, AT(scope), 1, 255, NULL, NULL},
 };
 static const struct wb__field batch_fields[] = {
     {"max", WB__TYPE_COUNT, HTTP, AT(route.batch), 1, 64, NULL, NULL},
@@ -180,6 +180,20 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
             "a batch goes to one url; this url depends on the message");
 }
 
+static void
+check_scope(const struct wb__record *r, const struct wb__route_spec *spec)
+{
+    struct wb__record in = {r->L, r->keyword, r->name, r->line, "breaker"};
+    struct wb_err err;
+
+    if (spec->scope.secret)
+        wb__record_fail(&in, "scope",
+            "breaker.scope wants text or a function, not a secret: it is "
+            "shown");
+    if (wb__scope_check(spec->scope.text, &err) != WB_OK)
+        wb__record_fail(&in, "scope", "breaker.scope: %s", err.msg);
+}
+
 /* A path is relative to the configuration's folder. */
 static void
 in_folder(const struct wb__record *r, struct wb__value *path)
@@ -227,6 +241,7 @@ wb__route_check(const struct wb__record *record, struct wb__route_spec *spec)
         wb__record_fail(record, "body",
             "body wants the name of a field of the payload, or a function");
     check_keys(record, spec);
+    check_scope(record, spec);
     check_retry(record, spec);
 }
 
@@ -250,7 +265,8 @@ wb__route_make(struct wb__script *s, const struct wb__route_spec *spec,
     *route = spec->route;
     route->kind = spec->name;
     route->endpoint = endpoint_of(spec);
-    route->scope = spec->scope.text.ptr;
+    if (!wb__template_has_fields(spec->scope.text))
+        route->scope = spec->scope.text.ptr;
     route->retry = &spec->retry;
     route->breaker = &spec->breaker;
     route->batch_ndjson = spec->format == 1;

@@ -148,6 +148,15 @@ bool wb__template_has_fields(struct wb_slice text);
  * that does not fit. */
 WB_MUST_USE enum wb_status wb__template_expand(struct wb_slice text,
     struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
+/* A scope with {field}s, whose values are encoded as in a URL. */
+#define WB__SCOPE_MAX 256 /* with its NUL */
+WB_MUST_USE enum wb_status wb__scope_check(
+    struct wb_slice text, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__scope_expand(struct wb_slice text,
+    struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
+/* Append scheme://host:port of a URL that is valid, in small letters and
+ * without the port where it is the scheme's. */
+void wb__url_origin(struct wb_slice url, struct wb__buf *out);
 /* a.b.c: names of letters, digits, _ and - */
 bool wb__path_valid(struct wb_slice path);
 
