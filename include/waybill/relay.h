@@ -51,6 +51,11 @@ struct wb_route {
      * gets at most as many of the route's slots as it leaves to others, and one
      * that is slow or whose breaker is open does not keep the messages of the
      * others waiting. Not OK or empty: scope, as above.
+     * results: what a delivered response to a batch means for each of its n
+     * messages: set outcome, status, error and retry_after_ms of result[i],
+     * which begins as a copy of the response. What they point to must live
+     * until it is called again. Not OK: the outcome of all is unknown, with
+     * err->msg; NOTFOUND: the response is read as without the hook.
      * release: the attempt is over; called if build has set a token.
      */
     void *ctx;
@@ -60,6 +65,10 @@ struct wb_route {
         struct wb_result *result, struct wb_tally *tally);
     enum wb_status (*scope_of)(
         void *ctx, const struct wb_claimed *message, char *out, size_t size);
+    enum wb_status (*results)(void *ctx,
+        const struct wb_claimed *const *message, size_t n,
+        const struct wb_result *response, struct wb_result *result,
+        struct wb_err *err);
     void (*release)(void *ctx, void *token);
 };
 

@@ -57,6 +57,8 @@ struct wb__item {
     void *token;               /* the hook's */
 };
 
+#define WB__BATCH_MAX 64
+
 /* A kind whose receiver says that it is gone; to be paused. */
 struct wb__gone {
     struct wb__gone *next;

@@ -9,7 +9,6 @@
 
 enum {
     CONCURRENCY = 8,
-    BATCH_MAX = 64,
     LATE_US = 100000 /* a rate may make up for what it missed within this */
 };
 
@@ -29,10 +28,10 @@ route_check(
         return wb__fail(err, WB_INVALID, 0,
             "route \"%s\": a route needs a kind and a transport",
             r->kind == NULL ? "" : r->kind);
-    if (r->batch > BATCH_MAX)
+    if (r->batch > WB__BATCH_MAX)
         return wb__fail(err, WB_INVALID, 0,
             "route \"%s\": batch is %u, the most is %d", r->kind, r->batch,
-            BATCH_MAX);
+            WB__BATCH_MAX);
     if (wb_retry_horizon_ms(r->retry, false) >=
         relay->box->opts.keep_delivered_ms)
         return wb__fail(err, WB_INVALID, 0,
@@ -258,7 +257,7 @@ uint32_t
 wb__slots_set(struct wb_relay *relay, uint32_t requests)
 {
     const struct wb__limits *limits = &relay->limits;
-    uint32_t least = BATCH_MAX, max = WB_CLAIM_MAX;
+    uint32_t least = WB__BATCH_MAX, max = WB_CLAIM_MAX;
     uint64_t sum = 0;
 
     for (size_t i = 0; i < relay->n_routes; i++) {

@@ -41,6 +41,8 @@ static const struct wb__field breaker_fields[] = {
 static const struct wb__field batch_fields[] = {
     {"max", WB__TYPE_COUNT, HTTP, AT(route.batch), 1, 64, NULL, NULL},
     {"format", WB__TYPE_WORD, HTTP, AT(format), 0, 0, formats, NULL},
+    {"bytes", WB__TYPE_SIZE, HTTP, AT(route.batch_bytes), 1, INT64_C(1) << 30, NULL, NULL},
+    {"results", WB__TYPE_FUNCTION, HTTP, AT(results), 0, 0, NULL, NULL},
 };
 static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields)};
 static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields)};

@@ -464,7 +464,7 @@ convert_error(struct wb__script *s, int code, struct wb_err *err)
 enum wb_status
 wb__script_open(struct wb__script *s, struct wb_err *err)
 {
-    s->arena.env = s->env;
+    s->arena.env = s->reasons.env = s->env;
     s->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (s->locale == (locale_t)0)
         return wb__nomem(err, "locale");
@@ -506,4 +506,5 @@ wb__script_close(struct wb__script *s)
     if (s->locale != (locale_t)0)
         freelocale(s->locale);
     wb__arena_clear(&s->arena);
+    wb__arena_clear(&s->reasons);
 }

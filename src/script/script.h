@@ -5,7 +5,8 @@
  * json.c        JSON <-> Lua, limited in depth
  * template.c    URLs with fields from the payload
  * schema.c      the fields of a configuration: tables, checks, errors
- * hooks.c       build and judge of a route
+ * view.c        a message and a reply, as scripts see them
+ * hooks.c       build, judge, results and scope_of of a route
  * route.c       from checked fields to a wb_route
  * config.c      from a file to routes and settings
  * transports.c  wb_config_open(): routes with their transports */
@@ -41,6 +42,7 @@ struct wb__script {
     const struct wb_env *env;
     struct wb__sandbox_limits limits;
     struct wb__arena arena;
+    struct wb__arena reasons; /* of the last results function */
     lua_State *lua;
     locale_t locale;    /* "C": numbers and order the same everywhere */
     const char *path;   /* as errors show it */
@@ -187,7 +189,7 @@ struct wb__route_spec {
     bool complete;                     /* its fields were read */
     const struct wb__absent *absent;   /* a secret of it that was not found */
     int64_t transport, method, format; /* indexes of their words */
-    struct wb__value url, body, response, secret, ca_file, path, scope;
+    struct wb__value url, body, response, secret, ca_file, path, scope, results;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
     int64_t max_reply;
@@ -259,6 +261,13 @@ void wb__schema_read(const struct wb__record *record,
 #define WB__SUGGEST_MAX 64
 void wb__suggest(struct wb_slice word, const char *const *names, size_t n,
     char out[WB__SUGGEST_MAX]);
+
+/* ---- what scripts see -------------------------------------------------- */
+
+/* Push a message, or the reply to it; one of them is NULL. */
+void wb__view_push(lua_State *L, const struct wb_claimed *message,
+    const struct wb_result *reply);
+void wb__view_init(lua_State *L);
 
 /* ---- routes ------------------------------------------------------------ */
 

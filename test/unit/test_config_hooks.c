@@ -502,64 +502,6 @@ TEST(test_config_hooks__ten_thousand_messages__memory_stays)
     close_config();
 }
 
-/* ---- scope ------------------------------------------------------------- */
-
-static const struct {
-    const char *fields, *payload;
-    const char *scope; /* NULL: that of the route */
-} scopes[] = {
-    {"url = \"http://h/\"", "{}", NULL},
-    {"url = \"http://h/{a}\"", "{\"a\":1}", NULL},
-    {"url = \"http://h/\", breaker = { scope = \"h\" }", "{}", NULL},
-    {"url = \"http://h/\", breaker = { scope = \"t-{a.b}\" }",
-        "{\"a\":{\"b\":\"x y\"}}", "t-x%20y"},
-    {"url = \"http://h/\", breaker = { scope = \"t-{a}\" }", "{}", NULL},
-    {"url = \"http://h/\", breaker = { scope = \"t-{a}\" }", "no json", NULL},
-    {"url = \"http://h/\", breaker = { scope = function(m) return m.payload.a "
-     "end }",
-        "{\"a\":\"red\"}", "red"},
-    {"url = \"http://h/\", breaker = { scope = function(m) return token end }",
-        "{}", NULL},
-    {"url = \"http://h/\", breaker = { scope = function(m) return m.payload.a "
-     "end }",
-        "{\"a\":\"a\\nb\"}", NULL},
-    {"url = function(m) return m.payload.u end",
-        "{\"u\":\"https://A.example:443/x?y=/z\"}", "https://a.example"},
-    {"url = function(m) return m.payload.u end",
-        "{\"u\":\"http://[::1]:8080?x\"}", "http://[::1]:8080"},
-    {"url = function(m) return m.payload.u end", "{\"u\":\"ftp://h/\"}", NULL},
-    {"url = function(m) return \"http://h/\" .. token end", "{}", NULL},
-    {"url = function(m) return m.payload.u end, breaker = { scope = \"one\" }",
-        "{\"u\":\"http://h/\"}", NULL},
-    {"transport = \"exec\", argv = { \"true\" }, breaker = { scope = \"{a}\" }",
-        "{\"a\":7}", "7"},
-};
-
-TEST(test_config_hooks__scope__of_the_destination_that_is_really_meant)
-{
-    for (size_t i = 0; i < WB_COUNT(scopes); i++) {
-        const struct wb_route *r;
-        struct wb_claimed m;
-        char out[256] = "";
-
-        read_route(scopes[i].fields);
-        r = route_at(0);
-        m = message_of("x", scopes[i].payload);
-        if (r->scope_of != NULL && r->scope_of(r->ctx, &m, out, 256) != WB_OK)
-            CHECK_TEXT("", out);
-        CHECK_TEXT(scopes[i].scope != NULL ? scopes[i].scope : "", out);
-        close_config();
-    }
-    read_route("url = \"http://h/\", breaker = { scope = \"h\" }");
-    CHECK_TEXT("h", route_at(0)->scope);
-    close_config();
-    CHECK_STATUS(INVALID, read_text("route \"x\" { url = \"http://h/\",\n"
-                                    " breaker = { scope = \"{a b}\" } }"));
-    CHECK_HAS("c.lua:2: route \"x\": breaker.scope: the scope has {a b}, which "
-              "names no field",
-        err.msg);
-}
-
 int
 main(void)
 {
@@ -575,7 +517,6 @@ main(void)
         RUN(test_config_hooks__reply_with_large_integer__is_json),
         RUN(test_config_hooks__reply_kept_for_later__is_over),
         RUN(test_config_hooks__ten_thousand_messages__memory_stays),
-        RUN(test_config_hooks__scope__of_the_destination_that_is_really_meant),
     };
     return RUN_ALL(tests);
 }
