@@ -66,6 +66,7 @@ struct cli_command {
     enum cli_type arg_type; /* of the first argument; of CLI_MANY: all */
     unsigned n_args,
         optional_args; /* how many are required; and how many more */
+    bool accepts;      /* messages: it needs no routes */
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */

@@ -123,8 +123,7 @@ open_settings(struct cli *cli, struct wb_err *err)
         wb__config_read_settings(&cli->config, cli->config_path, cli->env, err);
 
     if (rc == WB_OK)
-        cli_note(
-            cli, "%s (drain and run will not start)", problem.msg);
+        cli_note(cli, "%s (drain and run will not start)", problem.msg);
     return rc;
 }
 
@@ -136,8 +135,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     struct wb_err err = {0};
     enum wb_status rc = cli_open_config(cli, relay != NULL, &err);
 
-    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) &&
-        cli->command == &cli_send && cli->config_path[0] != '\0') {
+    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) && cli->command->accepts &&
+        cli->config_path[0] != '\0') {
         rc = open_settings(cli, &err);
         relay = NULL;
     }

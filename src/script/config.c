@@ -105,7 +105,7 @@ route(lua_State *L)
         .retry = WB_RETRY_POLICY_DEFAULT,
         .breaker = WB_BREAKER_POLICY_DEFAULT};
     spec->retry.base_ms = spec->retry.cap_ms = -1;
-    spec->retry.factor = 0;
+    spec->retry.factor = spec->retry.max_attempts = 0;
     *last = spec;
     c->n_routes++;
     lua_pushlightuserdata(L, spec);
@@ -133,9 +133,9 @@ static const struct wb__field relay_fields[] = {
 };
 /* clang-format on */
 const struct wb__schema wb__outbox_schema = {
-    outbox_fields, WB_COUNT(outbox_fields)};
+    outbox_fields, WB_COUNT(outbox_fields), 0};
 const struct wb__schema wb__relay_schema = {
-    relay_fields, WB_COUNT(relay_fields)};
+    relay_fields, WB_COUNT(relay_fields), 0};
 
 static int
 read_settings(lua_State *L, const char *keyword,

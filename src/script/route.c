@@ -44,9 +44,9 @@ static const struct wb__field batch_fields[] = {
     {"bytes", WB__TYPE_SIZE, HTTP, AT(route.batch_bytes), 1, INT64_C(1) << 30, NULL, NULL},
     {"results", WB__TYPE_FUNCTION, HTTP, AT(results), 0, 0, NULL, NULL},
 };
-static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields)};
-static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields)};
-static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields)};
+static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields), AT(delays)};
+static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields), 0};
+static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields), 0};
 
 static const struct wb__field route_fields[] = {
     {"transport", WB__TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
@@ -74,7 +74,7 @@ static const struct wb__field route_fields[] = {
 };
 /* clang-format on */
 const struct wb__schema wb__route_schema = {
-    route_fields, WB_COUNT(route_fields)};
+    route_fields, WB_COUNT(route_fields), 0};
 
 /* ---- keys -------------------------------------------------------------- */
 
@@ -217,6 +217,15 @@ check_retry(const struct wb__record *r, struct wb__route_spec *spec)
     struct wb_retry_policy *p = &spec->retry;
     const char *field = p->cap_ms >= 0 ? "cap" : "base";
 
+    if (spec->delays.n > 0 &&
+        (spec->immediate || p->base_ms >= 0 || p->cap_ms >= 0 || p->factor > 0))
+        wb__record_fail(&in, NULL,
+            "a list of delays goes without base, cap, factor and immediate");
+    p->delays_ms = spec->delays.ms;
+    p->n_delays = spec->delays.n;
+    if (p->max_attempts == 0)
+        p->max_attempts =
+            spec->delays.n > 0 ? spec->delays.n + 1 : d->max_attempts;
     if (spec->immediate && (p->base_ms >= 0 || p->cap_ms >= 0 || p->factor > 0))
         wb__record_fail(&in, "immediate",
             "retry.immediate goes without base, cap and factor");

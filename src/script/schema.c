@@ -495,6 +495,8 @@ check_names(const struct wb__record *r, int at, const struct wb__schema *schema)
     struct wb_slice first = {0}, name;
 
     for (lua_pushnil(r->L); lua_next(r->L, at); lua_pop(r->L, 1)) {
+        if (schema->delays != 0 && lua_isinteger(r->L, -2))
+            continue; /* read_delays() */
         if (lua_type(r->L, -2) != LUA_TSTRING)
             wb__record_fail(r, NULL,
                 "%s%sa value without a name; write name = value",
@@ -506,6 +508,33 @@ check_names(const struct wb__record *r, int at, const struct wb__schema *schema)
     }
     if (first.ptr != NULL)
         unknown_name(r, schema, first);
+}
+
+/* The values without a name: { "10s", "1m" }. */
+static void
+read_delays(const struct wb__record *r, int at, struct wb__delays *delays)
+{
+    static const struct wb__field each = {
+        .name = "delays", .type = WB__TYPE_DURATION, .max = WB__MS_MAX};
+    size_t n = lua_rawlen(r->L, at), all = 0;
+
+    for (lua_pushnil(r->L); lua_next(r->L, at); lua_pop(r->L, 1))
+        all += lua_isinteger(r->L, -2);
+    if (all != n || n >= WB__DELAYS_MAX)
+        wb__record_fail(r, NULL,
+            "%s: a list of delays has a hole, or %d or more", r->outer,
+            WB__DELAYS_MAX);
+    if (n == 0)
+        return;
+    delays->ms =
+        wb__arena_alloc(&wb__script_of(r->L)->arena, n * sizeof(*delays->ms));
+    if (delays->ms == NULL)
+        wb__script_fail(r->L, WB_NOMEM, r->line, "out of memory");
+    for (delays->n = 0; delays->n < n; delays->n++) {
+        (void)lua_rawgeti(r->L, at, (lua_Integer)delays->n + 1);
+        read_units(r, &each, &delays->ms[delays->n]);
+        lua_pop(r->L, 1);
+    }
 }
 
 static void
@@ -543,6 +572,8 @@ wb__schema_read(
 
     luaL_checkstack(L, 20, "fields");
     check_names(record, at, schema);
+    if (schema->delays != 0)
+        read_delays(record, at, (void *)((char *)out + schema->delays));
     for (size_t i = 0; i < schema->n; i++) {
         const struct wb__field *f = &schema->field[i];
 

@@ -169,6 +169,12 @@ struct wb__list {
     size_t n;
 };
 
+struct wb__delays {
+    int64_t *ms;
+    uint32_t n;
+};
+#define WB__DELAYS_MAX 1000
+
 enum wb__transport_kind {
     WB__TRANSPORT_HTTP,
     WB__TRANSPORT_EXEC,
@@ -192,6 +198,7 @@ struct wb__route_spec {
     struct wb__value url, body, response, secret, ca_file, path, scope, results;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
+    struct wb__delays delays;
     int64_t max_reply;
     bool public_only, follow, http1, immediate;
     struct wb_retry_policy retry; /* until wb__route_check() -1 or 0: default */
@@ -235,7 +242,9 @@ struct wb__field {
 };
 struct wb__schema {
     const struct wb__field *field;
-    size_t n; /* at most WB__FIELDS_MAX */
+    size_t n;      /* at most WB__FIELDS_MAX */
+    size_t delays; /* offset of a struct wb__delays for values without a name;
+                      0: there may be none */
 };
 #define WB__FIELDS_MAX 32
 #define WB__MS_MAX     (INT64_C(3650) * 86400000) /* ten years */

@@ -182,6 +182,29 @@ TEST(test_config__immediate__retried_at_once_as_often_as_configured)
     close_config();
 }
 
+TEST(test_config__retry_as_a_list__its_delays_and_one_attempt_more)
+{
+    const struct wb_retry_policy *p;
+
+    READ(
+        "route \"a\" { url = \"http://h/\", retry = { \"10s\", \"1m\", \"0s\", "
+        "rejected = true } }\n"
+        "route \"b\" { url = \"http://h/\", retry = { \"10s\", attempts = 9 } "
+        "}\n"
+        "route \"c\" { url = \"http://h/\", retry = { base = \"1s\" } }");
+    p = route_at(0)->retry;
+    CHECK_INT(3, p->n_delays);
+    CHECK_INT(10000, p->delays_ms[0]);
+    CHECK_INT(60000, p->delays_ms[1]);
+    CHECK_INT(0, p->delays_ms[2]);
+    CHECK_INT(4, p->max_attempts);
+    CHECK(p->retry_rejected);
+    CHECK_INT(9, route_at(1)->retry->max_attempts);
+    CHECK_INT(0, route_at(2)->retry->n_delays);
+    CHECK_INT(8, route_at(2)->retry->max_attempts);
+    close_config();
+}
+
 TEST(test_config__exec_and_file__made_of_their_fields)
 {
     READ("route \"a\" { transport = \"exec\", argv = { \"sh\", \"-c\", "
@@ -226,94 +249,6 @@ test_config__transport_not_made__error_names_route_and_all_is_freed(
     make_fails = WB_OK;
     CHECK_TEXT("c.lua:2: route \"a\": made to fail", err.msg);
     CHECK(!http_open);
-}
-
-/* What is missing outside of the file stops one route, not the others. */
-static void
-test_config__environment_of_a_route_missing__that_route_alone_says_why(
-    void **state)
-{
-    static const char text[] =
-        "local token = env \"NO_SUCH\"\n"
-        "local function auth() return \"http://h/\" .. token end\n"
-        "route \"a\" { url = \"http://h/\", secret = env \"NO_SUCH\" }\n"
-        "route \"b\" { url = \"http://h/\", headers = { A = \"x\" .. token } "
-        "}\n"
-        "route \"c\" { url = function() return auth() end }\n"
-        "route \"d\" { url = \"http://h/\", ca_file = \"none.pem\" }\n"
-        "route \"e\" { transport = \"exec\", argv = { \"no-such\" } }\n"
-        "route \"f\" { transport = \"exec\", argv = { \"./c.lua\" } }\n"
-        "route \"g\" { url = \"http://h/\", secret = file \"/none\" }\n"
-        "route \"h\" { url = \"http://h/\", secret = file \".\" }\n"
-        "route \"i\" { url = \"http://good/\" }\n"
-        "route \"j\" { transport = \"exec\", argv = { \"true\" } }\n";
-    static const char *const says[] = {
-        "c.lua:3: route \"a\": environment variable NO_SUCH is not there or "
-        "empty; export it",
-        "c.lua:4: route \"b\": environment variable NO_SUCH is not there",
-        "c.lua:5: route \"c\": environment variable NO_SUCH is not there",
-        "c.lua:6: route \"d\": cannot read none.pem: No such file",
-        "c.lua:7: route \"e\": command \"no-such\" is in no folder of PATH",
-        "c.lua:8: route \"f\": command \"./c.lua\" cannot be executed",
-        "c.lua:9: route \"g\": file /none is not there or empty",
-        "c.lua:10: route \"h\": ",
-    };
-
-    (void)state;
-    set_variables();
-    READ(text);
-    for (size_t i = 0; i < WB_COUNT(says); i++) {
-        CHECK(route_at(i)->transport == NULL && route_at(i)->failed != NULL);
-        CHECK_HAS(says[i], route_at(i)->failed);
-    }
-    CHECK(route_at(8)->transport != NULL && route_at(8)->failed == NULL);
-    CHECK(route_at(9)->transport != NULL && route_at(9)->failed == NULL);
-    CHECK_INT(2, n_made);
-    close_config();
-}
-
-TEST(test_config__secret_that_is_missing_and_in_no_route__error)
-{
-    set_variables();
-    CHECK_STATUS(
-        UNAVAILABLE, read_text("route \"a\" { url = \"http://h/\" }\n"
-                               "local token = env \"NO_SUCH\"\n"
-                               "ready = function() return token ~= nil end"));
-    CHECK_HAS("c.lua:2: environment variable NO_SUCH is not", err.msg);
-}
-
-/* ---- settings alone, for programs that accept messages ------------------- */
-
-static enum wb_status
-read_settings(const char *text)
-{
-    test_write("c.lua", text, strlen(text));
-    memset(&err, 0, sizeof(err));
-    config = NULL;
-    n_made = 0;
-    return wb__config_read_settings(&config, "c.lua", ENV, &err);
-}
-
-TEST(test_config__mistake_outside_of_outbox__settings_are_read_all_the_same)
-{
-    static const char *const texts[] = {
-        "outbox { max_payload = \"1k\" }\nroute \"a\" { ulr = 1 }",
-        "route \"a\" { ulr = 1 }\noutbox { max_payload = \"1k\" }",
-        "route \"a\"\nrelay { lase = 1 }\noutbox { max_payload = \"1k\" }",
-        "outbox { max_payload = \"1k\" }\nruote \"a\" {}",
-        "outbox { max_payload = \"1k\" }\nerror(\"no\")",
-    };
-
-    for (size_t i = 0; i < WB_COUNT(texts); i++) {
-        CHECK_OK(read_settings(texts[i]), err);
-        CHECK_INT(1024, wb_config_outbox(config)->max_payload_bytes);
-        close_config();
-    }
-    CHECK_OK(read_settings("route \"a\" {"), err);
-    CHECK_INT(1 << 30, wb_config_outbox(config)->max_payload_bytes);
-    close_config();
-    CHECK_STATUS(INVALID, read_settings("outbox { max_paylod = \"1k\" }"));
-    CHECK_STATUS(INVALID, read_settings("outbox {}\noutbox { max_rows = 1 }"));
 }
 
 /* ---- secrets (S9, I16) ------------------------------------------------- */
@@ -566,13 +501,11 @@ main(void)
         RUN(test_config__every_field_of_http__arrives),
         RUN(test_config__batch__count_and_format),
         RUN(test_config__immediate__retried_at_once_as_often_as_configured),
+        RUN(test_config__retry_as_a_list__its_delays_and_one_attempt_more),
         RUN(test_config__exec_and_file__made_of_their_fields),
         RUN(test_config__loop_over_kinds__a_route_each_in_order),
         RUN(test_config__table_changed_afterwards__route_stays),
         RUN(test_config__transport_not_made__error_names_route_and_all_is_freed),
-        RUN(test_config__environment_of_a_route_missing__that_route_alone_says_why),
-        RUN(test_config__secret_that_is_missing_and_in_no_route__error),
-        RUN(test_config__mistake_outside_of_outbox__settings_are_read_all_the_same),
         RUN(test_config__secret_from_file__trimmed_and_beside_the_config),
         RUN(test_config__default__plain_text_or_nothing),
         RUN(test_config__canary_secret__in_no_error),
