@@ -22,7 +22,9 @@ struct wb_config;
  * without delivering them.
  *
  * Guarantees  Unknown names, wrong types, values out of range and secrets that
- *             are absent are errors: "FILE:LINE: problem; fix". The file's Lua
+ *             are absent and in no route are errors: "FILE:LINE: problem; fix".
+ *             A route whose secret, folder, command or certificate is not there
+ *             has no transport, and its member failed says why. The file's Lua
  *             runs without os, io, debug and load, and with limits on steps,
  *             CPU time and memory.
  * Gives       *out: routes and hooks live until wb_config_close(), which comes

@@ -21,26 +21,41 @@ void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
 struct wb_route {
     const char *kind; /* exact, or a prefix and '*'; the longest match wins */
     struct wb_transport *transport; /* borrowed */
+    const char *failed;   /* why there is no transport: its kinds are left alone
+                             and the others delivered [none] */
     const char *endpoint; /* to be shown: URL, command or file [none] */
-    const char *scope;    /* of the breaker [kind, as written here] */
+    const char *scope;    /* of the breaker [kind, as written here]; see also
+                             scope_of */
     const struct wb_retry_policy *retry;     /* [the default] */
     const struct wb_breaker_policy *breaker; /* [the default] */
     int64_t timeout_ms;                      /* [30 s] */
     uint32_t concurrency;                    /* requests in flight [8] */
     uint32_t rate_per_s;                     /* requests a second [no limit] */
-    uint32_t batch;      /* messages a request [1], at most 64 */
-    bool batch_ndjson;   /* NDJSON instead of one JSON array */
-    bool disable_on_410; /* pause the kind when the receiver says Gone */
+    uint32_t batch;       /* messages a request [1], at most 64 */
+    uint64_t batch_bytes; /* of the messages of one request [1 MiB] */
+    bool batch_ndjson;    /* NDJSON instead of one JSON array */
+    bool disable_on_410;  /* pause the kind when the receiver says Gone */
 
     /*
      * Hooks, any may be NULL.
      *
      * build: set request->url, ->body, ->headers for the message, and *token.
      * What they point to must live until release(ctx, *token) is called. Not
-     * OK: the message is rejected with err->msg, or tried again if NOMEM.
+     * OK: the message is rejected with err->msg, or tried again if NOMEM or
+     * UNAVAILABLE.
      * judge: the response rule. Called if the response is 2xx, or the message
      * was delivered without a status. May change result->outcome and ->error
      * (which then must live until judge is called again), and count.
+     * scope_of: the destination that the message is really for, as text of up
+     * to 255 bytes, ended by NUL: the scope of its breaker. One destination
+     * gets at most as many of the route's slots as it leaves to others, and one
+     * that is slow or whose breaker is open does not keep the messages of the
+     * others waiting. Not OK or empty: scope, as above.
+     * results: what a delivered response to a batch means for each of its n
+     * messages: set outcome, status, error and retry_after_ms of result[i],
+     * which begins as a copy of the response. What they point to must live
+     * until it is called again. Not OK: the outcome of all is unknown, with
+     * err->msg; NOTFOUND: the response is read as without the hook.
      * release: the attempt is over; called if build has set a token.
      */
     void *ctx;
@@ -48,6 +63,12 @@ struct wb_route {
         struct wb_request *request, void **token, struct wb_err *err);
     void (*judge)(void *ctx, const struct wb_claimed *message,
         struct wb_result *result, struct wb_tally *tally);
+    enum wb_status (*scope_of)(
+        void *ctx, const struct wb_claimed *message, char *out, size_t size);
+    enum wb_status (*results)(void *ctx,
+        const struct wb_claimed *const *message, size_t n,
+        const struct wb_result *response, struct wb_result *result,
+        struct wb_err *err);
     void (*release)(void *ctx, void *token);
 };
 

@@ -25,23 +25,26 @@ enum wb_verdict {
 /* A policy that is not given (NULL) is WB_RETRY_POLICY_DEFAULT. Values out of
  * range are taken as the nearest that is in range. */
 struct wb_retry_policy {
-    int64_t base_ms;        /* delay after the first failure; 0: at once */
-    int64_t cap_ms;         /* the delay never grows past this; >= base_ms */
-    int64_t retry_after_ms; /* longest wait a receiver may ask for */
-    uint32_t factor;        /* growth per attempt; >= 1 */
-    uint32_t max_attempts;  /* abandon after this many; >= 1 */
-    bool retry_rejected;    /* retry what was rejected, too */
+    int64_t base_ms;          /* delay after the first failure; 0: at once */
+    int64_t cap_ms;           /* the delay never grows past this; >= base_ms */
+    int64_t retry_after_ms;   /* longest wait a receiver may ask for */
+    uint32_t factor;          /* growth per attempt; >= 1 */
+    uint32_t max_attempts;    /* abandon after this many; >= 1 */
+    bool retry_rejected;      /* retry what was rejected, too */
+    const int64_t *delays_ms; /* instead of base, cap and factor: the delay
+                                 after each failure; the last one repeats */
+    uint32_t n_delays;        /* 0: none are listed */
 };
 
 /* 10 s, 40 s, ... 6 h: eight attempts span about ten hours. */
-#define WB_RETRY_POLICY_DEFAULT                \
-    {                                          \
-        10000, 21600000, 86400000, 4, 8, false \
+#define WB_RETRY_POLICY_DEFAULT                         \
+    {                                                   \
+        10000, 21600000, 86400000, 4, 8, false, NULL, 0 \
     }
 /* No delay: the next drain tries again, eight times in all. */
-#define WB_RETRY_POLICY_IMMEDIATE   \
-    {                               \
-        0, 0, 86400000, 1, 8, false \
+#define WB_RETRY_POLICY_IMMEDIATE            \
+    {                                        \
+        0, 0, 86400000, 1, 8, false, NULL, 0 \
     }
 
 struct wb_attempt {
@@ -63,10 +66,11 @@ struct wb_decision {
  *
  * Guarantees  Pure: reads no clock, draws no randomness, allocates nothing,
  *             cannot fail. A retry lies in [now + window/2, now + window],
- *             window = base * factor^(number-1) limited to cap; Retry-After,
- *             limited by the policy, is a lower bound. Whatever the arguments,
- *             a retry is never before now and never later than the larger of
- *             the two limits from now.
+ *             window = base * factor^(number-1) limited to cap; where delays
+ *             are listed, in [now + delay, now + delay + delay/10].
+ *             Retry-After, limited by the policy, is a lower bound. Whatever
+ *             the arguments, a retry is never before now and never later than
+ *             the larger of the two limits from now.
  * Source      exponential backoff with jitter over the upper half; see
  *             "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
  * Threads     any. Since 0.1

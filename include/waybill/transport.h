@@ -130,7 +130,7 @@ WB_MUST_USE enum wb_outcome wb_http_outcome(int status);
  * WAYBILL_KEY, WAYBILL_ATTEMPT, WAYBILL_CONTENT_TYPE, and each header as
  * WAYBILL_HEADER_<NAME>, in the environment. Exit 0 delivered, 75 retry, 65..78
  * other rejected, anything else and death by signal retry. On timeout the whole
- * process group is killed: unknown. The last line of stderr is the error;
+ * process group is killed: unknown. The last ten lines of stderr are the error;
  * stdout (up to 64 KiB) the response. Freeing it kills what still runs; run the
  * loop until that has exited. The end of the loop's thread, also by kill -9,
  * kills the commands, but not what they started. Returns OK, INVALID (no
@@ -142,12 +142,17 @@ WB_MUST_USE enum wb_status wb_exec_new(struct wb_transport **out,
 /* ---- file: append NDJSON ----------------------------------------------- */
 
 /* One line {"id":…,"kind":…,"payload":…} for each message, in one write, then
- * fsync. A payload that is not JSON is written as "payload_base64". A failed or
- * short write is cut off again; a failed fsync is unknown. Created 0600.
- * Returns OK, NOMEM, or why it cannot be written: NOTFOUND (its folder),
- * REFUSED (a link, no regular file), UNAVAILABLE. Threads: one. */
+ * fsync, on a thread of libuv's. A payload that is not JSON is written as
+ * "payload_base64". A failed or short write is cut off again; a failed fsync is
+ * unknown. A file that another program keeps locked (flock) is tried again
+ * until the request's timeout; a write that takes longer than it is unknown.
+ * Created 0600. Freeing it drops what waits; run the loop until it is done with
+ * the rest. Returns OK, NOMEM, or why it cannot be written: NOTFOUND (its
+ * folder), REFUSED (a link, no regular file), UNAVAILABLE. Threads: the loop's.
+ */
 WB_MUST_USE enum wb_status wb_file_new(struct wb_transport **out,
-    const struct wb_env *env, const char *path, struct wb_err *err);
+    const struct wb_env *env, struct uv_loop_s *loop, const char *path,
+    struct wb_err *err);
 
 /* ---- callback: a C function -------------------------------------------- */
 

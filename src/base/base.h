@@ -126,6 +126,16 @@ void wb__heap_move(struct wb__heap *h, struct wb__heap_node *node, int64_t key);
 struct wb__heap_node *wb__heap_first(const struct wb__heap *h);
 void wb__heap_fini(struct wb__heap *h); /* the nodes are left alone */
 
+/* ---- JSON texts, as they are written ------------------------------------- */
+
+/* Is it one JSON value (RFC 8259), nested at most 2048 deep? bad may be NULL;
+ * *bad: where it ends to be one. */
+bool wb__json_valid(struct wb_slice text, size_t *bad);
+/* The text of the member at a.b.c of a valid text; of a name that stands twice,
+ * the last. False: there is none. */
+WB_MUST_USE bool wb__json_at(
+    struct wb_slice text, struct wb_slice path, struct wb_slice *value);
+
 /* ---- text -------------------------------------------------------------- */
 
 bool wb__utf8_valid(struct wb_slice s);

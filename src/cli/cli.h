@@ -67,6 +67,7 @@ struct cli_command {
     enum cli_type arg_type; /* of the first argument; of CLI_MANY: all */
     unsigned n_args,
         optional_args; /* how many are required; and how many more */
+    bool accepts;      /* messages: it needs no routes */
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */
@@ -327,6 +328,11 @@ enum cli_exit cli_drain_and_print(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever);
 /* The outcome of the last drain, or null where it is not known. */
 json_t *cli_last_drain(const struct cli *cli);
+
+/* routes.c: the routes that cannot start, of --kind if it was given. The first
+ * prints them on stderr and returns their number. */
+size_t cli_failed_routes(struct cli *cli);
+json_t *cli_failed_list(const struct cli *cli); /* {kind, error} each */
 
 /* monitor.c: a server for GET /healthz and /metrics while the loop runs. The
  * caller closes it. */

@@ -234,15 +234,25 @@ static void
 check_config(struct checkup *c)
 {
     struct wb_err err = {0};
+    bool whole = true;
 
     if (cli_open_config(c->cli, true, &err) != WB_OK) {
         check(c, "config", "correct that line, or set the secret it names",
             "%s", err.msg);
         return;
     }
-    check(c, "config", NULL, "%s",
-        c->cli->config_path[0] != '\0' ? c->cli->config_path
-                                       : "none, so no routes");
+    for (size_t i = 0; i < c->cli->n_routes; i++)
+        if (c->cli->routes[i].failed != NULL) {
+            whole = false;
+            check(c, "config",
+                "set up what the route needs, then drain, or restart the "
+                "worker; its messages wait",
+                "%s", c->cli->routes[i].failed);
+        }
+    if (whole)
+        check(c, "config", NULL, "%s",
+            c->cli->config_path[0] != '\0' ? c->cli->config_path
+                                           : "none, so no routes");
     check_endpoints(c);
 }
 

@@ -24,7 +24,7 @@ on_progress(void *ctx, const struct wb_report *r)
 }
 
 static json_t *
-report_object(const struct wb_report *r)
+report_object(const struct cli *cli, const struct wb_report *r)
 {
     json_t *tally = json_object();
 
@@ -32,7 +32,7 @@ report_object(const struct wb_report *r)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?, s:I, s:I}",
+                     "s:s?, s:I, s:I, s:o}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -42,7 +42,7 @@ report_object(const struct wb_report *r)
         (json_int_t)r->ended, "reason",
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
         (json_int_t)r->kinds_paused, "kinds_unrouted",
-        (json_int_t)r->kinds_unrouted);
+        (json_int_t)r->kinds_unrouted, "routes_failed", cli_failed_list(cli));
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */
@@ -76,6 +76,8 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
         (void)wb_config_routes(cli->config, &n_routes);
     if (r->why == WB_DRAIN_NOT_READY && n_routes > 0)
         (void)wb_config_ready(cli->config, &err);
+    if (r->why == WB_DRAIN_NOT_READY && n_routes > 0)
+        what = "no route for what is due can start";
     if (r->why == WB_DRAIN_EMPTY && r->kinds_paused > 0)
         what = "what is due is paused, see waybill status";
     wb__buf_fmt(b, "; %s: %s", wb_drained_name(r->why),
@@ -116,7 +118,7 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 json_t *
 cli_last_drain(const struct cli *cli)
 {
-    char text[2048];
+    char text[8192];
     json_t *last = NULL;
 
     if (wb_relay_last(cli->db, text, sizeof(text), NULL) == WB_OK)
@@ -142,7 +144,7 @@ cli_drain(struct cli *cli, struct wb_relay *relay, struct wb_drain *drain,
     if (rc != WB_OK && report.attempted == 0)
         return cli_fail_no_usage(cli, &err);
     if (cli->json)
-        out->object = report_object(&report);
+        out->object = report_object(cli, &report);
     else
         sentence(cli, &report, &out->text);
     if (rc != WB_OK) /* not "temporary": that is where nothing was attempted */
@@ -178,19 +180,23 @@ run_drain(struct cli *cli)
     static struct cli_log log; /* until the loop is closed */
     struct wb_relay *relay = NULL;
     enum cli_exit code;
+    size_t failed = 0;
 
     if (cli->verbose) {
         cli->on_event = cli_log_event;
         cli->event_ctx = &log;
     }
     code = cli_open(cli, &relay);
+    if (code == CLI_DONE)
+        failed = cli_failed_routes(cli);
     if (code == CLI_DONE && cli->verbose)
         cli_log_open_verbose(cli, &log, &cli->loop);
     if (code == CLI_DONE)
         code = cli_drain_and_print(cli, relay, &drain, false);
     cli_log_close(&log);
     wb_relay_free(relay);
-    return code;
+    return failed > 0 && (code == CLI_DONE || code == CLI_NOTHING) ? CLI_SOME
+                                                                   : code;
 }
 
 static const struct cli_option drain_options[] = {
@@ -213,7 +219,7 @@ const struct cli_command cli_drain_once = {
     .options = drain_options,
     .run = run_drain,
     .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
-             "4  some messages were not confirmed",
+             "4  some messages were not confirmed, or a route cannot start",
     .examples = "waybill drain\n"
                 "waybill drain --kind mail.sent --max 100 --for 30s\n"
                 "waybill --json drain | jq .confirmed",

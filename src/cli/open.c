@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "relay/relay.h"
+#include "script/script.h"
 
 /* NULL also if it is empty. */
 static const char *
@@ -147,6 +148,20 @@ may_be_missing(const struct cli *cli)
            cli->command != &cli_compact;
 }
 
+/* Accepting a message does not depend on the routes: only the settings are
+ * needed. */
+static enum wb_status
+open_settings(struct cli *cli, struct wb_err *err)
+{
+    struct wb_err problem = *err;
+    enum wb_status rc =
+        wb__config_read_settings(&cli->config, cli->config_path, cli->env, err);
+
+    if (rc == WB_OK)
+        cli_note(cli, "%s (drain and run will not start)", problem.msg);
+    return rc;
+}
+
 enum cli_exit
 cli_open(struct cli *cli, struct wb_relay **relay)
 {
@@ -155,6 +170,11 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     struct wb_err err = {0};
     enum wb_status rc = cli_open_config(cli, relay != NULL, &err);
 
+    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) && cli->command->accepts &&
+        cli->config_path[0] != '\0') {
+        rc = open_settings(cli, &err);
+        relay = NULL;
+    }
     if (rc == WB_OK)
         rc = cli_find_db(cli, &err);
     if (rc == WB_OK && cli->config != NULL)

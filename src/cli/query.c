@@ -64,13 +64,22 @@ add_breaker(void *ctx, const struct wb_breaker *b)
     return WB_OK;
 }
 
+/* An array, also where the last drain has none. */
+static json_t *
+failed_routes(json_t *last_drain)
+{
+    json_t *failed = json_object_get(last_drain, "routes_failed");
+
+    return failed != NULL ? json_deep_copy(failed) : json_array();
+}
+
 static json_t *
 status_object(struct totals *c, json_t *last_drain)
 {
     json_int_t age = wb__sat_sub(c->cli->now_ms, c->oldest_ms);
 
     return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
-                     "s:{s:i, s:i}}",
+                     "s:{s:i, s:i}, s:o}",
         "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
         (json_int_t)c->n[WB_STATE_HELD], "processing",
         (json_int_t)c->n[WB_STATE_PROCESSING], "abandoned",
@@ -78,7 +87,26 @@ status_object(struct totals *c, json_t *last_drain)
         "oldest_pending_ms",
         c->oldest_ms == 0 ? json_null() : json_integer(age > 0 ? age : 0),
         "breakers", c->breakers, "paused", c->paused, "unrouted", c->unrouted,
-        "last_drain", last_drain, "spill", "files", 0, "bad", 0);
+        "last_drain", last_drain, "spill", "files", 0, "bad", 0,
+        "routes_failed", failed_routes(last_drain));
+}
+
+/* As the last drain or worker found them: this command may have another
+ * environment. */
+static void
+print_failed_routes(const struct cli *cli, json_t *failed)
+{
+    json_t *route;
+    size_t i;
+
+    json_array_foreach(failed, i, route)
+    {
+        cli_print(cli,
+            "route %s cannot start, its messages wait: %s; put it right, then "
+            "drain, or restart the worker",
+            json_string_value(json_object_get(route, "kind")),
+            json_string_value(json_object_get(route, "error")));
+    }
 }
 
 static enum cli_exit
@@ -119,6 +147,7 @@ run_status(struct cli *cli)
                                 add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
     last = code == CLI_DONE ? cli_last_drain(cli) : NULL;
+    print_failed_routes(cli, json_object_get(last, "routes_failed"));
     if (json_is_object(last))
         cli_print(cli, "last drain: %s",
             cli_when(

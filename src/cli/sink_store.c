@@ -397,7 +397,7 @@ sink_store_flush(struct sink_store *s, struct wb_err *err)
 
     if (s->added == 0)
         return WB_OK;
-    status = wb__append_line(s->path, wb__buf_slice(&s->text), err);
+    status = wb__append_line(s->path, wb__buf_slice(&s->text), true, err);
     if (status == WB_OK)
         s->lines += s->added;
     s->added = 0;
@@ -433,7 +433,7 @@ sink_store_open(struct sink_store **out, const struct wb_env *env,
     s->text.max = LINES_BYTES + LINE_BYTES;
     s->path = path;
     s->lock.fd = -1;
-    status = wb__append_line(path, (struct wb_slice){NULL, 0}, err);
+    status = wb__append_check(path, err);
     if (status == WB_OK)
         status = wb__lockfile_open(&s->lock, path, err);
     if (status == WB_OK && !wb__lockfile_try(&s->lock, LOCK_BYTE))

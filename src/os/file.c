@@ -392,10 +392,9 @@ wb__file_read(const char *path, struct wb__buf *buf, struct wb_err *err)
 
 /* ---- lines ---------------------------------------------------------------- */
 
-/* It must be a regular file that was not removed while we waited for the lock;
- * the name of a new one is made durable. */
+/* It must be a regular file; the name of a new one is made durable. */
 static enum wb_status
-open_locked(const char *path, int *out, struct wb_err *err)
+open_regular(const char *path, int *out, struct wb_err *err)
 {
     /* O_NONBLOCK: opening a FIFO must not wait for its other end. */
     int fd = open(path,
@@ -404,22 +403,37 @@ open_locked(const char *path, int *out, struct wb_err *err)
     struct stat st;
 
     *out = fd;
+    if (fd < 0 && errno == ELOOP)
+        return wb__fail(err, WB_REFUSED, ELOOP,
+            "%s is a symbolic link, which may point anywhere tomorrow; name "
+            "the file itself",
+            path);
     if (fd < 0)
-        return fail_as(err,
-            errno == ELOOP    ? WB_REFUSED
-            : errno == ENOENT ? WB_NOTFOUND
-                              : WB_UNAVAILABLE,
+        return fail_as(err, errno == ENOENT ? WB_NOTFOUND : WB_UNAVAILABLE,
             "cannot open", path);
-    while (flock(fd, LOCK_EX) != 0)
-        if (errno != EINTR)
-            return fail_as(err, WB_UNAVAILABLE, "cannot lock", path);
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         return wb__fail(err, WB_REFUSED, 0, "%s is not a regular file", path);
-    if (st.st_nlink == 0)
-        return wb__fail(
-            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
     if (st.st_size == 0 && !folder_sync(path))
         return fail_as(err, WB_UNAVAILABLE, "cannot sync the folder of", path);
+    return WB_OK;
+}
+
+/* It must not have been removed while we waited for the lock. */
+static enum wb_status
+lock(int fd, const char *path, bool wait, struct wb_err *err)
+{
+    struct stat st;
+
+    while (flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
+        if (errno == EWOULDBLOCK)
+            return wb__fail(err, WB_BUSY, 0,
+                "another program keeps %s locked (flock)", path);
+        if (errno != EINTR)
+            return fail_as(err, WB_UNAVAILABLE, "cannot lock", path);
+    }
+    if (fstat(fd, &st) != 0 || st.st_nlink == 0)
+        return wb__fail(
+            err, WB_UNAVAILABLE, 0, "%s was removed meanwhile", path);
     return WB_OK;
 }
 
@@ -446,21 +460,33 @@ write_whole(int fd, const char *path, struct wb_slice line, struct wb_err *err)
 }
 
 enum wb_status
-wb__append_line(const char *path, struct wb_slice line, struct wb_err *err)
+wb__append_check(const char *path, struct wb_err *err)
+{
+    int fd;
+    enum wb_status rc = open_regular(path, &fd, err);
+
+    wb__fd_close(fd);
+    return rc;
+}
+
+enum wb_status
+wb__append_line(
+    const char *path, struct wb_slice line, bool wait, struct wb_err *err)
 {
     char last = '\n';
     int fd;
-    enum wb_status rc = open_locked(path, &fd, err);
-    off_t end = rc == WB_OK ? lseek(fd, 0, SEEK_END) : 0;
+    enum wb_status rc = open_regular(path, &fd, err);
+    off_t end;
 
-    if (rc == WB_OK && line.len > 0) {
-        if (end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n')
-            rc = write_whole(fd, path, WB_LIT("\n"), err);
-        if (rc == WB_OK)
-            rc = write_whole(fd, path, line, err);
-        if (rc == WB_OK && fsync(fd) != 0)
-            rc = fail_as(err, WB_IO, "cannot sync", path);
-    }
+    if (rc == WB_OK)
+        rc = lock(fd, path, wait, err);
+    end = rc == WB_OK ? lseek(fd, 0, SEEK_END) : 0;
+    if (end > 0 && pread(fd, &last, 1, end - 1) == 1 && last != '\n')
+        rc = write_whole(fd, path, WB_LIT("\n"), err);
+    if (rc == WB_OK)
+        rc = write_whole(fd, path, line, err);
+    if (rc == WB_OK && fsync(fd) != 0)
+        rc = fail_as(err, WB_IO, "cannot sync", path);
     wb__fd_close(fd);
     return rc;
 }

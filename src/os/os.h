@@ -162,6 +162,13 @@ bool wb__file_mode_set(const char *path, uint32_t mode); /* false: it may not */
  * full disk, quota or limit, NOTFOUND, else IO. */
 enum wb_status wb__sys_status(int sys);
 
+/* Can this process execute the command (looked up in PATH unless it has a /),
+ * or read the file? NOTFOUND, UNAVAILABLE. */
+WB_MUST_USE enum wb_status wb__command_check(
+    const char *name, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__readable_check(
+    const char *path, struct wb_err *err);
+
 /* Make the folders above path that are missing, 0700 each, durably. */
 WB_MUST_USE enum wb_status wb__folders_make(
     const char *path, struct wb_err *err);
@@ -189,21 +196,27 @@ WB_MUST_USE enum wb_status wb__file_replace(
 WB_MUST_USE enum wb_status wb__file_read(
     const char *path, struct wb__buf *buf, struct wb_err *err);
 
+/* Make sure that a regular file exists and can be appended to; it is created
+ * 0600, never through a link. Returns OK, NOTFOUND (its folder), REFUSED (a
+ * link, no regular file), UNAVAILABLE. */
+WB_MUST_USE enum wb_status wb__append_check(
+    const char *path, struct wb_err *err);
+
 /*
- * Append one line (its newline included) to a regular file, durably. An empty
- * line only makes sure that the file exists and can be written. Other processes
- * may append to the file, rename or remove it at any time.
+ * Append one line (its newline included) to such a file, durably. Other
+ * processes may append to the file, rename or remove it at any time.
  *
- * Guarantees  The file is created 0600, never through a link. The line goes
- *             out in one write; what a failed or short write left is cut off
- *             again. A half line that a power cut left at the end gets a
- *             newline first, so that it spoils no other line.
- * Returns     OK: it is on the disk. REFUSED, NOTFOUND, UNAVAILABLE, FULL:
- *             nothing was added. IO: unknown whether it will be there.
- * Blocks      while another process of ours appends, and for the fsync.
+ * Guarantees  The line goes out in one write; what a failed or short write left
+ *             is cut off again. A half line that a power cut left at the end
+ *             gets a newline first, so that it spoils no other line.
+ * Returns     OK: it is on the disk. BUSY (another process has the lock, and
+ *             not wait), FULL, and what wb__append_check() returns: nothing was
+ *             added. IO: unknown whether it will be there.
+ * Blocks      for the fsync; with wait, while another process has the lock.
+ * Threads     any.
  */
 WB_MUST_USE enum wb_status wb__append_line(
-    const char *path, struct wb_slice line, struct wb_err *err);
+    const char *path, struct wb_slice line, bool wait, struct wb_err *err);
 
 /* ---- locks between processes ----------------------------------------------
  * Bytes of one lock file; the kernel frees them when the holder dies. Locks

@@ -5,6 +5,13 @@
 
 static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
 
+/* Of what is added to a listed delay, at most. */
+static int64_t
+spread_ms(int64_t delay)
+{
+    return delay / 10;
+}
+
 /* The policy with every value in range, so that nothing below can overflow. */
 static struct wb_retry_policy
 in_range(const struct wb_retry_policy *policy)
@@ -21,15 +28,24 @@ in_range(const struct wb_retry_policy *policy)
         p.factor = 1;
     if (p.max_attempts < 1)
         p.max_attempts = 1;
+    if (p.delays_ms == NULL)
+        p.n_delays = 0;
     return p;
 }
 
-/* base, base * factor, base * factor^2 ... cap. */
+/* base, base * factor, base * factor^2 ... cap; or a listed delay, with the
+ * most that is added to it. */
 static int64_t
 window_ms(const struct wb_retry_policy *p, uint32_t number)
 {
     int64_t window = p->base_ms;
 
+    if (p->n_delays > 0) {
+        uint32_t last = number < p->n_delays ? number : p->n_delays;
+
+        window = p->delays_ms[last > 0 ? last - 1 : 0];
+        return window > 0 ? wb__sat_add(window, spread_ms(window)) : 0;
+    }
     for (uint32_t i = 1; i < number && window < p->cap_ms; i++) {
         if (p->factor == 1 || window == 0)
             break;
@@ -62,7 +78,8 @@ wb_retry_decide(
     if (attempt->number >= p.max_attempts)
         return dead("attempts");
     window = window_ms(&p, attempt->number);
-    half = window / 2;
+    /* A listed delay is kept, and its retries spread a little. */
+    half = p.n_delays > 0 ? window / 11 : window / 2;
     /* Upper half of the window, so that retries spread but never bunch at
      * zero. */
     delay = window - half + (int64_t)(attempt->random % ((uint64_t)half + 1));
@@ -85,8 +102,8 @@ wb_retry_horizon_ms(const struct wb_retry_policy *policy, bool with_retry_after)
         int64_t wait = window_ms(&p, n);
         uint32_t times = 1;
 
-        if (wait == window_ms(&p, n + 1)) /* and so are all that follow */
-            times = p.max_attempts - n;
+        if (n >= p.n_delays && wait == window_ms(&p, n + 1))
+            times = p.max_attempts - n; /* so are all that follow */
         if (with_retry_after && p.retry_after_ms > wait)
             wait = p.retry_after_ms;
         if (wait > (INT64_MAX - sum) / times)

@@ -9,6 +9,7 @@
  *     "results") of as many items as were sent has a result for each, in order:
  *     "status" is an HTTP status; without one, an "error" that is not null, or
  *     "ok": false, is a rejection. Any other response is the result of all.
+ *     A route's own hook comes first.
  * (2) If the body was meant to be read and cannot be (cut, with a content
  *     coding, JSON by its type or its first character and not valid), the
  *     results of the items cannot be known: the outcome is unknown, and the
@@ -35,11 +36,7 @@ parse(struct wb_slice text)
 bool
 wb__batch_fits(struct wb_slice body)
 {
-    json_t *json = parse(body);
-    bool fits = json != NULL;
-
-    json_decref(json);
-    return fits;
+    return wb__json_valid(body, NULL);
 }
 
 static void
@@ -118,12 +115,43 @@ item_result(json_t *item, const struct wb_result *whole, size_t i,
     free(text);
 }
 
+/* The results by the route's hook. False: it leaves them to the rules here. */
+static bool
+hook_results(const struct wb__delivery *d, const struct wb_result *whole,
+    void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
+{
+    const struct wb_route *route = d->state->route;
+    const struct wb_claimed *message[WB__BATCH_MAX];
+    struct wb_result result[WB__BATCH_MAX];
+    struct wb_err err = {0};
+    enum wb_status rc;
+
+    if (route->results == NULL || whole->outcome != WB_DELIVERED)
+        return false;
+    WB_ASSERT(d->n <= WB__BATCH_MAX);
+    for (size_t i = 0; i < d->n; i++) {
+        message[i] = d->item[i].message;
+        result[i] = *whole;
+    }
+    rc = route->results(route->ctx, message, d->n, whole, result, &err);
+    for (size_t i = 0; i < d->n && rc != WB_NOTFOUND; i++) {
+        if (rc != WB_OK) {
+            result[i].outcome = WB_UNKNOWN;
+            result[i].error = wb_slice(err.msg);
+        }
+        each(ctx, i, &result[i]);
+    }
+    return rc != WB_NOTFOUND;
+}
+
 void
 wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
     bool accepted = result->outcome == WB_DELIVERED;
-    json_t *response = accepted ? parse(wb__reply_text(result)) : NULL;
+    bool hooked = hook_results(d, result, each, ctx);
+    json_t *response =
+        !hooked && accepted ? parse(wb__reply_text(result)) : NULL;
     json_t *items = json_is_array(response)
                         ? response
                         : json_object_get(response, "results");
@@ -132,7 +160,7 @@ wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
     const char *problem =
         accepted && response == NULL ? wb__reply_problem(result) : NULL;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !hooked; i++) {
         struct wb_result r = *result;
 
         if (problem != NULL) {

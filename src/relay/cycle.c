@@ -198,6 +198,8 @@ commit_run(void *arg)
     struct commit *c = arg;
     struct wb__outcomes *o = &c->relay->committing;
 
+    for (const struct wb__gone *g = o->gone; g != NULL; g = g->next)
+        (void)(wb_outbox_pause(c->relay->box, g->kind, true, NULL) == WB_OK);
     if (o->n > 0)
         c->rc = wb_outbox_finish(
             c->relay->box, o->finish, o->n, c->claim, c->batch, c->err);

@@ -176,6 +176,7 @@ static void
 outcomes_clear(struct wb__outcomes *o)
 {
     o->n = 0;
+    o->gone = NULL;
     o->lanes = false;
     wb__arena_clear(&o->errors);
 }
@@ -246,9 +247,24 @@ wb__outcomes_drop(struct wb_relay *relay)
     outcomes_clear(&relay->pending);
 }
 
+/* The next cycle pauses the kind: that may block, and would stop the loop. */
+static void
+gone_note(struct wb__outcomes *o, struct wb_slice kind)
+{
+    struct wb__gone *gone;
+
+    for (gone = o->gone; gone != NULL; gone = gone->next)
+        if (wb__eq(gone->kind, kind))
+            return;
+    gone = wb__arena_alloc(&o->errors, sizeof(*gone));
+    if (gone == NULL || !wb__arena_dup(&o->errors, kind, &gone->kind))
+        return;
+    gone->next = o->gone;
+    o->gone = gone;
+}
+
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
- * out. Pausing blocks the loop, but a 410 is rare; run_blocking() would run the
- * loop inside a callback of the loop. */
+ * out. */
 static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)
@@ -260,7 +276,7 @@ item_outcome(struct wb_relay *relay, const struct wb_route *route,
         route->judge(route->ctx, message, result, &relay->tally);
     (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
-        (void)(wb_outbox_pause(relay->box, message->kind, true, NULL) == WB_OK);
+        gone_note(&relay->pending, message->kind);
 }
 
 static void
@@ -318,10 +334,11 @@ item_build(struct wb_relay *relay, const struct wb_route *route,
     if (rc == WB_OK)
         return true;
     item_release(route, item);
-    unsent =
-        (struct wb_result){.outcome = rc == WB_NOMEM ? WB_RETRY : WB_REJECTED,
-            .no_resource = rc == WB_NOMEM,
-            .error = wb_slice(err.msg)};
+    unsent = (struct wb_result){
+        .outcome =
+            rc == WB_NOMEM || rc == WB_UNAVAILABLE ? WB_RETRY : WB_REJECTED,
+        .no_resource = rc == WB_NOMEM,
+        .error = wb_slice(err.msg)};
     item_outcome(relay, route, m, &unsent);
     return false;
 }

@@ -456,8 +456,7 @@ drain_begin(struct wb__pass *p, struct wb_relay *relay,
     relay->limits = (struct wb__limits){.kind = drain->kind,
         .messages = drain->max > 0 ? drain->max : UINT64_MAX,
         .requests = drain->concurrency};
-    return drain->kind.len > 0 ? wb__route_state_of(relay, drain->kind) != NULL
-                               : relay->n_routes > 0;
+    return wb__has_route(relay, drain->kind, false);
 }
 
 static enum wb_status
@@ -483,7 +482,7 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     enum wb_status rc;
 
     report->why = WB_DRAIN_NOT_READY;
-    if (!routed || !is_ready(relay))
+    if (!routed || !wb__has_route(relay, drain->kind, true) || !is_ready(relay))
         return WB_OK;
     report->why = WB_DRAIN_BUSY;
     if (!wb__slot_take(&p))
@@ -544,6 +543,7 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     if (w.log != NULL)
         (void)uv_fs_event_start(&relay->loop->log, on_log, w.log, 0);
     p.worker = true;
+    wb__report_save(relay);
     rc = run_pass(&p, err);
     (void)uv_fs_event_stop(&relay->loop->commit);
     (void)uv_fs_event_stop(&relay->loop->log);

@@ -65,6 +65,14 @@ struct wb__attempt_note {
     int64_t duration_ms;
 };
 
+#define WB__BATCH_MAX 64
+
+/* A kind whose receiver says that it is gone; to be paused. */
+struct wb__gone {
+    struct wb__gone *next;
+    struct wb_slice kind;
+};
+
 /* Outcomes of messages. */
 struct wb__outcomes {
     struct wb_finish *finish;
@@ -72,6 +80,7 @@ struct wb__outcomes {
     struct wb__attempt_note *note; /* of each, if there is on_event() */
     size_t note_cap;
     int64_t extend_us;       /* when to extend their leases */
+    struct wb__gone *gone;   /* in errors */
     bool lanes;              /* some messages have a lane */
     struct wb__arena errors; /* texts of finish[] */
 };
@@ -190,6 +199,10 @@ WB_MUST_USE enum wb_status wb__routes_set(
     struct wb_relay *relay, struct wb_err *err);
 struct wb__route_state *wb__route_state_of(
     struct wb_relay *relay, struct wb_slice kind);
+/* Is there a route for the kind (empty: any at all)? starts: one that did not
+ * fail. */
+bool wb__has_route(
+    const struct wb_relay *relay, struct wb_slice kind, bool starts);
 /* Read the kinds that have messages: sets sources and has_waiting_kinds. */
 WB_MUST_USE enum wb_status wb__sources_read(
     struct wb_relay *relay, struct wb_err *err);

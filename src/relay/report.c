@@ -9,7 +9,9 @@
 #include "relay/relay.h"
 
 enum {
-    NAMES_MAX = 1000
+    NAMES_MAX = 1000,
+    FAILED_MAX = 5,
+    FAILED_CHARS = 200
 };
 
 static const char *const drained[] = {
@@ -69,6 +71,30 @@ report_path(char out[4096], const char *db)
     (void)snprintf(out, 4096, "%s-drain", db);
 }
 
+/* The first routes that cannot start: the report is read by commands that do
+ * not have the worker's environment. */
+static void
+add_failed_routes(struct wb__buf *b, const struct wb_relay *relay)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < relay->n_routes && n < FAILED_MAX; i++) {
+        const struct wb_route *r = relay->route[i].route;
+        char line[4 * FAILED_CHARS + 1];
+
+        if (r->failed == NULL)
+            continue;
+        (void)wb__one_line(wb_slice(r->failed), FAILED_CHARS, line);
+        for (char *c = line; *c != '\0'; c++)
+            if (*c == '"' || *c == '\\')
+                *c = '\'';
+        wb__buf_fmt(b, "%s{\"kind\":\"%s\",\"error\":\"%s\"}",
+            n == 0 ? ",\"routes_failed\":[" : ",", r->kind, line);
+        n++;
+    }
+    wb__buf_str(b, n > 0 ? "]" : "");
+}
+
 struct save_op {
     struct wb__db_job job;
     struct wb_slice text;
@@ -91,7 +117,7 @@ wb__report_save(struct wb_relay *relay)
 {
     const char *path = relay->box->db->path;
     const struct wb_report *r = &relay->report;
-    struct wb__buf b = {.env = relay->env, .max = 4096};
+    struct wb__buf b = {.env = relay->env, .max = 8192};
     struct save_op o = {.job = {.run = save_run, .tx = WB__TX_RELAXED}};
     char file[4096];
 
@@ -107,6 +133,7 @@ wb__report_save(struct wb_relay *relay)
     add_field(&b, "duration_ms", (uint64_t)r->duration_ms);
     add_field(&b, "breakers_open", r->breakers_open);
     add_field(&b, "kinds_paused", r->kinds_paused);
+    add_failed_routes(&b, relay);
     wb__buf_fmt(&b, ",\"why\":\"%s\"}\n", wb_drained_name(r->why));
     o.text = wb__buf_slice(&b);
     if (b.failed == WB_OK && path == NULL) {

@@ -9,7 +9,6 @@
 
 enum {
     CONCURRENCY = 8,
-    BATCH_MAX = 64,
     LATE_US = 100000 /* a rate may make up for what it missed within this */
 };
 
@@ -25,14 +24,14 @@ static enum wb_status
 route_check(
     const struct wb_relay *relay, const struct wb_route *r, struct wb_err *err)
 {
-    if (r->kind == NULL || r->transport == NULL)
+    if (r->kind == NULL || (r->transport == NULL && r->failed == NULL))
         return wb__fail(err, WB_INVALID, 0,
             "route \"%s\": a route needs a kind and a transport",
             r->kind == NULL ? "" : r->kind);
-    if (r->batch > BATCH_MAX)
+    if (r->batch > WB__BATCH_MAX)
         return wb__fail(err, WB_INVALID, 0,
             "route \"%s\": batch is %u, the most is %d", r->kind, r->batch,
-            BATCH_MAX);
+            WB__BATCH_MAX);
     if (wb_retry_horizon_ms(r->retry, false) >=
         relay->box->opts.keep_delivered_ms)
         return wb__fail(err, WB_INVALID, 0,
@@ -106,6 +105,23 @@ wb__route_state_of(struct wb_relay *relay, struct wb_slice kind)
     return route == NULL ? NULL : &relay->route[route - routes];
 }
 
+bool
+wb__has_route(const struct wb_relay *relay, struct wb_slice kind, bool starts)
+{
+    const struct wb_route *r = relay->opts.routes;
+    size_t n = relay->opts.n_routes;
+
+    if (kind.len > 0) {
+        r = wb__route_find(r, n, kind);
+        n = r != NULL;
+    }
+    while (n > 0 && starts && r->failed != NULL) {
+        r++;
+        n--;
+    }
+    return n > 0;
+}
+
 /* ---- sources ----------------------------------------------------------- */
 
 struct kinds_reading {
@@ -127,7 +143,8 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
     struct wb_source *s;
 
     r->unrouted += state == NULL;
-    if (state == NULL || (only.len > 0 && !wb__eq(only, counts->kind)))
+    if (state == NULL || state->route->failed != NULL ||
+        (only.len > 0 && !wb__eq(only, counts->kind)))
         return WB_OK;
     if (!r->found) {
         c->n = 0;
@@ -244,7 +261,7 @@ uint32_t
 wb__slots_set(struct wb_relay *relay, uint32_t requests)
 {
     const struct wb__limits *limits = &relay->limits;
-    uint32_t least = BATCH_MAX, max = WB_CLAIM_MAX;
+    uint32_t least = WB__BATCH_MAX, max = WB_CLAIM_MAX;
     uint64_t sum = 0;
 
     for (size_t i = 0; i < relay->n_routes; i++) {

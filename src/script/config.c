@@ -55,9 +55,19 @@ route_fields(lua_State *L)
     if (!lua_istable(L, 1))
         wb__record_fail(&record, NULL, "wants a table of fields, { … }");
     lua_settop(L, 1);
+    wb__script_of(L)->met = NULL;
     wb__schema_read(&record, &wb__route_schema, spec);
     wb__route_check(&record, spec);
+    spec->absent = wb__script_of(L)->met;
     spec->complete = true;
+    return 0;
+}
+
+/* In place of a function that is not needed. */
+static int
+ignore(lua_State *L)
+{
+    (void)L;
     return 0;
 }
 
@@ -70,6 +80,10 @@ route(lua_State *L)
     int line = wb__script_line(L);
 
     check_reading(L, "route");
+    if (c->script.settings_only) {
+        lua_pushcfunction(L, ignore);
+        return 1;
+    }
     if (lua_type(L, 1) == LUA_TSTRING)
         name.ptr = lua_tolstring(L, 1, &name.len);
     if (!name_valid(name))
@@ -91,7 +105,7 @@ route(lua_State *L)
         .retry = WB_RETRY_POLICY_DEFAULT,
         .breaker = WB_BREAKER_POLICY_DEFAULT};
     spec->retry.base_ms = spec->retry.cap_ms = -1;
-    spec->retry.factor = 0;
+    spec->retry.factor = spec->retry.max_attempts = 0;
     *last = spec;
     c->n_routes++;
     lua_pushlightuserdata(L, spec);
@@ -120,17 +134,21 @@ static const struct wb__field relay_fields[] = {
 };
 /* clang-format on */
 const struct wb__schema wb__outbox_schema = {
-    outbox_fields, WB_COUNT(outbox_fields)};
+    outbox_fields, WB_COUNT(outbox_fields), 0};
 const struct wb__schema wb__relay_schema = {
-    relay_fields, WB_COUNT(relay_fields)};
+    relay_fields, WB_COUNT(relay_fields), 0};
 
 static int
 read_settings(lua_State *L, const char *keyword,
     const struct wb__schema *schema, int *line)
 {
     struct wb__record record = {L, keyword, NULL, wb__script_line(L), NULL};
+    struct wb_config *c = config_of(L);
 
     check_reading(L, keyword);
+    if (c->script.settings_only && schema == &wb__relay_schema)
+        return 0;
+    c->settings.outbox_read = false;
     if (*line != 0)
         wb__record_fail(&record, NULL,
             "stands twice, first in line %d; take one out", *line);
@@ -138,7 +156,8 @@ read_settings(lua_State *L, const char *keyword,
         wb__record_fail(&record, NULL, "wants a table of fields, { … }");
     *line = record.line;
     lua_settop(L, 1);
-    wb__schema_read(&record, schema, &config_of(L)->settings);
+    wb__schema_read(&record, schema, &c->settings);
+    c->settings.outbox_read = true;
     return 0;
 }
 
@@ -288,6 +307,18 @@ check_retention(lua_State *L, const struct wb_config *c,
             (long long)(keep / 3600000));
 }
 
+/* Nobody knows what a secret outside of the routes is for. */
+static void
+check_absent(lua_State *L, const struct wb_config *c)
+{
+    const struct wb__absent *a = c->script.absent;
+
+    while (a != NULL && (a->in_route || c->script.check_only))
+        a = a->next;
+    if (a != NULL)
+        wb__script_fail(L, WB_UNAVAILABLE, a->line, "%s", a->why);
+}
+
 static void
 make_routes(lua_State *L, struct wb_config *c)
 {
@@ -324,6 +355,7 @@ run_file(lua_State *L)
     (void)lua_setupvalue(L, -2, 1);
     lua_call(L, 0, 0);
     make_routes(L, c);
+    check_absent(L, c);
     return 0;
 }
 
@@ -377,26 +409,63 @@ read_config(struct wb_config *c, const char *path, struct wb_err *err)
     return rc;
 }
 
-enum wb_status
-wb__config_read(struct wb_config **out, const char *path,
-    const struct wb_env *env, bool check_only, struct wb_err *err)
+static struct wb_config *
+config_new(const struct wb_env *env)
 {
     struct wb_config *c;
-    enum wb_status rc;
 
     if (env == NULL)
         env = wb_env_system();
     c = wb__alloc(env, sizeof(*c));
     if (c == NULL)
-        return wb__nomem(err, path);
+        return NULL;
     c->script.env = env;
     c->script.arena.env = env;
     c->script.limits = (struct wb__sandbox_limits){
         .steps = 20000000, .cpu_ms = 10000, .bytes = (size_t)64 << 20};
-    c->script.check_only = check_only;
     c->settings.outbox.env = env;
     c->text = (struct wb__buf){.env = env, .max = WB__SOURCE_MAX};
+    return c;
+}
+
+enum wb_status
+wb__config_read(struct wb_config **out, const char *path,
+    const struct wb_env *env, bool check_only, struct wb_err *err)
+{
+    struct wb_config *c = config_new(env);
+    enum wb_status rc;
+
+    if (c == NULL)
+        return wb__nomem(err, path);
+    c->script.check_only = check_only;
     rc = read_config(c, path, err);
+    if (rc == WB_OK)
+        *out = c;
+    else
+        wb_config_close(c);
+    return rc;
+}
+
+enum wb_status
+wb__config_read_settings(struct wb_config **out, const char *path,
+    const struct wb_env *env, struct wb_err *err)
+{
+    struct wb_config *c = config_new(env);
+    struct wb_outbox_opts *o;
+    enum wb_status rc;
+
+    if (c == NULL)
+        return wb__nomem(err, path);
+    c->script.check_only = c->script.settings_only = true;
+    rc = read_config(c, path, err);
+    o = &c->settings.outbox;
+    if (rc == WB_INVALID && c->settings.outbox_line == 0) {
+        o->max_payload_bytes = 1 << 30;
+        rc = WB_OK;
+    } else if (rc == WB_INVALID && c->settings.outbox_read) {
+        rc = WB_OK;
+    }
+    c->n_routes = 0;
     if (rc == WB_OK)
         *out = c;
     else

@@ -3,10 +3,11 @@
  * (1) build changes its own request only; if it fails, nothing is sent.
  * (2) judge sees the replies that the transport counts as delivered. A response
  *     function that fails or returns an unknown word leaves the outcome
- *     unknown, as the message was sent; its tallies are then dropped.
- * (3) A script sees message and reply only during the call that got them. */
+ *     unknown, as the message was sent; its tallies are then dropped. So does a
+ *     results function for all messages of the batch. */
 #include <math.h>
 
+#include "relay/relay.h"
 #include "script/script.h"
 #include "transport/http.h"
 
@@ -30,114 +31,7 @@ struct wb__hooks {
     char reason[4 * REASON_CHARS + 1];
 };
 
-/* ---- what scripts see -------------------------------------------------- */
-
-/* A message, or the reply to it, for the length of one call. */
-struct view {
-    const struct wb_claimed *message;
-    const struct wb_result *reply;
-    uint64_t call;
-};
-
-static void
-push_view(lua_State *L, const struct wb_claimed *message,
-    const struct wb_result *reply)
-{
-    struct view *v = lua_newuserdatauv(L, sizeof(*v), 1);
-
-    *v = (struct view){message, reply, wb__script_of(L)->calls};
-    luaL_setmetatable(L, reply != NULL ? "reply" : "message");
-}
-
-static int
-push_slice(lua_State *L, struct wb_slice s)
-{
-    (void)lua_pushlstring(L, s.len > 0 ? s.ptr : "", s.len);
-    return 1;
-}
-
-static struct view *
-check_view(lua_State *L, const char *type)
-{
-    struct view *v = luaL_checkudata(L, 1, type);
-
-    if (v->call != wb__script_of(L)->calls)
-        (void)luaL_error(
-            L, "this %s is over; keep what you need of it in a local", type);
-    return v;
-}
-
-/* Decode once; the view keeps the value. A payload exactly, as it may be sent;
- * a reply well enough to judge it. */
-static bool
-push_decoded(
-    lua_State *L, struct wb_slice text, const char *what, struct wb_err *err)
-{
-    const struct view *v = lua_touserdata(L, 1);
-
-    if (lua_getiuservalue(L, 1, 1) != LUA_TNIL)
-        return true;
-    lua_pop(L, 1);
-    if (!wb__json_push(L, text, what, v->reply != NULL, err))
-        return false;
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, 1);
-    return true;
-}
-
-static int
-message_index(lua_State *L)
-{
-    const struct wb_claimed *m = check_view(L, "message")->message;
-    const char *name = luaL_checkstring(L, 2);
-    struct wb_err err;
-
-    if (strcmp(name, "payload") == 0) {
-        if (!push_decoded(L, m->payload, "payload", &err))
-            return luaL_error(L, "%s", err.msg);
-        return 1;
-    }
-    if (strcmp(name, "body") == 0)
-        return push_slice(L, m->payload);
-    if (strcmp(name, "id") == 0)
-        return push_slice(L, wb_slice(m->id.text));
-    if (strcmp(name, "kind") == 0)
-        return push_slice(L, m->kind);
-    if (strcmp(name, "key") == 0)
-        return m->key.len > 0 ? push_slice(L, m->key) : 0;
-    if (strcmp(name, "attempt") == 0)
-        return lua_pushinteger(L, m->attempts), 1;
-    return luaL_error(L,
-        "message has no \"%s\"; it has id, kind, key, attempt, payload and "
-        "body",
-        name);
-}
-
-static int
-reply_index(lua_State *L)
-{
-    const struct wb_result *r = check_view(L, "reply")->reply;
-    const char *name = luaL_checkstring(L, 2), *problem = wb__reply_problem(r);
-
-    if (strcmp(name, "json") == 0) {
-        if (push_decoded(L, wb__reply_text(r), "reply", NULL))
-            return 1;
-        /* nil would mean that the reply refuses nothing. */
-        if (problem != NULL)
-            return luaL_error(L, "%s", problem);
-        if (r->cut)
-            return luaL_error(L, "the reply was cut: its JSON is not whole");
-        return 0;
-    }
-    if (strcmp(name, "body") == 0 && r->coded && r->body.len > 0)
-        return luaL_error(L, "%s", problem);
-    if (strcmp(name, "body") == 0)
-        return push_slice(L, r->body);
-    if (strcmp(name, "status") == 0)
-        return lua_pushinteger(L, r->status), 1;
-    return luaL_error(
-        L, "reply has no \"%s\"; it has status, body and json", name);
-}
+/* ---- tally ------------------------------------------------------------- */
 
 /* tally(name [, n]) */
 static int
@@ -170,12 +64,7 @@ tally(lua_State *L)
 void
 wb__hooks_init(lua_State *L, int names)
 {
-    static const luaL_Reg message[] = {
-        {"__index", message_index}, {NULL, NULL}};
-    static const luaL_Reg reply[] = {{"__index", reply_index}, {NULL, NULL}};
-
-    wb__type_new(L, "message", message);
-    wb__type_new(L, "reply", reply);
+    wb__view_init(L);
     lua_pushcfunction(L, tally);
     lua_setfield(L, names, "tally");
 }
@@ -187,6 +76,7 @@ struct built {
     const struct wb__route_spec *spec;
     const struct wb_claimed *message;
     struct wb__buf url, body;
+    const struct wb__absent *absent; /* a secret that the url would need */
 };
 
 /* Call a function with the message at index 2; its result is at index 3. */
@@ -207,12 +97,15 @@ call_builders(lua_State *L)
     struct wb_slice text;
     struct wb_err err;
 
-    push_view(L, b->message, NULL);
+    wb__view_push(L, b->message, NULL);
     if (b->spec->url.function != 0) {
         call_with_message(L, b->spec->url.function);
         if (!wb__text_at(L, 3, &url))
             (void)luaL_error(L, "url: the function gave a %s, not text",
                 luaL_typename(L, 3));
+        b->absent = url.absent;
+        if (url.absent != NULL)
+            (void)luaL_error(L, "url: %s", url.absent->why);
         if (wb__target_check(url.text, &err) != WB_OK)
             (void)luaL_error(L, "url: %s", err.msg);
         wb__buf_add(&b->url, url.text);
@@ -238,10 +131,9 @@ static enum wb_status
 build_from_payload(struct built *b, struct wb_err *err)
 {
     const struct wb__value *url = &b->spec->url;
+    struct wb_slice payload = b->message->payload, part;
     struct wb_slice path = b->spec->body.text;
-    json_t *payload, *part;
-    enum wb_status rc =
-        wb__json_parse(b->message->payload, "payload", &payload, err);
+    enum wb_status rc = wb__json_check(payload, "payload", err);
 
     if (rc != WB_OK)
         return rc;
@@ -251,14 +143,11 @@ build_from_payload(struct built *b, struct wb_err *err)
         rc = wb__fail(err, rc, 0,
             "url: a field of it is not in the payload, or does not fit");
     if (rc == WB_OK && path.len > 0) {
-        part = wb__json_member(payload, path);
-        if (part != NULL)
-            wb__json_write(&b->body, part, 0);
-        else
-            rc = wb__fail(err, WB_INVALID, 0,
+        if (!wb__json_at(payload, path, &part))
+            return wb__fail(err, WB_INVALID, 0,
                 "body: field %.*s is not in the payload", WB_SHOW(path));
+        wb__buf_add(&b->body, part);
     }
-    json_decref(payload);
     return rc;
 }
 
@@ -295,6 +184,8 @@ build(void *ctx, const struct wb_claimed *message, struct wb_request *request,
         rc = build_from_payload(b, err);
     if (rc == WB_OK && (url->function != 0 || body->function != 0))
         rc = wb__script_call(h->script, call_builders, b, err);
+    if (rc == WB_INVALID && b->absent != NULL)
+        rc = WB_UNAVAILABLE;
     if (rc == WB_OK &&
         (b->url.failed == WB_NOMEM || b->body.failed == WB_NOMEM))
         rc = wb__nomem(err, "request");
@@ -323,22 +214,24 @@ struct judgement {
     int64_t retry_after_ms;
 };
 
-/* Of the word that a response function returned, at index 4. */
+/* Of the word that a function returned, at that index. */
 static enum wb_outcome
-read_outcome(lua_State *L)
+read_outcome(lua_State *L, int at, const char *function)
 {
-    const char *word = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
+    const char *word =
+        lua_type(L, at) == LUA_TSTRING ? lua_tostring(L, at) : "";
 
-    if (lua_isnil(L, 4) || strcmp(word, "delivered") == 0)
+    if (lua_isnil(L, at) || strcmp(word, "delivered") == 0)
         return WB_DELIVERED;
     if (strcmp(word, "rejected") == 0)
         return WB_REJECTED;
     if (strcmp(word, "retry") != 0)
         (void)luaL_error(L,
-            "response: the function gave %s; it may give \"delivered\", "
+            "%s: the function gave %s; it may give \"delivered\", "
             "\"rejected\" or \"retry\"",
+            function,
             word[0] != '\0' ? lua_pushfstring(L, "\"%s\"", word)
-                            : luaL_typename(L, 4));
+                            : luaL_typename(L, at));
     return WB_RETRY;
 }
 
@@ -351,13 +244,13 @@ call_response(lua_State *L)
     struct wb_slice reason = {0};
     double seconds;
 
-    push_view(L, NULL, j->result);
-    push_view(L, j->message, NULL);
+    wb__view_push(L, NULL, j->result);
+    wb__view_push(L, j->message, NULL);
     (void)lua_rawgeti(L, LUA_REGISTRYINDEX, j->hooks->spec->response.function);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, 3);
     lua_call(L, 2, 3);
-    j->outcome = read_outcome(L);
+    j->outcome = read_outcome(L, 4, "response");
     if (j->outcome == WB_RETRY) {
         seconds = luaL_optnumber(L, 6, 0);
         if (!(seconds >= 0))
@@ -405,6 +298,173 @@ judge(void *ctx, const struct wb_claimed *message, struct wb_result *result,
     result->error = wb_slice(h->reason);
 }
 
+/* ---- results ----------------------------------------------------------- */
+
+struct batch {
+    struct wb__hooks *hooks;
+    const struct wb_claimed *const *message;
+    size_t n;
+    const struct wb_result *response;
+    struct wb_result *result;
+    bool ours; /* the function gave results */
+};
+
+/* Whose result is this, with its key at index? A position or an id. */
+static size_t
+find_message(lua_State *L, const struct batch *b, int key)
+{
+    lua_Integer at = lua_isinteger(L, key) ? lua_tointeger(L, key) : 0;
+    const char *id =
+        lua_type(L, key) == LUA_TSTRING ? lua_tostring(L, key) : "";
+
+    if (at >= 1 && at <= (lua_Integer)b->n)
+        return (size_t)at - 1;
+    for (size_t i = 0; i < b->n; i++)
+        if (strcmp(id, b->message[i]->id.text) == 0)
+            return i;
+    (void)luaL_error(L,
+        "results: the function has a result for %s, which is no id and no "
+        "position of a message of this batch",
+        luaL_tolstring(L, key, NULL));
+    return 0;
+}
+
+/* Read the result of one message at the top: an outcome, an HTTP status, or a
+ * table of one of these and a reason. */
+static void
+read_result(lua_State *L, struct wb__hooks *h, struct wb_result *r)
+{
+    struct wb_slice reason = {0}, copy;
+    char line[4 * REASON_CHARS + 1];
+    int at = lua_gettop(L);
+
+    if (lua_istable(L, at)) {
+        (void)lua_rawgeti(L, at, 2);
+        if (lua_isstring(L, -1))
+            reason.ptr = lua_tolstring(L, -1, &reason.len);
+        (void)lua_rawgeti(L, at, 1);
+    }
+    if (lua_isinteger(L, -1)) {
+        lua_Integer status = lua_tointeger(L, -1);
+
+        r->status = status >= 100 && status < 600 ? (int)status : 0;
+        r->outcome = wb_http_outcome(r->status);
+    } else {
+        r->outcome = read_outcome(L, -1, "results");
+    }
+    if (r->outcome == WB_DELIVERED)
+        return;
+    if (reason.len == 0)
+        reason = wb_slice(lua_pushfstring(L, "%s, says the results rule",
+            r->outcome == WB_REJECTED ? "rejected" : "to be retried"));
+    copy = (struct wb_slice){line, wb__one_line(reason, REASON_CHARS, line)};
+    if (!wb__arena_dup(&h->script->reasons, copy, &r->error))
+        (void)luaL_error(L, "not enough memory");
+}
+
+/* results(reply, ids) gives a table of results; a message that is not in it was
+ * delivered. nil: the reply is read as without the function. */
+static int
+call_results(lua_State *L)
+{
+    struct batch *b = lua_touserdata(L, 1);
+    bool seen[WB__BATCH_MAX] = {false};
+
+    wb__view_push(L, NULL, b->response);
+    (void)lua_rawgeti(L, LUA_REGISTRYINDEX, b->hooks->spec->results.function);
+    lua_pushvalue(L, 2);
+    lua_createtable(L, (int)b->n, 0);
+    for (size_t i = 0; i < b->n; i++) {
+        (void)lua_pushstring(L, b->message[i]->id.text);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_call(L, 2, 1); /* its result is at index 3 */
+    b->ours = !lua_isnil(L, 3);
+    if (b->ours && !lua_istable(L, 3))
+        return luaL_error(L, "results: the function gave a %s, not a table",
+            luaL_typename(L, 3));
+    if (!b->ours)
+        return 0;
+    for (lua_pushnil(L); lua_next(L, 3); lua_settop(L, 4)) {
+        size_t i = find_message(L, b, 4);
+
+        if (seen[i])
+            return luaL_error(L, "results: two results for one message");
+        seen[i] = true;
+        read_result(L, b->hooks, &b->result[i]);
+    }
+    return 0;
+}
+
+static enum wb_status
+results(void *ctx, const struct wb_claimed *const *message, size_t n,
+    const struct wb_result *response, struct wb_result *result,
+    struct wb_err *err)
+{
+    struct wb__hooks *h = ctx;
+    struct batch b = {h, message, n, response, result, false};
+    enum wb_status rc;
+
+    if (n > WB__BATCH_MAX)
+        return WB_INVALID;
+    wb__arena_clear(&h->script->reasons);
+    rc = wb__script_call(h->script, call_results, &b, err);
+    return rc == WB_OK && !b.ours ? WB_NOTFOUND : rc;
+}
+
+/* ---- scope_of ---------------------------------------------------------- */
+
+struct scoping {
+    const struct wb__route_spec *spec;
+    const struct wb_claimed *message;
+    struct wb__buf *out;
+};
+
+/* By the scope function, else the origin of the url function's URL. */
+static int
+call_scope(lua_State *L)
+{
+    struct scoping *s = lua_touserdata(L, 1);
+    bool own = s->spec->scope.function != 0;
+    struct wb__value value;
+    struct wb_err err;
+
+    wb__view_push(L, s->message, NULL);
+    call_with_message(L, own ? s->spec->scope.function : s->spec->url.function);
+    if (!wb__text_at(L, 3, &value) || value.secret)
+        (void)luaL_error(L, "the scope is no text, or a secret");
+    if (own) {
+        wb__buf_add(s->out, value.text);
+    } else {
+        if (wb__target_check(value.text, &err) != WB_OK)
+            (void)luaL_error(L, "%s", err.msg);
+        wb__url_origin(value.text, s->out);
+    }
+    return 0;
+}
+
+/* One that cannot be had is no reason not to send the message. */
+static enum wb_status
+scope_of(void *ctx, const struct wb_claimed *message, char *out, size_t size)
+{
+    struct wb__hooks *h = ctx;
+    struct wb__buf b = {.max = size - 1, .ptr = out, .cap = size};
+    struct scoping s = {h->spec, message, &b};
+    struct wb_slice text = h->spec->scope.text;
+    enum wb_status rc;
+
+    out[0] = '\0';
+    if (text.len == 0)
+        rc = wb__script_call(h->script, call_scope, &s, NULL);
+    else if ((rc = wb__json_check(message->payload, "payload", NULL)) == WB_OK)
+        rc = wb__scope_expand(text, message->payload, &b, NULL);
+    if (rc == WB_OK && (b.failed != WB_OK || !wb__printable(wb__buf_slice(&b))))
+        rc = WB_INVALID;
+    if (rc != WB_OK)
+        out[0] = '\0';
+    return rc;
+}
+
 /* ---- attach ------------------------------------------------------------ */
 
 enum wb_status
@@ -414,9 +474,13 @@ wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,
     bool builds = spec->url.function != 0 || spec->body.function != 0 ||
                   spec->body.text.len > 0 ||
                   wb__template_has_fields(spec->url.text);
+    bool scoped = spec->scope.function != 0 ||
+                  wb__template_has_fields(spec->scope.text) ||
+                  (spec->scope.text.len == 0 && spec->url.function != 0);
     struct wb__hooks *h;
 
-    if (!builds && spec->response.function == 0)
+    if (!builds && !scoped && spec->response.function == 0 &&
+        spec->results.function == 0)
         return WB_OK;
     h = wb__arena_alloc(&s->arena, sizeof(*h));
     if (h == NULL)
@@ -430,5 +494,9 @@ wb__hooks_attach(struct wb__script *s, const struct wb__route_spec *spec,
     }
     if (spec->response.function != 0)
         route->judge = judge;
+    if (spec->results.function != 0)
+        route->results = results;
+    if (scoped)
+        route->scope_of = scope_of;
     return WB_OK;
 }

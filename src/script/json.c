@@ -8,6 +8,8 @@
  * (3) A Lua error leaks nothing: a userdata owns the tree.
  * (4) Errors show nothing of a text. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "script/script.h"
 
@@ -35,59 +37,18 @@ parse(struct wb_slice text, const char *what, size_t flags, json_t **out,
 }
 
 enum wb_status
-wb__json_parse(
-    struct wb_slice text, const char *what, json_t **out, struct wb_err *err)
+wb__json_check(struct wb_slice text, const char *what, struct wb_err *err)
 {
-    return parse(text, what, 0, out, err);
-}
+    size_t bad, line = 1, column = 1;
 
-json_t *
-wb__json_member(json_t *root, struct wb_slice path)
-{
-    struct wb_slice name;
-
-    while (root != NULL && wb__cut(&path, '.', &name))
-        root = json_object_getn(root, name.ptr, name.len);
-    return root;
-}
-
-static int
-append(const char *bytes, size_t len, void *ctx)
-{
-    struct wb__buf *out = ctx;
-
-    wb__buf_add(out, (struct wb_slice){bytes, len});
-    return out->failed == WB_OK ? 0 : -1;
-}
-
-static void
-dump(struct wb__buf *out, const json_t *value, size_t flags)
-{
-    if (json_dump_callback(
-            value, append, out, flags | JSON_COMPACT | JSON_ENCODE_ANY) != 0 &&
-        out->failed == WB_OK)
-        out->failed = WB_NOMEM;
-}
-
-void
-wb__json_write(struct wb__buf *out, const json_t *value, size_t flags)
-{
-    size_t begin = out->len;
-    json_t *again = NULL;
-    bool exact;
-
-    /* 15 digits write 0.1 as 0.1; some numbers need 17. */
-    dump(out, value, flags | JSON_REAL_PRECISION(15));
-    if (out->failed != WB_OK)
-        return;
-    exact = wb__json_parse(wb__from(wb__buf_slice(out), begin), "copy", &again,
-                NULL) == WB_OK &&
-            json_equal(again, value);
-    json_decref(again);
-    if (exact)
-        return;
-    out->len = begin;
-    dump(out, value, flags | JSON_REAL_PRECISION(17));
+    if (wb__json_valid(text, &bad))
+        return WB_OK;
+    for (size_t i = 0; i < bad; i++) {
+        column = text.ptr[i] == '\n' ? 1 : column + 1;
+        line += text.ptr[i] == '\n';
+    }
+    return wb__fail(err, WB_INVALID, 0, "%s is not JSON (line %zu, column %zu)",
+        what, line, column);
 }
 
 /* ---- a tree owned by Lua ----------------------------------------------- */
@@ -210,102 +171,149 @@ is_array(lua_State *L)
     return true;
 }
 
-static struct wb_slice
-utf8_at(lua_State *L, int at, const char *what)
+static void
+write_escape(struct wb__buf *out, char c)
+{
+    static const char *const short_ones[] = {['\b'] = "\\b",
+        ['\t'] = "\\t",
+        ['\n'] = "\\n",
+        ['\f'] = "\\f",
+        ['\r'] = "\\r"};
+
+    if (c == '"' || c == '\\')
+        wb__buf_fmt(out, "\\%c", c);
+    else if ((size_t)c < WB_COUNT(short_ones) && short_ones[(size_t)c] != NULL)
+        wb__buf_str(out, short_ones[(size_t)c]);
+    else
+        wb__buf_fmt(out, "\\u%04X", (unsigned)c);
+}
+
+static void
+write_text(lua_State *L, int at, const char *what, struct wb__buf *out)
 {
     struct wb_slice text;
+    size_t start = 0;
 
     text.ptr = lua_tolstring(L, at, &text.len);
     if (!wb__utf8_valid(text))
         (void)luaL_error(L, "JSON wants UTF-8; this %s is not", what);
-    return text;
-}
+    wb__buf_str(out, "\"");
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
 
-/* A new node for the value at the top; containers are empty. */
-static json_t *
-new_node(lua_State *L)
-{
-    struct wb_slice text;
-
-    switch (lua_type(L, -1)) {
-    case LUA_TSTRING:
-        text = utf8_at(L, -1, "text");
-        return json_stringn(text.ptr, text.len);
-    case LUA_TNUMBER:
-        if (lua_isinteger(L, -1))
-            return json_integer(lua_tointeger(L, -1));
-        if (!isfinite(lua_tonumber(L, -1)))
-            (void)luaL_error(
-                L, "JSON has no number for %f", lua_tonumber(L, -1));
-        return json_real(lua_tonumber(L, -1));
-    case LUA_TBOOLEAN:
-        return json_boolean(lua_toboolean(L, -1));
-    case LUA_TTABLE:
-        return is_array(L) ? json_array() : json_object();
-    case LUA_TLIGHTUSERDATA:
-        return json_null();
-    default:
-        (void)luaL_error(L, "JSON has no value for a %s", luaL_typename(L, -1));
-        return NULL;
+        if ((unsigned char)c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        wb__buf_add(out, (struct wb_slice){text.ptr + start, i - start});
+        write_escape(out, c);
+        start = i + 1;
     }
+    wb__buf_add(out, wb__from(text, start));
+    wb__buf_str(out, "\"");
 }
 
-/* Add the value at the top to parent, an array, or an object whose new member
- * has the text at -2 as name. The value is inside of depth containers. */
+/* As few digits as give the same number again, written so that it is read as
+ * a number with a fraction. */
 static void
-add_value(lua_State *L, json_t *parent, int depth)
+write_real(lua_State *L, double n, struct wb__buf *out)
 {
-    json_t *node;
-    struct wb_slice name = {0};
-    int failed;
+    char text[32], *plus;
+    int digits = 15;
 
+    if (!isfinite(n))
+        (void)luaL_error(L, "JSON has no number for %f", n);
+    do
+        (void)snprintf(text, sizeof(text), "%.*g", digits, n);
+    while (strtod(text, NULL) != n && ++digits <= 17);
+    plus = strchr(text, '+');
+    if (plus != NULL)
+        memmove(plus, plus + 1, strlen(plus));
+    wb__buf_str(out, text);
+    if (strpbrk(text, ".e") == NULL)
+        wb__buf_str(out, ".0");
+}
+
+/* Push a sorted list of the names of the table at the top; their number. */
+static lua_Integer
+push_names(lua_State *L)
+{
+    int at = lua_gettop(L);
+    lua_Integer n = 0;
+
+    lua_newtable(L);
+    for (lua_pushnil(L); lua_next(L, at);) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) != LUA_TSTRING)
+            (void)luaL_error(L, "a table with a %s as name is no JSON object",
+                luaL_typename(L, -1));
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, at + 1, ++n);
+    }
+    wb__sort(L);
+    return n;
+}
+
+static void write_value(lua_State *L, struct wb__buf *out, int depth);
+
+static void
+write_table(lua_State *L, struct wb__buf *out, int depth)
+{
+    bool array = is_array(L);
+    int at = lua_gettop(L);
+    lua_Integer n = array ? (lua_Integer)lua_rawlen(L, at) : push_names(L);
+
+    wb__buf_str(out, array ? "[" : "{");
+    for (lua_Integer i = 1; i <= n; i++) {
+        wb__buf_str(out, i > 1 ? "," : "");
+        if (lua_rawgeti(L, -1, i) == LUA_TNIL)
+            (void)luaL_error(L, "a list with a hole; write null there");
+        if (!array) {
+            write_text(L, -1, "name", out);
+            wb__buf_str(out, ":");
+            (void)lua_rawget(L, at);
+        }
+        write_value(L, out, depth + 1);
+        lua_pop(L, 1);
+    }
+    wb__buf_str(out, array ? "]" : "}");
+    lua_settop(L, at);
+}
+
+/* Append the value at the top, which is inside of depth containers. */
+static void
+write_value(lua_State *L, struct wb__buf *out, int depth)
+{
     wb__script_spend(L, 10);
-    luaL_checkstack(L, 6, "JSON");
+    luaL_checkstack(L, 8, "JSON");
     if (depth >= WB__JSON_DEPTH && lua_istable(L, -1))
         (void)luaL_error(L, "tables nested deeper than %d", WB__JSON_DEPTH);
-    if (json_is_object(parent)) {
-        if (lua_type(L, -2) != LUA_TSTRING)
-            (void)luaL_error(L, "a table with a %s as name is no JSON object",
-                luaL_typename(L, -2));
-        name = utf8_at(L, -2, "name");
-    }
-    node = new_node(L);
-    /* Both take the node, also if they fail or it is NULL. */
-    failed = json_is_array(parent)
-                 ? json_array_append_new(parent, node)
-                 : json_object_setn_new(parent, name.ptr, name.len, node);
-    if (failed)
-        (void)luaL_error(L, "not enough memory");
-    if (json_is_object(node)) {
-        for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
-            add_value(L, node, depth + 1);
-    } else if (json_is_array(node)) {
-        lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
-
-        for (lua_Integer i = 1; i <= n; i++) {
-            if (lua_rawgeti(L, -1, i) == LUA_TNIL)
-                (void)luaL_error(L, "a list with a hole; write null there");
-            add_value(L, node, depth + 1);
-            lua_pop(L, 1);
-        }
+    switch (lua_type(L, -1)) {
+    case LUA_TSTRING:
+        write_text(L, -1, "text", out);
+        break;
+    case LUA_TNUMBER:
+        if (lua_isinteger(L, -1))
+            wb__buf_fmt(out, "%lld", (long long)lua_tointeger(L, -1));
+        else
+            write_real(L, lua_tonumber(L, -1), out);
+        break;
+    case LUA_TBOOLEAN:
+        wb__buf_str(out, lua_toboolean(L, -1) ? "true" : "false");
+        break;
+    case LUA_TTABLE:
+        write_table(L, out, depth);
+        break;
+    case LUA_TLIGHTUSERDATA:
+        wb__buf_str(out, "null");
+        break;
+    default:
+        (void)luaL_error(L, "JSON has no value for a %s", luaL_typename(L, -1));
     }
 }
 
 void
 wb__json_encode(lua_State *L, struct wb__buf *out)
 {
-    json_t **box = push_box(L);
-
-    *box = json_array();
-    if (*box == NULL)
-        (void)luaL_error(L, "not enough memory");
-    lua_pushvalue(L, -2);
-    add_value(L, *box, 0);
-    /* Lua's own order of names differs from run to run. */
-    wb__json_write(out, json_array_get(*box, 0), JSON_SORT_KEYS);
-    json_decref(*box);
-    *box = NULL;
-    lua_pop(L, 2);
+    write_value(L, out, 0);
 }
 
 /* ---- names ------------------------------------------------------------- */

@@ -36,15 +36,17 @@ static const struct wb__field retry_fields[] = {
 static const struct wb__field breaker_fields[] = {
     {"failures", WB__TYPE_COUNT, ALL, AT(breaker.failures), 1, 1000000, NULL, NULL},
     {"open", WB__TYPE_DURATION, ALL, AT(breaker.open_ms), 1, WB__MS_MAX, NULL, NULL},
-    {"scope", WB__TYPE_TEXT, ALL, AT(scope), 1, 255, NULL, NULL},
+    {"scope", WB__TYPE_VALUE, ALL, AT(scope), 1, 255, NULL, NULL},
 };
 static const struct wb__field batch_fields[] = {
     {"max", WB__TYPE_COUNT, HTTP, AT(route.batch), 1, 64, NULL, NULL},
     {"format", WB__TYPE_WORD, HTTP, AT(format), 0, 0, formats, NULL},
+    {"bytes", WB__TYPE_SIZE, HTTP, AT(route.batch_bytes), 1, INT64_C(1) << 30, NULL, NULL},
+    {"results", WB__TYPE_FUNCTION, HTTP, AT(results), 0, 0, NULL, NULL},
 };
-static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields)};
-static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields)};
-static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields)};
+static const struct wb__schema retry_schema = {retry_fields, WB_COUNT(retry_fields), AT(delays)};
+static const struct wb__schema breaker_schema = {breaker_fields, WB_COUNT(breaker_fields), 0};
+static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fields), 0};
 
 static const struct wb__field route_fields[] = {
     {"transport", WB__TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
@@ -72,7 +74,7 @@ static const struct wb__field route_fields[] = {
 };
 /* clang-format on */
 const struct wb__schema wb__route_schema = {
-    route_fields, WB_COUNT(route_fields)};
+    route_fields, WB_COUNT(route_fields), 0};
 
 /* ---- keys -------------------------------------------------------------- */
 
@@ -97,7 +99,7 @@ decode_key(const struct wb__record *r, const char *field, struct wb__value *key)
     unsigned char bytes[KEY_MAX * 2];
     struct wb_slice text = key->text;
 
-    if (key->absent)
+    if (key->absent != NULL)
         return;
     if (wb__starts(text, WB_LIT("whsec_"))) {
         int n = -1;
@@ -166,9 +168,9 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
     struct wb_err err;
 
     if (spec->transport == WB__TRANSPORT_HTTP && url->function == 0 &&
-        url->text.len == 0 && !url->absent)
+        url->text.len == 0 && url->absent == NULL)
         wb__record_fail(r, NULL, "no url; write url = \"https://…\"");
-    if (url->text.len > 0 && !url->absent &&
+    if (url->text.len > 0 && url->absent == NULL &&
         wb__template_check(url->text, &err) != WB_OK)
         wb__record_fail(r, "url", "%s",
             url->secret
@@ -181,6 +183,31 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
 }
 
 static void
+check_scope(const struct wb__record *r, const struct wb__route_spec *spec)
+{
+    struct wb__record in = {r->L, r->keyword, r->name, r->line, "breaker"};
+    struct wb_err err;
+
+    if (spec->scope.secret)
+        wb__record_fail(&in, "scope",
+            "breaker.scope wants text or a function, not a secret: it is "
+            "shown");
+    if (wb__scope_check(spec->scope.text, &err) != WB_OK)
+        wb__record_fail(&in, "scope", "breaker.scope: %s", err.msg);
+}
+
+/* A path is relative to the configuration's folder. */
+static void
+in_folder(const struct wb__record *r, struct wb__value *path)
+{
+    if (path->text.len == 0 || path->text.ptr[0] == '/')
+        return;
+    lua_pushfstring(r->L, "%s%s", wb__script_of(r->L)->folder, path->text.ptr);
+    (void)wb__text_at(r->L, -1, path);
+    (void)luaL_ref(r->L, LUA_REGISTRYINDEX);
+}
+
+static void
 check_retry(const struct wb__record *r, struct wb__route_spec *spec)
 {
     static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT,
@@ -190,6 +217,15 @@ check_retry(const struct wb__record *r, struct wb__route_spec *spec)
     struct wb_retry_policy *p = &spec->retry;
     const char *field = p->cap_ms >= 0 ? "cap" : "base";
 
+    if (spec->delays.n > 0 &&
+        (spec->immediate || p->base_ms >= 0 || p->cap_ms >= 0 || p->factor > 0))
+        wb__record_fail(&in, NULL,
+            "a list of delays goes without base, cap, factor and immediate");
+    p->delays_ms = spec->delays.ms;
+    p->n_delays = spec->delays.n;
+    if (p->max_attempts == 0)
+        p->max_attempts =
+            spec->delays.n > 0 ? spec->delays.n + 1 : d->max_attempts;
     if (spec->immediate && (p->base_ms >= 0 || p->cap_ms >= 0 || p->factor > 0))
         wb__record_fail(&in, "immediate",
             "retry.immediate goes without base, cap and factor");
@@ -209,11 +245,14 @@ wb__route_check(const struct wb__record *record, struct wb__route_spec *spec)
     struct wb_slice body = spec->body.text;
 
     check_transport(record, spec);
+    in_folder(record, &spec->path);
+    in_folder(record, &spec->ca_file);
     check_url(record, spec);
     if (body.len > 0 && !wb__path_valid(body))
         wb__record_fail(record, "body",
             "body wants the name of a field of the payload, or a function");
     check_keys(record, spec);
+    check_scope(record, spec);
     check_retry(record, spec);
 }
 
@@ -237,7 +276,8 @@ wb__route_make(struct wb__script *s, const struct wb__route_spec *spec,
     *route = spec->route;
     route->kind = spec->name;
     route->endpoint = endpoint_of(spec);
-    route->scope = spec->scope.text.ptr;
+    if (!wb__template_has_fields(spec->scope.text))
+        route->scope = spec->scope.text.ptr;
     route->retry = &spec->retry;
     route->breaker = &spec->breaker;
     route->batch_ndjson = spec->format == 1;

@@ -172,6 +172,21 @@ key_less(lua_State *L)
     return 1;
 }
 
+void
+wb__sort(lua_State *L)
+{
+    int at = lua_gettop(L);
+
+    wb__script_spend(L, 20 * (int64_t)lua_rawlen(L, at));
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, LUA_TABLIBNAME);
+    lua_getfield(L, -1, "sort");
+    lua_pushvalue(L, at);
+    lua_pushcfunction(L, key_less);
+    lua_call(L, 2, 0);
+    lua_settop(L, at);
+}
+
 /* The iterator of pairs: upvalues sorted keys and position. Keys removed since
  * pairs was called are left out. */
 static int
@@ -205,14 +220,7 @@ ordered_pairs(lua_State *L)
         lua_pushvalue(L, -1);
         lua_rawseti(L, 2, ++n);
     }
-    wb__script_spend(L, 20 * n);
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, LUA_TABLIBNAME);
-    lua_getfield(L, -1, "sort");
-    lua_pushvalue(L, 2);
-    lua_pushcfunction(L, key_less);
-    lua_call(L, 2, 0);
-    lua_settop(L, 2);
+    wb__sort(L);
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, pairs_step, 2);
     lua_pushvalue(L, 1);
@@ -456,7 +464,7 @@ convert_error(struct wb__script *s, int code, struct wb_err *err)
 enum wb_status
 wb__script_open(struct wb__script *s, struct wb_err *err)
 {
-    s->arena.env = s->env;
+    s->arena.env = s->reasons.env = s->env;
     s->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (s->locale == (locale_t)0)
         return wb__nomem(err, "locale");
@@ -499,4 +507,5 @@ wb__script_close(struct wb__script *s)
         freelocale(s->locale);
     wb__free(s->env, s->secrets);
     wb__arena_clear(&s->arena);
+    wb__arena_clear(&s->reasons);
 }

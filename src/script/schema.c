@@ -13,7 +13,8 @@
 
 enum {
     HEADER_MAX = 8000,
-    ITEMS_MAX = 100
+    ITEMS_MAX = 100,
+    FUNCTIONS_DEPTH = 8
 };
 
 /* ---- the line of a field -----------------------------------------------
@@ -229,6 +230,35 @@ wb__suggest(struct wb_slice word, const char *const *names, size_t n,
 typedef void read_fn(
     const struct wb__record *r, const struct wb__field *f, void *to);
 
+/* The route that is being read has this secret, which was not found. */
+static void
+meet_absent(lua_State *L, struct wb__absent *absent)
+{
+    struct wb__script *s = wb__script_of(L);
+
+    if (absent == NULL)
+        return;
+    absent->in_route = true;
+    if (s->met == NULL)
+        s->met = absent;
+}
+
+/* Look for such secrets in what the function at the top, and functions in it,
+ * use from outside. */
+static void
+meet_absent_in(lua_State *L, int depth)
+{
+    struct wb__value value;
+
+    for (int i = 1; lua_getupvalue(L, -1, i) != NULL; i++) {
+        if (wb__text_at(L, -1, &value))
+            meet_absent(L, value.absent);
+        else if (lua_isfunction(L, -1) && depth < FUNCTIONS_DEPTH)
+            meet_absent_in(L, depth + 1);
+        lua_pop(L, 1);
+    }
+}
+
 /* Text, which may be passed to the kernel as a name: no NUL, and not too long;
  * or a secret, or a function. */
 static void
@@ -248,7 +278,10 @@ read_value(const struct wb__record *r, const struct wb__field *f, void *to)
         fits = is_function || (f->type == WB__TYPE_VALUE && is_text);
     if (!fits)
         wrong_type(r, f, -1);
-    if (is_text && !value->absent && f->type != WB__TYPE_SECRET &&
+    meet_absent(L, value->absent);
+    if (is_function)
+        meet_absent_in(L, 0);
+    if (is_text && value->absent == NULL && f->type != WB__TYPE_SECRET &&
         f->type != WB__TYPE_SECRETS &&
         (value->text.len == 0 ||
             memchr(value->text.ptr, '\0', value->text.len) != NULL))
@@ -378,7 +411,8 @@ add_header(const struct wb__record *r, struct wb__buf *lines)
         wb__record_fail(r, name.ptr,
             "headers.%.40s wants text or env \"NAME\", not %s", name.ptr,
             type_name(r->L, -1));
-    if (value.absent)
+    meet_absent(r->L, value.absent);
+    if (value.absent != NULL)
         return;
     if (name.len + value.text.len > HEADER_MAX - 4)
         wb__record_fail(r, name.ptr,
@@ -461,6 +495,8 @@ check_names(const struct wb__record *r, int at, const struct wb__schema *schema)
     struct wb_slice first = {0}, name;
 
     for (lua_pushnil(r->L); lua_next(r->L, at); lua_pop(r->L, 1)) {
+        if (schema->delays != 0 && lua_isinteger(r->L, -2))
+            continue; /* read_delays() */
         if (lua_type(r->L, -2) != LUA_TSTRING)
             wb__record_fail(r, NULL,
                 "%s%sa value without a name; write name = value",
@@ -472,6 +508,33 @@ check_names(const struct wb__record *r, int at, const struct wb__schema *schema)
     }
     if (first.ptr != NULL)
         unknown_name(r, schema, first);
+}
+
+/* The values without a name: { "10s", "1m" }. */
+static void
+read_delays(const struct wb__record *r, int at, struct wb__delays *delays)
+{
+    static const struct wb__field each = {
+        .name = "delays", .type = WB__TYPE_DURATION, .max = WB__MS_MAX};
+    size_t n = lua_rawlen(r->L, at), all = 0;
+
+    for (lua_pushnil(r->L); lua_next(r->L, at); lua_pop(r->L, 1))
+        all += lua_isinteger(r->L, -2);
+    if (all != n || n >= WB__DELAYS_MAX)
+        wb__record_fail(r, NULL,
+            "%s: a list of delays has a hole, or %d or more", r->outer,
+            WB__DELAYS_MAX);
+    if (n == 0)
+        return;
+    delays->ms =
+        wb__arena_alloc(&wb__script_of(r->L)->arena, n * sizeof(*delays->ms));
+    if (delays->ms == NULL)
+        wb__script_fail(r->L, WB_NOMEM, r->line, "out of memory");
+    for (delays->n = 0; delays->n < n; delays->n++) {
+        (void)lua_rawgeti(r->L, at, (lua_Integer)delays->n + 1);
+        read_units(r, &each, &delays->ms[delays->n]);
+        lua_pop(r->L, 1);
+    }
 }
 
 static void
@@ -509,6 +572,8 @@ wb__schema_read(
 
     luaL_checkstack(L, 20, "fields");
     check_names(record, at, schema);
+    if (schema->delays != 0)
+        read_delays(record, at, (void *)((char *)out + schema->delays));
     for (size_t i = 0; i < schema->n; i++) {
         const struct wb__field *f = &schema->field[i];
 

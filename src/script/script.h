@@ -5,7 +5,8 @@
  * json.c        JSON <-> Lua, limited in depth
  * template.c    URLs with fields from the payload
  * schema.c      the fields of a configuration: tables, checks, errors
- * hooks.c       build and judge of a route
+ * view.c        a message and a reply, as scripts see them
+ * hooks.c       build, judge, results and scope_of of a route
  * route.c       from checked fields to a wb_route
  * config.c      from a file to routes and settings
  * transports.c  wb_config_open(): routes with their transports */
@@ -41,6 +42,7 @@ struct wb__script {
     const struct wb_env *env;
     struct wb__sandbox_limits limits;
     struct wb__arena arena;
+    struct wb__arena reasons; /* of the last results function */
     lua_State *lua;
     locale_t locale;    /* "C": numbers and order the same everywhere */
     const char *path;   /* as errors show it */
@@ -56,7 +58,10 @@ struct wb__script {
     bool check_only;           /* nothing is delivered: secrets may be absent */
     struct wb_slice *secrets;  /* that env and file gave; Lua owns the bytes */
     size_t n_secrets, cap_secrets;
-    struct wb_err err; /* the first error while reading */
+    bool settings_only;        /* routes are not read */
+    struct wb__absent *absent; /* all secrets that were not found */
+    struct wb__absent *met;    /* the first in the fields being read */
+    struct wb_err err;         /* the first error while reading */
 };
 
 /* Open a state. *s is zeroed but for env, path, limits and source. Call
@@ -82,6 +87,8 @@ int wb__script_line(lua_State *L); /* of the innermost Lua code; 0: none */
 
 /* Push a table of the names that every script finds. */
 void wb__sandbox_push(lua_State *L);
+/* Sort the list at the top: numbers, texts, booleans. */
+void wb__sort(lua_State *L);
 /* As lua_next(), in the order of the keys; table is an absolute index. */
 bool wb__next_in_order(lua_State *L, int table);
 /* A metatable that scripts cannot reach. */
@@ -89,12 +96,21 @@ void wb__type_new(lua_State *L, const char *name, const luaL_Reg *methods);
 
 /* ---- values of a configuration ----------------------------------------- */
 
+/* A secret that was not found. A route with it does not start; a secret that no
+ * route has is an error of the file. */
+struct wb__absent {
+    struct wb__absent *next;
+    const char *why;
+    int line;
+    bool in_route;
+};
+
 /* Text or a function. Lua owns it: the schema keeps it in Lua's registry. */
 struct wb__value {
     struct wb_slice text;
     int function; /* in the registry; 0: none */
     bool secret;
-    bool absent; /* has a secret that check_only did not find */
+    struct wb__absent *absent; /* a secret in it that was not found, or NULL */
 };
 /* True for text or a secret. */
 bool wb__text_at(lua_State *L, int at, struct wb__value *out);
@@ -110,12 +126,8 @@ struct wb__buf *wb__secret_buf_push(lua_State *L, size_t max);
 #define WB__JSON_DEPTH 100
 
 /* INVALID for text that is not JSON; the error shows nothing of the text. */
-WB_MUST_USE enum wb_status wb__json_parse(
-    struct wb_slice text, const char *what, json_t **out, struct wb_err *err);
-/* The member at a.b.c, borrowed; NULL if there is none. */
-json_t *wb__json_member(json_t *root, struct wb_slice path);
-/* Append any value, compact, numbers exact and as short as possible. */
-void wb__json_write(struct wb__buf *out, const json_t *value, size_t flags);
+WB_MUST_USE enum wb_status wb__json_check(
+    struct wb_slice text, const char *what, struct wb_err *err);
 
 void wb__json_init(lua_State *L, int names); /* null and array */
 /* Push the value of a text. False, and nothing pushed, if it is not JSON. near:
@@ -136,9 +148,19 @@ WB_MUST_USE enum wb_status wb__target_check(
 WB_MUST_USE enum wb_status wb__template_check(
     struct wb_slice text, struct wb_err *err);
 bool wb__template_has_fields(struct wb_slice text);
-/* Append the URL for a payload; INVALID names the field that does not fit. */
+/* Append the URL for a payload, which is valid JSON; INVALID names the field
+ * that does not fit. */
 WB_MUST_USE enum wb_status wb__template_expand(struct wb_slice text,
-    json_t *payload, struct wb__buf *out, struct wb_err *err);
+    struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
+/* A scope with {field}s, whose values are encoded as in a URL. */
+#define WB__SCOPE_MAX 256 /* with its NUL */
+WB_MUST_USE enum wb_status wb__scope_check(
+    struct wb_slice text, struct wb_err *err);
+WB_MUST_USE enum wb_status wb__scope_expand(struct wb_slice text,
+    struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
+/* Append scheme://host:port of a URL that is valid, in small letters and
+ * without the port where it is the scheme's. */
+void wb__url_origin(struct wb_slice url, struct wb__buf *out);
 /* a.b.c: names of letters, digits, _ and - */
 bool wb__path_valid(struct wb_slice path);
 
@@ -148,6 +170,12 @@ struct wb__list {
     struct wb__value *item;
     size_t n;
 };
+
+struct wb__delays {
+    int64_t *ms;
+    uint32_t n;
+};
+#define WB__DELAYS_MAX 1000
 
 enum wb__transport_kind {
     WB__TRANSPORT_HTTP,
@@ -167,10 +195,12 @@ struct wb__route_spec {
     const char *name;
     int line;
     bool complete;                     /* its fields were read */
+    const struct wb__absent *absent;   /* a secret of it that was not found */
     int64_t transport, method, format; /* indexes of their words */
-    struct wb__value url, body, response, secret, ca_file, path, scope;
+    struct wb__value url, body, response, secret, ca_file, path, scope, results;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
+    struct wb__delays delays;
     int64_t max_reply;
     bool public_only, follow, http1, immediate;
     struct wb_retry_policy retry; /* until wb__route_check() -1 or 0: default */
@@ -184,6 +214,7 @@ struct wb__settings {
     struct wb__value on_abandoned;
     int64_t lease_ms;
     int outbox_line, relay_line; /* 0: not given */
+    bool outbox_read; /* the last of them that was begun has no mistake */
 };
 
 enum wb__field_type {
@@ -214,7 +245,9 @@ struct wb__field {
 };
 struct wb__schema {
     const struct wb__field *field;
-    size_t n; /* at most WB__FIELDS_MAX */
+    size_t n;      /* at most WB__FIELDS_MAX */
+    size_t delays; /* offset of a struct wb__delays for values without a name;
+                      0: there may be none */
 };
 #define WB__FIELDS_MAX 32
 #define WB__MS_MAX     (INT64_C(3650) * 86400000) /* ten years */
@@ -240,6 +273,13 @@ void wb__schema_read(const struct wb__record *record,
 #define WB__SUGGEST_MAX 64
 void wb__suggest(struct wb_slice word, const char *const *names, size_t n,
     char out[WB__SUGGEST_MAX]);
+
+/* ---- what scripts see -------------------------------------------------- */
+
+/* Push a message, or the reply to it; one of them is NULL. */
+void wb__view_push(lua_State *L, const struct wb_claimed *message,
+    const struct wb_result *reply);
+void wb__view_init(lua_State *L);
 
 /* ---- routes ------------------------------------------------------------ */
 
@@ -279,5 +319,11 @@ struct wb_config {
 WB_MUST_USE enum wb_status wb__config_read(struct wb_config **out,
     const char *path, const struct wb_env *env, bool check_only,
     struct wb_err *err);
+
+/* The settings of a configuration that has a mistake elsewhere: for programs
+ * that only accept messages. It has no routes. Where outbox { … } was not
+ * reached, it limits nothing. Fails for a mistake in outbox { … }. */
+WB_MUST_USE enum wb_status wb__config_read_settings(struct wb_config **out,
+    const char *path, const struct wb_env *env, struct wb_err *err);
 
 #endif /* WB_SRC_SCRIPT_H */

@@ -7,7 +7,10 @@
  *     says so, as in env("URL", "http://localhost"). With false it may be
  *     absent.
  * (4) Line ends at the end of a value are cut off.
- * (5) env and file work while the configuration is read, not in hooks. */
+ * (5) env and file work while the configuration is read, not in hooks.
+ * (6) One that is not found has no bytes and says why; so has every text that
+ *     it is joined to. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "os/os.h"
@@ -19,7 +22,7 @@ enum {
 
 struct secret {
     size_t len;
-    bool absent;
+    struct wb__absent *absent;
     char bytes[];
 };
 
@@ -29,7 +32,7 @@ secret_new(lua_State *L, size_t len)
     struct secret *s = lua_newuserdatauv(L, sizeof(*s) + len, 0);
 
     s->len = len;
-    s->absent = false;
+    s->absent = NULL;
     luaL_setmetatable(L, "secret");
     return s;
 }
@@ -85,7 +88,9 @@ secret_join(lua_State *L)
     if (!wb__text_at(L, 1, &a) || !wb__text_at(L, 2, &b))
         return luaL_error(L, "a secret can be joined to text only");
     s = secret_new(L, a.text.len + b.text.len);
-    s->absent = a.absent || b.absent;
+    s->absent = a.absent != NULL ? a.absent : b.absent;
+    if (a.absent != NULL && b.absent != NULL)
+        b.absent->in_route = true; /* if a is */
     if (a.text.len > 0)
         memcpy(s->bytes, a.text.ptr, a.text.len);
     if (b.text.len > 0)
@@ -153,17 +158,33 @@ note_secret(lua_State *L)
     s->secrets[s->n_secrets++] = (struct wb_slice){secret->bytes, secret->len};
 }
 
+/* Push a secret that was not found. */
+static void
+push_absent(lua_State *L, const char *why)
+{
+    struct wb__script *s = wb__script_of(L);
+    struct wb__absent *a = wb__arena_alloc(&s->arena, sizeof(*a));
+    struct wb_slice text;
+
+    if (a == NULL || !wb__arena_dup(&s->arena, wb_slice(why), &text))
+        wb__script_fail(L, WB_NOMEM, wb__script_line(L), "out of memory");
+    *a = (struct wb__absent){
+        .next = s->absent, .why = text.ptr, .line = wb__script_line(L)};
+    s->absent = a;
+    secret_new(L, 0)->absent = a;
+}
+
 /* Push the value of the name at index 1; the default is at index 2. */
 static int
 push_value(
     lua_State *L, struct wb_slice value, const char *what, const char *fix)
 {
+    char why[200];
+
     if (value.len == 0 && lua_isnoneornil(L, 2)) {
-        if (!wb__script_of(L)->check_only)
-            wb__script_fail(L, WB_UNAVAILABLE, wb__script_line(L),
-                "%s %.80s is not there or empty; %s", what, lua_tostring(L, 1),
-                fix);
-        secret_new(L, 0)->absent = true;
+        (void)snprintf(why, sizeof(why), "%s %.80s is not there or empty; %s",
+            what, lua_tostring(L, 1), fix);
+        push_absent(L, why);
     } else if (value.len == 0 && lua_isboolean(L, 2)) {
         lua_pushnil(L);
     } else if (value.len == 0) {
@@ -205,9 +226,12 @@ read_file(lua_State *L)
         L, "%s%s", path[0] == '/' ? "" : wb__script_of(L)->folder, path);
     b = wb__secret_buf_push(L, SECRET_MAX);
     rc = wb__file_read(path, b, &err);
-    if (rc != WB_OK && rc != WB_NOTFOUND)
-        wb__script_fail(L, rc == WB_NOMEM ? rc : WB_UNAVAILABLE,
-            wb__script_line(L), "%s", err.msg);
+    if (rc == WB_NOMEM)
+        wb__script_fail(L, rc, wb__script_line(L), "%s", err.msg);
+    if (rc != WB_OK && rc != WB_NOTFOUND) {
+        push_absent(L, err.msg);
+        return 1;
+    }
     return push_value(L, wb__trim(wb__buf_slice(b)), "file",
         "one line with the secret belongs there");
 }

@@ -88,24 +88,33 @@ wb__template_has_fields(struct wb_slice text)
     return text.len > 0 && memchr(text.ptr, '{', text.len) != NULL;
 }
 
+/* What a template becomes. */
+struct expansion {
+    const char *what;               /* "url" or "scope" */
+    const struct wb_slice *payload; /* NULL: the template is only checked */
+    struct wb__buf *out;
+};
+
 /* Append an x, which any value may replace. */
 static enum wb_status
-check_field(struct wb_slice field, bool in_path, struct wb__buf *out,
+check_field(const struct expansion *x, struct wb_slice field, bool in_path,
     struct wb_err *err)
 {
-    struct wb_slice before = after_scheme(wb__buf_slice(out));
+    struct wb_slice before = after_scheme(wb__buf_slice(x->out));
 
     if (!wb__path_valid(field))
         return wb__fail(err, WB_INVALID, 0,
-            "the url has {%.*s}, which names no field; names are of letters, "
+            "the %s has {%.*s}, which names no field; names are of letters, "
             "digits, _ and -, joined by a point",
-            WB_SHOW(field));
-    if (before.len == 0 || (in_path && span_before(before, "/") == before.len))
+            x->what, WB_SHOW(field));
+    if (strcmp(x->what, "url") == 0 &&
+        (before.len == 0 ||
+            (in_path && span_before(before, "/") == before.len)))
         return wb__fail(err, WB_INVALID, 0,
             "the url has {%.*s} before its path; scheme and host cannot come "
             "from a payload",
             WB_SHOW(field));
-    wb__buf_add(out, WB_LIT("x"));
+    wb__buf_add(x->out, WB_LIT("x"));
     return WB_OK;
 }
 
@@ -125,40 +134,54 @@ encode(struct wb__buf *out, struct wb_slice s)
     }
 }
 
-static enum wb_status
-expand_field(json_t *payload, struct wb_slice field, bool in_path,
-    struct wb__buf *out, struct wb_err *err)
+/* Append a value as a URL shows it: text without its quotes and escapes, all
+ * else as it was written. */
+static const char *
+add_value(struct wb_slice value, bool in_path, struct wb__buf *out)
 {
-    const json_t *value = wb__json_member(payload, field);
-    const char *problem = NULL;
-    char text[64]; /* a number, true or false */
-    struct wb__buf scalar = {.max = 63, .ptr = text, .cap = sizeof(text)};
+    json_error_t at;
+    json_t *text;
 
-    if (value == NULL)
-        problem = "is not in the payload";
-    else if (json_is_null(value))
-        problem = "is null";
-    else if (json_is_object(value) || json_is_array(value))
-        problem = "is neither text nor number";
-    else if (in_path && json_is_string(value) && !json_string_length(value))
-        problem = "is empty";
-    if (problem != NULL)
-        return wb__fail(
-            err, WB_INVALID, 0, "url: field %.*s %s", WB_SHOW(field), problem);
-    if (json_is_string(value)) {
-        encode(out, (struct wb_slice){
-                        json_string_value(value), json_string_length(value)});
-    } else {
-        wb__json_write(&scalar, value, 0);
-        encode(out, wb__buf_slice(&scalar));
+    if (wb__eq(value, WB_LIT("null")))
+        return "is null";
+    if (value.ptr[0] == '{' || value.ptr[0] == '[')
+        return "is neither text nor number";
+    if (value.ptr[0] != '"') {
+        encode(out, value);
+        return NULL;
     }
-    return WB_OK;
+    if (in_path && value.len == 2)
+        return "is empty";
+    text =
+        json_loadb(value.ptr, value.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+    if (text == NULL && json_error_code(&at) == json_error_out_of_memory)
+        out->failed = WB_NOMEM;
+    else if (text == NULL)
+        return "has half of a surrogate pair, which is no character";
+    encode(out,
+        (struct wb_slice){json_string_value(text), json_string_length(text)});
+    json_decref(text);
+    return NULL;
 }
 
-/* Append the text with its fields expanded; payload NULL: checked. */
 static enum wb_status
-expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
+expand_field(const struct expansion *x, struct wb_slice field, bool in_path,
     struct wb_err *err)
+{
+    struct wb_slice value;
+    const char *problem = "is not in the payload";
+
+    if (wb__json_at(*x->payload, field, &value))
+        problem = add_value(value, in_path, x->out);
+    if (problem == NULL)
+        return WB_OK;
+    return wb__fail(err, WB_INVALID, 0, "%s: field %.*s %s", x->what,
+        WB_SHOW(field), problem);
+}
+
+/* Append the text with its fields expanded, or checked. */
+static enum wb_status
+expand(const struct expansion *x, struct wb_slice text, struct wb_err *err)
 {
     bool in_path = true;
 
@@ -166,7 +189,7 @@ expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
         struct wb_slice piece = {text.ptr, span_before(text, "{}")};
         enum wb_status rc;
 
-        wb__buf_add(out, piece);
+        wb__buf_add(x->out, piece);
         in_path = in_path && span_before(piece, "?") == piece.len;
         text = wb__from(text, piece.len);
         if (text.len == 0)
@@ -176,10 +199,10 @@ expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
         if (text.ptr[0] == '}' || piece.len + 1 == text.len ||
             piece.ptr[piece.len] == '{')
             return wb__fail(err, WB_INVALID, 0,
-                "the url has a %c without its pair; a field is written {name}",
-                text.ptr[0]);
-        rc = payload == NULL ? check_field(piece, in_path, out, err)
-                             : expand_field(payload, piece, in_path, out, err);
+                "the %s has a %c without its pair; a field is written {name}",
+                x->what, text.ptr[0]);
+        rc = x->payload == NULL ? check_field(x, piece, in_path, err)
+                                : expand_field(x, piece, in_path, err);
         if (rc != WB_OK)
             return rc;
         text = wb__from(text, piece.len + 2);
@@ -197,15 +220,16 @@ wb__template_check(struct wb_slice text, struct wb_err *err)
 
     if (text.len > WB__URL_MAX)
         return wb__target_check(text, err);
-    rc = expand(text, NULL, &out, err);
+    rc = expand(&(struct expansion){"url", NULL, &out}, text, err);
     return rc == WB_OK ? wb__target_check(wb__buf_slice(&out), err) : rc;
 }
 
 enum wb_status
-wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
-    struct wb_err *err)
+wb__template_expand(struct wb_slice text, struct wb_slice payload,
+    struct wb__buf *out, struct wb_err *err)
 {
-    enum wb_status rc = expand(text, payload, out, err);
+    enum wb_status rc =
+        expand(&(struct expansion){"url", &payload, out}, text, err);
 
     if (rc != WB_OK)
         return rc;
@@ -215,4 +239,45 @@ wb__template_expand(struct wb_slice text, json_t *payload, struct wb__buf *out,
         return wb__fail(
             err, WB_INVALID, 0, "the url is longer than %d bytes", WB__URL_MAX);
     return wb__target_check(wb__buf_slice(out), err);
+}
+
+/* ---- scopes ------------------------------------------------------------ */
+
+enum wb_status
+wb__scope_check(struct wb_slice text, struct wb_err *err)
+{
+    char scope[WB__SCOPE_MAX];
+    struct wb__buf out = {
+        .max = sizeof(scope) - 1, .ptr = scope, .cap = sizeof(scope)};
+
+    return expand(&(struct expansion){"scope", NULL, &out}, text, err);
+}
+
+enum wb_status
+wb__scope_expand(struct wb_slice text, struct wb_slice payload,
+    struct wb__buf *out, struct wb_err *err)
+{
+    return expand(&(struct expansion){"scope", &payload, out}, text, err);
+}
+
+void
+wb__url_origin(struct wb_slice url, struct wb__buf *out)
+{
+    struct wb_slice host = after_scheme(url), port;
+    size_t scheme = url.len - host.len;
+    bool tls = scheme == sizeof("https://") - 1;
+
+    host.len = span_before(host, "/?#");
+    port = tls ? WB_LIT(":443") : WB_LIT(":80");
+    if (host.len > port.len &&
+        wb__eq(wb__from(host, host.len - port.len), port))
+        host.len -= port.len;
+    wb__buf_str(out, tls ? "https://" : "http://");
+    for (size_t i = 0; i < host.len; i++) {
+        char c = host.ptr[i] >= 'A' && host.ptr[i] <= 'Z'
+                     ? (char)(host.ptr[i] + ('a' - 'A'))
+                     : host.ptr[i];
+
+        wb__buf_add(out, (struct wb_slice){&c, 1});
+    }
 }

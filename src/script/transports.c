@@ -1,4 +1,5 @@
 /* transports.c - wb_config_open(): a configuration with its transports. */
+#include "os/os.h"
 #include "script/script.h"
 #include "waybill/config.h"
 #include "waybill/transport.h"
@@ -65,23 +66,49 @@ open_exec(struct wb__script *s, const struct wb__route_spec *spec,
     return wb_exec_new(out, s->env, loop, argv, err);
 }
 
+/* What the transport needs, and finds missing only when it is used. */
+static enum wb_status
+check_needs(const struct wb__route_spec *spec, struct wb_err *err)
+{
+    if (spec->absent != NULL)
+        return wb__fail(err, WB_UNAVAILABLE, 0, "%s", spec->absent->why);
+    if (spec->ca_file.text.len > 0)
+        return wb__readable_check(spec->ca_file.text.ptr, err);
+    if (spec->transport == WB__TRANSPORT_EXEC)
+        return wb__command_check(spec->argv.item[0].text.ptr, err);
+    return WB_OK;
+}
+
+/* Open the transport of a route. What is missing outside of the configuration
+ * stops this route alone. */
 static enum wb_status
 open_transport(struct wb_config *c, const struct wb__route_spec *spec,
-    struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err)
+    struct uv_loop_s *loop, struct wb_route *route, struct wb_err *err)
 {
-    struct wb_err why = {0};
-    enum wb_status rc;
+    struct wb_err why = {0}, shown;
+    enum wb_status rc = check_needs(spec, &why);
+    struct wb_slice text;
 
-    if (spec->transport == WB__TRANSPORT_HTTP)
-        rc = open_http(c, spec, loop, out, &why);
-    else if (spec->transport == WB__TRANSPORT_EXEC)
-        rc = open_exec(&c->script, spec, loop, out, &why);
-    else
-        rc = wb_file_new(out, c->script.env, spec->path.text.ptr, &why);
+    if (rc == WB_OK && spec->transport == WB__TRANSPORT_HTTP)
+        rc = open_http(c, spec, loop, &route->transport, &why);
+    else if (rc == WB_OK && spec->transport == WB__TRANSPORT_EXEC)
+        rc = open_exec(&c->script, spec, loop, &route->transport, &why);
+    else if (rc == WB_OK)
+        rc = wb_file_new(
+            &route->transport, c->script.env, loop, spec->path.text.ptr, &why);
     if (rc == WB_OK)
         return rc;
-    return wb__fail(err, rc, why.sys, "%s:%d: route \"%s\": %.150s",
+    (void)wb__fail(&shown, rc, why.sys, "%s:%d: route \"%s\": %.150s",
         c->script.path, spec->line, spec->name, why.msg);
+    if (rc == WB_INVALID || rc == WB_NOMEM) {
+        if (err != NULL)
+            *err = shown;
+        return rc;
+    }
+    if (!wb__arena_dup(&c->script.arena, wb_slice(shown.msg), &text))
+        return wb__nomem(err, "route");
+    route->failed = text.ptr;
+    return WB_OK;
 }
 
 enum wb_status
@@ -93,7 +120,7 @@ wb_config_open(struct wb_config **out, const char *path,
     const struct wb__route_spec *spec = rc == WB_OK ? c->first : NULL;
 
     for (size_t i = 0; loop != NULL && spec != NULL && rc == WB_OK; i++) {
-        rc = open_transport(c, spec, loop, &c->routes[i].transport, err);
+        rc = open_transport(c, spec, loop, &c->routes[i], err);
         spec = spec->next;
     }
     if (rc == WB_OK)

@@ -22,7 +22,8 @@ enum {
     REPLY_BYTES = 65536,
     ENV_BYTES = 262144,
     TAIL_BYTES = 4096,
-    ERROR_CHARS = 500,
+    ERROR_CHARS = 1500,
+    ERROR_LINES = 10,
     GRACE_MS = 1000,
     ARGS_MAX = 1024,
     EXIT_TEMPORARY = 75, /* EX_TEMPFAIL of sysexits.h, whose range is 64..78 */
@@ -182,43 +183,90 @@ run_close(struct run *r)
         handle_close(&r->end);
 }
 
+/* Take the last line that is not blank off *s. */
+static struct wb_slice
+cut_last_line(struct wb_slice *s)
+{
+    struct wb_slice all = wb__trim(*s), line;
+    size_t at = all.len;
+
+    while (at > 0 && all.ptr[at - 1] != '\n')
+        at--;
+    line = wb__from(all, at);
+    all.len = at;
+    *s = all;
+    return line;
+}
+
+/* The last lines of stderr, as one: "first | second". Only the last one may be
+ * cut. */
+static void
+last_lines(const struct run *r, char out[4 * ERROR_CHARS + 1])
+{
+    struct wb_slice rest = {r->tail, r->n_tail}, line[ERROR_LINES];
+    size_t n = 0, bytes = 0, len = 0;
+
+    while (n < ERROR_LINES && (line[n] = cut_last_line(&rest)).len > 0) {
+        bytes += line[n].len + 3;
+        if (n > 0 &&
+            (bytes > ERROR_CHARS || (rest.len == 0 && r->n_tail == TAIL_BYTES)))
+            break; /* there is no room, or its beginning is lost */
+        n++;
+    }
+    out[0] = '\0';
+    while (n-- > 0) {
+        len += wb__one_line(line[n], ERROR_CHARS, out + len);
+        if (n > 0) {
+            memcpy(out + len, " | ", sizeof(" | "));
+            len += 3;
+        }
+    }
+}
+
+/* How it ended; where only stderr says more, that. */
+static enum wb_outcome
+run_outcome(const struct run *r, struct wb__buf *why)
+{
+    int status = r->exit_status;
+    char lines[4 * ERROR_CHARS + 1];
+    enum wb_outcome outcome = WB_RETRY;
+
+    last_lines(r, lines);
+    if (r->killed && (!r->exited || r->signal != 0)) {
+        wb__buf_fmt(
+            why, "transport: killed after %lld ms", (long long)r->timeout_ms);
+        outcome = WB_UNKNOWN;
+    } else if (r->lost) {
+        wb__buf_str(
+            why, "transport: other code of this process took the exit status");
+        outcome = WB_UNKNOWN;
+    } else if (r->signal != 0) {
+        wb__buf_fmt(why, "transport: died of signal %d", r->signal);
+    } else if (status == 0) {
+        return WB_DELIVERED;
+    } else {
+        if (status >= 65 && status <= 78 && status != EXIT_TEMPORARY)
+            outcome = WB_REJECTED;
+        if (lines[0] == '\0')
+            wb__buf_fmt(why, "exit status %d", status);
+    }
+    if (lines[0] != '\0')
+        wb__buf_fmt(why, "%s%s", why->len > 0 ? ": " : "", lines);
+    return outcome;
+}
+
 static void
 run_finish(struct run *r)
 {
-    char text[4 * ERROR_CHARS + 1];
+    char text[4 * ERROR_CHARS + 100];
+    struct wb__buf why = {
+        .max = sizeof(text) - 1, .ptr = text, .cap = sizeof(text)};
     struct wb_result res = {.body = wb__buf_slice(&r->reply), .cut = r->cut};
-    struct wb_slice last = wb__trim((struct wb_slice){r->tail, r->n_tail});
-    int status = r->exit_status;
-    size_t len, at = last.len;
 
-    while (at > 0 && last.ptr[at - 1] != '\n')
-        at--;
-    len = wb__one_line(wb__from(last, at), ERROR_CHARS, text);
-
-    if (r->killed && (!r->exited || r->signal != 0)) {
-        res.outcome = WB_UNKNOWN;
-        len = (size_t)snprintf(text, sizeof(text),
-            "transport: killed after %lld ms", (long long)r->timeout_ms);
-    } else if (r->lost) {
-        res.outcome = WB_UNKNOWN;
-        len = (size_t)snprintf(text, sizeof(text),
-            "transport: other code of this process took the exit status");
-    } else if (r->signal != 0) {
-        res.outcome = WB_RETRY;
-        if (len == 0)
-            len = (size_t)snprintf(
-                text, sizeof(text), "transport: died of signal %d", r->signal);
-    } else {
-        res.outcome = status == 0 ? WB_DELIVERED : WB_RETRY;
-        if (status >= 65 && status <= 78 && status != EXIT_TEMPORARY)
-            res.outcome = WB_REJECTED;
-        res.status = status;
-        if (len == 0)
-            len =
-                (size_t)snprintf(text, sizeof(text), "exit status %d", status);
-    }
-    if (res.outcome != WB_DELIVERED)
-        res.error = (struct wb_slice){text, len};
+    res.outcome = run_outcome(r, &why);
+    if (!r->killed && !r->lost && r->signal == 0)
+        res.status = r->exit_status;
+    res.error = wb__buf_slice(&why);
     run_close(r);
     r->done(r->ctx, &res);
 }
@@ -343,7 +391,7 @@ static void
 run_start(
     struct exec *ex, struct run *r, const struct wb_request *q, int payload)
 {
-    char why[200];
+    char why[400];
     int rc;
 
     (void)uv_timer_init(ex->loop, &r->timer);
@@ -366,7 +414,8 @@ run_start(
         return;
     }
     run_close(r);
-    (void)snprintf(why, sizeof(why), "cannot start the command: %s",
+    (void)snprintf(why, sizeof(why), "cannot start the command \"%.200s\": %s",
+        ex->argv[0],
         rc == UV_ENOSYS ? "Linux 5.3 or later is needed" : uv_strerror(rc));
     if (wb__errno_is_lack(-rc) || rc == UV_EAGAIN)
         wb__transport_lacks(r->done, r->ctx, why);

@@ -362,9 +362,93 @@ END
     try js claim
     ended 0
     try js drain
-    ended 1
+    ended 4
     same unavailable "$(jq -r .error.code <<<"$err")"
     has "$err" NO_SUCH
+}
+
+@test "configuration: a mistake in a route stops drain and run, not send" {
+    local mistake
+    for mistake in 'route "k" { ulr = "http://x/" }' 'route "k" { url = )' 'error("no")' \
+        'relay { lease = 1 }' 'x = )'; do
+        config <<<'outbox { max_payload = "10" }
+'"$mistake"
+        try waybill send k x
+        ended 0
+        has "$err" config.lua:2
+        has "$err" "drain and run will not start"
+        try js send k x --drain
+        ended 0
+        same null "$(get .drain)"
+        try js drain
+        ended 1
+        try js run
+        ended 1
+        try js doctor
+        ended 1
+    done
+    config </dev/null
+    same 10 "$(status_of pending)"
+    config <<<'route "k" { ulr = "http://x/" }
+outbox { max_payload = "10" }'
+    try js send k 12345678901
+    ended 1
+    config <<<'outbox { max_paylod = "10" }'
+    try js send k x
+    ended 1
+    has "$err" max_payload
+}
+
+@test "configuration: a route that cannot start stops its own kind, and says so" {
+    config <<'END'
+route "good" { transport = "file", path = "out.ndjson" }
+route "folder" { transport = "file", path = "none/out.ndjson" }
+route "secret.*" { url = "http://127.0.0.1:9/", secret = env "NO_SUCH" }
+route "command" { transport = "exec", argv = { "no-such-command" } }
+route "ca" { url = "https://127.0.0.1:9/", ca_file = "none.pem" }
+END
+    for kind in good folder secret.a command ca; do
+        waybill send "$kind" '{}'
+    done
+    try js drain
+    ended 4
+    same "1 1" "$(get .attempted) $(get .confirmed)"
+    same "folder secret.* command ca" "$(get '[.routes_failed[].kind] | join(" ")')"
+    has "$(get '.routes_failed[0].error')" 'config.lua:2: route "folder"'
+    same 4 "$(jq -r .error.code <<<"$err" | grep -c unavailable)"
+    same 1 "$(wc -l <etc/waybill/out.ndjson)"
+    try waybill drain
+    ended 4
+    has "$err" "none.pem"
+    has "$out" "nothing attempted"
+    try js drain --kind good
+    ended 3
+    same 0 "$(get '.routes_failed | length')"
+    try js drain --kind folder
+    ended 4
+    same not-ready "$(get .reason)"
+    waybill drain || true
+    try waybill status
+    ended 0
+    has "$out" 'route command cannot start'
+    try js status
+    same 4 "$(get '.routes_failed | length')"
+    try js doctor
+    ended 1
+    same 4 "$(get '[.checks[] | select(.name == "config" and (.ok | not))] | length')"
+    has "$out" 'is in no folder of PATH'
+    mkdir etc/waybill/none
+    export NO_SUCH=0123456789abcdef01234567
+    config <<'END'
+route "good" { transport = "file", path = "out.ndjson" }
+route "folder" { transport = "file", path = "none/out.ndjson" }
+route "command" { transport = "exec", argv = { "true" } }
+END
+    try js drain
+    ended 0
+    same "2 0" "$(get .confirmed) $(get '.routes_failed | length')"
+    try js status
+    same 0 "$(get '.routes_failed | length')"
 }
 
 @test "configuration: two routes of one kind" {

@@ -31,7 +31,7 @@ alone() {
     try waybill drain --help
     ended 0
     printf 'route "k" { urk = "http://127.0.0.1:9/" }' >wrong.lua
-    try js --config wrong.lua send k x
+    try js --config wrong.lua status
     ended 1
     has "$err" urk
 }
@@ -58,7 +58,7 @@ alone() {
     printf 'a b' >payload
     try waybill send k - --drain <payload
     ended 0
-    has "$(cat out.ndjson)" '"payload_base64":"YSBi"'
+    has "$(cat etc/waybill/out.ndjson)" '"payload_base64":"YSBi"'
     try waybill drain
     ended 3
 }

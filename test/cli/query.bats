@@ -7,7 +7,7 @@ load helper
     ended 0
     fields pending held processing abandoned by_kind oldest_pending_ms \
         breakers paused unrouted last_drain spill
-    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0}}' \
+    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0},"routes_failed":[]}' \
         "$out"
 }
 

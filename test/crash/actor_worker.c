@@ -137,7 +137,7 @@ static void
 note_batch(struct worker *w, const struct wb_batch *batch)
 {
     static const struct wb_retry_policy retry = {
-        50, 200, 200, 2, 100000, false};
+        50, 200, 200, 2, 100000, false, NULL, 0};
     static const struct wb_breaker_policy breaker = {UINT32_MAX, 1};
 
     w->n = batch->len;

@@ -196,7 +196,11 @@ do_claim(struct workload *w)
 
 /* ---- finish ------------------------------------------------------------ */
 
-static const struct wb_retry_policy retry = {1000, 5000, 5000, 2, 5, false};
+static const struct wb_retry_policy retry = {.base_ms = 1000,
+    .cap_ms = 5000,
+    .retry_after_ms = 5000,
+    .factor = 2,
+    .max_attempts = 5};
 static const struct wb_breaker_policy breaker = {3, 2000};
 
 static struct wb_finish

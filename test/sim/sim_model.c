@@ -8,7 +8,7 @@
 #include "sim.h"
 
 const struct wb_retry_policy sim_retry = {
-    2000, 60000, 120000, 2, SIM_MOST, false};
+    2000, 60000, 120000, 2, SIM_MOST, false, NULL, 0};
 const struct wb_breaker_policy sim_breaker_policy = {SIM_FAILURES, SIM_OPEN_MS};
 const char *const sim_kind[SIM_KINDS] = {"a.plain", "b.batch", "c.other"};
 

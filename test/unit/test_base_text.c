@@ -197,6 +197,59 @@ TEST(test_text__edit_distance__letters_to_change)
         32, wb__edit_distance(S("a"), S("123456789012345678901234567890123")));
 }
 
+TEST(test_text__json__rfc8259_and_nothing_else)
+{
+    static const char *const good[] = {"0", " -0 ", "1.50e-07", "1e400",
+        "123456789012345678901234567890", "\"\"", "\"\\u0000\\ud800\\/\"", "[]",
+        "[ 1 , [ ] ]", "{}", "{\"a\":{\"a\":1,\"a\":[true]}}\r\n", "null",
+        "\"\xe2\x82\xac\x7f\""};
+    static const char *const bad[] = {"", " ", "01", "1.", ".5", "+1", "-",
+        "1e", "0x1", "NaN", "'a'", "\"", "\"\\\"", "\"\\x\"", "\"\\u12g4\"",
+        "\"\n\"", "[", "[1,]", "[1 2]", "{", "{a:1}", "{\"a\"}", "{\"a\":}",
+        "{\"a\":1,}", "{\"a\":1]", "tru", "nul", "truee", "1 2",
+        "\xef\xbb\xbf"
+        "1",
+        "\"\xff\"", "[1]\xc2\xa0"};
+    char deep[5000];
+
+    for (size_t i = 0; i < WB_COUNT(good); i++)
+        CHECK(wb__json_valid(S(good[i]), NULL));
+    for (size_t i = 0; i < WB_COUNT(bad); i++)
+        CHECK(!wb__json_valid(S(bad[i]), NULL));
+    CHECK(!wb__json_valid((struct wb_slice){0}, NULL));
+    CHECK(!wb__json_valid((struct wb_slice){"1\0", 2}, NULL));
+    memset(deep, '[', 2049);
+    memset(deep + 2049, ']', 2049);
+    CHECK(!wb__json_valid((struct wb_slice){deep, 4098}, NULL));
+    CHECK(wb__json_valid((struct wb_slice){deep + 1, 4096}, NULL));
+}
+
+TEST(test_text__json_at__the_bytes_of_the_last_member_of_that_name)
+{
+    static const struct {
+        const char *text, *path, *value; /* NULL: there is none */
+    } rows[] = {
+        {" {\"a\" : 19.990 }", "a", "19.990"},
+        {"{\"a\":{\"b\":[1, 2 ]} }", "a.b", "[1, 2 ]"},
+        {"{\"a\":1,\"a\":{\"b\":2}}", "a.b", "2"},
+        {"{\"a\":{\"b\":2},\"a\":1}", "a.b", NULL},
+        {"{\"\\u0061-1\":\"\\u00e9\"}", "a-1", "\"\\u00e9\""},
+        {"{\"b\":{\"a\":1},\"ab\":2,\"\":3}", "a", NULL},
+        {"{}", "a", NULL},
+        {"[{\"a\":1}]", "a", NULL},
+        {"1", "a", NULL},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(rows); i++) {
+        struct wb_slice value;
+        bool found = wb__json_at(S(rows[i].text), S(rows[i].path), &value);
+
+        CHECK(found == (rows[i].value != NULL));
+        if (found)
+            CHECK_SLICE(rows[i].value, value);
+    }
+}
+
 int
 main(void)
 {
@@ -211,6 +264,8 @@ main(void)
         RUN(test_text__statuses__each_named_and_explained),
         RUN(test_text__fail__text_cut_and_err_optional),
         RUN(test_text__edit_distance__letters_to_change),
+        RUN(test_text__json__rfc8259_and_nothing_else),
+        RUN(test_text__json_at__the_bytes_of_the_last_member_of_that_name),
     };
     return RUN_ALL(tests);
 }

@@ -4,7 +4,8 @@
 
 #include "outbox_fixture.h"
 
-static struct wb_retry_policy again = {0, 0, 0, 1, UINT32_MAX, true};
+static struct wb_retry_policy again = {.max_attempts = UINT32_MAX,
+    .retry_rejected = true};
 
 /* Claim one of a and end it so. */
 static void

@@ -102,7 +102,7 @@ static const char full_route[] =
     "  breaker = { failures = 9, open = \"2m\", scope = \"h\" },\n"
     "  public_only = true, follow = true, http1 = true, disable_on_410 = "
     "true,\n"
-    "  ca_file = \"/etc/ca.pem\", max_reply = \"1k\",\n"
+    "  ca_file = \"ca.pem\", max_reply = \"1k\",\n"
     "}\n"
     "relay { lease = \"90s\" }\n"
     "outbox { max_payload = \"64k\", max_rows = 1000, max_file = 1048576,\n"
@@ -131,6 +131,7 @@ TEST(test_config__every_field_of_http__arrives)
     const struct wb_outbox_opts *box;
 
     set_variables();
+    test_write("ca.pem", "", 0);
     READ(full_route);
     check_full_policies(route_at(0));
     CHECK_TEXT("http://h/{id}", route_at(0)->endpoint);
@@ -145,7 +146,7 @@ TEST(test_config__every_field_of_http__arrives)
     CHECK_TEXT("0123456789abcdef01234567", made[0].secret[1]);
     CHECK(made[0].opts.public_only && made[0].opts.follow);
     CHECK(made[0].opts.http1);
-    CHECK_TEXT("/etc/ca.pem", made[0].ca_file);
+    CHECK_TEXT("ca.pem", made[0].ca_file);
     CHECK_INT(1024, made[0].opts.max_reply_bytes);
     CHECK_INT(90000, wb_config_lease_ms(config));
     box = wb_config_outbox(config);
@@ -178,6 +179,29 @@ TEST(test_config__immediate__retried_at_once_as_often_as_configured)
     CHECK_INT(0, route_at(0)->retry->base_ms);
     CHECK_INT(0, route_at(0)->retry->cap_ms);
     CHECK_INT(100, route_at(0)->retry->max_attempts);
+    close_config();
+}
+
+TEST(test_config__retry_as_a_list__its_delays_and_one_attempt_more)
+{
+    const struct wb_retry_policy *p;
+
+    READ(
+        "route \"a\" { url = \"http://h/\", retry = { \"10s\", \"1m\", \"0s\", "
+        "rejected = true } }\n"
+        "route \"b\" { url = \"http://h/\", retry = { \"10s\", attempts = 9 } "
+        "}\n"
+        "route \"c\" { url = \"http://h/\", retry = { base = \"1s\" } }");
+    p = route_at(0)->retry;
+    CHECK_INT(3, p->n_delays);
+    CHECK_INT(10000, p->delays_ms[0]);
+    CHECK_INT(60000, p->delays_ms[1]);
+    CHECK_INT(0, p->delays_ms[2]);
+    CHECK_INT(4, p->max_attempts);
+    CHECK(p->retry_rejected);
+    CHECK_INT(9, route_at(1)->retry->max_attempts);
+    CHECK_INT(0, route_at(2)->retry->n_delays);
+    CHECK_INT(8, route_at(2)->retry->max_attempts);
     close_config();
 }
 
@@ -220,9 +244,8 @@ test_config__transport_not_made__error_names_route_and_all_is_freed(
     void **state)
 {
     (void)state;
-    make_fails = WB_UNAVAILABLE;
-    CHECK_STATUS(
-        UNAVAILABLE, read_text("\nroute \"a\" { url = \"http://h/\" }"));
+    make_fails = WB_INVALID;
+    CHECK_STATUS(INVALID, read_text("\nroute \"a\" { url = \"http://h/\" }"));
     make_fails = WB_OK;
     CHECK_TEXT("c.lua:2: route \"a\": made to fail", err.msg);
     CHECK(!http_open);
@@ -375,7 +398,6 @@ test_config__check_only__secrets_may_be_absent_and_nothing_opens(void **state)
     CHECK(route_at(0)->transport == NULL);
     CHECK_INT(5000, route_at(0)->timeout_ms);
     close_config();
-    CHECK_STATUS(UNAVAILABLE, read_text(text));
     CHECK_STATUS(INVALID, read_bytes("route \"a\" {}", 12, NULL));
 }
 
@@ -479,6 +501,7 @@ main(void)
         RUN(test_config__every_field_of_http__arrives),
         RUN(test_config__batch__count_and_format),
         RUN(test_config__immediate__retried_at_once_as_often_as_configured),
+        RUN(test_config__retry_as_a_list__its_delays_and_one_attempt_more),
         RUN(test_config__exec_and_file__made_of_their_fields),
         RUN(test_config__loop_over_kinds__a_route_each_in_order),
         RUN(test_config__table_changed_afterwards__route_stays),

@@ -113,12 +113,12 @@ wb_exec_new(struct wb_transport **out, const struct wb_env *env,
 
 enum wb_status
 wb_file_new(struct wb_transport **out, const struct wb_env *env,
-    const char *path, struct wb_err *err)
+    struct uv_loop_s *loop, const char *path, struct wb_err *err)
 {
     struct made *m = make(out, "file");
 
     (void)err;
-    CHECK(env == ENV);
+    CHECK(env == ENV && loop == LOOP);
     copy_text(m->path, sizeof(m->path), wb_slice(path));
     return WB_OK;
 }

@@ -96,7 +96,7 @@ TEST(test_drain__D1_not_ready__nothing_touched)
 /* Every end has its own counter, and they add up. */
 TEST(test_drain__D1_all_outcomes__counters_are_disjoint)
 {
-    static const struct wb_retry_policy once = {0, 0, 0, 1, 1, false};
+    static const struct wb_retry_policy once = {.max_attempts = 1};
     struct fixture d;
     struct wb_id id[3];
 
@@ -191,7 +191,7 @@ TEST(test_route__several_fit__longest_wins)
 TEST(test_route__wrong__refused_with_its_name)
 {
     static const struct wb_retry_policy long_one = {
-        86400000, 86400000, 0, 1, 9, false};
+        86400000, 86400000, 0, 1, 9, false, NULL, 0};
     struct wb_relay_opts opts = {.env = ENV};
     struct fixture d;
 

@@ -85,6 +85,44 @@ TEST(test_batch__T4_results_per_item__each_has_its_own_end)
     fixture_close(&d);
 }
 
+static enum wb_status
+second_is_bad(void *ctx, const struct wb_claimed *const *message, size_t n,
+    const struct wb_result *response, struct wb_result *result,
+    struct wb_err *err)
+{
+    (void)ctx;
+    CHECK_INT(3, n);
+    CHECK_SLICE("[1,1,1]", response->body);
+    CHECK_SLICE("2", message[1]->payload);
+    if (response->status == 207)
+        return wb__fail(err, WB_INVALID, 0, "cannot read it");
+    result[1].outcome = WB_REJECTED;
+    result[1].error = wb_slice("bad");
+    return response->status == 201 ? WB_NOTFOUND : WB_OK;
+}
+
+TEST(test_batch__hook_for_the_results__decides_or_leaves_it_or_all_are_unknown)
+{
+    static const int status[] = {200, 201, 207};
+
+    for (size_t i = 0; i < WB_COUNT(status); i++) {
+        struct fixture d;
+
+        batch_fixture(&d);
+        d.fake.body = "[1,1,1]";
+        d.fake.status = status[i];
+        d.route[0].results = second_is_bad;
+        fixture_start(&d, 1);
+        for (int k = 1; k <= 3; k++)
+            put(&d, "a", k == 2 ? "2" : "1");
+        drain(&d, (struct wb_drain){0});
+        CHECK_INT(i == 0 ? 2 : i == 1 ? 3 : 0, d.report.confirmed);
+        CHECK_INT(i == 0 ? 1 : 0, d.report.rejected);
+        CHECK_INT(i == 2 ? 3 : 0, d.report.retried);
+        fixture_close(&d);
+    }
+}
+
 /* Larger than what Waybill reads numbers into. */
 #define LARGE "18446744073709551615"
 
@@ -250,6 +288,7 @@ main(void)
         RUN(test_batch__T4_other_reply_cut_off__delivered),
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),
+        RUN(test_batch__hook_for_the_results__decides_or_leaves_it_or_all_are_unknown),
     };
 
     return RUN_ALL(tests);

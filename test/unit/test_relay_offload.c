@@ -53,6 +53,56 @@ TEST(test_drain__D1_requests_end_during_a_commit__committed_by_the_next)
     fixture_close(&d);
 }
 
+static enum wb_status
+see_paused(void *ctx, const struct wb_kind_counts *k)
+{
+    *(bool *)ctx = *(bool *)ctx || k->paused;
+    return WB_OK;
+}
+
+static bool
+is_paused(struct wb_relay *relay)
+{
+    bool paused = false;
+    struct wb_err err;
+
+    CHECK_OK(wb_outbox_count(relay->box, see_paused, &paused, &err), err);
+    return paused;
+}
+
+static bool paused_in_fn;
+
+static void
+see_pause(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
+{
+    bool before = is_paused(relay);
+
+    fn(arg);
+    paused_in_fn = paused_in_fn || (!before && is_paused(relay));
+}
+
+/* The loop never waits for the database's lock. */
+TEST(test_drain__receiver_is_gone__kind_paused_with_the_commit_off_the_loop)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.fake.status = 410;
+    d.fake.outcome = WB_REJECTED;
+    d.route[0].disable_on_410 = true;
+    d.route[0].concurrency = 1;
+    fixture_start(&d, 1);
+    d.relay->run_blocking = see_pause;
+    paused_in_fn = false;
+    put(&d, "a", "x");
+    put(&d, "a", "x");
+    drain(&d, (struct wb_drain){0});
+    CHECK(paused_in_fn);
+    CHECK_INT(1, d.fake.sent);
+    fixture_close(&d);
+}
+
 /* The outcomes of a cycle that found the database busy are committed by the
  * next one, those since then after them: none is lost, none committed twice. */
 TEST(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again)
@@ -187,6 +237,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_drain__D1_requests_end_during_a_commit__committed_by_the_next),
+        RUN(test_drain__receiver_is_gone__kind_paused_with_the_commit_off_the_loop),
         RUN(test_cycle__BUSY__outcomes_are_kept_apart_and_committed_again),
         RUN(test_cycle__D2a_BUSY_extending__again_in_a_moment),
         RUN(test_cycle__D2a_BUSY_extending_many__waits_once),

@@ -116,8 +116,13 @@ check_hostile(const struct wb_retry_policy *p, const struct wb_attempt *a)
     int64_t most = cap > p->retry_after_ms ? cap : p->retry_after_ms;
     int64_t last;
 
+    for (uint32_t i = 0; i < p->n_delays; i++)
+        if (p->delays_ms[i] > most)
+            most = p->delays_ms[i];
     if (most < 0)
         most = 0;
+    if (p->n_delays > 0)
+        most = most > INT64_MAX - most / 10 ? INT64_MAX : most + most / 10;
     last = now > INT64_MAX - most ? INT64_MAX : now + most;
     CHECK(d.why != NULL);
     if (d.verdict != WB_VERDICT_RETRY) {
@@ -141,11 +146,42 @@ TEST(test_retry__R4_hostile_values__neither_immortal_nor_ancient)
 
         ENV->random(ENV->ctx, r, sizeof(r));
         p = (struct wb_retry_policy){t[r[0] % 10], t[r[1] % 10], t[r[2] % 10],
-            u[r[3] % 6], u[r[4] % 6], r[5] % 2};
+            u[r[3] % 6], u[r[4] % 6], r[5] % 2, t, r[9] % 11};
         a = (struct wb_attempt){(enum wb_outcome)(r[5] / 2 % 4), u[r[6] % 6],
             t[r[7] % 10], t[r[8] % 10], (uint64_t)r[9] << 32 | r[0]};
         check_hostile(&p, &a);
     }
+}
+
+TEST(test_retry__listed_delays__kept_the_last_one_repeats)
+{
+    static const int64_t delays[] = {1000, 5, 60000};
+    struct wb_retry_policy p = {.max_attempts = 6,
+        .delays_ms = delays,
+        .n_delays = 3,
+        .retry_after_ms = 70000};
+    static const int64_t least[] = {1000, 5, 60000, 60000, 60000};
+
+    for (uint32_t n = 1; n <= 5; n++)
+        for (int k = 0; k < 3; k++) {
+            struct wb_attempt a = {.outcome = WB_RETRY,
+                .number = n,
+                .now_ms = 100,
+                .random = k == 0   ? 0
+                          : k == 1 ? UINT64_MAX
+                                   : 12345};
+            struct wb_decision d = wb_retry_decide(&p, &a);
+            int64_t delay = d.at_ms - 100;
+
+            CHECK_INT(WB_VERDICT_RETRY, d.verdict);
+            CHECK(delay >= least[n - 1] &&
+                  delay <= least[n - 1] + least[n - 1] / 10);
+            CHECK(k > 0 || delay == least[n - 1]);
+            a.retry_after_ms = 65000;
+            CHECK(wb_retry_decide(&p, &a).at_ms >= 65100);
+        }
+    CHECK_INT(1100 + 5 + 3 * 66000, wb_retry_horizon_ms(&p, false));
+    CHECK_INT(5 * 70000, wb_retry_horizon_ms(&p, true));
 }
 
 TEST(test_retry__R4_clock_near_the_end_of_time__saturates)
@@ -190,6 +226,7 @@ main(void)
         RUN(test_retry__R4_hostile_values__neither_immortal_nor_ancient),
         RUN(test_retry__R4_clock_near_the_end_of_time__saturates),
         RUN(test_retry__R2_horizon__sum_of_the_longest_waits),
+        RUN(test_retry__listed_delays__kept_the_last_one_repeats),
     };
     return RUN_ALL(tests);
 }

@@ -143,24 +143,37 @@ TEST(test_exec__exit_status__decides)
     }
 }
 
-TEST(test_exec__stderr__last_line_is_the_error)
+TEST(test_exec__stderr__last_lines_are_the_error)
 {
-    run_shell("printf 'first\\nlast \\033[1mline\\n\\n' >&2; exit 65", 5000);
+    run_shell(
+        "printf 'first\\n\\n\\nlast \\033[1mline\\n\\n' >&2; exit 65", 5000);
     CHECK_INT(WB_REJECTED, sent.outcome);
-    CHECK_TEXT("last [1mline", sent.error);
+    CHECK_INT(65, sent.status);
+    CHECK_TEXT("first | last [1mline", sent.error);
+    run_shell("seq 1 15 >&2; exit 1", 5000);
+    CHECK_TEXT("6 | 7 | 8 | 9 | 10 | 11 | 12 | 13 | 14 | 15", sent.error);
+    run_shell("echo before >&2; kill -TERM $$", 5000);
+    CHECK_TEXT("transport: died of signal 15: before", sent.error);
+    run_shell("echo before >&2; sleep 30", 300);
+    CHECK_TEXT("transport: killed after 300 ms: before", sent.error);
     run_shell("echo noise >&2; exit 0", 5000);
     CHECK_INT(WB_DELIVERED, sent.outcome);
     CHECK_TEXT("", sent.error);
 }
 
-TEST(test_exec__endless_stderr__last_line_still_found)
+TEST(test_exec__endless_stderr__last_lines_still_found)
 {
-    run_shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done "
-              ">&2; echo the end >&2; exit 1",
-        5000);
-    CHECK_TEXT("the end", sent.error);
+    run_shell("seq 1000000 1003000 >&2; echo the end >&2; exit 1", 5000);
+    CHECK_HAS("1002992 | 1002993 | ", sent.error);
+    CHECK_HAS("1003000 | the end", sent.error);
+    CHECK(sent.error[0] == '1');
     run_shell("head -c 100000 /dev/zero | tr '\\0' x >&2; exit 1", 5000);
-    CHECK_INT(500, strlen(sent.error));
+    CHECK_INT(1500, strlen(sent.error));
+    run_shell(
+        "head -c 4000 /dev/zero | tr '\\0' x >&2; echo >&2; echo end >&2; "
+        "exit 1",
+        5000);
+    CHECK_TEXT("end", sent.error);
 }
 
 TEST(test_exec__signal__retry)
@@ -333,7 +346,9 @@ TEST(test_exec__no_such_command__retry_and_says_so)
     open_command(argv);
     run_with(&q);
     CHECK_INT(WB_RETRY, sent.outcome);
-    CHECK_TEXT("transport: cannot start the command: no such file or directory",
+    CHECK_TEXT(
+        "transport: cannot start the command \"waybill-no-such-command\": "
+        "no such file or directory",
         sent.error);
     close_command();
 }
@@ -430,8 +445,8 @@ main(void)
         RUN(test_exec__outer_batch__its_ids_are_not_handed_down),
         RUN(test_exec__argv__no_shell_between),
         RUN(test_exec__exit_status__decides),
-        RUN(test_exec__stderr__last_line_is_the_error),
-        RUN(test_exec__endless_stderr__last_line_still_found),
+        RUN(test_exec__stderr__last_lines_are_the_error),
+        RUN(test_exec__endless_stderr__last_lines_still_found),
         RUN(test_exec__signal__retry),
         RUN(test_exec__reads_nothing__large_payload_harmless),
         RUN(test_exec__writes_a_lot__64_kib_kept),

@@ -2,7 +2,10 @@
  * F3, S11. And the callback transport. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -11,12 +14,15 @@
 #include "os/os.h"
 #include "transport_fixture.h"
 
-static int bad_syncs; /* how many of the next fsync() fail */
+static int bad_syncs;    /* how many of the next fsync() fail */
+static atomic_bool hang; /* fsync() waits while it is true */
 
 /* Replaces the function of libc. */
 int
 fsync(int fd)
 {
+    while (atomic_load(&hang))
+        (void)poll(NULL, 0, 1);
     if (bad_syncs == 0)
         return fdatasync(fd);
     bad_syncs--;
@@ -24,6 +30,7 @@ fsync(int fd)
     return -1;
 }
 
+static uv_loop_t loop;
 static struct wb_transport *file;
 static struct sent sent;
 
@@ -32,7 +39,7 @@ open_file(const char *path)
 {
     struct wb_err err = {0};
 
-    CHECK_OK(wb_file_new(&file, ENV, path, &err), err);
+    CHECK_OK(wb_file_new(&file, ENV, &loop, path, &err), err);
 }
 
 static void
@@ -40,10 +47,8 @@ append(const char *body, size_t len)
 {
     struct wb_request q = some_request();
 
-    memset(&sent, 0, sizeof(sent));
     q.body = (struct wb_slice){body, len};
-    file->send(file, &q, sent_done, &sent);
-    CHECK_INT(1, sent.calls);
+    send_and_wait(&loop, file, &q, &sent);
 }
 
 static void
@@ -53,6 +58,13 @@ check_file(const char *path, const char *text)
 
     CHECK_TEXT(text, found);
     free(found);
+}
+
+static void
+close_file(void)
+{
+    wb_transport_free(file);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
 }
 
 #define HEAD                                                             \
@@ -72,7 +84,7 @@ TEST(test_file__json__one_line_each)
         HEAD "\"payload\":{\"n\":1}}\n" HEAD "\"payload\":[1,   2] }\n" HEAD
              "\"payload\":\"a\\nb\"}\n" HEAD
              "\"payload\":123456789012345678901234567890}\n");
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__no_json__base64)
@@ -102,7 +114,7 @@ TEST(test_file__no_json__base64)
         check_file("out", line);
         CHECK_INT(0, unlink("out"));
     }
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__new_file__private) /* S11 */
@@ -114,7 +126,7 @@ TEST(test_file__new_file__private) /* S11 */
     (void)umask(old);
     CHECK_INT(0, stat("out", &st));
     CHECK_INT(0600, st.st_mode & 07777);
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__link_folder_device_fifo__refused) /* S11 */
@@ -125,11 +137,11 @@ TEST(test_file__link_folder_device_fifo__refused) /* S11 */
     CHECK_INT(0, symlink("target", "link"));
     CHECK_INT(0, mkdir("folder", 0700));
     CHECK_INT(0, mkfifo("fifo", 0600));
-    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, "link", NULL));
-    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, "/dev/full", NULL));
-    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, "fifo", NULL));
-    CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, "folder", NULL));
-    CHECK_STATUS(NOTFOUND, wb_file_new(&t, ENV, "none/out", NULL));
+    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, &loop, "link", NULL));
+    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, &loop, "/dev/full", NULL));
+    CHECK_STATUS(REFUSED, wb_file_new(&t, ENV, &loop, "fifo", NULL));
+    CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, &loop, "folder", NULL));
+    CHECK_STATUS(NOTFOUND, wb_file_new(&t, ENV, &loop, "none/out", NULL));
     CHECK(t == NULL);
 }
 
@@ -145,9 +157,9 @@ TEST(test_file__rotated_away__goes_into_a_new_one)
     CHECK_INT(0, symlink("out.1", "out"));
     append("3", 1);
     CHECK_INT(WB_RETRY, sent.outcome);
-    CHECK_HAS("transport: cannot open out", sent.error);
+    CHECK_HAS("transport: out is a symbolic link", sent.error);
     check_file("out.1", HEAD "\"payload\":1}\n");
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__torn_line_before__ended_first)
@@ -156,7 +168,7 @@ TEST(test_file__torn_line_before__ended_first)
     open_file("out");
     append("1", 1);
     check_file("out", "{\"id\":\"half\n" HEAD "\"payload\":1}\n");
-    wb_transport_free(file);
+    close_file();
 }
 
 /* A disk that is full in the middle of a line, by the limit of file sizes:
@@ -184,7 +196,7 @@ TEST(test_file__disk_full__line_cut_off_and_retry) /* F3, C7 */
     (void)signal(SIGXFSZ, SIG_DFL);
     append("2", 1);
     CHECK_INT(WB_DELIVERED, sent.outcome);
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__sync_fails__unknown_then_fine) /* F3 */
@@ -197,7 +209,7 @@ TEST(test_file__sync_fails__unknown_then_fine) /* F3 */
     CHECK_TEXT("transport: cannot sync out: Input/output error", sent.error);
     append("3", 1);
     CHECK_INT(WB_DELIVERED, sent.outcome);
-    wb_transport_free(file);
+    close_file();
 }
 
 /* The name must be on the disk before a line in it counts. */
@@ -206,7 +218,7 @@ TEST(test_file__folder_not_synced__nothing_delivered) /* F2 */
     struct wb_transport *t;
 
     bad_syncs = 1;
-    CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, "out", NULL));
+    CHECK_STATUS(UNAVAILABLE, wb_file_new(&t, ENV, &loop, "out", NULL));
     bad_syncs = 0;
     open_file("out");
     CHECK_INT(0, unlink("out"));
@@ -218,7 +230,7 @@ TEST(test_file__folder_not_synced__nothing_delivered) /* F2 */
     append("1", 1);
     CHECK_INT(WB_DELIVERED, sent.outcome);
     check_file("out", HEAD "\"payload\":1}\n");
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__kind_with_quote__rejected)
@@ -231,7 +243,7 @@ TEST(test_file__kind_with_quote__rejected)
     file->send(file, &q, sent_done, &sent);
     CHECK_INT(WB_REJECTED, sent.outcome);
     check_file("out", "");
-    wb_transport_free(file);
+    close_file();
 }
 
 TEST(test_file__memory_fails__retry_and_no_leak) /* F4 */
@@ -240,11 +252,11 @@ TEST(test_file__memory_fails__retry_and_no_leak) /* F4 */
         struct wb_err err = {0};
 
         fake_alloc_fail_at(n);
-        if (wb_file_new(&file, ENV, "out", &err) == WB_OK) {
+        if (wb_file_new(&file, ENV, &loop, "out", &err) == WB_OK) {
             append("1", 1);
             CHECK(sent.outcome ==
                   (fake_env.failed == 0 ? WB_DELIVERED : WB_RETRY));
-            wb_transport_free(file);
+            close_file();
         } else {
             CHECK_INT(WB_NOMEM, err.status);
         }
@@ -267,8 +279,8 @@ TEST(test_file__many_writers__no_line_torn)
         child[i] = test_fork();
         if (child[i] == 0) {
             for (int k = 0; k < 50; k++)
-                if (wb__append_line("out", WB_LIT("0123456789\n"), NULL) !=
-                    WB_OK)
+                if (wb__append_line(
+                        "out", WB_LIT("0123456789\n"), true, NULL) != WB_OK)
                     _Exit(1);
             _Exit(0);
         }
@@ -284,7 +296,125 @@ TEST(test_file__many_writers__no_line_torn)
         CHECK(strncmp(line, "0123456789\n", 11) == 0);
     CHECK_INT(200, lines);
     free(text);
+    close_file();
+}
+
+/* ---- a file that is locked, a disk that hangs ---------------------------- */
+
+/* Lock it as another program would. */
+static int
+lock_file(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    CHECK(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    return fd;
+}
+
+static void
+on_tick(uv_timer_t *timer)
+{
+    int *left = timer->data;
+
+    if (--*left == 0) {
+        (void)flock(left[1], LOCK_UN);
+        uv_close((uv_handle_t *)timer, NULL);
+    }
+}
+
+TEST(test_file__locked_by_another__loop_goes_on_and_line_follows)
+{
+    struct wb_request q = some_request();
+    struct sent second = {0};
+    uv_timer_t timer;
+    int left[2] = {20, -1};
+
+    open_file("out");
+    left[1] = lock_file("out");
+    timer.data = left;
+    CHECK_INT(0, uv_timer_init(&loop, &timer));
+    CHECK_INT(0, uv_timer_start(&timer, on_tick, 1, 1));
+    memset(&sent, 0, sizeof(sent));
+    file->send(file, &q, sent_done, &sent);
+    q.body = WB_LIT("2");
+    file->send(file, &q, sent_done, &second);
+    CHECK_INT(0, sent.calls);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(0, left[0]);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    CHECK_INT(WB_DELIVERED, second.outcome);
+    check_file("out", HEAD "\"payload\":{\"n\":1}}\n" HEAD "\"payload\":2}\n");
+    CHECK_INT(0, close(left[1]));
+    close_file();
+}
+
+TEST(test_file__locked_past_the_timeout__retry_and_nothing_added)
+{
+    struct wb_request q = some_request();
+    struct sent second = {0};
+    int fd;
+
+    open_file("out");
+    fd = lock_file("out");
+    q.timeout_ms = 30;
+    memset(&sent, 0, sizeof(sent));
+    file->send(file, &q, sent_done, &sent);
+    file->send(file, &q, sent_done, &second);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(1, sent.calls);
+    CHECK_INT(1, second.calls);
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK_INT(WB_RETRY, second.outcome);
+    CHECK_HAS("another program keeps out locked", sent.error);
+    check_file("out", "");
+    CHECK_INT(0, close(fd));
+    append("1", 1);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    close_file();
+}
+
+TEST(test_file__write_past_the_timeout__unknown_and_next_one_waits)
+{
+    struct wb_request q = some_request();
+    struct sent second = {0};
+
+    open_file("out");
+    append("0", 1);
+    atomic_store(&hang, true);
+    q.timeout_ms = 20;
+    memset(&sent, 0, sizeof(sent));
+    file->send(file, &q, sent_done, &sent);
+    while (sent.calls == 0)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_TEXT("transport: the write takes too long", sent.error);
+    q.timeout_ms = 60000;
+    q.body = WB_LIT("2");
+    file->send(file, &q, sent_done, &second);
+    CHECK_INT(0, second.calls);
+    atomic_store(&hang, false);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(WB_DELIVERED, second.outcome);
+    CHECK_INT(1, sent.calls);
+    close_file();
+}
+
+TEST(test_file__freed_while_lines_wait_and_one_is_written__no_call_no_leak)
+{
+    struct wb_request q = some_request();
+
+    open_file("out");
+    append("0", 1);
+    atomic_store(&hang, true);
+    memset(&sent, 0, sizeof(sent));
+    file->send(file, &q, sent_done, &sent);
+    file->send(file, &q, sent_done, &sent);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
     wb_transport_free(file);
+    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    atomic_store(&hang, false);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(0, sent.calls);
 }
 
 /* ---- callback ---------------------------------------------------------- */
@@ -337,7 +467,13 @@ main(void)
         RUN(test_file__kind_with_quote__rejected),
         RUN(test_file__memory_fails__retry_and_no_leak),
         RUN(test_file__many_writers__no_line_torn),
+        RUN(test_file__locked_by_another__loop_goes_on_and_line_follows),
+        RUN(test_file__locked_past_the_timeout__retry_and_nothing_added),
+        RUN(test_file__write_past_the_timeout__unknown_and_next_one_waits),
+        RUN(test_file__freed_while_lines_wait_and_one_is_written__no_call_no_leak),
         RUN(test_callback__result__handed_on),
     };
+
+    CHECK_INT(0, uv_loop_init(&loop));
     return RUN_ALL(tests);
 }
