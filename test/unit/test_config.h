@@ -230,7 +230,7 @@ message_of(const char *kind, const char *payload)
 /* What build made of a payload; the texts are kept here. */
 struct built {
     enum wb_status status;
-    char url[1024], body[4096];
+    char url[1024], body[32768];
 };
 
 static inline struct built
