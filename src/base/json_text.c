@@ -209,12 +209,13 @@ bool
 wb__json_valid(struct wb_slice text, size_t *bad)
 {
     struct scan s = {text.ptr, text.ptr, 0};
-    bool ok;
+    bool ok = text.len > 0;
 
-    if (text.len > 0)
+    if (ok) {
         s.end += text.len;
-    skip_space(&s);
-    ok = skip_value(&s);
+        skip_space(&s);
+        ok = skip_value(&s);
+    }
     if (ok)
         skip_space(&s);
     if (bad != NULL)
@@ -227,6 +228,8 @@ wb__json_at(struct wb_slice text, struct wb_slice path, struct wb_slice *value)
 {
     struct wb_slice at = wb__trim(text), name;
 
+    if (at.len == 0)
+        return false;
     while (wb__cut(&path, '.', &name)) {
         struct scan s = {at.ptr, at.ptr + at.len, 0};
 

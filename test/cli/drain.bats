@@ -430,3 +430,26 @@ END
     has "$(row "$id" last_error)" "404 no /a/************/b"
     ! grep -r canary box.db* state out.txt err.txt
 }
+
+@test "run: a file that is locked holds up its own route alone, and no SIGTERM" {
+    config <<'END'
+route "locked" { transport = "file", path = "locked.ndjson", timeout = "2s" }
+route "free" { transport = "file", path = "free.ndjson" }
+END
+    touch etc/waybill/locked.ndjson
+    (exec 9>>etc/waybill/locked.ndjson && flock 9 && echo >is_locked && exec sleep 30) &
+    PIDS=$!
+    until_true 10 test -e is_locked
+    waybill send locked '{}'
+    "$WAYBILL" run 2>run.err >run.out &
+    worker=$!
+    PIDS+=" $worker"
+    until_true 10 test -e etc/waybill/free.ndjson
+    waybill send free '{}'
+    until_true 10 test -s etc/waybill/free.ndjson
+    kill -TERM "$worker"
+    wait "$worker"
+    same 0 $?
+    same pending "$(js list --kind locked | jq -r .status)"
+    has "$(js list --kind locked | jq -r .last_error)" "keeps"
+}

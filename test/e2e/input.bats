@@ -125,15 +125,16 @@ long() { printf "%0$1d" 0; }
 @test "configuration: not there, not Lua, unknown name, wrong type, secret" {
     refused 1 /nope.lua waybill --config /nope.lua send k '{}'
     echo 'route "k" ]' >bad.lua
-    refused 1 bad.lua:1 waybill --config bad.lua send k '{}'
+    refused 1 bad.lua:1 waybill --config bad.lua drain
     printf 'route "k" {\n url = "http://127.0.0.1/",\n timout = "5s" }\n' \
         >bad.lua
-    refused 1 bad.lua:3 waybill --config bad.lua send k '{}'
+    refused 1 bad.lua:3 waybill --config bad.lua drain
     grep -q timeout err
     printf 'route "k" { url = 5 }\n' >bad.lua
-    refused 1 bad.lua:1 waybill --config bad.lua send k '{}'
+    refused 1 bad.lua:1 waybill --config bad.lua drain
     printf 'route "k" { url = "http://127.0.0.1/",\n secret = env "WAYBILL_TEST_SECRET" }\n' >bad.lua
-    refused 1 WAYBILL_TEST_SECRET waybill --config bad.lua drain
+    run -4 --separate-stderr waybill --config bad.lua drain
+    [[ "$stderr" == *WAYBILL_TEST_SECRET* ]]
     nothing_accepted
 }
 

@@ -49,8 +49,17 @@ run_hooks(const struct wb_route *r)
     struct wb_result result = {.outcome = WB_DELIVERED,
         .status = 200,
         .body = WB_LIT("{\"ok\":false,\"error\":\"e\"}")};
+    const struct wb_claimed *batch[] = {&m};
+    struct wb_result each = result;
+    char scope[256];
     void *token = NULL;
 
+    if (r->scope_of != NULL &&
+        r->scope_of(r->ctx, &m, scope, sizeof(scope)) == WB_OK &&
+        strlen(scope) > 255)
+        abort();
+    if (r->results != NULL)
+        (void)(r->results(r->ctx, batch, 1, &result, &each, NULL) == WB_OK);
     if (r->build != NULL &&
         r->build(r->ctx, &m, &request, &token, NULL) == WB_OK)
         r->release(r->ctx, token);
