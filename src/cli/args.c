@@ -133,6 +133,10 @@ parse_value(const struct cli *cli, enum cli_type type, const char *choices,
         return parse_number(type, s, n, err);
     case CLI_SHARE:
         return parse_share(s, n, err);
+    case CLI_BYTES:
+        rc = wb__parse_size(s, &ms, err);
+        *n = rc == WB_OK ? (uint64_t)ms : 0;
+        return rc;
     case CLI_CHOICE:
         for (*n = 0; wb__cut(&rest, '|', &choice); ++*n)
             if (wb__eq(choice, s))

@@ -43,6 +43,7 @@ enum cli_type {
     CLI_WHEN,        /* a time, or a duration from now */
     CLI_STATUS,      /* an enum wb_state */
     CLI_HTTP_STATUS, /* 200..599 */
+    CLI_BYTES,       /* 64k, 10m */
     CLI_SHARE,       /* 0..1, in millionths */
     CLI_CHOICE,      /* one of arg, as a|b|c: 0, 1, 2 */
 };

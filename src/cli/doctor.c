@@ -276,15 +276,158 @@ check_clock(struct checkup *c)
         check(c, "clock", NULL, "%s", now);
 }
 
+/* ---- the work ----------------------------------------------------------- */
+
+/* How much of each is no problem; options. */
+#define LAG_MS     ((int64_t)3600 * 1000)
+#define PAUSED_MS  ((int64_t)24 * 3600 * 1000)
+#define DRAIN_MS   ((int64_t)24 * 3600 * 1000)
+#define ROOM_BYTES ((uint64_t)64 * 1024 * 1024)
+
+struct work {
+    const struct cli *cli;
+    int64_t due_ms;    /* of what could be delivered, the first; 0: nothing */
+    int64_t paused_ms; /* of what is paused */
+    uint64_t abandoned, unrouted, paused,
+        open; /* the last three: kinds, scopes */
+};
+
+static void
+keep_first(int64_t *first, int64_t ms)
+{
+    if (ms != 0 && (*first == 0 || ms < *first))
+        *first = ms;
+}
+
+static enum wb_status
+add_kind(void *ctx, const struct wb_kind_counts *k)
+{
+    struct work *w = ctx;
+    uint64_t waiting = k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
+                       k->n[WB_STATE_PROCESSING];
+    bool unrouted = w->cli->n_routes > 0 && cli_route(w->cli, k->kind) == NULL;
+
+    w->abandoned += k->n[WB_STATE_ABANDONED];
+    w->unrouted += unrouted && waiting > 0;
+    w->paused += k->paused && waiting > 0;
+    if (k->paused)
+        keep_first(&w->paused_ms, k->oldest_pending_created_ms);
+    else if (!unrouted)
+        keep_first(&w->due_ms, k->next_due_ms);
+    return WB_OK;
+}
+
+static enum wb_status
+add_breaker(void *ctx, const struct wb_breaker *b)
+{
+    struct work *w = ctx;
+
+    w->open += b->state != WB_CLOSED;
+    return WB_OK;
+}
+
+static int64_t
+age_of(const struct cli *cli, int64_t ms)
+{
+    return ms == 0 || ms > cli->now_ms ? 0 : cli->now_ms - ms;
+}
+
+static void
+check_count(struct checkup *c, const char *name, uint64_t n, const char *fix)
+{
+    check(c, name, n > cli_number(c->cli, name, 0) ? fix : NULL, "%llu",
+        (unsigned long long)n);
+}
+
+static void
+check_age(struct checkup *c, const char *name, int64_t since_ms,
+    int64_t bound_ms, const char *what, const char *fix)
+{
+    int64_t age_ms = age_of(c->cli, since_ms);
+    char span[32];
+
+    check(c, name, age_ms > cli_ms(c->cli, name, bound_ms) ? fix : NULL,
+        "%s %s", what, since_ms == 0 ? "-" : cli_span(age_ms, span));
+}
+
+/* A drain of long ago is a problem if something could be delivered. */
+static void
+check_last_drain(struct checkup *c, const struct work *w)
+{
+    struct cli *cli = c->cli;
+    json_t *last = cli_last_drain(cli);
+    json_int_t at_ms = 0, attempted = 0, confirmed = 0;
+    int64_t bound_ms = cli_ms(cli, "last-drain", DRAIN_MS);
+    bool known = json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms,
+                     "attempted", &attempted, "confirmed", &confirmed) == 0;
+    bool late = age_of(cli, w->due_ms) > bound_ms &&
+                (!known || age_of(cli, at_ms) > bound_ms);
+    const char *fix =
+        late ? "nothing drains this outbox: start waybill run, or a timer for "
+               "waybill drain"
+             : NULL;
+    char when[32];
+
+    if (known)
+        check(c, "last_drain", fix, "%s: %lld attempted, %lld confirmed",
+            cli_when(cli, at_ms, when), (long long)attempted,
+            (long long)confirmed);
+    else
+        check(c, "last_drain", fix, "none, or its file was lost");
+    json_decref(last);
+}
+
+static void
+check_work(struct checkup *c)
+{
+    struct cli *cli = c->cli;
+    struct work w = {.cli = cli};
+    struct wb_err err = {0};
+
+    if (cli->box != NULL &&
+        (wb_outbox_count(cli->box, add_kind, &w, &err) != WB_OK ||
+            wb_outbox_breakers(cli->box, (struct wb_slice){0}, add_breaker, &w,
+                &err) != WB_OK)) {
+        check(c, "work", fix_of(err.status), "%s", err.msg);
+        return;
+    }
+    if (cli->box != NULL) {
+        check_age(c, "lag", w.due_ms, LAG_MS, "the first due message waits for",
+            "does a worker or a timer run? waybill list shows the last errors");
+        check_count(c, "abandoned", w.abandoned,
+            "waybill list --status abandoned; then waybill retry or discard");
+        check_count(c, "unrouted", w.unrouted,
+            "waybill status names the kinds: give them a route, or discard "
+            "their messages");
+        check_age(c, "paused", w.paused_ms, PAUSED_MS,
+            "the oldest message of a paused kind waits for",
+            "waybill status names the kinds; waybill resume KIND");
+        check_count(c, "breakers", w.open,
+            "waybill breaker names the destinations; their messages wait");
+    }
+    check_last_drain(c, &w);
+}
+
+static void
+check_room(struct checkup *c)
+{
+    int64_t room = wb__file_room(c->cli->db);
+    uint64_t least = cli_number(c->cli, "free", ROOM_BYTES);
+
+    if (room >= 0)
+        check(c, "free_room",
+            (uint64_t)room < least
+                ? "make room on the disk: without it nothing is accepted"
+                : NULL,
+            "%lld bytes free", (long long)room);
+}
+
 static enum cli_exit
 run_doctor(struct cli *cli)
 {
     static const char *const head[] = {"", "CHECK", "FINDING"};
     struct checkup c = {.cli = cli, .checks = json_array()};
     enum cli_exit code;
-    json_t *last;
-    json_int_t at_ms = 0, attempted = 0, confirmed = 0;
-    char when[32];
 
     cli->unwritten = NULL;
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
@@ -292,15 +435,9 @@ run_doctor(struct cli *cli)
     check_database(&c);
     check_clock(&c);
     check(&c, "spill", NULL, "no spilled messages");
-    last = cli_last_drain(cli); /* of the database found above */
-    if (json_unpack(last, "{s:I, s:I, s:I}", "at_ms", &at_ms, "attempted",
-            &attempted, "confirmed", &confirmed) == 0)
-        check(&c, "last_drain", NULL, "%s: %lld attempted, %lld confirmed",
-            cli_when(cli, at_ms, when), (long long)attempted,
-            (long long)confirmed);
-    else
-        check(&c, "last_drain", NULL, "none, or its file was lost");
-    json_decref(last);
+    check_work(&c);
+    if (cli->db[0] != '\0' && !wb__db_is_postgres(cli->db))
+        check_room(&c);
     if (cli->json)
         code = cli_json(cli, json_pack("{s:O}", "checks", c.checks));
     else
@@ -309,13 +446,27 @@ run_doctor(struct cli *cli)
     return code == CLI_DONE && c.failed ? CLI_FAILED : code;
 }
 
+static const struct cli_option doctor_options[] = {
+    {"lag", CLI_DURATION, "D", "the first due message may wait for [1h]"},
+    {"abandoned", CLI_COUNT, "N", "abandoned messages [0]"},
+    {"unrouted", CLI_COUNT, "N", "kinds that wait without a route [0]"},
+    {"paused", CLI_DURATION, "D", "a paused kind's message may wait for [1d]"},
+    {"breakers", CLI_COUNT, "N", "open breakers [0]"},
+    {"last-drain", CLI_DURATION, "D",
+        "the last drain may be this long ago while something is due [1d]"},
+    {"free", CLI_BYTES, "SIZE", "room on the disk, at least [64m]"},
+    {0},
+};
+
 const struct cli_command cli_doctor = {
     .name = "doctor",
     .group = "Outbox",
-    .args = "",
+    .args = "[--lag D] [--abandoned N] ...",
     .help = "check for problems; each with its fix",
     .more = "Exit 0: no problem was found. 1: at least one check failed.",
+    .options = doctor_options,
     .run = run_doctor,
     .examples = "waybill doctor\n"
+                "waybill doctor --lag 5m --abandoned 100\n"
                 "waybill --json doctor | jq '.checks[] | select(.ok | not)'",
 };

@@ -18,8 +18,9 @@ finding() { get ".checks[] | select(.name == \"$1\") | .$2"; }
     ended 0
     same '["name","ok","detail","fix"]' \
         "$(get '.checks | map(keys_unsorted | tojson) | unique | .[]')"
-    same "clock config database endpoints file_mode file_system folder_mode \
-integrity journal last_drain spill sqlite_version stuck_claims wal_size" \
+    same "abandoned breakers clock config database endpoints file_mode \
+file_system folder_mode free_room integrity journal lag last_drain paused spill \
+sqlite_version stuck_claims unrouted wal_size" \
         "$(get '.checks | map(.name) | sort | join(" ")')"
     same true/null "$(get '.checks | map("\(.ok)/\(.fix)") | unique | .[]')"
     try waybill doctor
@@ -124,7 +125,7 @@ END
     ended 1
     has "$(finding endpoints detail)" "route a"
     same 1 "$(get '.checks | map(select(.name == "endpoints")) | length')"
-    config <<<'route "b" { url = "https://example.org/hook" }'
+    config <<<'route "k" { url = "https://example.org/hook" }'
     try js doctor
     ended 0
 }
@@ -173,4 +174,53 @@ END
     try js doctor
     ended 1
     has "$(finding last_drain detail)" "1 attempted, 1 confirmed"
+}
+
+# bound OPTION VALUE NAME: the finding is gone with the option
+bound() {
+    same false "$(finding "$3" ok)" || return 1
+    [ "$(finding "$3" fix)" != null ]
+    try js doctor "--$1" "$2"
+    same true "$(finding "$3" ok)"
+    try js doctor
+}
+
+@test "doctor judges the work: each bound can be set" {
+    config <<'END'
+route "late" { transport = "exec", argv = { "false" } }
+route "lost" { transport = "exec", argv = { "sh", "-c", "exit 65" } }
+route "open" { transport = "exec", argv = { "false" }, breaker = { failures = 1 } }
+END
+    waybill --quiet send lost 1
+    waybill --quiet send open 1
+    waybill --quiet drain 2>/dev/null || :
+    for kind in late nowhere still; do waybill --quiet send "$kind" 1; done
+    waybill --quiet pause still
+    sqlite3 box.db "UPDATE waybill_outbox SET due_ms = due_ms - 200000000,
+        created_ms = created_ms - 200000000 WHERE kind IN ('late', 'still')"
+    try js doctor
+    ended 1
+    bound lag 60h lag
+    bound abandoned 1 abandoned
+    bound unrouted 2 unrouted # still has none either
+    bound paused 60h paused
+    bound breakers 1 breakers
+    same true "$(finding last_drain ok)"
+    try js doctor --last-drain 0s
+    same false "$(finding last_drain ok)"
+    try js doctor --free 1000000g
+    same false "$(finding free_room ok)"
+    usage doctor --free much
+    usage doctor --lag 5
+}
+
+@test "doctor: a last drain of long ago is a problem only if something is due" {
+    config <<<'route "k" { transport = "exec", argv = { "true" } }'
+    waybill --quiet send k 1
+    waybill --quiet drain
+    try js doctor --last-drain 0s
+    ended 0
+    waybill --quiet send k 1 --in 1h
+    try js doctor --last-drain 0s
+    ended 0
 }
