@@ -52,6 +52,18 @@ read_again(struct worker *w, struct wb_relay_opts *opts, struct wb_err *err)
     return rc;
 }
 
+/* Their messages wait; a reload tries them again. */
+static void
+log_failed_routes(struct worker *w)
+{
+    for (size_t i = 0; i < w->cli->n_routes; i++)
+        if (w->cli->routes[i].failed != NULL)
+            cli_log(&w->log, WB__LOG_ERROR, "route-failed",
+                &(struct wb__log_fields){
+                    .kind = wb_slice(w->cli->routes[i].kind),
+                    .error = wb_slice(w->cli->routes[i].failed)});
+}
+
 static void
 reload(struct worker *w)
 {
@@ -72,6 +84,7 @@ reload(struct worker *w)
         w->cli->n_routes = opts.n_routes;
         cli_log(&w->log, WB__LOG_INFO, "reload",
             &(struct wb__log_fields){.detail = wb_slice(w->cli->config_path)});
+        log_failed_routes(w);
     } else {
         cli_log(&w->log, WB__LOG_ERROR, "reload-refused",
             &(struct wb__log_fields){.error = wb_slice(err.msg)});
@@ -184,6 +197,7 @@ run_worker(struct cli *cli)
         code = cli_listen(cli, listen, &w.monitor);
     if (code == CLI_DONE) {
         worker_open(&w);
+        log_failed_routes(&w);
         code = cli_drain_and_print(cli, w.relay, &drain, true);
     }
     worker_close(&w);

@@ -170,3 +170,19 @@ END
         same STOPPING=1 "$(tail -1 told)"
     done
 }
+
+@test "run: a route that cannot start is logged, and tried again at SIGHUP" {
+    config <<'END'
+route "late" { transport = "file", path = "folder/late.ndjson" }
+route "k" { transport = "exec", argv = { "true" } }
+END
+    waybill --quiet send late 1
+    waybill --quiet send k 1
+    "$WAYBILL" run --log json 2>run.log >run.out 3>&- &
+    PIDS=$!
+    until_true 10 eval '[ "$(status_of pending)" = 1 ]'
+    same late "$(jq -r 'select(.event == "route-failed").kind' run.log)"
+    mkdir etc/waybill/folder
+    kill -HUP "$PIDS"
+    until_true 10 test -s etc/waybill/folder/late.ndjson
+}
