@@ -1,6 +1,6 @@
-/* test_vanish.c - the files of a database are removed, renamed or replaced under
- * open handles, between calls and inside a COMMIT: what is accepted after that
- * is in the database that has the name, and no claim is given (I1, I3).
+/* test_vanish.c - the files of a database are removed, renamed or replaced
+ * under open handles, between calls and inside a COMMIT: what is accepted after
+ * that is in the database that has the name, and no claim is given (I1, I3).
  *
  * The saboteur compares nothing: it must be caught. */
 #include <stdio.h>
