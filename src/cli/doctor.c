@@ -69,7 +69,9 @@ check_files(struct checkup *c)
 
     check_mode(c, "file_mode", c->cli->db, 077,
         "others may read the messages: chmod 600 the database");
-    (void)snprintf(folder, sizeof(folder), "%s", c->cli->db);
+    /* Of the file itself, not of a link to it. */
+    if (!wb__db_file_name(c->cli->db, folder, sizeof(folder)))
+        (void)snprintf(folder, sizeof(folder), "%s", c->cli->db);
     slash = strrchr(folder, '/');
     if (slash == NULL)
         (void)snprintf(folder, sizeof(folder), ".");

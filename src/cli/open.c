@@ -113,30 +113,21 @@ cli_open_config(struct cli *cli, bool transports, struct wb_err *err)
     return rc;
 }
 
-/* A database that is not there. */
 static bool
-creates(const struct cli *cli)
+is_one_of(const struct cli *cli, const char *const *names)
 {
-    static const struct cli_command *const list[] = {
-        &cli_send, &cli_run, &cli_pause, &cli_gate, &cli_once};
-
-    for (size_t i = 0; i < WB_COUNT(list); i++)
-        if (cli->command == list[i])
-            return true;
-    return false;
+    while (*names != NULL && strcmp(*names, cli->command->name) != 0)
+        names++;
+    return *names != NULL;
 }
 
-static bool
-only_reads(const struct cli *cli)
-{
-    static const struct cli_command *const reads[] = {&cli_status, &cli_list,
-        &cli_show, &cli_metrics_command, &cli_backup, &cli_doctor};
-
-    for (size_t i = 0; i < WB_COUNT(reads); i++)
-        if (cli->command == reads[i])
-            return true;
-    return false;
-}
+/* The commands that make a database which is not there, and those that change
+ * nothing. By name: each command calls this file. */
+static const char *const creates[] = {
+    "send", "run", "pause", "gate", "once", NULL};
+static const char *const reads[] = {
+    "status", "list", "show", "metrics", "backup", "doctor", NULL};
+static const char *const needs_file[] = {"backup", "compact", NULL};
 
 /* A database that is named on the command line and is not there is an error:
  * the name may be mistyped. The usual one, or that of $WAYBILL_DB, is empty
@@ -144,8 +135,7 @@ only_reads(const struct cli *cli)
 static bool
 may_be_missing(const struct cli *cli)
 {
-    return cli_text(cli, "db") == NULL && cli->command != &cli_backup &&
-           cli->command != &cli_compact;
+    return cli_text(cli, "db") == NULL && !is_one_of(cli, needs_file);
 }
 
 /* Accepting a message does not depend on the routes: only the settings are
@@ -180,8 +170,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     if (rc == WB_OK && cli->config != NULL)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
-    opts.existing = !creates(cli);
-    opts.read_only = only_reads(cli);
+    opts.existing = !is_one_of(cli, creates);
+    opts.read_only = is_one_of(cli, reads);
     opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
         rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);

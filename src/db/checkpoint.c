@@ -23,7 +23,7 @@
 
 enum {
     BLOCK = 65536,
-    SHRINK_US = 10000000
+    CUT_AGAIN_US = 10000000
 };
 
 int
@@ -193,16 +193,9 @@ wb__sqlite_make_room(struct wb__sqlite *s)
     (void)checkpoint(s, NULL);
 }
 
-/* See (2). A reader may still hold the log: not at every commit. */
-static void
-shrink(struct wb__sqlite *s)
+void
+wb__sqlite_cut_log(struct wb__sqlite *s)
 {
-    const struct wb_env *env = s->db.opts.env;
-    int64_t now_us = env->mono_us(env->ctx);
-
-    if (s->borrowed || s->db.opts.read_only || now_us < s->shrink_us)
-        return;
-    s->shrink_us = now_us + SHRINK_US;
     if (checkpoint(s, NULL) != WB_OK ||
         wb__db_begin(&s->db, WB__TX_RELAXED, NULL) != WB_OK)
         return;
@@ -213,13 +206,30 @@ shrink(struct wb__sqlite *s)
         wb__db_rollback(&s->db);
 }
 
+/* See (2). A reader may still hold the log: not at every commit. */
+static bool
+is_time_to_cut(struct wb__sqlite *s)
+{
+    const struct wb_env *env = s->db.opts.env;
+    int64_t now_us;
+
+    if (s->borrowed || s->db.opts.read_only ||
+        atomic_load(&s->log_bytes) <= WB__LOG_KEPT_BYTES)
+        return false;
+    now_us = env->mono_us(env->ctx);
+    if (now_us < s->cut_us)
+        return false;
+    s->cut_us = now_us + CUT_AGAIN_US;
+    return true;
+}
+
 enum wb_status
 wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
     if (s->checkpoint_at == 0)
         s->checkpoint_at = s->wal_long;
-    if (atomic_load(&s->log_bytes) > WB__LOG_KEPT_BYTES)
-        shrink(s);
+    if (is_time_to_cut(s))
+        wb__sqlite_cut_log(s);
     if (s->wal_frames < s->checkpoint_at)
         return WB_OK;
     s->checkpoint_at = s->wal_frames + s->wal_long;

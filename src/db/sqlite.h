@@ -64,7 +64,7 @@ struct wb__sqlite {
     struct wb__sqlite *peer, *next;
     struct wb__write_queue queue;
     sqlite3 *checkpointer; /* opened when first needed */
-    int64_t shrink_us;     /* not before, shorten a long log again */
+    int64_t cut_us;        /* not before, cut a long log again */
     int wal_frames;        /* in the log after our last commit */
     int wal_long;      /* frames that call for a checkpoint; tests lower it */
     int checkpoint_at; /* the next one is tried at so many frames */
@@ -75,7 +75,8 @@ struct wb__sqlite {
     _Atomic int64_t log_bytes;        /* when it was last checked */
 };
 
-#define WB__LOG_KEPT_BYTES (8 * 1024 * 1024) /* of a log that is empty */
+#define WB__LOG_KEPT_BYTES 8388608 /* of a log that starts anew */
+#define WB__LOG_KEPT_SQL   "PRAGMA journal_size_limit=8388608;"
 
 /* ---- sqlite_call.c: statuses, plain statements, connections ------------- */
 
@@ -148,6 +149,9 @@ enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
 /* A write found no room: what is in the log may go into the file, and the log
  * may then be used again from its start. */
 void wb__sqlite_make_room(struct wb__sqlite *s);
+/* Move the log, and start it anew with a small commit, which cuts it to
+ * journal_size_limit; not while a reader holds it. */
+void wb__sqlite_cut_log(struct wb__sqlite *s);
 /* Make everything that can be read durable, after a write that failed. BUSY:
  * not yet. */
 WB_MUST_USE enum wb_status wb__sqlite_repair(

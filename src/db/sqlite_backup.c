@@ -188,9 +188,10 @@ wb__sqlite_compact(
         rc = wb__sqlite_place_check(db, err);
     if (rc != WB_OK)
         return rc;
-    wb__sqlite_make_room(s);
-    s->shrink_us = 0;
-    (void)wb__sqlite_checkpoint(s, NULL);
+    rc = wb__sqlite_exec(db, "PRAGMA journal_size_limit=0", err);
+    wb__sqlite_cut_log(s);
+    if (rc == WB_OK)
+        rc = wb__sqlite_exec(db, WB__LOG_KEPT_SQL, err);
     *after = bytes_on_disk(s);
-    return WB_OK;
+    return rc;
 }

@@ -225,8 +225,8 @@ wb__sqlite_handle(struct wb__sqlite *s, sqlite3 **out, const char *path,
         code = sqlite3_db_config(h, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_exec(h,
-            "PRAGMA wal_autocheckpoint=0; PRAGMA synchronous=FULL;"
-            "PRAGMA journal_size_limit=8388608;"
+            "PRAGMA wal_autocheckpoint=0; PRAGMA "
+            "synchronous=FULL;" WB__LOG_KEPT_SQL
             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
             NULL, NULL, NULL);
     if (code == SQLITE_OK && (flags & SQLITE_OPEN_READWRITE) != 0 &&

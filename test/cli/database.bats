@@ -108,7 +108,7 @@ ends() {
     mv box.db old.db
     same 503 "$(health)"
     has "$(cat health)" "box.db was removed or renamed"
-    rm box.db-*
+    rm -f box.db-wal box.db-shm box.db-lock
     waybill --quiet send k x # makes a new one
     ends 1
     has "$(cat run.err)" box.db
@@ -159,7 +159,7 @@ ends() {
     two=$(send k two)
     # 1. stop what uses it; 2. set the old files aside
     mkdir before
-    mv box.db box.db-* before/
+    mv box.db* before/
     # 3. the copy becomes the database
     cp backup.db box.db
     waybill doctor >doctor

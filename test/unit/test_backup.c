@@ -1,7 +1,10 @@
 /* test_backup.c - O-21: a copy opens as an outbox; its messages keep their ids
  * and its tokens are refused, whichever program copied it. */
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "outbox_fixture.h"
@@ -229,6 +232,88 @@ TEST(test_backup__O21_in_a_transaction_that_wrote__busy_at_once)
     (void)sqlite3_close(db);
 }
 
+/* ---- a database that is damaged ------------------------------------------- */
+
+static int
+files(const char *begin)
+{
+    DIR *d = opendir(".");
+    int n = 0;
+
+    CHECK(d != NULL);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        n += strncmp(e->d_name, begin, strlen(begin)) == 0;
+    (void)closedir(d);
+    return n;
+}
+
+TEST(test_backup__O21_damaged__corrupt_and_no_file_left)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_err err = {0};
+    size_t len = 0;
+    char *bytes;
+
+    box_fill(box, "a", 500);
+    wb_outbox_close(box);
+    bytes = test_read(BOX, &len);
+    memset(bytes + len - 2 * 4096, 0, 4096); /* a page of rows */
+    test_write(BOX, bytes, len);
+    free(bytes);
+    box = box_open();
+    CHECK_STATUS(CORRUPT, wb_outbox_backup(box, "copy.db", &err));
+    CHECK_HAS("damaged", err.msg);
+    CHECK_INT(0, files("copy.db"));
+    wb_outbox_close(box);
+}
+
+/* ---- compact --------------------------------------------------------------- */
+
+/* Replaces the call of file.c: bytes that are free, -1 as it is. */
+static long room = -1;
+
+int
+statvfs(const char *path, struct statvfs *fs)
+{
+    (void)path;
+    *fs = (struct statvfs){
+        .f_bavail = room < 0 ? 1 << 30 : (unsigned long)room, .f_frsize = 1};
+    return 0;
+}
+
+TEST(test_compact__no_room__full_and_as_it_was)
+{
+    struct wb_outbox *box = box_open();
+    int64_t before = 0, after = 0;
+    struct wb_err err = {0};
+
+    box_fill(box, "a", 1000);
+    sql_run("DELETE FROM waybill_outbox WHERE seq > 1");
+    room = 1000;
+    CHECK_STATUS(FULL, wb_outbox_compact(box, &before, &after, &err));
+    CHECK_HAS("make room", err.msg);
+    room = -1;
+    CHECK_OK(wb_outbox_compact(box, &before, &after, &err), err);
+    CHECK(after < before / 2);
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox"));
+    (void)box_put(box, "a"); /* and it is synced as before */
+    wb_outbox_close(box);
+}
+
+TEST(test_compact__connection_of_the_caller__invalid)
+{
+    const struct wb_outbox_opts opts = {.env = ENV};
+    struct wb_outbox *box = NULL;
+    int64_t before = 0, after = 0;
+    sqlite3 *db = NULL;
+
+    CHECK(sqlite3_open(BOX, &db) == SQLITE_OK);
+    CHECK_STATUS(OK, wb_outbox_adopt(&box, db, &opts, NULL));
+    CHECK_STATUS(INVALID, wb_outbox_compact(box, &before, &after, NULL));
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 int
 main(void)
 {
@@ -242,6 +327,9 @@ main(void)
         RUN(test_backup__O21_file_there__refused_and_untouched),
         RUN(test_backup__O21_others_write_all_the_while__copied_once),
         RUN(test_backup__O21_in_a_transaction_that_wrote__busy_at_once),
+        RUN(test_backup__O21_damaged__corrupt_and_no_file_left),
+        RUN(test_compact__no_room__full_and_as_it_was),
+        RUN(test_compact__connection_of_the_caller__invalid),
     };
     return RUN_ALL(tests);
 }
