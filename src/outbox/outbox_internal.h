@@ -118,6 +118,13 @@ void wb__row_read(
     struct wb_outbox *box, enum wb__sql sql, bool payload, struct wb_row *row);
 /* The column whose content keeps the row from being delivered; NULL: none. */
 const char *wb__row_malformed(const struct wb_row *row);
+/* The last arguments of LIST and ABANDONED. */
+#define WB__MATCH_ARGS(m)                                                     \
+    wb__text_or_null((m)->key), wb__text_or_null((m)->lane),                  \
+        wb__text_or_null((m)->error),                                         \
+        wb__int((m)->created_from_ms > 0 ? (m)->created_from_ms : INT64_MIN), \
+        wb__int((m)->created_before_ms > 0 ? (m)->created_before_ms - 1       \
+                                           : INT64_MAX)
 /* Copy all slices of *row into the arena. False: out of memory. */
 WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 
