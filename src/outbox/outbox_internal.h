@@ -140,20 +140,20 @@ WB_MUST_USE bool wb__content_hash(struct wb_slice kind,
     struct wb_slice content_type, struct wb_slice lane, struct wb_slice payload,
     uint8_t out[32]);
 
-/* ---- what has failed (history.c, alert.c) --------------------------------- */
+/* ---- what has failed (history.c) ------------------------------------------- */
 
 /* Log one more attempt; one that succeeded only behind others. */
 WB_MUST_USE enum wb_status wb__history_add(struct wb_outbox *box,
     const struct wb__head *head, const struct wb_finish *f,
     enum wb_outcome outcome, int64_t now_ms, struct wb_err *err);
-/* A message was abandoned: accept one about it, if the options ask for it. */
-WB_MUST_USE enum wb_status wb__alert(
-    struct wb_outbox *box, int64_t seq, struct wb_err *err);
+
+/* ---- changes (row.c) ------------------------------------------------------ */
 
 /* Delete a row. */
 WB_MUST_USE enum wb_status wb__row_delete(
     struct wb_outbox *box, int64_t seq, struct wb_err *err);
-/* Abandon a message and promote the next of its lane. reason is static. */
+/* Abandon a message (abandon.c) and promote the next of its lane. reason is
+ * static. */
 WB_MUST_USE enum wb_status wb__abandon(struct wb_outbox *box, int64_t seq,
     struct wb_slice lane, const char *reason, struct wb_slice error,
     struct wb_err *err);
