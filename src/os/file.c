@@ -65,6 +65,14 @@ wb__readable(int fd)
     return poll(&p, 1, 0) != 0;
 }
 
+void
+wb__wait_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    (void)poll(&p, 1, -1);
+}
+
 int
 wb__write_all(int fd, struct wb_slice bytes)
 {

@@ -25,6 +25,8 @@ void wb__fd_close(int fd); /* -1 is fine; errno stays */
 
 /* Whether a read would return at once: data, the end, or an error. */
 WB_MUST_USE bool wb__readable(int fd);
+/* Wait until it would, or until a signal arrives. */
+void wb__wait_readable(int fd);
 
 /* Write all bytes, waiting until fd takes them. 0, or an errno. */
 WB_MUST_USE int wb__write_all(int fd, struct wb_slice bytes);
