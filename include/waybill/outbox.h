@@ -336,10 +336,21 @@ struct wb_row {
  * ends the list and is returned. The function must not call the outbox. */
 typedef enum wb_status wb_row_fn(void *ctx, const struct wb_row *row);
 
+/* What a message must have; empty and 0: anything. */
+struct wb_match {
+    struct wb_slice key, lane;
+    struct wb_slice error;     /* its last error or its reason contains that */
+    int64_t created_from_ms;   /* created at or after this time, */
+    int64_t created_before_ms; /* and before this one */
+};
+
 struct wb_filter {
-    int state;            /* an enum wb_state, or -1: all but delivered */
-    struct wb_slice kind; /* [all] */
-    uint64_t limit;       /* [all] */
+    int state;             /* an enum wb_state, or -1: all but delivered */
+    struct wb_slice kind;  /* [all] */
+    uint64_t limit;        /* [all] */
+    struct wb_match match; /* [all] */
+    int64_t after_seq;     /* a page begins behind the last row of the one
+                              before [the first row] */
 };
 /* In order of seq. Payloads are left out. */
 WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
@@ -350,6 +361,9 @@ WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
  * than one id begins with it. */
 WB_MUST_USE enum wb_status wb_outbox_show(struct wb_outbox *box,
     struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx, struct wb_err *err);
+/* The same by its key. */
+WB_MUST_USE enum wb_status wb_outbox_show_key(struct wb_outbox *box,
+    struct wb_slice key, wb_row_fn *fn, void *ctx, struct wb_err *err);
 
 /* Called once per kind, in order of kind; counts are by enum wb_state. */
 struct wb_kind_counts {
@@ -376,10 +390,11 @@ WB_MUST_USE enum wb_status wb_outbox_kinds(
 struct wb_select {
     const struct wb_id *ids; /* if given, only n_ids and dry_run count, too */
     size_t n_ids;
-    struct wb_slice kind; /* [all] */
-    int64_t older_ms;     /* since the last claim, else since creation */
-    uint64_t limit;       /* [all] */
-    bool dry_run;         /* count, change nothing */
+    struct wb_slice kind;  /* [all] */
+    int64_t older_ms;      /* since the last claim, else since creation */
+    uint64_t limit;        /* [all] */
+    bool dry_run;          /* count, change nothing */
+    struct wb_match match; /* [all] */
 };
 struct wb_selected {
     uint64_t total;

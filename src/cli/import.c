@@ -51,9 +51,11 @@ read_stdin(struct cli *cli, char *into, size_t max, size_t *got)
     do {
         n = (int)uv_fs_read(NULL, &req, STDIN_FILENO, &buf, 1, -1, NULL);
         uv_fs_req_cleanup(&req);
-    } while (n == UV_EINTR && stop_signal == 0);
+        if (n == UV_EAGAIN) /* another program made it non-blocking */
+            wb__wait_readable(STDIN_FILENO);
+    } while ((n == UV_EAGAIN || n == UV_EINTR) && stop_signal == 0);
     *got = n > 0 ? (size_t)n : 0;
-    if (n >= 0 || n == UV_EINTR)
+    if (n >= 0 || n == UV_EINTR || n == UV_EAGAIN)
         return CLI_DONE;
     if (n == UV_EBADF)
         return cli_usage(cli, "standard input is closed; give the payload as "

@@ -58,12 +58,28 @@
 #define WB__BREAKER                                                \
     "SELECT scope, failures, open_until_ms, open_ms, probe_token," \
     " probe_until_ms FROM waybill_breaker "
-#define WB__ABANDONED                                                  \
-    "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'" \
-    " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2)"                    \
-    " AND (kind = ?3 OR ?3 IS NULL)"                                   \
-    " AND coalesce(claimed_ms, created_ms) <= ?4"                      \
-    " ORDER BY due_ms, seq LIMIT ?5"
+/* The text search is instr in SQLite, and strpos in PostgreSQL. */
+#define WB__MATCH(search, key, lane, error, from, to)              \
+    " AND (key = " key " OR " key " IS NULL)"                      \
+    " AND (lane = " lane " OR " lane " IS NULL)"                   \
+    " AND (" search "(coalesce(last_error, '') || ' ' ||"          \
+    "  coalesce(reason, ''), " error ") > 0 OR " error " IS NULL)" \
+    " AND created_ms >= " from " AND created_ms <= " to
+#define WB__ABANDONED(search)                                             \
+    "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'"    \
+    " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2)"                       \
+    " AND (kind = ?3 OR ?3 IS NULL)"                                      \
+    " AND coalesce(claimed_ms, created_ms) <= ?4" WB__MATCH(search, "?6", \
+        "?7", "?8", "?9", "?10") " ORDER BY due_ms, seq LIMIT ?5"
+#define WB__LIST(search)                                           \
+    "SELECT" WB__SHOWN "FROM waybill_outbox WHERE seq >= ?1"       \
+    " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))" \
+    " AND (status <> 'delivered' OR keep = 1)"                     \
+    " AND (kind = ?3 OR ?3 IS NULL)" WB__MATCH(                    \
+        search, "?5", "?6", "?7", "?8", "?9") " ORDER BY seq LIMIT ?4"
+#define WB__SHOW(where)                                             \
+    "SELECT" WB__SHOWN ", payload FROM waybill_outbox WHERE " where \
+    " AND (status <> 'delivered' OR keep = 1)"
 
 /* Of the idempotency store. ?1 to ?3 are always the operation; ?4 the token and
  * ?5 now, in the statements that need them. */
@@ -304,17 +320,9 @@
         " WHERE status <> 'delivered' OR keep = 1"                             \
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
-    X(LIST,                                                                    \
-        "SELECT" WB__SHOWN "FROM waybill_outbox WHERE seq >= ?1"               \
-        " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \
-        " AND (status <> 'delivered' OR keep = 1)"                             \
-        " AND (kind = ?3 OR ?3 IS NULL) ORDER BY seq LIMIT ?4",                \
-        NULL)                                                                  \
-    X(SHOW,                                                                    \
-        "SELECT" WB__SHOWN ", payload FROM waybill_outbox"                     \
-        " WHERE id >= ?1 AND id <= ?2"                                         \
-        " AND (status <> 'delivered' OR keep = 1) ORDER BY id LIMIT 2",        \
-        NULL)                                                                  \
+    X(LIST, WB__LIST("instr"), WB__LIST("strpos"))                             \
+    X(SHOW, WB__SHOW("id >= ?1 AND id <= ?2") " ORDER BY id LIMIT 2", NULL)    \
+    X(SHOW_KEY, WB__SHOW("key = ?1"), NULL)                                    \
     X(FUTURE,                                                                  \
         "SELECT count(*) FROM waybill_outbox"                                  \
         " WHERE created_ms > ?1 OR claimed_ms > ?1",                           \
@@ -324,7 +332,8 @@
         " (2.0 * due_ms - claimed_ms <= ?1 OR claimed_ms > ?1)",               \
         NULL)                                                                  \
     /* administration */                                                       \
-    X(ABANDONED, WB__ABANDONED, WB__ABANDONED " FOR UPDATE")                   \
+    X(ABANDONED, WB__ABANDONED("instr"),                                       \
+        WB__ABANDONED("strpos") " FOR UPDATE")                                 \
     X(REDRIVE,                                                                 \
         "UPDATE waybill_outbox SET status = 'pending', attempts = 0,"          \
         " token = NULL, claimed_ms = NULL, reason = NULL, last_error = NULL,"  \

@@ -84,6 +84,14 @@ wb__terminal_width(int fd)
     return ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
+void
+wb__wait_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    (void)poll(&p, 1, -1);
+}
+
 int
 wb__write_all(int fd, struct wb_slice bytes)
 {

@@ -36,6 +36,8 @@ WB_MUST_USE bool wb__readable(int fd);
 WB_MUST_USE bool wb__pipe_closed(int fd);
 /* Columns of a terminal; 0: fd is none. */
 WB_MUST_USE size_t wb__terminal_width(int fd);
+/* Wait until it would, or until a signal arrives. */
+void wb__wait_readable(int fd);
 
 /* Write all bytes, waiting until fd takes them. 0, or an errno. */
 WB_MUST_USE int wb__write_all(int fd, struct wb_slice bytes);

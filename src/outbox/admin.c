@@ -92,7 +92,7 @@ read_page(struct wb_outbox *box, const struct wb_select *s, int64_t *due_ms,
                             : INT64_MAX;
     enum wb_status rc = wb__db_start(box->db, sql,
         WB__ARGS(wb__int(*due_ms), wb__int(*seq), wb__text_or_null(s->kind),
-            wb__int(before_ms), wb__int(PAGE)),
+            wb__int(before_ms), wb__int(PAGE), WB__MATCH_ARGS(&s->match)),
         err);
 
     *n = 0;

@@ -127,6 +127,13 @@ void wb__row_read(
     struct wb_outbox *box, enum wb__sql sql, bool payload, struct wb_row *row);
 /* The column whose content keeps the row from being delivered; NULL: none. */
 const char *wb__row_malformed(const struct wb_row *row);
+/* The last arguments of LIST and ABANDONED. */
+#define WB__MATCH_ARGS(m)                                                     \
+    wb__text_or_null((m)->key), wb__text_or_null((m)->lane),                  \
+        wb__text_or_null((m)->error),                                         \
+        wb__int((m)->created_from_ms > 0 ? (m)->created_from_ms : INT64_MIN), \
+        wb__int((m)->created_before_ms > 0 ? (m)->created_before_ms - 1       \
+                                           : INT64_MAX)
 /* Copy all slices of *row into the arena. False: out of memory. */
 WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 
@@ -142,20 +149,20 @@ WB_MUST_USE bool wb__content_hash(struct wb_slice kind,
     struct wb_slice content_type, struct wb_slice lane, struct wb_slice payload,
     uint8_t out[32]);
 
-/* ---- what has failed (history.c, alert.c) --------------------------------- */
+/* ---- what has failed (history.c) ------------------------------------------- */
 
 /* Log one more attempt; one that succeeded only behind others. */
 WB_MUST_USE enum wb_status wb__history_add(struct wb_outbox *box,
     const struct wb__head *head, const struct wb_finish *f,
     enum wb_outcome outcome, int64_t now_ms, struct wb_err *err);
-/* A message was abandoned: accept one about it, if the options ask for it. */
-WB_MUST_USE enum wb_status wb__alert(
-    struct wb_outbox *box, int64_t seq, struct wb_err *err);
+
+/* ---- changes (row.c) ------------------------------------------------------ */
 
 /* Delete a row. */
 WB_MUST_USE enum wb_status wb__row_delete(
     struct wb_outbox *box, int64_t seq, struct wb_err *err);
-/* Abandon a message and promote the next of its lane. reason is static. */
+/* Abandon a message (abandon.c) and promote the next of its lane. reason is
+ * static. */
 WB_MUST_USE enum wb_status wb__abandon(struct wb_outbox *box, int64_t seq,
     struct wb_slice lane, const char *reason, struct wb_slice error,
     struct wb_err *err);

@@ -78,7 +78,8 @@ list_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
         state = wb_slice(wb_state_name((enum wb_state)o->filter->state));
     rc = wb__db_start(db, WB__SQL_LIST,
         WB__ARGS(wb__int(o->from), wb__text_or_null(state),
-            wb__text_or_null(o->filter->kind), wb__int((int64_t)o->limit)),
+            wb__text_or_null(o->filter->kind), wb__int((int64_t)o->limit),
+            WB__MATCH_ARGS(&o->filter->match)),
         err);
     return rc != WB_OK ? rc : copy_rows(o, WB__SQL_LIST, false, err);
 }
@@ -90,7 +91,8 @@ wb_outbox_list(struct wb_outbox *box, const struct wb_filter *filter,
     struct rows_op o = {.box = box,
         .arena = {.env = box->env},
         .filter = filter,
-        .from = INT64_MIN};
+        .from = filter->after_seq != 0 ? wb__sat_add(filter->after_seq, 1)
+                                       : INT64_MIN};
     uint64_t left = filter->limit > 0 ? filter->limit : UINT64_MAX;
     enum wb_status rc = WB_OK;
 
@@ -113,10 +115,13 @@ static enum wb_status
 show_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct rows_op *o = (struct rows_op *)job;
-    enum wb_status rc = wb__db_start(
-        db, WB__SQL_SHOW, WB__ARGS(wb__text(o->low), wb__text(o->high)), err);
+    enum wb__sql sql = o->high.len > 0 ? WB__SQL_SHOW : WB__SQL_SHOW_KEY;
+    struct wb__args args = WB__ARGS(wb__text(o->low), wb__text(o->high));
+    enum wb_status rc;
 
-    return rc != WB_OK ? rc : copy_rows(o, WB__SQL_SHOW, true, err);
+    args.n = o->high.len > 0 ? 2 : 1;
+    rc = wb__db_start(db, sql, args, err);
+    return rc != WB_OK ? rc : copy_rows(o, sql, true, err);
 }
 
 /* The ids with this prefix are those from the prefix itself to prefix + "g",
@@ -163,6 +168,28 @@ wb_outbox_show(struct wb_outbox *box, struct wb_slice prefix, wb_row_fn *fn,
     if (rc == WB_OK && o.n > 1)
         rc = wb__fail(err, WB_INVALID, 0,
             "%s fits more than one message; give more of the id", low);
+    if (rc == WB_OK)
+        rc = report_rows(&o, fn, ctx);
+    wb__arena_clear(&o.arena);
+    return rc;
+}
+
+enum wb_status
+wb_outbox_show_key(struct wb_outbox *box, struct wb_slice key, wb_row_fn *fn,
+    void *ctx, struct wb_err *err)
+{
+    struct rows_op o = {.job = {.run = show_run, .tx = WB__TX_READ},
+        .box = box,
+        .arena = {.env = box->env},
+        .limit = 2,
+        .low = key};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+
+    if (rc == WB_OK && o.n == 0)
+        rc = wb__fail(err, WB_NOTFOUND, 0,
+            "key \"%.*s\": no such message: none was accepted with it, or it "
+            "is no longer remembered",
+            WB_SHOW(key));
     if (rc == WB_OK)
         rc = report_rows(&o, fn, ctx);
     wb__arena_clear(&o.arena);

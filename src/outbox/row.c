@@ -291,22 +291,6 @@ wb__head_promote(
     return wb__lane_promote(box, wb_slice(head->lane), err);
 }
 
-enum wb_status
-wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
-    const char *reason, struct wb_slice error, struct wb_err *err)
-{
-    int64_t now_ms = wb__outbox_now(box);
-    int64_t until_ms = wb__sat_add(now_ms, box->opts.keep_abandoned_ms);
-    enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
-        WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
-            wb__text_or_null(error), wb__int(now_ms)),
-        NULL, err);
-
-    if (rc == WB_OK)
-        rc = wb__alert(box, seq, err);
-    return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
-}
-
 /* ---- counts by kind ------------------------------------------------------- */
 
 struct wb_kind_counts *

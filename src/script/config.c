@@ -172,7 +172,7 @@ outbox(lua_State *L)
     if (set->on_abandoned.text.len > 0 &&
         wb__kind_check(set->on_abandoned.text, NULL) != WB_OK)
         wb__record_fail(&record, "on_abandoned",
-            "is not a kind; give 1 to 64 of a-z 0-9 _ . -");
+            "on_abandoned is not a kind; give 1 to 64 of a-z 0-9 _ . -");
     set->outbox.on_abandoned = set->on_abandoned.text;
     return n;
 }

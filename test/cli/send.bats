@@ -310,3 +310,27 @@ there() { [ "$(status_of pending)" = "$1" ]; }
 }
 
 two_pending() { [ "$(status_of pending)" = 2 ]; }
+
+@test "send: a standard input that does not block is waited for" {
+    for how in "" --lines; do
+        python3 - "$WAYBILL" $how <<'PY'
+import os, subprocess, sys
+out, into = os.pipe()
+os.set_blocking(out, False)
+args = [sys.argv[1], 'send', 'k', '-'] if len(sys.argv) == 2 else \
+    [sys.argv[1], 'send', 'k', '--lines']
+worker = subprocess.Popen(args, stdin=out, stdout=subprocess.DEVNULL)
+# It is waiting once it sleeps with the pipe empty.
+while True:
+    with open(f'/proc/{worker.pid}/syscall') as f:
+        if f.read().split()[0] in ('7', '73', '271'):  # poll, ppoll
+            break
+    if worker.poll() is not None:
+        sys.exit('it has ended: %d' % worker.returncode)
+os.write(into, b'one\ntwo\n')
+os.close(into)
+sys.exit(worker.wait())
+PY
+    done
+    same 3 "$(js list | grep -c .)"
+}

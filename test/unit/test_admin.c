@@ -102,6 +102,38 @@ TEST(test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order)
     wb_outbox_close(box);
 }
 
+TEST(test_admin__O14_by_lane_key_error__those_alone)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_selected did;
+    struct wb_err err = {0};
+    struct wb_select by[] = {{.match.lane = S("l0"), .dry_run = true},
+        {.match.key = S("k1"), .dry_run = true},
+        {.match.error = S("Internal"), .dry_run = true},
+        {.match.error = S("teapot"), .dry_run = true},
+        {.match.created_from_ms = FAKE_START_MS + 1, .dry_run = true},
+        {.match.lane = S("l1")}};
+    static const uint64_t want[] = {1, 1, 2, 0, 0, 1};
+
+    for (int i = 0; i < 2; i++) {
+        struct wb_message m = {.kind = S("a"),
+            .key = i ? S("k1") : S("k0"),
+            .lane = i ? S("l1") : S("l0")};
+        struct taken t;
+
+        (void)box_send(box, m);
+        t = box_claim(box, "a");
+        box_abandon(box, &t);
+    }
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        CHECK_OK(wb_outbox_redrive(box, &by[i], &did, NULL, NULL, &err), err);
+        CHECK_INT(want[i], did.total);
+    }
+    CHECK_INT(1, sql_int("SELECT count(*) FROM waybill_outbox WHERE"
+                         " status = 'pending' AND key = 'k1'"));
+    wb_outbox_close(box);
+}
+
 TEST(test_admin__O14_dry_run__writes_nothing)
 {
     struct wb_outbox *box = box_open();
@@ -321,6 +353,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_admin__O14_redrive__as_new_and_breaker_closed),
         RUN(test_admin__O14_by_kind_limit_dry_run__counts_in_kind_order),
+        RUN(test_admin__O14_by_lane_key_error__those_alone),
         RUN(test_admin__O14_dry_run__writes_nothing),
         RUN(test_admin__O14_older_than__since_last_claim),
         RUN(test_admin__O14_expired_one_redriven__may_go_again),

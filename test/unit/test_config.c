@@ -106,7 +106,8 @@ static const char full_route[] =
     "}\n"
     "relay { lease = \"90s\" }\n"
     "outbox { max_payload = \"64k\", max_rows = 1000, max_file = 1048576,\n"
-    "  keep_delivered = \"8d\", keep_abandoned = \"90d\", busy = \"1s\" }\n";
+    "  keep_delivered = \"8d\", keep_abandoned = \"90d\", busy = \"1s\",\n"
+    "  on_abandoned = \"ops.alert\" }\n";
 
 static void
 check_full_policies(const struct wb_route *r)
@@ -156,6 +157,7 @@ TEST(test_config__every_field_of_http__arrives)
     CHECK_INT(8 * INT64_C(86400000), box->keep_delivered_ms);
     CHECK_INT(90 * INT64_C(86400000), box->keep_abandoned_ms);
     CHECK_INT(1000, box->busy_ms);
+    CHECK(wb__eq(WB_LIT("ops.alert"), box->on_abandoned));
     close_config();
 }
 

@@ -16,6 +16,8 @@ static const struct {
         "route \"x\" { url = \"http://h/\", colour = 1 }", WB_INVALID,
         "c.lua:1: route \"x\": unknown name \"colour\"; doc/CONFIG.md has all "
         "names"},
+    {"on_abandoned that is no kind", "outbox {\n on_abandoned = \"A b\" }",
+        WB_INVALID, "on_abandoned is not a kind"},
     {"unknown name in a group",
         "route \"x\" { url = \"http://h/\",\n retry = {\n  bas = \"1s\" } }",
         WB_INVALID,

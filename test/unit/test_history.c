@@ -93,11 +93,11 @@ TEST(test_history__given_times_and_foreign_log__bounded_all_the_same)
         .error = S("400 x")};
     struct wb_err err = {0};
     char want[64];
-    static char sql[61000];
 
-    (void)snprintf(sql, sizeof(sql),
-        "UPDATE waybill_outbox SET attempts_log = '%060000d'", 0);
-    sql_run(sql);
+    sql_run("UPDATE waybill_outbox SET attempts_log = 'none of ours'");
+    for (int i = 0; i < 13; i++)
+        sql_run("UPDATE waybill_outbox SET attempts_log ="
+                " attempts_log || attempts_log");
     CHECK_OK(wb_outbox_fail(box, &f, &err), err);
     (void)snprintf(want, sizeof(want), "%lld 5 unknown 207 400 x\n",
         (long long)(FAKE_START_MS - 5));

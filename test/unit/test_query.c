@@ -177,6 +177,50 @@ stop_at_two(void *ctx, const struct wb_row *row)
     return ++*(int *)ctx == 2 ? WB_UNAVAILABLE : WB_OK;
 }
 
+TEST(test_query__list_by_key_lane_time_error__those_alone_page_by_page)
+{
+    struct wb_outbox *box = box_with_all();
+    const struct wb_filter delivered = {
+        .state = WB_STATE_DELIVERED, .match.key = S("k")};
+
+    CHECK_TEXT("4 delivered 1 c;", list(box, delivered));
+    CHECK_TEXT(
+        "", list(box, (struct wb_filter){.state = -1, .match.key = S("K")}));
+    CHECK_TEXT("5 pending 0 c;6 held 0 a;",
+        list(box, (struct wb_filter){.state = -1, .match.lane = S("l")}));
+    CHECK_TEXT("3 abandoned 1 b;",
+        list(box,
+            (struct wb_filter){.state = -1, .match.error = S("Internal S")}));
+    CHECK_TEXT("3 abandoned 1 b;",
+        list(box,
+            (struct wb_filter){.state = -1, .match.error = S("rejected")}));
+    CHECK_TEXT("",
+        list(box, (struct wb_filter){.state = -1, .match.error = S("100%")}));
+    CHECK_TEXT("5 pending 0 c;6 held 0 a;",
+        list(box, (struct wb_filter){.state = -1,
+                      .match.created_from_ms = FAKE_START_MS + 10}));
+    CHECK_TEXT("1 pending 0 a;2 processing 1 b;3 abandoned 1 b;",
+        list(box, (struct wb_filter){.state = -1,
+                      .match.created_before_ms = FAKE_START_MS + 10}));
+    CHECK_TEXT("3 abandoned 1 b;5 pending 0 c;",
+        list(box, (struct wb_filter){.state = -1, .limit = 2, .after_seq = 2}));
+    wb_outbox_close(box);
+}
+
+TEST(test_query__show_by_key__found_while_it_is_remembered)
+{
+    struct wb_outbox *box = box_with_all();
+    struct wb_err err = {0};
+    int n = 0;
+
+    CHECK_OK(wb_outbox_show_key(box, S("k"), row_count, &n, &err), err);
+    CHECK_INT(1, n);
+    CHECK_STATUS(
+        NOTFOUND, wb_outbox_show_key(box, S("K"), row_count, &n, &err));
+    CHECK_HAS("no longer remembered", err.msg);
+    wb_outbox_close(box);
+}
+
 TEST(test_query__row_function_stops__its_status_is_returned)
 {
     struct wb_outbox *box = box_with_all();
@@ -345,6 +389,8 @@ main(void)
         RUN(test_query__O15_kinds_of_nothing__counted_and_redriven_all_the_same),
         RUN(test_query__list__by_state_kind_limit_in_order),
         RUN(test_query__list_of_several_pages__each_row_once),
+        RUN(test_query__list_by_key_lane_time_error__those_alone_page_by_page),
+        RUN(test_query__show_by_key__found_while_it_is_remembered),
         RUN(test_query__row_function_stops__its_status_is_returned),
         RUN(test_query__show__by_id_or_unique_prefix),
         RUN(test_query__show_of_a_delivered_one__only_if_it_is_kept),

@@ -1,5 +1,5 @@
-/* alert.c - a message about each message that is abandoned, accepted in the
- * transaction that abandons it. */
+/* abandon.c - abandon a message; if the options ask for it, accept one about it
+ * in the same transaction. */
 #include "outbox/outbox_internal.h"
 
 enum {
@@ -53,8 +53,9 @@ make_payload(
     return rc;
 }
 
-enum wb_status
-wb__alert(struct wb_outbox *box, int64_t seq, struct wb_err *err)
+/* Accept a message about an abandoned one. */
+static enum wb_status
+alert(struct wb_outbox *box, int64_t seq, struct wb_err *err)
 {
     struct wb__buf b = {.env = box->env, .max = PAYLOAD_MAX_BYTES};
     struct wb__val none = {.type = WB__NULL};
@@ -63,8 +64,6 @@ wb__alert(struct wb_outbox *box, int64_t seq, struct wb_err *err)
     struct wb_id id;
     enum wb_status rc;
 
-    if (box->on_abandoned[0] == '\0')
-        return WB_OK;
     rc = make_payload(box, seq, &b, err);
     if (rc == WB_OK) {
         wb__random_take(box, now_ms, random, sizeof(random));
@@ -79,4 +78,20 @@ wb__alert(struct wb_outbox *box, int64_t seq, struct wb_err *err)
     }
     wb__buf_fini(&b);
     return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+enum wb_status
+wb__abandon(struct wb_outbox *box, int64_t seq, struct wb_slice lane,
+    const char *reason, struct wb_slice error, struct wb_err *err)
+{
+    int64_t now_ms = wb__outbox_now(box);
+    int64_t until_ms = wb__sat_add(now_ms, box->opts.keep_abandoned_ms);
+    enum wb_status rc = wb__db_run(box->db, WB__SQL_ABANDON,
+        WB__ARGS(wb__int(seq), wb__int(until_ms), wb__text(wb_slice(reason)),
+            wb__text_or_null(error), wb__int(now_ms)),
+        NULL, err);
+
+    if (rc == WB_OK && box->on_abandoned[0] != '\0')
+        rc = alert(box, seq, err);
+    return rc != WB_OK ? rc : wb__lane_promote(box, lane, err);
 }
