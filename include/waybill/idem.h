@@ -191,9 +191,10 @@ WB_MUST_USE enum wb_status wb_idem_begin(struct wb_idem *store,
  *
  * Guarantees  OK: every later begin gets the record. The same token and record
  *             again is OK. A token is good until another begin has acquired the
- *             key, also after the lease has ended. Any failure leaves the claim as it was, and complete
- *             may be called again. The effect has happened: never release then,
- *             but mark the claim with wb_idem_unknown().
+ *             key, also after the lease has ended. Any failure leaves the claim
+ *             as it was, and complete may be called again. The effect has
+ *             happened: never release then, but mark the claim with
+ *             wb_idem_unknown().
  * Returns     OK, FENCED (the token is replaced, wrong, used or zero; nothing
  *             changed), TOOBIG, INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE,
  *             CORRUPT.
