@@ -195,11 +195,13 @@ WB_MUST_USE enum wb_status wb_idem_begin(struct wb_idem *store,
  * Guarantees  OK: every later begin gets the record. The same token and record
  *             again is OK. A token is good until another begin has acquired the
  *             key, also after the lease has ended. Any failure leaves the claim
- * as it was, and complete may be called again. The effect has happened: never
- * release then, but mark the claim with wb_idem_unknown(). Returns     OK,
- * FENCED (the token is replaced, wrong, used or zero; nothing changed), TOOBIG,
- * INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE, CORRUPT. Threads     any. Since
- * 0.1
+ *             as it was, and complete may be called again. The effect has
+ *             happened: never release then, but mark the claim with
+ *             wb_idem_unknown().
+ * Returns     OK, FENCED (the token is replaced, wrong, used or zero; nothing
+ *             changed), TOOBIG, INVALID, BUSY, NOMEM, FULL, IO, UNAVAILABLE,
+ *             CORRUPT.
+ * Threads     any. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_idem_complete(struct wb_idem *store,
     const struct wb_idem_op *op, uint64_t token,

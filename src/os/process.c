@@ -14,6 +14,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -258,6 +260,62 @@ read_some(struct wb__process *process, int fd, int *from)
     }
 }
 
+/* A shell that executes this program in its place leaves it its children, like
+ * one that reads the output; they are not of the run. */
+static pid_t inherited[64];
+static size_t n_inherited;
+
+/* The main thread's children, as the kernel lists them; false: it does not. */
+static bool
+list_children(char *text, size_t size)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd < 0 ? -1 : read(fd, text, size - 1);
+    wb__fd_close(fd);
+    text[n < 0 ? 0 : n] = '\0';
+    return n >= 0 && (size_t)n < size - 1;
+}
+
+static void
+note_inherited(void)
+{
+    char text[512], *at = text;
+    siginfo_t any;
+    pid_t pid;
+
+    n_inherited = 0;
+    if (waitid(P_ALL, 0, &any, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+        !list_children(text, sizeof(text)))
+        return;
+    while (n_inherited < WB_COUNT(inherited) &&
+           (pid = (pid_t)strtol(at, &at, 10)) > 0)
+        inherited[n_inherited++] = pid;
+}
+
+/* Is a child alive that is not an inherited one? */
+static bool
+others_live(void)
+{
+    char text[4096], *at = text;
+    pid_t pid;
+    size_t i;
+
+    if (n_inherited == 0 || !list_children(text, sizeof(text)))
+        return true;
+    while ((pid = (pid_t)strtol(at, &at, 10)) > 0) {
+        for (i = 0; i < n_inherited && inherited[i] != pid; i++)
+            ;
+        if (i == n_inherited)
+            return true;
+    }
+    return false;
+}
+
 /* Orphans of the command are children of this process. Reap those that have
  * ended, but not the command itself (0: it has been reaped). True: some live.
  */
@@ -271,7 +329,7 @@ reap_orphans(pid_t command)
         if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0)
             return false;
         if (ended.si_pid == 0 || ended.si_pid == command)
-            return true;
+            return others_live();
         (void)waitpid(ended.si_pid, NULL, 0);
     }
 }
@@ -333,6 +391,7 @@ wb__process_run(struct wb__process *process, struct wb_err *err)
     struct wb__child c = {.argv = process->argv, .in = -1, .mask = &before};
     int sys, signal = 0;
 
+    note_inherited();
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     signals_take(&before);
     sys = wb__child_start(&c);

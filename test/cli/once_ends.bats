@@ -84,6 +84,17 @@ time.sleep(30)"'
     ended 69
 }
 
+@test "once: children that it inherited from a shell are not of the run" {
+    export WAYBILL
+    behind bash -c 'sleep 20 3>&- & echo $! >inherited
+        exec "$WAYBILL" once --key k --release 9 -- sh -c "exit 9"'
+    finish
+    kill "$(cat inherited)"
+    ended 9
+    same "" "$err"
+    same "" "$(state)"
+}
+
 @test "once: orphans of a command that runs are reaped" {
     behind "$WAYBILL" once --key k -- \
         sh -c '(sleep 0.1 & echo $! >orphan); sleep 0.3; ps -o stat= -p $(cat orphan); echo end'
@@ -115,6 +126,7 @@ time.sleep(30)"'
 }
 
 @test "once: an alarm that was set before its start goes to the command" {
+    command -v perl >perl || skip "no perl"
     try perl -e 'alarm 1; exec @ARGV' "$WAYBILL" once --key k -- \
         perl -e '$SIG{ALRM} = sub { print "got\n"; exit 4 }; sleep 1 while 1'
     ended 4
