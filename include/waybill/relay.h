@@ -206,7 +206,7 @@ void wb_relay_stop(struct wb_relay *relay);
  *
  * Returns     OK; as wb_relay_new(), or BUSY (the former routes are not free
  *             yet): nothing has changed.
- * Threads     the loop's, also in a callback. Since 0.2
+ * Threads     the loop's, also in a callback. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_relay_reload(struct wb_relay *relay,
     const struct wb_relay_opts *opts, struct wb_err *err);

@@ -32,7 +32,7 @@ report_object(const struct cli *cli, const struct wb_report *r)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?, s:I, s:I, s:o}",
+                     "s:s?, s:I, s:I, s:I, s:o}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -41,8 +41,9 @@ report_object(const struct cli *cli, const struct wb_report *r)
         "breakers_open", (json_int_t)r->breakers_open, "tally", tally, "ended",
         (json_int_t)r->ended, "reason",
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
-        (json_int_t)r->kinds_paused, "kinds_unrouted",
-        (json_int_t)r->kinds_unrouted, "routes_failed", cli_failed_list(cli));
+        (json_int_t)r->kinds_paused, "left", (json_int_t)r->left,
+        "kinds_unrouted", (json_int_t)r->kinds_unrouted, "routes_failed",
+        cli_failed_list(cli));
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */

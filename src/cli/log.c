@@ -45,6 +45,8 @@ void
 cli_log(struct cli_log *l, enum wb__log_level level, const char *event,
     const struct wb__log_fields *fields)
 {
+    if (level > l->log.level)
+        return; /* most events are deliveries */
     wb__log(&l->log, level, event, fields);
     on_timer(&l->timer);
 }

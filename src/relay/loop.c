@@ -331,6 +331,25 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
         wb__relay_wake(relay, WB__KINDS_STALE); /* an event may be lost */
 }
 
+/* Wait before the database is tried again. Attempts that fail write the log,
+ * too: such events end no wait, a stop does. Measured by the loop's clock. */
+static void
+wait_lost(struct wb__pass *p)
+{
+    struct wb_relay *relay = p->relay;
+    uv_loop_t *uv = relay->loop->uv;
+    int64_t us = p->wait_us, now_us = mono_us(relay);
+    uint64_t end_ms;
+
+    if (p->left_us != 0 && p->left_us - now_us < us)
+        us = p->left_us - now_us;
+    uv_update_time(uv);
+    end_ms = uv_now(uv) + (uint64_t)(us > 0 ? us : 0) / 1000;
+    do
+        wait_until(p, now_us + us);
+    while (uv_now(uv) < end_ms && is_stopped(relay) == p->stopped);
+}
+
 /* The database or memory failed for good: what is in flight must end before
  * anything is freed. The outcomes are committed if they still can be; else the
  * leases run out. */
@@ -412,7 +431,7 @@ run_pass(struct wb__pass *p, struct wb_err *err)
         ended = relay->report.ended;
         rc = wb__relay_cycle(relay, &deadline_us, &own);
         if (rc != WB_OK && wb__database_lost(p, rc, &own)) {
-            wait_until(p, mono_us(relay) + p->wait_us);
+            wait_lost(p);
             continue;
         }
         if (rc != WB_OK)

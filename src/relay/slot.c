@@ -73,7 +73,7 @@ wb__slot_keep(struct wb__pass *p, int64_t now_us)
     if (p->stopping) {
         wb__slot_free(p);
         p->slot_us = INT64_MAX;
-    } else if (now_us >= p->slot_us) {
+    } else if (now_us >= p->slot_us && (p->lost_us == 0 || !had)) {
         p->slot_us = now_us + SLOT_US;
         if (!had && wb__slot_try(p))
             wb__relay_event(

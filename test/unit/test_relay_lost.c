@@ -12,9 +12,10 @@ struct trouble {
     enum shim_op op;
     int code; /* of SQLite; 0: another connection locks it */
     sqlite3 *locker;
-    uv_timer_t timer;
+    uv_timer_t timer, poke;
     int wait_ms;       /* from the loss to the end of the trouble */
     size_t stop_after; /* requests; stops the worker */
+    long fired;        /* faults, until the trouble ended */
     int events[32];
     char lost[256];
     int64_t advance_ms; /* the clock, while it is lost */
@@ -38,6 +39,7 @@ end_trouble(uv_timer_t *timer)
 {
     struct trouble *t = timer->data;
 
+    t->fired = shim.fired;
     shim_heal();
     (void)sqlite3_close(t->locker);
     t->locker = NULL;
@@ -215,6 +217,36 @@ TEST(test_worker__claims_fail__lost_and_found_once)
     trouble_close(&t);
 }
 
+static void
+poke_again(uv_timer_t *timer)
+{
+    struct trouble *t = timer->data;
+
+    wb__db_drain_flag_set(t->d.box->db, true); /* changes a watched file */
+}
+
+/* An attempt that fails writes the log, which is watched: that must not be the
+ * reason for the next attempt. */
+TEST(test_worker__watched_files_change_while_it_waits__waits_on)
+{
+    struct trouble t = {
+        .wait_ms = 400, .op = SHIM_WRITE, .code = SQLITE_FULL, .stop_after = 1};
+
+    trouble_open(&t);
+    put(&t.d, "a", "x");
+    CHECK(uv_timer_init(&t.d.loop, &t.poke) == 0);
+    t.poke.data = &t;
+    (void)uv_timer_start(&t.poke, poke_again, 2, 2);
+    begin_trouble(&t);
+    CHECK_OK(
+        wb_relay_run(t.d.relay, &(struct wb_drain){0}, &t.d.report, &t.d.err),
+        t.d.err);
+    CHECK_INT(1, t.d.report.confirmed);
+    CHECK(t.fired > 0 && t.fired < 20);
+    uv_close((uv_handle_t *)&t.poke, NULL);
+    trouble_close(&t);
+}
+
 TEST(test_worker__stopped_while_its_database_is_lost__ends)
 {
     struct trouble t = {.stop_after = 1, .break_at = 1, .advance_ms = 61000};
@@ -237,6 +269,7 @@ main(void)
         RUN(test_worker__disk_full__waits_and_goes_on),
         RUN(test_worker__sync_fails__opens_the_database_again_and_goes_on),
         RUN(test_worker__claims_fail__lost_and_found_once),
+        RUN(test_worker__watched_files_change_while_it_waits__waits_on),
         RUN(test_worker__stopped_while_its_database_is_lost__ends),
     };
 
