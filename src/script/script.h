@@ -169,6 +169,7 @@ struct wb__route_spec {
     bool complete;                     /* its fields were read */
     int64_t transport, method, format; /* indexes of their words */
     struct wb__value url, body, response, secret, ca_file, path, scope;
+    struct wb__value client_cert, client_key;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
     int64_t max_reply;

@@ -8,7 +8,8 @@ static enum wb_status
 open_http(struct wb_config *c, const struct wb__route_spec *spec,
     struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err)
 {
-    static const char *const methods[] = {"POST", "PUT", "PATCH"};
+    static const char *const methods[] = {
+        "POST", "PUT", "PATCH", "DELETE", "GET"};
     struct wb_slice secrets[8] = {spec->secret.text};
     struct wb_http_opts opts = {
         .method = wb_slice(methods[spec->method]),
@@ -19,6 +20,8 @@ open_http(struct wb_config *c, const struct wb__route_spec *spec,
         .n_masked = c->script.n_secrets,
         .max_reply_bytes = (size_t)spec->max_reply,
         .ca_file = spec->ca_file.text,
+        .client_cert = spec->client_cert.text,
+        .client_key = spec->client_key.text,
         .public_only = spec->public_only,
         .follow = spec->follow,
         .http1 = spec->http1,

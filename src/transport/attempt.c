@@ -13,7 +13,7 @@
  *     message. A redirect that asks for another method is not followed.
  * (4) A redirect to another origin carries the payload, and the headers that
  *     say which message it is: no signature, no header of the route or of the
- *     message (S9).
+ *     message, no client certificate (S9).
  * (5) No header, secret or URL appears in an error (S9). */
 #include <ctype.h>
 #include <errno.h>
@@ -139,13 +139,15 @@ wb__attempt_free(struct wb__attempt *a)
     wb__free(env, a);
 }
 
-/* Make it idle, or free it if its endpoint is gone or has enough of them. */
+/* Make it idle, or free it if its endpoint is gone or has enough of them, or if
+ * its handle lacks the client certificate. */
 static void
 attempt_release(struct wb__attempt *a)
 {
     struct wb__endpoint *ep = a->ep;
 
-    if (ep == NULL || ep->n_idle >= IDLE_MAX) {
+    if (ep == NULL || ep->n_idle >= IDLE_MAX ||
+        (a->elsewhere && ep->client_cert != NULL)) {
         wb__attempt_free(a);
         return;
     }
@@ -172,8 +174,9 @@ static void
 mask_secrets(struct wb__attempt *a)
 {
     struct wb_slice value, name, word;
+    const struct curl_slist *l = a->node[a->n_anywhere - 1].next;
 
-    for (const struct curl_slist *l = a->node; l != NULL; l = l->next) {
+    for (; l != NULL; l = l->next) {
         value = wb_slice(l->data);
         if (!wb__cut(&value, ':', &name) || !wb__header_secret(name))
             continue;
@@ -393,6 +396,9 @@ set_target(struct wb__attempt *a, CURLU *from, CURLU *to)
                         !same_part(from, to, CURLUPART_PORT);
         a->url_own = false;
         ok = curl_easy_setopt(easy, CURLOPT_URL, next) == CURLE_OK;
+        if (ok && a->elsewhere)
+            ok = curl_easy_setopt(easy, CURLOPT_SSLCERT, NULL) == CURLE_OK &&
+                 curl_easy_setopt(easy, CURLOPT_SSLKEY, NULL) == CURLE_OK;
     }
     curl_free(next);
     return ok;
@@ -515,6 +521,8 @@ set_own(struct wb__attempt *a)
         TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
         TRY(curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file));
     }
+    TRY(curl_easy_setopt(easy, CURLOPT_SSLCERT, ep->client_cert));
+    TRY(curl_easy_setopt(easy, CURLOPT_SSLKEY, ep->client_key));
     TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));
