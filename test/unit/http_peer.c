@@ -3,6 +3,7 @@
 #include "http_peer.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -243,6 +244,10 @@ accept_all(void *arg)
         int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
         struct peer_conn *c = &p->conn[p->n_conn];
 
+        if (fd < 0 && errno == EMFILE && !p->stopping) {
+            (void)usleep(1000); /* a test of the limit */
+            continue;
+        }
         if (fd < 0)
             break;
         *c = (struct peer_conn){.peer = p, .fd = fd};
