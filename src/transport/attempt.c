@@ -427,13 +427,18 @@ follow(struct wb__attempt *a)
     return follows && send_next(a);
 }
 
-/* Did the connection die before a line of an answer came? */
+/* Before a line of an answer came: did the reused connection die, or did HTTP/2
+ * refuse the stream? libcurl says nothing of a stream that was refused while it
+ * still sent the body; of one that was reset for another reason it does. */
 static bool
-died_unanswered(const struct wb__attempt *a, CURLcode code)
+is_unprocessed(const struct wb__attempt *a, CURLcode code)
 {
+    bool died = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+                code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+    bool refused = code == CURLE_HTTP2_STREAM && a->curl_error[0] == '\0';
+
     return a->received.status == 0 && !a->received.in_header &&
-           (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-               code == CURLE_GOT_NOTHING || code == CURLE_HTTP2);
+           ((a->reused && died) || refused);
 }
 
 /* Send the next request of the attempt, if there is one. */
@@ -442,8 +447,7 @@ goes_on(struct wb__attempt *a, CURLcode code)
 {
     if (has_response(a))
         return follow(a);
-    if (a->again || !a->sent ||
-        !(a->repeated || (a->reused && died_unanswered(a, code))))
+    if (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code)))
         return false;
     a->again = a->fresh = true;
     return curl_easy_setopt(a->transfer.easy, CURLOPT_FRESH_CONNECT, 1L) ==
