@@ -77,7 +77,8 @@ void wb_http_close(struct wb_http *http);
 struct wb_http_opts {
     struct wb_slice url;            /* http:// or https://; used where a request
                                        names none */
-    struct wb_slice method;         /* POST [POST], PUT or PATCH */
+    struct wb_slice method;         /* POST [POST], PUT, PATCH, DELETE or GET;
+                                       with each goes the body */
     struct wb_slice headers;        /* fixed, lines "Name: value\n" */
     const struct wb_slice *secrets; /* Standard Webhooks: raw key bytes; each
                                        gives one v1 signature, newest first */
@@ -86,12 +87,14 @@ struct wb_http_opts {
                                       shows if a receiver quotes them, as a
                                       secret inside url */
     size_t n_masked;
-    size_t max_reply_bytes;  /* kept of a response [64 KiB] */
-    struct wb_slice ca_file; /* PEM bundle [the system's] */
-    bool public_only;        /* refuse addresses that are not global unicast,
-                                checked on the address connected to */
-    bool follow; /* follow redirects, at most 3, same checks [off] */
-    bool http1;  /* never HTTP/2 [off] */
+    size_t max_reply_bytes;                  /* kept of a response [64 KiB] */
+    struct wb_slice ca_file;                 /* PEM bundle [the system's] */
+    struct wb_slice client_cert, client_key; /* PEM files, shown to the origin
+                                                of url alone [none] */
+    bool public_only; /* refuse addresses that are not global unicast,
+                         checked on the address connected to */
+    bool follow;      /* follow redirects, at most 3, same checks [off] */
+    bool http1;       /* never HTTP/2 [off] */
 };
 
 /*

@@ -16,7 +16,8 @@ enum {
 /* ---- fields ------------------------------------------------------------ */
 
 static const char *const transports[] = {"http", "exec", "file", NULL};
-static const char *const methods[] = {"POST", "PUT", "PATCH", NULL};
+static const char *const methods[] = {
+    "POST", "PUT", "PATCH", "DELETE", "GET", NULL};
 static const char *const formats[] = {"array", "ndjson", NULL};
 
 #define AT(member) offsetof(struct wb__route_spec, member)
@@ -69,6 +70,8 @@ static const struct wb__field route_fields[] = {
     {"follow", WB__TYPE_BOOL, HTTP, AT(follow), 0, 0, NULL, NULL},
     {"http1", WB__TYPE_BOOL, HTTP, AT(http1), 0, 0, NULL, NULL},
     {"ca_file", WB__TYPE_TEXT, HTTP, AT(ca_file), 1, 4000, NULL, NULL},
+    {"client_cert", WB__TYPE_TEXT, HTTP, AT(client_cert), 1, 4000, NULL, NULL},
+    {"client_key", WB__TYPE_TEXT, HTTP, AT(client_key), 1, 4000, NULL, NULL},
     {"max_reply", WB__TYPE_SIZE, HTTP, AT(max_reply), 1, 16 << 20, NULL, NULL},
     {"disable_on_410", WB__TYPE_BOOL, HTTP, AT(route.disable_on_410), 0, 0, NULL, NULL},
 };
@@ -247,10 +250,16 @@ wb__route_check(const struct wb__record *record, struct wb__route_spec *spec)
     check_transport(record, spec);
     in_folder(record, &spec->path);
     in_folder(record, &spec->ca_file);
+    in_folder(record, &spec->client_cert);
+    in_folder(record, &spec->client_key);
     check_url(record, spec);
     if (body.len > 0 && !wb__path_valid(body))
         wb__record_fail(record, "body",
             "body wants the name of a field of the payload, or a function");
+    if ((spec->client_cert.text.len > 0) != (spec->client_key.text.len > 0))
+        wb__record_fail(record,
+            spec->client_cert.text.len > 0 ? "client_cert" : "client_key",
+            "client_cert and client_key belong together; name both");
     check_keys(record, spec);
     check_scope(record, spec);
     check_retry(record, spec);

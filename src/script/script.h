@@ -198,6 +198,7 @@ struct wb__route_spec {
     const struct wb__absent *absent;   /* a secret of it that was not found */
     int64_t transport, method, format; /* indexes of their words */
     struct wb__value url, body, response, secret, ca_file, path, scope, results;
+    struct wb__value client_cert, client_key;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
     struct wb__delays delays;

@@ -9,7 +9,8 @@ static enum wb_status
 open_http(struct wb_config *c, const struct wb__route_spec *spec,
     struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err)
 {
-    static const char *const methods[] = {"POST", "PUT", "PATCH"};
+    static const char *const methods[] = {
+        "POST", "PUT", "PATCH", "DELETE", "GET"};
     struct wb_slice secrets[8] = {spec->secret.text};
     struct wb_http_opts opts = {
         .method = wb_slice(methods[spec->method]),
@@ -20,6 +21,8 @@ open_http(struct wb_config *c, const struct wb__route_spec *spec,
         .n_masked = c->script.n_secrets,
         .max_reply_bytes = (size_t)spec->max_reply,
         .ca_file = spec->ca_file.text,
+        .client_cert = spec->client_cert.text,
+        .client_key = spec->client_key.text,
         .public_only = spec->public_only,
         .follow = spec->follow,
         .http1 = spec->http1,
@@ -70,13 +73,18 @@ open_exec(struct wb__script *s, const struct wb__route_spec *spec,
 static enum wb_status
 check_needs(const struct wb__route_spec *spec, struct wb_err *err)
 {
+    const struct wb__value *file[] = {
+        &spec->ca_file, &spec->client_cert, &spec->client_key};
+    enum wb_status rc = WB_OK;
+
     if (spec->absent != NULL)
         return wb__fail(err, WB_UNAVAILABLE, 0, "%s", spec->absent->why);
-    if (spec->ca_file.text.len > 0)
-        return wb__readable_check(spec->ca_file.text.ptr, err);
-    if (spec->transport == WB__TRANSPORT_EXEC)
-        return wb__command_check(spec->argv.item[0].text.ptr, err);
-    return WB_OK;
+    for (size_t i = 0; i < WB_COUNT(file) && rc == WB_OK; i++)
+        if (file[i]->text.len > 0)
+            rc = wb__readable_check(file[i]->text.ptr, err);
+    if (rc == WB_OK && spec->transport == WB__TRANSPORT_EXEC)
+        rc = wb__command_check(spec->argv.item[0].text.ptr, err);
+    return rc;
 }
 
 /* Open the transport of a route. What is missing outside of the configuration

@@ -13,7 +13,7 @@
  *     message. A redirect that asks for another method is not followed.
  * (4) A redirect to another origin carries the payload, and the headers that
  *     say which message it is: no signature, no header of the route or of the
- *     message (S9).
+ *     message, no client certificate (S9).
  * (5) No header, secret or URL appears in an error (S9). */
 #include <ctype.h>
 #include <errno.h>
@@ -139,13 +139,15 @@ wb__attempt_free(struct wb__attempt *a)
     wb__free(env, a);
 }
 
-/* Make it idle, or free it if its endpoint is gone or has enough of them. */
+/* Make it idle, or free it if its endpoint is gone or has enough of them, or if
+ * its handle lacks the client certificate. */
 static void
 attempt_release(struct wb__attempt *a)
 {
     struct wb__endpoint *ep = a->ep;
 
-    if (ep == NULL || ep->n_idle >= IDLE_MAX) {
+    if (ep == NULL || ep->n_idle >= IDLE_MAX ||
+        (a->elsewhere && ep->client_cert != NULL)) {
         wb__attempt_free(a);
         return;
     }
@@ -172,8 +174,9 @@ static void
 mask_secrets(struct wb__attempt *a)
 {
     struct wb_slice value, name, word;
+    const struct curl_slist *l = a->node[a->n_anywhere - 1].next;
 
-    for (const struct curl_slist *l = a->node; l != NULL; l = l->next) {
+    for (; l != NULL; l = l->next) {
         value = wb_slice(l->data);
         if (!wb__cut(&value, ':', &name) || !wb__header_secret(name))
             continue;
@@ -393,6 +396,9 @@ set_target(struct wb__attempt *a, CURLU *from, CURLU *to)
                         !same_part(from, to, CURLUPART_PORT);
         a->url_own = false;
         ok = curl_easy_setopt(easy, CURLOPT_URL, next) == CURLE_OK;
+        if (ok && a->elsewhere)
+            ok = curl_easy_setopt(easy, CURLOPT_SSLCERT, NULL) == CURLE_OK &&
+                 curl_easy_setopt(easy, CURLOPT_SSLKEY, NULL) == CURLE_OK;
     }
     curl_free(next);
     return ok;
@@ -421,13 +427,18 @@ follow(struct wb__attempt *a)
     return follows && send_next(a);
 }
 
-/* Did the connection die before a line of an answer came? */
+/* Before a line of an answer came: did the reused connection die, or did HTTP/2
+ * refuse the stream? libcurl says nothing of a stream that was refused while it
+ * still sent the body; of one that was reset for another reason it does. */
 static bool
-died_unanswered(const struct wb__attempt *a, CURLcode code)
+is_unprocessed(const struct wb__attempt *a, CURLcode code)
 {
+    bool died = code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+                code == CURLE_GOT_NOTHING || code == CURLE_HTTP2;
+    bool refused = code == CURLE_HTTP2_STREAM && a->curl_error[0] == '\0';
+
     return a->received.status == 0 && !a->received.in_header &&
-           (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-               code == CURLE_GOT_NOTHING || code == CURLE_HTTP2);
+           ((a->reused && died) || refused);
 }
 
 /* Send the next request of the attempt, if there is one. */
@@ -436,8 +447,7 @@ goes_on(struct wb__attempt *a, CURLcode code)
 {
     if (has_response(a))
         return follow(a);
-    if (a->again || !a->sent ||
-        !(a->repeated || (a->reused && died_unanswered(a, code))))
+    if (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code)))
         return false;
     a->again = a->fresh = true;
     return curl_easy_setopt(a->transfer.easy, CURLOPT_FRESH_CONNECT, 1L) ==
@@ -515,6 +525,8 @@ set_own(struct wb__attempt *a)
         TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
         TRY(curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file));
     }
+    TRY(curl_easy_setopt(easy, CURLOPT_SSLCERT, ep->client_cert));
+    TRY(curl_easy_setopt(easy, CURLOPT_SSLKEY, ep->client_key));
     TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));
     TRY(curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, a));
     TRY(curl_easy_setopt(easy, CURLOPT_PREREQDATA, a));

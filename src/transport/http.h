@@ -206,8 +206,9 @@ struct wb__endpoint {
     struct wb_transport base; /* first: cast back to the endpoint */
     struct wb_http *http;
     const struct wb_env *env;
-    struct wb__arena arena;             /* holds the texts below */
-    const char *url, *method, *ca_file; /* NULL: none, POST, the system's */
+    struct wb__arena arena;               /* holds the texts below */
+    const char *url, *method, *ca_file;   /* NULL: none, POST, the system's */
+    const char *client_cert, *client_key; /* NULL: none */
     struct wb_slice content_type;
     struct curl_slist bare;   /* header lines of every request: elsewhere, */
     struct curl_slist *fixed; /* and to the origin of the endpoint, */

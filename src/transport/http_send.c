@@ -226,15 +226,16 @@ endpoint_free(struct wb_transport *self)
 static enum wb_status
 opts_check(const struct wb_http_opts *o, struct wb_err *err)
 {
-    static const char *const methods[] = {"POST", "PUT", "PATCH"};
+    static const char *const methods[] = {
+        "POST", "PUT", "PATCH", "DELETE", "GET"};
     enum wb_status rc = WB_OK;
     bool method = o->method.len == 0;
 
     for (size_t i = 0; i < WB_COUNT(methods); i++)
         method |= wb__eq(o->method, wb_slice(methods[i]));
     if (!method)
-        return wb__fail(
-            err, WB_INVALID, 0, "the method is none of POST, PUT and PATCH");
+        return wb__fail(err, WB_INVALID, 0,
+            "the method is none of POST, PUT, PATCH, DELETE and GET");
     if (o->max_reply_bytes > REPLY_MOST)
         return wb__fail(
             err, WB_INVALID, 0, "a reply is kept up to 64 MiB at most");
@@ -328,11 +329,21 @@ masks_fill(struct wb__endpoint *ep, const struct wb_http_opts *o)
 }
 
 static enum wb_status
+file_check(const char *option, const char *path, struct wb_err *err)
+{
+    if (path == NULL || wb__file_info_of(path).is_file)
+        return WB_OK;
+    return wb__fail(err, WB_UNAVAILABLE, 0, "%s %.150s: there is no such file",
+        option, path);
+}
+
+static enum wb_status
 endpoint_fill(
     struct wb__endpoint *ep, const struct wb_http_opts *o, struct wb_err *err)
 {
-    struct wb_slice url, ca_file, method, headers;
+    struct wb_slice url, ca_file, cert, key, method, headers;
     struct curl_slist *nodes;
+    enum wb_status rc;
 
     ep->base = (struct wb_transport){"http", endpoint_send, endpoint_free};
     ep->content_type = WB_LIT("application/json");
@@ -345,18 +356,26 @@ endpoint_fill(
     nodes = wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
     if (nodes == NULL || !wb__arena_dup(&ep->arena, o->url, &url) ||
         !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
+        !wb__arena_dup(&ep->arena, o->client_cert, &cert) ||
+        !wb__arena_dup(&ep->arena, o->client_key, &key) ||
         !wb__arena_dup(&ep->arena, o->method, &method) ||
         !wb__arena_dup(&ep->arena, o->headers, &headers) || !masks_fill(ep, o))
         return wb__nomem(err, "http endpoint");
     ep->url = url.ptr;
     ep->ca_file = ca_file.ptr;
+    ep->client_cert = cert.ptr;
+    ep->client_key = key.ptr;
     ep->method = method.ptr;
     ep->fixed_text = (char *)(uintptr_t)headers.ptr;
     ep->fixed_len = headers.len;
     fixed_link(ep, nodes);
-    if (ep->ca_file != NULL && !wb__file_info_of(ep->ca_file).is_file)
-        return wb__fail(err, WB_UNAVAILABLE, 0,
-            "ca_file %.*s: there is no such file", WB_SHOW(o->ca_file));
+    rc = file_check("ca_file", ep->ca_file, err);
+    if (rc == WB_OK)
+        rc = file_check("client_cert", ep->client_cert, err);
+    if (rc == WB_OK)
+        rc = file_check("client_key", ep->client_key, err);
+    if (rc != WB_OK)
+        return rc;
     if (o->n_secrets == 0)
         return WB_OK;
     return wb__signer_new(&ep->signer, ep->env, o->secrets, o->n_secrets, err);

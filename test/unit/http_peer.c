@@ -3,6 +3,7 @@
 #include "http_peer.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -189,6 +190,10 @@ tls_accept(struct peer *p, int fd)
 
     if (p->http2)
         SSL_CTX_set_alpn_select_cb(ctx, choose_http2, NULL);
+    if (p->tls_ca != NULL) {
+        (void)SSL_CTX_load_verify_locations(ctx, p->tls_ca, NULL);
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    }
     tls = SSL_new(ctx);
     SSL_CTX_free(ctx);
     if (p->tls_old) {
@@ -197,8 +202,10 @@ tls_accept(struct peer *p, int fd)
     }
     if (SSL_use_certificate_file(tls, p->tls_cert, SSL_FILETYPE_PEM) == 1 &&
         SSL_use_PrivateKey_file(tls, p->tls_key, SSL_FILETYPE_PEM) == 1 &&
-        SSL_set_fd(tls, fd) == 1 && SSL_accept(tls) == 1)
+        SSL_set_fd(tls, fd) == 1 && SSL_accept(tls) == 1) {
+        p->certificates += SSL_get0_peer_certificate(tls) != NULL;
         return tls;
+    }
     SSL_free(tls);
     return NULL;
 }
@@ -237,6 +244,10 @@ accept_all(void *arg)
         int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
         struct peer_conn *c = &p->conn[p->n_conn];
 
+        if (fd < 0 && errno == EMFILE && !p->stopping) {
+            (void)usleep(1000); /* a test of the limit */
+            continue;
+        }
         if (fd < 0)
             break;
         *c = (struct peer_conn){.peer = p, .fd = fd};

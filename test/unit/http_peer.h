@@ -35,8 +35,10 @@ struct peer {
     size_t reply_len;               /* [strlen(reply)] */
     const char *tls_cert, *tls_key; /* PEM files: speak TLS */
     bool tls_old;                   /* 1.1 at most */
-    bool http2;                     /* over TLS: answer, with nothing read */
-    bool head_only;                 /* answer before the body is read */
+    const char *tls_ca;      /* ask for client certificates of this one */
+    atomic_int certificates; /* that were shown */
+    bool http2;              /* over TLS: answer, with nothing read */
+    bool head_only;          /* answer before the body is read */
 
     int port;
     atomic_int requests, connections;

@@ -111,10 +111,15 @@ static const struct {
     {"url of no type", "route \"x\" { url = 3 }", WB_INVALID,
         "c.lua:1: route \"x\": url wants text or a function, not a number"},
     {"empty url", "route \"x\" { url = \"\" }", WB_INVALID, "url is empty"},
-    {"method", "route \"x\" { url = \"http://h/\",\n method = \"GET\" }",
+    {"method", "route \"x\" { url = \"http://h/\",\n method = \"HEAD\" }",
         WB_INVALID,
-        "c.lua:2: route \"x\": method wants \"POST\", \"PUT\" or \"PATCH\", "
-        "not \"GET\""},
+        "c.lua:2: route \"x\": method wants \"POST\", \"PUT\", \"PATCH\", "
+        "\"DELETE\" or \"GET\", not \"HEAD\""},
+    {"client_cert alone",
+        "route \"x\" { url = \"https://h/\",\n client_cert = \"c.pem\" }",
+        WB_INVALID,
+        "c.lua:2: route \"x\": client_cert and client_key belong together; "
+        "name both"},
     {"transport", "route \"x\" { transport = \"smtp\" }", WB_INVALID,
         "transport wants \"http\", \"exec\" or \"file\", not \"smtp\""},
     {"transport of C", "route \"x\" { transport = \"callback\" }", WB_INVALID,

@@ -249,6 +249,10 @@ TEST(test_http__secret_header_of_a_message__masked) /* S9 */
     q.headers = WB_LIT("Authorization: Bearer canary-123456\n");
     send_and_wait(&loop, endpoint, &q, &sent);
     CHECK_TEXT("401 No: Bearer *************", sent.error);
+    peer_set_reply(&peer, "HTTP/1.1 400 No\r\nContent-Length: 36\r\n\r\n"
+                          "0190b5a8-7c1e-7000-8000-000000000001");
+    post(); /* the id is no secret, though "Idempotency-Key" sounds like one */
+    CHECK_TEXT("400 No: 0190b5a8-7c1e-7000-8000-000000000001", sent.error);
     close_all();
 }
 
@@ -390,7 +394,7 @@ TEST(test_http__bad_options__invalid)
     static const struct wb_http_opts bad[] = {
         {.url = {"ftp://h/", 8}},
         {.url = {"http://u:p@h/", 13}},
-        {.method = {"GET", 3}},
+        {.method = {"HEAD", 4}},
         {.method = {"POST\r\nX: y", 10}},
         {.method = {"post", 4}},
         {.headers = {"Host: x\n", 8}},

@@ -288,6 +288,46 @@ TEST(test_tls__http2__one_connection_for_all) /* T-3 */
         print_message("skipped: there is no node\n");
 }
 
+TEST(test_tls__client_certificate__shown_to_its_origin_alone) /* S9 */
+{
+    static struct peer other;
+    static char url[100], hop[200];
+    struct wb_http_opts opts = {.ca_file = WB_LIT("ca.pem"),
+        .client_cert = WB_LIT("leaf.pem"),
+        .client_key = WB_LIT("leaf.key"),
+        .follow = true};
+    struct wb_request q = some_request();
+    struct wb_err err = {0};
+
+    make_certs("IP:127.0.0.1", 10, false);
+    peer.tls_cert = other.tls_cert = "leaf.pem";
+    peer.tls_key = other.tls_key = "leaf.key";
+    peer.tls_ca = other.tls_ca = "ca.pem";
+    peer_start(&other);
+    (void)snprintf(hop, sizeof(hop),
+        "HTTP/1.1 307 Go\r\nLocation: https://127.0.0.1:%d/\r\n"
+        "Content-Length: 0\r\nConnection: close\r\n\r\n",
+        other.port);
+    peer.reply = hop;
+    peer_start(&peer);
+    (void)snprintf(url, sizeof(url), "https://127.0.0.1:%d/ok", peer.port);
+    opts.url = wb_slice(url);
+    CHECK_INT(0, uv_loop_init(&loop));
+    CHECK_OK(wb_http_open(&http, ENV, &loop, &err), err);
+    CHECK_OK(wb_http_new(&endpoint, http, &opts, &err), err);
+    for (int i = 1; i <= 3; i++) {
+        send_and_wait(&loop, endpoint, &q, &sent);
+        CHECK_INT(WB_DELIVERED, sent.outcome);
+        CHECK_INT(i, other.requests);
+    }
+    CHECK_INT(peer.connections, peer.certificates);
+    CHECK_INT(0, other.certificates);
+    close_endpoint();
+    peer_stop(&peer);
+    peer_stop(&other);
+    memset(&peer, 0, sizeof(peer));
+}
+
 static bool
 answer_late(struct peer_conn *c)
 {
@@ -337,6 +377,7 @@ main(void)
         RUN(test_tls__wrong_host__refused),
         RUN(test_tls__expired__refused),
         RUN(test_tls__version_1_1__refused),
+        RUN(test_tls__client_certificate__shown_to_its_origin_alone),
         RUN(test_tls__flood_of_pings__deadlines_of_all_hold),
         RUN(test_tls__http2__one_connection_for_all),
     };
