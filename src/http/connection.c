@@ -10,7 +10,8 @@
 
 enum {
     PIPELINED_BYTES = 64 << 10,
-    LINGER_BYTES = 4 << 20
+    LINGER_BYTES = 48 << 20,
+    LINGER_STEP = 64 << 10 /* so much within linger_ms is more than a drip */
 };
 
 static void next_requests(struct wb__connection *c);
@@ -151,6 +152,8 @@ wb__connection_response_sent(struct wb__connection *c)
     if (!c->keep_alive) {
         /* Nothing more will be sent. Closing now would reset the connection if
          * input is unread, and take the response away from the client. */
+        c->linger_end_ms =
+            uv_now(c->server->opts.loop) + (uint64_t)c->server->opts.body_ms;
         wb__connection_set_phase(c, WB__PHASE_LINGER);
         wb__buf_fini(&c->pipelined);
         c->paused = false;
@@ -360,6 +363,24 @@ has_next(const struct wb__connection *c)
            (c->phase == WB__PHASE_WRITE && c->keep_alive);
 }
 
+/* Input that nobody wants. A client that sends on without a look at the
+ * response is given as long as a body has: reset before, it would not find it.
+ */
+static void
+drain(struct wb__connection *c, size_t n)
+{
+    const struct wb__http_server_opts *o = &c->server->opts;
+    uint64_t now = uv_now(o->loop);
+    bool step = (c->drained + n) / LINGER_STEP != c->drained / LINGER_STEP;
+
+    c->drained += n;
+    if (c->drained > LINGER_BYTES)
+        wb__connection_close(c);
+    else if (step && c->phase == WB__PHASE_LINGER &&
+             now + (uint64_t)o->linger_ms < c->linger_end_ms)
+        wb__connection_set_phase(c, WB__PHASE_LINGER);
+}
+
 /* Input after a complete request: keep it for later, or throw it away. */
 static void
 on_pipelined(struct wb__connection *c, struct wb_slice in)
@@ -376,9 +397,7 @@ on_pipelined(struct wb__connection *c, struct wb_slice in)
         wb__connection_update_reading(c);
         return;
     }
-    c->drained += in.len;
-    if (c->drained > LINGER_BYTES)
-        wb__connection_close(c);
+    drain(c, in.len);
 }
 
 /* The response was sent: parse the next request, which may have come. */

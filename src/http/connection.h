@@ -70,6 +70,7 @@ struct wb__connection {
     struct wb__buf pipelined; /* input after the request that is open */
     struct wb__buf head;      /* of a response in pieces, until the first one */
     size_t drained;           /* bytes thrown away while lingering */
+    uint64_t linger_end_ms;   /* by the loop's clock */
     size_t bytes;             /* as counted in server->bytes */
 };
 
