@@ -280,11 +280,15 @@ json_t *cli_last_drain(const struct cli *cli);
 /* monitor.c: a server for GET /healthz and /metrics while the loop runs. The
  * caller closes it. */
 struct wb__http_server;
+struct wb__exchange;
 struct cli_monitor {
     struct cli *cli;
     enum wb_status (*write_metrics)(
         const void *ctx, struct wb__buf *page, struct wb_err *err);
     const void *ctx;
+    /* Respond to GET /readyz, now or later. NULL: it has no such page. */
+    void (*handle_ready)(void *ctx, struct wb__exchange *exchange);
+    void *ready_ctx;
     struct wb__http_server *server; /* NULL: not open */
 };
 /* All but server is set, and *m stays at its address. */

@@ -1,7 +1,10 @@
 /* gate.c - `waybill gate`: options, signals and start of the gateway.
  *
  * (1) The first SIGTERM or SIGINT lets requests in flight finish. The second
- *     one does not wait: their outcome is then unknown. */
+ *     one, or the end of --grace, does not wait: event streams are cut, and the
+ *     outcome of keyed requests is then unknown.
+ * (2) HUP, USR1 and USR2 are ignored: they do not end what runs. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
@@ -13,6 +16,10 @@ struct gateway {
     struct wb__gate *gate;
     struct cli_monitor monitor; /* --admin */
     struct cli_stop stop;
+    struct cli_log log;
+    FILE *access_file;
+    struct wb__log access;
+    uv_timer_t grace; /* its end stops the gateway as a second signal does */
     bool stopping, aborted;
 };
 
@@ -40,8 +47,24 @@ close_all(void *ctx)
     struct gateway *g = ctx;
 
     wb__gate_close(g->gate);
+    g->gate = NULL;
     wb__http_server_close(g->monitor.server);
     cli_stop_close(&g->stop);
+    uv_close((uv_handle_t *)&g->grace, NULL);
+    cli_log_close(&g->log);
+}
+
+static void
+abort_requests(struct gateway *g)
+{
+    g->aborted = true;
+    uv_stop(&g->cli->loop);
+}
+
+static void
+on_grace(uv_timer_t *timer)
+{
+    abort_requests(timer->data);
 }
 
 static void
@@ -51,12 +74,71 @@ on_signal(uv_signal_t *handle, int number)
 
     (void)number;
     if (g->stopping) {
-        g->aborted = true;
-        uv_stop(&g->cli->loop);
+        abort_requests(g);
         return;
     }
     g->stopping = true;
+    (void)uv_timer_start(
+        &g->grace, on_grace, (uint64_t)cli_ms(g->cli, "grace", 60000), 0);
     wb__gate_stop(g->gate);
+}
+
+static void
+write_log(void *ctx, int level, const char *event,
+    const struct wb__log_fields *fields)
+{
+    struct gateway *g = ctx;
+
+    cli_log(&g->log, (enum wb__log_level)level, event, fields);
+}
+
+/* --access-log: lines as those of --log, and all of them. */
+static enum wb_status
+open_access_log(struct gateway *g, struct wb_err *err)
+{
+    const char *path = cli_text(g->cli, "access-log");
+
+    if (path == NULL)
+        return WB_OK;
+    g->access_file = fopen(path, "ae");
+    if (g->access_file == NULL)
+        return wb__fail(err, WB_IO, errno,
+            "%s cannot be appended to: %s; --access-log names a file", path,
+            strerror(errno));
+    wb__log_init(&g->access, g->cli->env, fileno(g->access_file),
+        g->log.log.format, WB__LOG_INFO);
+    g->access.unlimited = true;
+    return WB_OK;
+}
+
+static void
+close_access_log(struct gateway *g)
+{
+    if (g->access_file == NULL)
+        return;
+    wb__log_fini(&g->access);
+    (void)fclose(g->access_file);
+}
+
+static void
+respond_ready(void *ctx, const char *why)
+{
+    char text[256];
+
+    (void)snprintf(text, sizeof(text), "%s\n", why == NULL ? "ready" : why);
+    wb__exchange_respond(
+        ctx, &(struct wb__response){.status = why == NULL ? 200 : 503,
+                 .headers = WB_LIT("Content-Type: text/plain\n"
+                                   "Cache-Control: no-store\n"),
+                 .body = wb_slice(text)});
+}
+
+static void
+handle_ready(void *ctx, struct wb__exchange *exchange)
+{
+    struct gateway *g = ctx;
+
+    wb__gate_check_ready(g->gate, respond_ready, exchange);
 }
 
 static enum wb_status
@@ -81,18 +163,38 @@ open_all(struct gateway *g, struct wb_err *err)
         .silence_ms = cli_ms(cli, "timeout", 60000),
         .identity_header = cli_slice(cli, "identity-header"),
         .anonymous = (enum wb__gate_anonymous)cli_number(
-            cli, "anonymous", WB__GATE_PASS),
+            cli, "anonymous", WB__GATE_REFUSE),
+        .identity_cookie = cli_slice(cli, "identity-cookie"),
+        .identity_claim = cli_slice(cli, "identity-claim"),
+        .methods = cli_slice(cli, "methods"),
+        .paths = cli_slice(cli, "paths"),
+        .key_header = cli_slice(cli, "key-header"),
         .require_key = cli_has(cli, "require-key"),
+        .virtual_hosts = cli_has(cli, "virtual-hosts"),
+        .keep = cli_slice(cli, "keep"),
+        .release = cli_slice(cli, "free"),
+        .unknown = cli_slice(cli, "unknown"),
+        .fingerprint = cli_slice(cli, "fingerprint"),
+        .fresh_connections = cli_has(cli, "fresh-connections"),
+        .body_bytes = (size_t)cli_number(cli, "max-body", 0) << 20,
+        .server.body_ms = cli_ms(cli, "body-time", 0),
+        .log = write_log,
         .stopped = close_all,
         .ctx = g};
     struct wb_slice admin = cli_slice(cli, "admin");
-    enum wb_status rc = open_store(g, &opts.blocking, err);
+    enum wb_status rc = open_access_log(g, err);
 
+    opts.access_log = g->access_file != NULL ? &g->access : NULL;
+    if (rc == WB_OK)
+        rc = open_store(g, &opts.blocking, err);
     opts.store = g->store;
     if (rc == WB_OK)
         rc = wb__gate_open(&g->gate, &opts, err);
-    g->monitor = (struct cli_monitor){
-        .cli = cli, .write_metrics = write_metrics, .ctx = g->gate};
+    g->monitor = (struct cli_monitor){.cli = cli,
+        .write_metrics = write_metrics,
+        .ctx = g->gate,
+        .handle_ready = handle_ready,
+        .ready_ctx = g};
     if (rc == WB_OK && admin.len > 0)
         rc = cli_monitor_open(&g->monitor, admin, err);
     return rc;
@@ -106,11 +208,18 @@ run_gate(struct cli *cli)
     struct wb_err err = {0};
     enum wb_status rc;
 
-    /* More concurrent store calls share more commits. */
+    /* Two batches of store calls, and name lookups, which libuv gives half of
+     * the threads. */
     if (getenv("UV_THREADPOOL_SIZE") == NULL)
-        (void)uv_os_setenv("UV_THREADPOOL_SIZE", "32");
+        (void)uv_os_setenv("UV_THREADPOOL_SIZE", "4");
     if (uv_loop_init(&cli->loop) != 0)
         return cli_nomem(cli, "event loop");
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGUSR1, SIG_IGN);
+    (void)signal(SIGUSR2, SIG_IGN);
+    (void)uv_timer_init(&cli->loop, &g.grace);
+    g.grace.data = &g;
+    cli_log_open(cli, &g.log, &cli->loop);
     rc = open_all(&g, &err);
     if (rc == WB_OK) {
         cli_stop_open(&g.stop, &cli->loop, on_signal, &g);
@@ -129,8 +238,9 @@ run_gate(struct cli *cli)
     }
     (void)uv_run(&cli->loop, UV_RUN_DEFAULT);
     if (g.aborted) /* threads may still use the store */
-        exit(CLI_FAILED);
+        exit(wb__gate_is_idle(g.gate) ? CLI_DONE : CLI_FAILED);
     wb_idem_close(g.store);
+    close_access_log(&g);
     WB_ASSERT(uv_loop_close(&cli->loop) == 0);
     return rc == WB_OK ? CLI_DONE : cli_fail(cli, &err);
 }
@@ -147,12 +257,35 @@ static const struct cli_option gate_options[] = {
     {"wait", CLI_DURATION, "D",
         "wait for a request with the same key, then 409 [10s]"},
     {"timeout", CLI_SPAN, "D", "limit of silence of the upstream [60s]"},
+    {"grace", CLI_DURATION, "D",
+        "after SIGTERM, time for what has begun; then it is cut [60s]"},
     {"identity-header", CLI_NAME, "NAME",
         "set by a trusted proxy [a hash of Authorization]"},
-    {"anonymous", CLI_CHOICE, "pass|refuse|share",
-        "a key without identity [pass]"},
-    {"require-key", CLI_FLAG, NULL, "refuse POST and PATCH without a key"},
-    {"admin", CLI_TEXT, "ADDR", "serve GET /metrics and /healthz"},
+    {"identity-cookie", CLI_NAME, "NAME", "cookie that names the client"},
+    {"identity-claim", CLI_NAME, "NAME,...",
+        "claims of a JWT that a trusted proxy has checked: iss,sub"},
+    {"anonymous", CLI_CHOICE, "refuse|pass|share",
+        "a key without identity [refuse: 401]"},
+    {"require-key", CLI_FLAG, NULL, "refuse guarded methods without a key"},
+    {"methods", CLI_NAME, "M,...", "guarded methods [POST,PATCH]"},
+    {"paths", CLI_TEXT, "P,...",
+        "guard these paths and what is below them [all]"},
+    {"key-header", CLI_NAME, "NAME", "header of the key [Idempotency-Key]"},
+    {"virtual-hosts", CLI_FLAG, NULL, "a key belongs to one Host"},
+    {"fingerprint", CLI_TEXT, "KIND",
+        "how bodies are compared: raw, none, json, json:without F,... [raw]"},
+    {"keep", CLI_TEXT, "S,...",
+        "statuses whose response is kept: 409, 500-599, 4xx"},
+    {"free", CLI_TEXT, "S,...", "statuses that free the key [408,425,429,5xx]"},
+    {"unknown", CLI_TEXT, "S,...",
+        "statuses that say nothing about the effect [502,504]"},
+    {"fresh-connections", CLI_FLAG, NULL,
+        "a new connection for each keyed request"},
+    {"max-body", CLI_COUNT, "MIB", "largest keyed body [1]"},
+    {"body-time", CLI_SPAN, "D", "longest time for a keyed body [30s]"},
+    CLI_LOG_OPTIONS,
+    {"access-log", CLI_FILE, "FILE", "append a line for each request"},
+    {"admin", CLI_TEXT, "ADDR", "serve GET /metrics, /healthz and /readyz"},
     {0},
 };
 
@@ -163,10 +296,12 @@ const struct cli_command cli_gate = {
     .help = "one effect for each Idempotency-Key in front of a server",
     .more =
         "POST and PATCH with an Idempotency-Key are forwarded once; repeats "
-        "get the stored response.\nEverything else is forwarded as it is. "
-        "A request that may have taken effect without a\nconfirmation gets "
-        "409 outcome-unknown, held for 24 hours. SIGTERM finishes requests "
-        "in\nflight.",
+        "get the stored response.\nKeys belong to the client that "
+        "Authorization names; a key without it gets 401, and the\nanswer "
+        "names the options. Everything else is forwarded as it is. A request "
+        "that may\nhave taken effect without a confirmation gets 409 "
+        "outcome-unknown, held for 24 hours.\nSIGTERM finishes requests in "
+        "flight.",
     .options = gate_options,
     .required = "listen upstream",
     .run = run_gate,

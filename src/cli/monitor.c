@@ -112,6 +112,8 @@ handle(void *ctx, struct wb__exchange *exchange)
         respond(exchange, 405, "text/plain", WB_LIT("GET only\n"));
     else if (wb__eq(head->path, WB_LIT("/healthz")))
         respond(exchange, 200, "text/plain", WB_LIT("ok\n"));
+    else if (wb__eq(head->path, WB_LIT("/readyz")) && m->handle_ready != NULL)
+        m->handle_ready(m->ready_ctx, exchange);
     else if (!wb__eq(head->path, WB_LIT("/metrics")))
         respond(exchange, 404, "text/plain",
             WB_LIT("no such path; GET /healthz or /metrics\n"));

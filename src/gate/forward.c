@@ -29,6 +29,8 @@ wb__forward_request(const struct wb__gate *gate, struct wb__forward *f,
     const struct wb__http_head *head = f->exchange->head;
     struct wb__rule_request request = {.head = head,
         .identity_header = gate->opts.identity_header,
+        .key_header = gate->policy.key_header,
+        .keyed = body != NULL,
         .authority = gate->authority,
         .has_body = body != NULL || head->chunked || head->has_length,
         .length = body != NULL    ? body->len

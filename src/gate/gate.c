@@ -11,7 +11,7 @@ refuse(struct wb__gate *gate, struct wb__exchange *exchange,
     enum wb__gate_error error)
 {
     gate->n.refused++;
-    wb__gate_respond_error(exchange, error);
+    wb__gate_respond_error(gate, exchange, error, NULL);
 }
 
 static void
@@ -20,10 +20,12 @@ handle_key(struct wb__gate *gate, struct wb__exchange *exchange,
 {
     const struct wb__gate_opts *o = &gate->opts;
     struct wb__name identity;
-    enum wb__found found = wb__rule_read_identity(
-        exchange->head->headers, o->identity_header, &identity);
+    enum wb__found found =
+        wb__identity_read(o, exchange->head->headers, &identity);
 
-    if (found == WB__FOUND_BAD)
+    if (found == WB__FOUND_NOMEM)
+        refuse(gate, exchange, WB__GATE_OUT_OF_MEMORY);
+    else if (found == WB__FOUND_BAD)
         refuse(gate, exchange, WB__GATE_BAD_KEY);
     else if (found == WB__FOUND_ONE || o->anonymous == WB__GATE_SHARE)
         wb__keyed_request_handle(gate, exchange, &identity, key);
@@ -38,17 +40,20 @@ handle(void *ctx, struct wb__exchange *exchange)
 {
     struct wb__gate *gate = ctx;
     const struct wb__http_head *head = exchange->head;
-    bool may_have_key = wb__eq(head->method, WB_LIT("POST")) ||
-                        wb__eq(head->method, WB_LIT("PATCH"));
+    enum wb__guard guard = wb__policy_guard(&gate->policy, head);
     struct wb__name key;
     enum wb__found found =
-        may_have_key ? wb__rule_read_key(head->headers, &key) : WB__FOUND_NONE;
+        guard != WB__GUARD_KEY
+            ? WB__FOUND_NONE
+            : wb__rule_read_key(head->headers, gate->policy.key_header, &key);
 
-    if (found == WB__FOUND_BAD)
+    if (guard == WB__GUARD_REFUSE)
+        refuse(gate, exchange, WB__GATE_BAD_METHOD);
+    else if (found == WB__FOUND_BAD)
         refuse(gate, exchange, WB__GATE_BAD_KEY);
     else if (found == WB__FOUND_ONE)
         handle_key(gate, exchange, &key);
-    else if (may_have_key && gate->opts.require_key)
+    else if (guard == WB__GUARD_KEY && gate->opts.require_key)
         refuse(gate, exchange, WB__GATE_KEY_REQUIRED);
     else
         wb__passthrough_handle(gate, exchange, false);
@@ -87,7 +92,8 @@ read_upstream(
 static void
 notify_stopped(struct wb__gate *gate)
 {
-    if (!gate->stopped || gate->requests != NULL || gate->stopped_notified)
+    if (!gate->stopped || gate->requests != NULL || gate->probes > 0 ||
+        gate->stopped_notified)
         return;
     gate->stopped_notified = true;
     if (gate->opts.stopped != NULL)
@@ -106,7 +112,14 @@ on_server_stopped(void *ctx)
 void
 wb__gate_stop(struct wb__gate *gate)
 {
+    gate->stopping = true;
     wb__http_server_stop(gate->server);
+}
+
+bool
+wb__gate_is_idle(const struct wb__gate *gate)
+{
+    return gate == NULL || gate->requests == NULL;
 }
 
 static void
@@ -146,8 +159,11 @@ fill_defaults(struct wb__gate_opts *o)
         o->body_bytes = 1 << 20;
     if (o->response_bytes == 0)
         o->response_bytes = 1 << 20;
+    /* Four of the largest: a body is copied once on its way. */
     if (o->max_bytes == 0)
         o->max_bytes = (size_t)64 << 20;
+    if (o->max_bytes / 4 < o->body_bytes)
+        o->max_bytes = o->body_bytes * 4;
 }
 
 static enum wb_status
@@ -158,6 +174,8 @@ open_server(struct wb__gate *gate, struct wb_err *err)
     opts.env = gate->opts.env;
     opts.loop = gate->opts.loop;
     opts.listen = gate->opts.listen;
+    if (opts.max_bytes == 0)
+        opts.max_bytes = gate->opts.max_bytes;
     opts.limits.body_bytes = INT64_MAX; /* keyed_request.c limits its own */
     opts.stream = true;
     opts.handle = handle;
@@ -189,13 +207,12 @@ wb__gate_open(
     up.env = o.env;
     up.loop = o.loop;
     up.silence_ms = o.silence_ms;
-    if (wb__rule_identity_header_ok(o.identity_header))
+    rc = o.body_bytes <= (size_t)512 << 20
+             ? wb__policy_read(&gate->policy, &gate->opts, err)
+             : wb__fail(err, WB_INVALID, 0,
+                   "a keyed body is held in memory: 512 MiB at most");
+    if (rc == WB_OK)
         rc = read_upstream(gate, &up, err);
-    else
-        rc = wb__fail(err, WB_INVALID, 0,
-            "\"%.*s\" cannot identify clients; name a header that a trusted "
-            "proxy sets",
-            WB_SHOW(o.identity_header));
     if (rc == WB_OK)
         rc = wb__upstream_open(&gate->upstream, &up, err);
     if (rc == WB_OK)

@@ -1,6 +1,6 @@
 /* gate_internal.h - what the files of the gateway share. From the bottom up:
- * rules, upstream, report and store_queue, forward, keyed_request and
- * passthrough, gate. */
+ * rules, identity, fingerprint and policy, upstream, report and store_queue,
+ * forward, keyed_request and passthrough, gate. */
 #ifndef WB_SRC_GATE_GATE_INTERNAL_H
 #define WB_SRC_GATE_GATE_INTERNAL_H
 
@@ -43,12 +43,13 @@ struct wb__gate_counters {
     uint64_t bucket[WB__GATE_BUCKETS + 1], seconds_us;
 };
 
-/* ---- rules.c: pure functions -------------------------------------------- */
+/* ---- policy.c, identity.c, fingerprint.c, rules.c: pure functions -------- */
 
 enum wb__found {
     WB__FOUND_NONE,
     WB__FOUND_ONE,
-    WB__FOUND_BAD
+    WB__FOUND_BAD,
+    WB__FOUND_NOMEM
 };
 
 /* A key or an identity: up to 255 bytes. */
@@ -57,33 +58,80 @@ struct wb__name {
     size_t len;
 };
 
-/* The value of Idempotency-Key, an RFC 8941 string or bare: both spellings of a
- * key are the same key. BAD: malformed, or given twice. (G-1) */
-enum wb__found wb__rule_read_key(struct wb_slice headers, struct wb__name *key);
+/* How many fields have this name; *value is the first. */
+int wb__rule_find_field(
+    struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value);
 
-/* The client's identity: the value of the named header, or, if that name is
- * empty, a hash of Authorization. BAD: given twice. (G-3) */
-enum wb__found wb__rule_read_identity(
-    struct wb_slice headers, struct wb_slice header, struct wb__name *identity);
+/* The value of the key's header, an RFC 8941 string or bare: both spellings of
+ * a key are the same key. BAD: malformed, or given twice. (G-1) */
+enum wb__found wb__rule_read_key(
+    struct wb_slice headers, struct wb_slice header, struct wb__name *key);
 
-/* May this header hold an identity? Not one that frames the message, or that
- * proxies use. Empty: yes. */
+/* May this header hold an identity or a key? Not one that frames the message,
+ * or that proxies use. Empty: yes. */
 bool wb__rule_identity_header_ok(struct wb_slice header);
 
-/* Of method, path, query, Content-Type and body. OK or NOMEM. (G-4) */
-WB_MUST_USE enum wb_status wb__rule_fingerprint(
+/* The scope of a key: METHOD and path, without the query. with_host: METHOD,
+ * two slashes, Host and path. (M-3) */
+void wb__rule_write_scope(
+    struct wb__buf *out, const struct wb__http_head *head, bool with_host);
+
+/* The client's identity, where the options say that it is. BAD: given twice.
+ * (G-3) */
+enum wb__found wb__identity_read(const struct wb__gate_opts *o,
+    struct wb_slice headers, struct wb__name *identity);
+WB_MUST_USE enum wb_status wb__identity_check(
+    const struct wb__gate_opts *o, struct wb_err *err);
+
+/* Of method, path, query, Host, Content-Type and body; which of the last two
+ * count, and how, the rule says. OK or NOMEM. (G-4) */
+struct wb__fingerprint_rule {
+    enum wb__fingerprint_kind {
+        WB__FINGERPRINT_RAW,
+        WB__FINGERPRINT_NONE,
+        WB__FINGERPRINT_JSON
+    } kind;
+    struct wb_slice without; /* names in the outermost object, a list */
+};
+WB_MUST_USE enum wb_status wb__fingerprint_read(
+    struct wb__fingerprint_rule *rule, struct wb_slice text,
+    struct wb_err *err);
+WB_MUST_USE enum wb_status wb__fingerprint_of(
+    const struct wb__fingerprint_rule *rule, const struct wb_env *env,
     const struct wb__http_head *head, struct wb_slice body,
     struct wb_fingerprint *out);
 
-/* Is a response of this status stored? (G-6) */
-bool wb__rule_is_stored(int status);
+/* What the options say about requests and statuses; slices are those of the
+ * options. */
+enum wb__guard {
+    WB__GUARD_PASS,
+    WB__GUARD_KEY,   /* guarded where it has a key */
+    WB__GUARD_REFUSE /* a method that some servers read as another one */
+};
+enum wb__status_action {
+    WB__STATUS_KEEP,
+    WB__STATUS_FREE,
+    WB__STATUS_UNKNOWN
+};
+struct wb__policy {
+    struct wb_slice methods, paths, key_header;
+    struct wb__fingerprint_rule fingerprint;
+    unsigned char action[600]; /* by status: an enum wb__status_action (G-6) */
+};
+/* OK or INVALID. */
+WB_MUST_USE enum wb_status wb__policy_read(struct wb__policy *policy,
+    const struct wb__gate_opts *o, struct wb_err *err);
+enum wb__guard wb__policy_guard(
+    const struct wb__policy *policy, const struct wb__http_head *head);
+
 bool wb__rule_is_event_stream(struct wb_slice headers); /* text/event-stream */
 
 /* Append the head of the request upstream, with its empty line. (G-11, G-14) */
 struct wb__rule_request {
     const struct wb__http_head *head;
-    struct wb_slice identity_header;
+    struct wb_slice identity_header, key_header;
     struct wb_slice authority; /* Host, where the client gave none */
+    bool keyed; /* its response may be replayed to others: no compression */
     bool has_body;
     uint64_t length; /* of the body; WB__LENGTH_UNKNOWN: chunked */
 };
@@ -120,6 +168,7 @@ struct wb__upstream_opts {
 struct wb__upstream_request {
     void *data;
     bool bodyless; /* the request is HEAD */
+    bool fresh;    /* not on a kept connection */
     void (*on_head)(
         struct wb__upstream_request *request, const struct wb__http_head *head);
     void (*on_body)(
@@ -131,8 +180,11 @@ struct wb__upstream_request {
         struct wb__upstream_request *request, bool sent, const char *why);
     /* Every byte that was written has been sent. May be NULL. */
     void (*on_drain)(struct wb__upstream_request *request);
+    /* Not NULL: called once connected, in place of sending. */
+    void (*on_connected)(struct wb__upstream_request *request);
     struct wb__upstream_connection *connection; /* NULL: it has ended */
     bool switched;                              /* it failed because of a 101 */
+    bool stale; /* a kept connection ended before any byte of a response */
 };
 
 WB_MUST_USE enum wb_status wb__upstream_open(struct wb__upstream **out,
@@ -187,10 +239,35 @@ struct wb__store_queue {
 void wb__store_queue_add(struct wb__store_queue *q, struct wb__store_call *c,
     void (*done)(struct wb__store_call *c));
 
+/* ---- cors.c ------------------------------------------------------------ */
+
+/* What upstream allowed to the pages of an origin; the next one replaces the
+ * oldest. */
+enum {
+    WB__CORS_ORIGINS = 32,
+    WB__CORS_BYTES = 128
+};
+struct wb__cors {
+    struct wb__cors_origin {
+        char origin[WB__CORS_BYTES], allow[WB__CORS_BYTES];
+        bool credentials;
+    } origin[WB__CORS_ORIGINS];
+    size_t next;
+};
+
+/* Remember what a response to a preflight allows to the origin of its request.
+ */
+void wb__cors_learn(struct wb__cors *cors, struct wb_slice request_headers,
+    struct wb_slice response_headers);
+/* Append the fields for a response of our own to a request. */
+void wb__cors_add(const struct wb__cors *cors, struct wb_slice request_headers,
+    struct wb__buf *out);
+
 /* ---- gate.c ------------------------------------------------------------ */
 
 struct wb__gate {
     struct wb__gate_opts opts;
+    struct wb__policy policy;
     struct wb__store_queue queue;
     struct wb__http_server *server;
     struct wb__upstream *upstream;
@@ -200,7 +277,9 @@ struct wb__gate {
     void (*on_idle)(struct wb__gate *gate); /* a tick found no requests */
     size_t bytes; /* of keyed requests and their responses */
     struct wb__gate_counters n;
-    bool ticking, stopped, stopped_notified;
+    size_t probes; /* under way, see ready.c */
+    struct wb__cors cors;
+    bool ticking, stopping, stopped, stopped_notified;
 };
 
 /* ---- report.c ---------------------------------------------------------- */
@@ -209,6 +288,7 @@ struct wb__gate {
 enum wb__gate_error {
     WB__GATE_NO_ERROR,
     WB__GATE_BAD_KEY,
+    WB__GATE_BAD_METHOD,
     WB__GATE_KEY_REQUIRED,
     WB__GATE_ANONYMOUS,
     WB__GATE_IN_FLIGHT,
@@ -224,8 +304,21 @@ enum wb__gate_error {
     WB__GATE_UPSTREAM_SWITCHED,
     WB__GATE_OUT_OF_MEMORY,
 };
-void wb__gate_respond_error(
-    struct wb__exchange *exchange, enum wb__gate_error error);
+/* why: the cause as a clause, for the client and the log; NULL: there is no
+ * other than the error. */
+void wb__gate_respond_error(const struct wb__gate *gate,
+    struct wb__exchange *exchange, enum wb__gate_error error, const char *why);
+
+/* A line in the log about a request, with its method and path. */
+void wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
+    const char *event, const struct wb__http_head *head,
+    struct wb__log_fields fields);
+
+/* A line in the log of accesses. outcome: fresh, replay, passed, or the type of
+ * an error. */
+void wb__gate_log_access(const struct wb__gate *gate,
+    const struct wb__http_head *head, int status, const char *outcome,
+    int64_t us);
 
 /* A keyed request took so long. */
 void wb__gate_add_latency(struct wb__gate *gate, int64_t us);

@@ -49,6 +49,7 @@ struct wb__keyed_request {
     bool waited, lost; /* lost: the claim, to another request */
     struct wb__held_response response;
     enum wb__gate_error error; /* once ENDING */
+    const char *why;           /* NULL: the error says it all */
     size_t bytes;              /* of its buffers, as counted in gate->bytes */
 };
 
@@ -81,8 +82,10 @@ move(struct wb__keyed_request *r, enum request_state to)
 }
 
 static const unsigned holder_states = 1u << FORWARDING | 1u << ENDING;
+static const unsigned waiter_states = 1u << WAITING | 1u << CLAIMING;
 
-/* How many requests with the key of r are in one of these states. */
+/* How many requests with the key of r are in one of these states; of waiters,
+ * those that have waited. */
 static size_t
 count_same_key(const struct wb__keyed_request *r, unsigned states)
 {
@@ -90,7 +93,9 @@ count_same_key(const struct wb__keyed_request *r, unsigned states)
     size_t n = 0;
 
     for (; o != NULL; o = o->next)
-        n += (states & 1u << o->state) != 0 && wb__idem_op_eq(&r->op, &o->op);
+        n += (states & 1u << o->state) != 0 &&
+             (states != waiter_states || o->waited) &&
+             wb__idem_op_eq(&r->op, &o->op);
     return n;
 }
 
@@ -169,7 +174,8 @@ on_body_end(struct wb__exchange *exchange)
     r->op.identity = (struct wb_slice){r->identity.text, r->identity.len};
     r->op.key = (struct wb_slice){r->key.text, r->key.len};
     r->op.scope = wb__buf_slice(&r->scope);
-    if (wb__rule_fingerprint(exchange->head, wb__buf_slice(&r->body),
+    if (wb__fingerprint_of(&gate->policy.fingerprint, gate->opts.env,
+            exchange->head, wb__buf_slice(&r->body),
             &r->fingerprint) != WB_OK) {
         respond(r, WB__GATE_OUT_OF_MEMORY);
         return;
@@ -187,7 +193,7 @@ wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
     struct wb__keyed_request *r = wb__alloc(env, sizeof(*r));
 
     if (r == NULL) {
-        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        wb__gate_respond_error(gate, exchange, WB__GATE_OUT_OF_MEMORY, NULL);
         return;
     }
     *r = (struct wb__keyed_request){.forward.exchange = exchange,
@@ -209,10 +215,7 @@ wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
     exchange->on_gone = on_gone;
     exchange->on_body = on_body;
     exchange->on_body_end = on_body_end;
-    /* The scope is METHOD and path, without the query. (M-3) */
-    wb__buf_add(&r->scope, head->method);
-    wb__buf_str(&r->scope, " ");
-    wb__buf_add(&r->scope, head->path);
+    wb__rule_write_scope(&r->scope, head, gate->opts.virtual_hosts);
     if (head->length > gate->opts.body_bytes)
         refuse(r, WB__GATE_TOO_LARGE, &gate->n.refused);
     else if (r->scope.failed != WB_OK)
@@ -230,8 +233,12 @@ wait_or_refuse(struct wb__keyed_request *r)
         drop(r);
         return;
     }
-    if (count_same_key(r, 1u << WAITING) >= WB__GATE_WAITERS ||
-        now_us(gate) >= r->wait_until_us) {
+    /* One that waits already keeps its place while it claims again. */
+    if (!r->waited && count_same_key(r, waiter_states) >= WB__GATE_WAITERS)
+        r->why = "too many requests with this key wait already";
+    else if (now_us(gate) >= r->wait_until_us)
+        r->why = "the first request with this key has not ended";
+    if (r->why != NULL) {
         refuse(r, WB__GATE_IN_FLIGHT, &gate->n.conflict);
         return;
     }
@@ -254,6 +261,8 @@ replay(struct wb__keyed_request *r)
         respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
+    wb__gate_log_access(r->gate, r->forward.exchange->head, record->status,
+        "replay", now_us(r->gate) - r->began_us);
     wb__exchange_respond(
         r->forward.exchange, &(struct wb__response){.status = record->status,
                                  .headers = wb__buf_slice(headers),
@@ -269,6 +278,7 @@ on_claim_done(struct wb__store_call *c)
     struct wb__gate_counters *n = &r->gate->n;
 
     if (c->call.rc != WB_OK) {
+        r->why = "the claim could not be made; nothing was sent";
         refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
         return;
     }
@@ -290,7 +300,8 @@ on_claim_done(struct wb__store_call *c)
     case WB_IDEM_UNKNOWN:
         refuse(r, WB__GATE_KEY_HELD, &n->held);
         break;
-    default: /* a quota of the store is used up */
+    default:
+        r->why = "a quota of the store is used up; nothing was sent";
         refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
         break;
     }
@@ -313,6 +324,7 @@ claim(struct wb__keyed_request *r)
 static void
 abort_upstream(struct wb__keyed_request *r)
 {
+    r->why = "out of memory for its response";
     wb__upstream_cancel(&r->forward.upstream);
     end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_OUTCOME_UNKNOWN);
 }
@@ -351,10 +363,13 @@ on_end(struct wb__upstream_request *upstream)
 {
     struct wb__keyed_request *r = upstream->data;
 
-    end_claim(r,
-        wb__rule_is_stored(r->response.status) ? WB__IDEM_COMPLETE
-                                               : WB__IDEM_RELEASE,
-        WB__GATE_NO_ERROR);
+    static const enum wb__idem_verb verb[] = {
+        [WB__STATUS_KEEP] = WB__IDEM_COMPLETE,
+        [WB__STATUS_FREE] = WB__IDEM_RELEASE,
+        [WB__STATUS_UNKNOWN] = WB__IDEM_UNKNOWN};
+
+    end_claim(
+        r, verb[r->gate->policy.action[r->response.status]], WB__GATE_NO_ERROR);
 }
 
 static void
@@ -362,7 +377,7 @@ on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
 {
     struct wb__keyed_request *r = upstream->data;
 
-    (void)why;
+    r->why = why;
     r->gate->n.upstream_errors++;
     if (!sent)
         end_claim(r, WB__IDEM_RELEASE, WB__GATE_UPSTREAM_UNREACHABLE);
@@ -382,10 +397,12 @@ forward(struct wb__keyed_request *r)
     gate->n.fresh++;
     move(r, FORWARDING);
     r->renew_at_us = wb__sat_add(now_us(gate), gate->opts.lease_ms * 1000 / 3);
-    r->forward.upstream = (struct wb__upstream_request){.on_head = on_head,
-        .on_body = on_response_body,
-        .on_end = on_end,
-        .on_fail = on_fail};
+    r->forward.upstream =
+        (struct wb__upstream_request){.fresh = gate->opts.fresh_connections,
+            .on_head = on_head,
+            .on_body = on_response_body,
+            .on_end = on_end,
+            .on_fail = on_fail};
     rc = wb__forward_request(gate, &r->forward, &body);
     if (rc == WB_OK)
         wb__upstream_end(&r->forward.upstream);
@@ -428,10 +445,14 @@ on_claim_ended(struct wb__store_call *c)
         n->truncated += ok && r->response.streaming;
         n->lost += c->call.rc == WB_FENCED && !r->lost;
     }
-    if (c->call.verb == WB__IDEM_COMPLETE && !ok)
+    if (c->call.verb == WB__IDEM_COMPLETE && !ok) {
+        r->why = c->call.rc == WB_FENCED
+                     ? "another request has taken the key meanwhile"
+                     : "the response could not be recorded";
         end_claim(r, WB__IDEM_UNKNOWN, WB__GATE_STORE_UNAVAILABLE);
-    else
+    } else {
         respond(r, r->error);
+    }
 }
 
 /* COMPLETE stores the response. RELEASE: nothing was sent, or the response is
@@ -450,7 +471,15 @@ end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
         if (!response->streaming)
             call.record.body = wb__buf_slice(&response->body);
     }
-    r->gate->n.unknown += verb == WB__IDEM_UNKNOWN;
+    if (verb == WB__IDEM_UNKNOWN) {
+        r->gate->n.unknown++;
+        wb__gate_log(r->gate, WB__LOG_WARN, "outcome-unknown",
+            r->forward.exchange->head,
+            (struct wb__log_fields){.status = response->status,
+                .error = r->why == NULL ? WB_LIT("the status says nothing "
+                                                 "about the effect")
+                                        : wb_slice(r->why)});
+    }
     r->error = error;
     move(r, ENDING);
     call_store(r, &r->store_call, call, on_claim_ended);
@@ -462,12 +491,14 @@ end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
 static void
 respond(struct wb__keyed_request *r, enum wb__gate_error error)
 {
-    if (error == WB__GATE_NO_ERROR)
+    if (error == WB__GATE_NO_ERROR) {
+        wb__gate_log_access(r->gate, r->forward.exchange->head,
+            r->response.status, "fresh", now_us(r->gate) - r->began_us);
         wb__held_response_send(&r->response);
-    else if (r->response.streaming)
+    } else if (r->response.streaming)
         wb__exchange_drop(r->forward.exchange);
     else
-        wb__gate_respond_error(r->forward.exchange, error);
+        wb__gate_respond_error(r->gate, r->forward.exchange, error, r->why);
     end(r);
 }
 

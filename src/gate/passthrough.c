@@ -10,7 +10,15 @@ struct passthrough {
     bool unidentified;
     bool request_complete; /* then on_gone() leaves freeing to the response */
     bool response_begun;
+    int status; /* of the response */
+    int64_t began_us;
 };
+
+static int64_t
+now_us(const struct wb__gate *gate)
+{
+    return gate->opts.env->mono_us(gate->opts.env->ctx);
+}
 
 /* End both sides at once. */
 static void
@@ -85,12 +93,16 @@ on_head(struct wb__upstream_request *upstream, const struct wb__http_head *head)
     struct wb__buf headers = {
         .env = p->gate->opts.env, .max = head->headers.len + 64};
 
+    if (wb__eq(p->forward.exchange->head->method, WB_LIT("OPTIONS")))
+        wb__cors_learn(
+            &p->gate->cors, p->forward.exchange->head->headers, head->headers);
     wb__rule_copy_fields(&headers, head->headers, WB__FORWARD);
     if (p->unidentified)
         wb__buf_str(&headers, "Idempotency-Skipped: anonymous\n");
     if (headers.failed != WB_OK) {
         drop(p);
     } else {
+        p->status = head->status;
         p->response_begun = true;
         wb__forward_head(&p->forward, head->status,
             head->has_length ? head->length : WB__LENGTH_UNKNOWN, &headers);
@@ -115,8 +127,30 @@ on_end(struct wb__upstream_request *upstream)
 {
     struct passthrough *p = upstream->data;
 
+    wb__gate_log_access(p->gate, p->forward.exchange->head, p->status, "passed",
+        now_us(p->gate) - p->began_us);
     wb__exchange_end(p->forward.exchange);
     wb__free(p->gate->opts.env, p);
+}
+
+/* A safe method that met the end of a kept connection goes out once more, on a
+ * connection of its own. */
+static bool
+may_repeat(struct passthrough *p)
+{
+    static const struct wb_slice safe[] = {
+        {"GET", 3}, {"HEAD", 4}, {"OPTIONS", 7}, {"TRACE", 5}};
+    const struct wb__http_head *head = p->forward.exchange->head;
+    struct wb__upstream_request *upstream = &p->forward.upstream;
+
+    if (!upstream->stale || upstream->fresh || p->response_begun ||
+        !p->request_complete || head->chunked || head->length > 0)
+        return false;
+    upstream->fresh = true;
+    for (size_t i = 0; i < WB_COUNT(safe); i++)
+        if (wb__eq(head->method, safe[i]))
+            return true;
+    return false;
 }
 
 static void
@@ -124,15 +158,24 @@ on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
 {
     struct passthrough *p = upstream->data;
 
-    (void)why;
+    if (may_repeat(p) &&
+        wb__forward_request(p->gate, &p->forward, NULL) == WB_OK) {
+        wb__upstream_end(&p->forward.upstream);
+        return;
+    }
     p->gate->n.upstream_errors++;
-    if (p->response_begun)
+    if (p->response_begun) {
+        wb__gate_log(p->gate, WB__LOG_WARN, "response-cut",
+            p->forward.exchange->head,
+            (struct wb__log_fields){.error = wb_slice(why)});
         wb__exchange_drop(p->forward.exchange);
-    else
-        wb__gate_respond_error(p->forward.exchange,
+    } else {
+        wb__gate_respond_error(p->gate, p->forward.exchange,
             !sent                ? WB__GATE_UPSTREAM_UNREACHABLE
             : upstream->switched ? WB__GATE_UPSTREAM_SWITCHED
-                                 : WB__GATE_UPSTREAM_FAILED);
+                                 : WB__GATE_UPSTREAM_FAILED,
+            why);
+    }
     wb__free(p->gate->opts.env, p);
 }
 
@@ -148,12 +191,13 @@ wb__passthrough_handle(
     gate->n.passed++;
     gate->n.unidentified += unidentified;
     if (p == NULL) {
-        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        wb__gate_respond_error(gate, exchange, WB__GATE_OUT_OF_MEMORY, NULL);
         return;
     }
     *p = (struct passthrough){.chunked = head->chunked,
         .unidentified = unidentified,
         .gate = gate,
+        .began_us = now_us(gate),
         .forward = {.exchange = exchange,
             .upstream = {.bodyless = wb__eq(head->method, WB_LIT("HEAD")),
                 .on_head = on_head,
@@ -163,7 +207,7 @@ wb__passthrough_handle(
                 .on_drain = on_upstream_drain}}};
     if (wb__forward_request(gate, &p->forward, NULL) != WB_OK) {
         wb__free(p->gate->opts.env, p);
-        wb__gate_respond_error(exchange, WB__GATE_OUT_OF_MEMORY);
+        wb__gate_respond_error(gate, exchange, WB__GATE_OUT_OF_MEMORY, NULL);
         return;
     }
     exchange->data = p;

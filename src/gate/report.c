@@ -17,23 +17,33 @@ static const struct error {
         "send one Idempotency-Key of 1 to 255 printable characters, and one "
         "identity",
         ""},
+    [WB__GATE_BAD_METHOD] = {501, "bad-method",
+        "methods are case-sensitive; write this one in capitals", ""},
     [WB__GATE_KEY_REQUIRED] = {400, "key-required",
         "an Idempotency-Key is required here", ""},
     [WB__GATE_ANONYMOUS] = {401, "bad-key",
-        "a key needs an identity: send credentials",
+        "a key needs the identity of its client, so that two clients may "
+        "choose "
+        "the same key: send Authorization, or start the gateway with "
+        "--identity-header, --identity-cookie or --identity-claim; --anonymous "
+        "share gives all clients one identity, --anonymous pass does not guard "
+        "such requests",
         "WWW-Authenticate: Bearer\n"},
     [WB__GATE_IN_FLIGHT] = {409, "in-flight",
         "another request with this key is under way; try again later",
         "Retry-After: 1\n"},
     [WB__GATE_MISMATCH] = {422, "mismatch",
-        "this key was used for another request", ""},
+        "this key was used for another request: its query, Host, Content-Type "
+        "or "
+        "body differs",
+        ""},
     [WB__GATE_KEY_HELD] = {409, "outcome-unknown",
         "an earlier request with this key may have taken effect; its outcome "
         "is unknown until an operator settles it",
         ""},
     [WB__GATE_OUTCOME_UNKNOWN] = {504, "outcome-unknown",
-        "the upstream server received the request but did not respond "
-        "completely; the request may have taken effect",
+        "the request was sent to the upstream server and no complete response "
+        "came; it may have taken effect",
         ""},
     [WB__GATE_OUTCOME_UNKNOWN_SWITCHED] = {502, "outcome-unknown",
         "the upstream server switched protocols; the request may have taken "
@@ -44,14 +54,12 @@ static const struct error {
     [WB__GATE_URI_TOO_LONG] = {414, "too-large",
         "the path of a request with a key must be shorter", ""},
     [WB__GATE_STORE_UNAVAILABLE] = {503, "store-unavailable",
-        "the store of keys is unavailable; the outcome of a request that is "
-        "under way is unknown",
-        "Retry-After: 1\n"},
+        "the store of keys is unavailable", "Retry-After: 1\n"},
     [WB__GATE_UPSTREAM_UNREACHABLE] = {502, "upstream-unreachable",
         "the upstream server could not be reached; nothing was sent", ""},
     [WB__GATE_UPSTREAM_FAILED] = {504, "upstream-failed",
-        "the upstream server received the request but did not respond "
-        "completely",
+        "the request was sent to the upstream server and no complete response "
+        "came",
         ""},
     [WB__GATE_UPSTREAM_SWITCHED] = {502, "upstream-failed",
         "the upstream server switched protocols", ""},
@@ -59,23 +67,87 @@ static const struct error {
         "out of memory; try again later", "Retry-After: 1\n"},
 };
 
+/* METHOD and path, without the query: it may hold secrets. */
+static void
+write_scope(const struct wb__http_head *head, char *out, size_t size)
+{
+    (void)snprintf(out, size, "%.*s %.*s", WB_SHOW(head->method),
+        (int)(head->path.len < 90 ? head->path.len : 90), head->path.ptr);
+}
+
 void
-wb__gate_respond_error(struct wb__exchange *exchange, enum wb__gate_error error)
+wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
+    const char *event, const struct wb__http_head *head,
+    struct wb__log_fields fields)
+{
+    char scope[160];
+
+    if (gate->opts.log == NULL)
+        return;
+    write_scope(head, scope, sizeof(scope));
+    fields.scope = wb_slice(scope);
+    gate->opts.log(gate->opts.ctx, (int)level, event, &fields);
+}
+
+void
+wb__gate_log_access(const struct wb__gate *gate,
+    const struct wb__http_head *head, int status, const char *outcome,
+    int64_t us)
+{
+    char scope[160];
+
+    if (gate->opts.access_log == NULL)
+        return;
+    write_scope(head, scope, sizeof(scope));
+    wb__log(gate->opts.access_log, WB__LOG_INFO, "access",
+        &(struct wb__log_fields){.scope = wb_slice(scope),
+            .status = status,
+            .outcome = outcome,
+            .timed = us >= 0,
+            .duration_ms = us / 1000});
+}
+
+/* A line for each: an operator can do something about 409 and 5xx. */
+static void
+log_error(const struct wb__gate *gate, const struct wb__http_head *head,
+    const struct error *e, const char *why)
+{
+    wb__gate_log(gate,
+        e->status == 409 || e->status >= 500 ? WB__LOG_WARN : WB__LOG_INFO,
+        "refused", head,
+        (struct wb__log_fields){.kind = wb_slice(e->type),
+            .status = e->status,
+            .error = wb_slice(why != NULL ? why : e->detail)});
+}
+
+void
+wb__gate_respond_error(const struct wb__gate *gate,
+    struct wb__exchange *exchange, enum wb__gate_error error, const char *why)
 {
     const struct error *e = &errors[error];
-    char body[512], headers[160];
+    char body[1024];
+    struct wb__buf headers = {.env = gate->opts.env, .max = 1024};
 
     WB_ASSERT(error != WB__GATE_NO_ERROR);
+    /* That one was logged with its claim. */
+    if (error != WB__GATE_OUTCOME_UNKNOWN &&
+        error != WB__GATE_OUTCOME_UNKNOWN_SWITCHED)
+        log_error(gate, exchange->head, e, why);
+    wb__gate_log_access(gate, exchange->head, e->status, e->type, -1);
     (void)snprintf(body, sizeof(body),
         "{\"type\":\"urn:waybill:%s\",\"title\":\"%s\",\"status\":%d,"
-        "\"detail\":\"%s\"}\n",
-        e->type, e->type, e->status, e->detail);
-    (void)snprintf(headers, sizeof(headers),
-        "Content-Type: application/problem+json\nCache-Control: no-store\n%s",
-        e->headers);
+        "\"detail\":\"%s%s%s\"}\n",
+        e->type, e->type, e->status, e->detail, why == NULL ? "" : ": ",
+        why == NULL ? "" : why);
+    wb__buf_str(&headers,
+        "Content-Type: application/problem+json\nCache-Control: no-store\n");
+    wb__buf_str(&headers, e->headers);
+    wb__cors_add(&gate->cors, exchange->head->headers, &headers);
+    /* Out of memory: without them. */
     wb__exchange_respond(exchange, &(struct wb__response){.status = e->status,
-                                       .headers = wb_slice(headers),
+                                       .headers = wb__buf_slice(&headers),
                                        .body = wb_slice(body)});
+    wb__buf_fini(&headers);
 }
 
 /* ---- counters ---------------------------------------------------------- */

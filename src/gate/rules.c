@@ -1,14 +1,11 @@
-/* rules.c - the key, the identity and the fingerprint of a request; which
- * responses are stored; which fields go on. */
+/* rules.c - the key of a request, and which fields of requests and responses go
+ * on. */
 #include "gate/gate_internal.h"
-
-static const struct wb_slice key_header = {"Idempotency-Key", 15};
 
 /* ---- fields ------------------------------------------------------------ */
 
-/* How many fields have this name; *value is the first. */
-static int
-find_field(
+int
+wb__rule_find_field(
     struct wb_slice headers, struct wb_slice wanted, struct wb_slice *value)
 {
     struct wb_slice name, v;
@@ -58,7 +55,7 @@ if_has_connection(struct wb_slice headers)
 {
     struct wb_slice value;
 
-    if (find_field(headers, WB_LIT("Connection"), &value) == 0)
+    if (wb__rule_find_field(headers, WB_LIT("Connection"), &value) == 0)
         headers.len = 0;
     return headers;
 }
@@ -140,10 +137,11 @@ read_bare(struct wb_slice s, struct wb__name *key)
 }
 
 enum wb__found
-wb__rule_read_key(struct wb_slice headers, struct wb__name *key)
+wb__rule_read_key(
+    struct wb_slice headers, struct wb_slice header, struct wb__name *key)
 {
     struct wb_slice value = {NULL, 0};
-    int n = find_field(headers, key_header, &value);
+    int n = wb__rule_find_field(headers, header, &value);
 
     key->len = 0;
     if (n == 0)
@@ -153,51 +151,6 @@ wb__rule_read_key(struct wb_slice headers, struct wb__name *key)
                                               : read_bare(value, key)))
         return WB__FOUND_ONE;
     return WB__FOUND_BAD;
-}
-
-/* ---- identity and fingerprint ------------------------------------------ */
-
-static bool
-hash_name(struct wb_slice prefix, struct wb_slice value, struct wb__name *out)
-{
-    static const char digits[] = "0123456789abcdef";
-    uint8_t hash[32];
-
-    if (!wb__sha256(&value, 1, hash))
-        return false;
-    memcpy(out->text, prefix.ptr, prefix.len);
-    out->len = prefix.len;
-    for (size_t i = 0; i < sizeof(hash); i++) {
-        out->text[out->len++] = digits[hash[i] >> 4];
-        out->text[out->len++] = digits[hash[i] & 15];
-    }
-    return true;
-}
-
-enum wb__found
-wb__rule_read_identity(
-    struct wb_slice headers, struct wb_slice header, struct wb__name *identity)
-{
-    bool secret = header.len == 0;
-    struct wb_slice value = {NULL, 0};
-    int n =
-        find_field(headers, secret ? WB_LIT("Authorization") : header, &value);
-
-    identity->len = 0;
-    if (n > 1)
-        return WB__FOUND_BAD;
-    if (n == 0 || value.len == 0)
-        return WB__FOUND_NONE;
-    /* The prefixes separate plain values from hashes. */
-    if (!secret && value.len <= 250 && wb__printable(value)) {
-        identity->len = 3 + value.len;
-        (void)wb__append(wb__append(identity->text, WB_LIT("id:")), value);
-        return WB__FOUND_ONE;
-    }
-    return hash_name(
-               secret ? WB_LIT("auth:") : WB_LIT("hash:"), value, identity)
-               ? WB__FOUND_ONE
-               : WB__FOUND_BAD;
 }
 
 bool
@@ -214,33 +167,14 @@ wb__rule_identity_header_ok(struct wb_slice header)
            !is_hop_by_hop(none, header);
 }
 
-enum wb_status
-wb__rule_fingerprint(const struct wb__http_head *head, struct wb_slice body,
-    struct wb_fingerprint *out)
-{
-    struct wb_slice type = {NULL, 0};
-    struct wb_slice parts[5] = {head->method, head->path, head->query};
-
-    (void)find_field(head->headers, WB_LIT("Content-Type"), &type);
-    parts[3] = type;
-    parts[4] = body;
-    return wb_idem_fingerprint(parts, WB_COUNT(parts), out);
-}
-
 /* ---- responses --------------------------------------------------------- */
-
-bool
-wb__rule_is_stored(int status)
-{
-    return status != 408 && status != 425 && status != 429 && status < 500;
-}
 
 bool
 wb__rule_is_event_stream(struct wb_slice headers)
 {
     struct wb_slice type = {NULL, 0}, first = {NULL, 0};
 
-    (void)find_field(headers, WB_LIT("Content-Type"), &type);
+    (void)wb__rule_find_field(headers, WB_LIT("Content-Type"), &type);
     return wb__cut(&type, ';', &first) &&
            wb__eq_nocase(wb__trim(first), WB_LIT("text/event-stream"));
 }
@@ -271,9 +205,10 @@ is_forwarded(const struct wb__rule_request *r, struct wb_slice connection,
     static const struct wb_slice ours[] = {{"Host", 4}, {"Expect", 6}};
 
     return !wb__http_is_one_of(name, ours, WB_COUNT(ours)) &&
-           !is_marker(name) && !is_look_alike(name, key_header) &&
+           !is_marker(name) && !is_look_alike(name, r->key_header) &&
            !is_look_alike(name, r->identity_header) &&
            (wb__eq_nocase(name, r->identity_header) ||
+               wb__eq_nocase(name, r->key_header) ||
                !is_hop_by_hop(connection, name));
 }
 
@@ -299,7 +234,11 @@ wb__rule_write_request(struct wb__buf *out, const struct wb__rule_request *r)
         head->host.len > 0 ? head->host : r->authority, "\r\n");
     while (wb__headers_next(&rest, &name, &value))
         if (is_forwarded(r, connection, name))
-            wb__http_add_field(out, name, value, "\r\n");
+            wb__http_add_field(out, name,
+                r->keyed && wb__eq_nocase(name, WB_LIT("Accept-Encoding"))
+                    ? WB_LIT("identity")
+                    : value,
+                "\r\n");
     if (r->has_body && r->length == WB__LENGTH_UNKNOWN) {
         wb__buf_str(out, "Transfer-Encoding: chunked\r\n");
     } else if (r->has_body) {

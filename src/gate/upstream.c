@@ -5,6 +5,8 @@
  *     only while nothing can be read from it. (G-14)
  *  2. Nothing is ever sent twice. on_fail() says whether a byte may have left:
  *     a write that met the end of the connection counts as sent. (G-9)
+ *     It also says that a kept connection ended before any byte of a response:
+ *     the owner of a safe request may send that again.
  *  3. Responses 1xx are dropped. What the parser refuses, a 101 and a response
  *     that was cut short are failures. (G-14)
  *
@@ -21,8 +23,8 @@
 
 enum {
     HEAD_BYTES = 32 << 10,
-    INTERIM_MAX = 16, /* responses 1xx before the final one */
-    UNSENT_MAX = 4 << 20
+    INTERIM_MAX = 100,   /* responses 1xx before the final one */
+    UNSENT_MAX = 1 << 30 /* the owners of requests limit what they write */
 };
 
 struct wb__upstream {
@@ -52,6 +54,7 @@ struct wb__upstream_connection {
     struct wb__buf unsent; /* until it is flushed and connected */
     int interim;           /* responses 1xx */
     bool may_have_sent, request_complete, paused;
+    bool reused;         /* it was kept when this request began */
     const char *failure; /* reported when the deadline, now due, expires */
     int64_t kept_since_us;
 };
@@ -214,6 +217,19 @@ parse(struct wb__upstream_connection *c, struct wb_slice in)
     }
 }
 
+/* The connection has ended within a response, or before it. */
+static void
+fail_at_end(struct wb__upstream_connection *c)
+{
+    bool begun = wb__http_parser_begun(&c->parser) || c->interim > 0;
+
+    c->request->stale = c->reused && !begun;
+    fail(c, begun ? "the connection ended before the response was complete"
+            : c->reused
+                ? "the kept connection was closed as the request was sent"
+                : "the connection ended without a response");
+}
+
 static void
 on_read(struct wb__tcp_stream *s, ssize_t n, const char *bytes)
 {
@@ -228,7 +244,7 @@ on_read(struct wb__tcp_stream *s, ssize_t n, const char *bytes)
                wb__http_parser_end(&c->parser) == WB__HTTP_DONE) {
         end_request(c, (struct wb_slice){NULL, 0}, true);
     } else {
-        fail(c, "the connection ended before the response was complete");
+        fail_at_end(c);
     }
 }
 
@@ -264,10 +280,12 @@ flush(struct wb__upstream_connection *c)
     c->may_have_sent = true;
     rc = wb__tcp_stream_write(&c->stream, &bytes, 1);
     wb__buf_fini(&c->unsent);
-    if (rc != 0)
+    if (rc != 0) {
+        c->request->stale =
+            c->reused && rc != UV_ENOMEM && !wb__http_parser_begun(&c->parser);
         fail_later(c,
             rc == UV_ENOMEM ? "out of memory" : "it could not be written to");
-    else
+    } else
         report_drained(c);
 }
 
@@ -306,6 +324,8 @@ on_connected(uv_connect_t *req, int status)
     restart_deadline(c);
     if (wb__tcp_stream_read_start(&c->stream) != 0)
         fail(c, "it could not be read from");
+    else if (c->request != NULL && c->request->on_connected != NULL)
+        c->request->on_connected(c->request);
     else
         flush(c);
 }
@@ -414,14 +434,16 @@ enum wb_status
 wb__upstream_send(struct wb__upstream *up, struct wb__upstream_request *request,
     struct wb_slice bytes)
 {
-    struct wb__upstream_connection *c = find_kept(up);
+    struct wb__upstream_connection *c = request->fresh ? NULL : find_kept(up);
     int rc = 0;
 
     WB_ASSERT(!up->closed && request->connection == NULL);
+    request->stale = false;
     if (c == NULL)
         c = new_connection(up);
     if (c == NULL)
         return WB_NOMEM;
+    c->reused = c->state == CONNECTED;
     wb__buf_add(&c->unsent, bytes);
     if (c->unsent.failed != WB_OK) {
         close_connection(c);

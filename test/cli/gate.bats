@@ -22,6 +22,20 @@ refused() {
     usage gate --listen 127.0.0.1:0 --upstream http://u:geheim@127.0.0.1:1
     same 0 "$(grep -c geheim err.txt)"
     refused --anonymous sometimes
+    refused --methods GET
+    refused --methods post
+    refused --paths pay
+    refused --paths '/a,/b/../c'
+    refused --keep 4xx --free 409
+    has "$err" 409
+    refused --unknown 600
+    refused --free 500-400
+    refused --fingerprint yaml
+    refused --identity-header X-A --identity-cookie b
+    refused --identity-header X-A --key-header x-a
+    refused --key-header Host
+    refused --max-body 513
+    refused --log xml
     refused --lease 0s
 }
 
@@ -31,6 +45,13 @@ refused() {
         refused --store memory --identity-header "$name"
         has "$err" "$name"
     done
+}
+
+@test "gate: an access log that cannot be written is named" {
+    # shellcheck disable=SC2086
+    try timeout 20 "$WAYBILL" gate $HERE --store memory --access-log none/file
+    ended 1
+    has "$err" "none/file"
 }
 
 @test "gate: a store of an unknown kind is refused, its password not shown" {

@@ -1,11 +1,15 @@
 #!/usr/bin/env bats
-# The gateway, rule by rule: see gate_rules.py and gate_wire.py.
+# The gateway, rule by rule: see gate_rules.py, gate_wire.py, gate_options.py.
 load helper
 
 rules() { python3 "$BATS_TEST_DIRNAME/$1" "$WAYBILL"; }
 
 @test "gateway: keys, waiting, storing, unknown outcomes (G-1 to G-10)" {
     rules gate_rules.py
+}
+
+@test "gateway: its options, its log, ready and alive, grace, CORS" {
+    rules gate_options.py
 }
 
 @test "gateway: bytes on the wire, limits, metrics (G-11 to G-14, S5)" {

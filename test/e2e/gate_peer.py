@@ -49,8 +49,9 @@ class Upstream:
         f = s.makefile('rb')
         with s:
             try:
-                while self.one(s, f):
-                    pass
+                n = 1
+                while self.one(s, f, n):
+                    n += 1
             except OSError:
                 pass
 
@@ -66,7 +67,7 @@ class Upstream:
             f.readline()
         return body
 
-    def one(self, s, f):
+    def one(self, s, f, nth):
         head = b''
         while not head.endswith(b'\r\n\r\n'):
             line = f.readline()
@@ -76,6 +77,8 @@ class Upstream:
         path = head.split()[1].decode().split('?')[0]
         if path == '/deaf':
             self.gates['deaf'].wait(20)
+            return False
+        if path == '/closing' and nth > 1:
             return False
         if path == '/early':
             s.sendall(b'HTTP/1.1 403 No\r\nContent-Length: 4\r\n\r\nstop')
@@ -120,6 +123,15 @@ class Upstream:
                   b'Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=9\r\n'
                   b'Idempotent-Replayed: forged\r\n')
 
+    def do_interim(self, s, arg, body, n):
+        s.sendall(b'HTTP/1.1 102 Processing\r\n\r\n' * int(arg))
+        self.send(s, b'final')
+
+    def do_cors(self, s, arg, body, n):
+        self.send(s, b'', '204 No Content',
+                  b'Access-Control-Allow-Origin: https://page.example\r\n'
+                  b'Access-Control-Allow-Credentials: true\r\n')
+
     def do_big(self, s, arg, body, n):
         self.send(s, b'x' * int(arg))
 
@@ -163,8 +175,10 @@ class Gate:
         self.args = [COMMAND, 'gate', '--listen', '127.0.0.1:0', '--admin',
                      '127.0.0.1:0', '--upstream', f'http://127.0.0.1:{port}',
                      '--store', store, *args]
+        self.log_path = os.path.join(folder, 'gate.log')
+        self.log = open(self.log_path, 'ab')
         self.p = subprocess.Popen(self.args, cwd=folder, text=True,
-                                  stdout=subprocess.PIPE)
+                                  stdout=subprocess.PIPE, stderr=self.log)
         line = self.p.stdout.readline()
         m = re.search(r'on 127.0.0.1:(\d+), .* admin 127.0.0.1:(\d+)', line)
         self.port, self.admin = int(m[1]), int(m[2])
@@ -184,7 +198,12 @@ class Gate:
             self.p.send_signal(sig)
         rc = self.p.wait(30)
         self.p.stdout.close()
+        self.log.close()
         return rc
+
+    def logged(self):
+        with open(self.log_path, encoding='utf-8') as f:
+            return f.read()
 
 
 class Client:

@@ -70,13 +70,29 @@ class Passing(Case):
             self.ask(key='k', method='PATCH')
         self.assertEqual(1, self.up.effects['k'])
 
-    def test_G3_no_identity_passes_and_says_so(self):
+    def test_G3_no_identity_is_refused_and_names_the_options(self):
+        for _ in (1, 2):
+            a = self.ask(key='k', more='')
+            self.assertEqual((401, 'bad-key', 'Bearer'), (
+                a.status, a.problem, a.get('WWW-Authenticate')))
+            for option in (b'--identity-header', b'--identity-cookie',
+                           b'--identity-claim', b'--anonymous'):
+                self.assertIn(option, a.body)
+        self.assertEqual([], self.up.heads)
+
+
+class Anonymous(Case):
+    args = ('--anonymous', 'pass')
+
+    def test_G3_no_identity_passes_where_asked_and_says_so(self):
         for n in (1, 2):
             a = self.ask(key='k', more='')
             self.assertEqual((b'%d:b' % n, 'anonymous'),
                              (a.body, a.get('Idempotency-Skipped')))
         self.assertEqual(2, self.gate.metric('skipped'))
 
+
+class Comparing(Case):
     def test_G3_identities_and_paths_are_apart(self):
         self.ask(key='k')
         self.ask(key='k', more='Authorization: Bearer b\r\n')
@@ -251,7 +267,12 @@ class Kept(Case):
             for n in (1, 2):
                 a = self.ask(f'/status/{status}', key=f's{status}')
                 self.assertEqual((status, b'try 1'), (a.status, a.body))
-        for status in (408, 425, 429, 500, 502, 503, 599):
+        for status in (502, 504):
+            a = self.ask(f'/status/{status}', key=f's{status}')
+            self.assertEqual((status, b'try 1'), (a.status, a.body))
+            a = self.ask(f'/status/{status}', key=f's{status}')
+            self.assertEqual((409, 'outcome-unknown'), (a.status, a.problem))
+        for status in (408, 425, 429, 500, 501, 503, 599):
             for n in (1, 2):
                 a = self.ask(f'/status/{status}', key=f's{status}')
                 self.assertEqual((status, b'try %d' % n), (a.status, a.body))
