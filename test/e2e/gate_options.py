@@ -342,7 +342,7 @@ class Places(Case):
             for c in first:
                 c.say(request('/wait/x', key='k'))
             self.until(lambda: self.gate.metric('wait') == 64, 'all wait')
-            for n in range(120):
+            for _ in range(1500):
                 self.assertEqual('in-flight',
                                  self.ask('/wait/x', key='k').problem)
             self.up.gates['x'].set()
