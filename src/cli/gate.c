@@ -237,8 +237,10 @@ run_gate(struct cli *cli)
         close_all(&g);
     }
     (void)uv_run(&cli->loop, UV_RUN_DEFAULT);
-    if (g.aborted) /* threads may still use the store */
+    if (g.aborted) { /* threads may still use the store */
+        wb__log_fini(&g.log.log);
         exit(wb__gate_is_idle(g.gate) ? CLI_DONE : CLI_FAILED);
+    }
     wb_idem_close(g.store);
     close_access_log(&g);
     WB_ASSERT(uv_loop_close(&cli->loop) == 0);

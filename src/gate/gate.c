@@ -166,6 +166,17 @@ fill_defaults(struct wb__gate_opts *o)
         o->max_bytes = o->body_bytes * 4;
 }
 
+static void
+on_server_refused(void *ctx, int status, const char *why)
+{
+    static const struct wb__http_head unknown = {.status = 0};
+
+    wb__gate_log(ctx, status >= 500 ? WB__LOG_WARN : WB__LOG_INFO, "refused",
+        &unknown,
+        (struct wb__log_fields){
+            .kind = WB_LIT("http"), .status = status, .error = wb_slice(why)});
+}
+
 static enum wb_status
 open_server(struct wb__gate *gate, struct wb_err *err)
 {
@@ -180,6 +191,7 @@ open_server(struct wb__gate *gate, struct wb_err *err)
     opts.stream = true;
     opts.handle = handle;
     opts.stopped = on_server_stopped;
+    opts.refused = on_server_refused;
     opts.ctx = gate;
     return wb__http_server_open(&gate->server, &opts, err);
 }

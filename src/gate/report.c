@@ -85,7 +85,8 @@ wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
     if (gate->opts.log == NULL)
         return;
     write_scope(head, scope, sizeof(scope));
-    fields.scope = wb_slice(scope);
+    if (head->method.len > 0)
+        fields.scope = wb_slice(scope);
     gate->opts.log(gate->opts.ctx, (int)level, event, &fields);
 }
 

@@ -247,6 +247,8 @@ refuse(struct wb__connection *c, int status, const char *why)
         wb__connection_close(c);
         return;
     }
+    if (c->server->opts.refused != NULL)
+        c->server->opts.refused(c->server->opts.ctx, status, why);
     detach_exchange(c);
     wb__buf_fini(&c->body); /* it may be the memory that is lacking */
     wb__buf_fmt(&body, "{\"status\":%d,\"title\":\"%s\",\"detail\":\"%s\"}\n",

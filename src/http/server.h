@@ -64,6 +64,8 @@ struct wb__http_server_opts {
     bool stream;       /* handle() at the head of a request with a body */
     void (*handle)(void *ctx, struct wb__exchange *exchange);
     void (*stopped)(void *ctx); /* see wb__http_server_stop(); may be NULL */
+    /* The server has responded in place of the handler. May be NULL. */
+    void (*refused)(void *ctx, int status, const char *why);
     void *ctx;
 };
 

@@ -239,6 +239,10 @@ class Seen(Starting):
         self.assertEqual('POST /half', lines[1]['scope'])
         self.assertNotIn('topsecret', self.gate.logged())
 
+    def test_G13_a_request_that_the_parser_refuses_is_logged(self):
+        self.assertEqual(400, self.raw('GET / HTTP/1.1\r\n\r\n').status)
+        self.assertIn('refused kind=http status=400', self.gate.logged())
+
     def test_G13_access_log(self):
         self.again('--access-log', 'access')
         for key in ('k', 'k', None, 'a b'):
