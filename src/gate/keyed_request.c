@@ -134,8 +134,16 @@ refuse(struct wb__keyed_request *r, enum wb__gate_error e, uint64_t *counter)
 }
 
 static void
+log_access(const struct wb__keyed_request *r, int status, const char *outcome)
+{
+    wb__gate_log_access(r->gate, r->forward.exchange->head, status, outcome,
+        now_us(r->gate) - r->began_us);
+}
+
+static void
 drop(struct wb__keyed_request *r)
 {
+    log_access(r, 0, "cut");
     wb__exchange_drop(r->forward.exchange);
     end(r);
 }
@@ -261,8 +269,7 @@ replay(struct wb__keyed_request *r)
         respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
-    wb__gate_log_access(r->gate, r->forward.exchange->head, record->status,
-        "replay", now_us(r->gate) - r->began_us);
+    log_access(r, record->status, "replay");
     wb__exchange_respond(
         r->forward.exchange, &(struct wb__response){.status = record->status,
                                  .headers = wb__buf_slice(headers),
@@ -492,13 +499,14 @@ static void
 respond(struct wb__keyed_request *r, enum wb__gate_error error)
 {
     if (error == WB__GATE_NO_ERROR) {
-        wb__gate_log_access(r->gate, r->forward.exchange->head,
-            r->response.status, "fresh", now_us(r->gate) - r->began_us);
+        log_access(r, r->response.status, "fresh");
         wb__held_response_send(&r->response);
-    } else if (r->response.streaming)
+    } else if (r->response.streaming) {
+        log_access(r, r->response.status, "cut");
         wb__exchange_drop(r->forward.exchange);
-    else
+    } else {
         wb__gate_respond_error(r->gate, r->forward.exchange, error, r->why);
+    }
     end(r);
 }
 
