@@ -123,7 +123,12 @@ call_store(struct wb__keyed_request *r, struct wb__store_call *c,
 static void
 count_store_error(struct wb__keyed_request *r, enum wb_status rc)
 {
-    r->gate->n.store_errors += rc != WB_OK && rc != WB_FENCED;
+    if (rc == WB_OK || rc == WB_FENCED)
+        return;
+    r->gate->n.store_errors++;
+    wb__gate_log(r->gate, WB__LOG_WARN, "store-failed",
+        r->forward.exchange->head,
+        (struct wb__log_fields){.error = wb_slice(wb_status_text(rc))});
 }
 
 static void
@@ -285,8 +290,9 @@ on_claim_done(struct wb__store_call *c)
     struct wb__gate_counters *n = &r->gate->n;
 
     if (c->call.rc != WB_OK) {
+        count_store_error(r, c->call.rc);
         r->why = "the claim could not be made; nothing was sent";
-        refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
+        respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
     switch (r->result.answer) {
