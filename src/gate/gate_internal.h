@@ -314,8 +314,8 @@ void wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
     const char *event, const struct wb__http_head *head,
     struct wb__log_fields fields);
 
-/* A line in the log of accesses. outcome: fresh, replay, passed, or the type of
- * an error. */
+/* A line in the log of accesses. outcome: fresh, replay, passed, cut, or the
+ * type of an error. */
 void wb__gate_log_access(const struct wb__gate *gate,
     const struct wb__http_head *head, int status, const char *outcome,
     int64_t us);

@@ -123,7 +123,12 @@ call_store(struct wb__keyed_request *r, struct wb__store_call *c,
 static void
 count_store_error(struct wb__keyed_request *r, enum wb_status rc)
 {
-    r->gate->n.store_errors += rc != WB_OK && rc != WB_FENCED;
+    if (rc == WB_OK || rc == WB_FENCED)
+        return;
+    r->gate->n.store_errors++;
+    wb__gate_log(r->gate, WB__LOG_WARN, "store-failed",
+        r->forward.exchange->head,
+        (struct wb__log_fields){.error = wb_slice(wb_status_text(rc))});
 }
 
 static void
@@ -134,8 +139,16 @@ refuse(struct wb__keyed_request *r, enum wb__gate_error e, uint64_t *counter)
 }
 
 static void
+log_access(const struct wb__keyed_request *r, int status, const char *outcome)
+{
+    wb__gate_log_access(r->gate, r->forward.exchange->head, status, outcome,
+        now_us(r->gate) - r->began_us);
+}
+
+static void
 drop(struct wb__keyed_request *r)
 {
+    log_access(r, 0, "cut");
     wb__exchange_drop(r->forward.exchange);
     end(r);
 }
@@ -261,8 +274,7 @@ replay(struct wb__keyed_request *r)
         respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
-    wb__gate_log_access(r->gate, r->forward.exchange->head, record->status,
-        "replay", now_us(r->gate) - r->began_us);
+    log_access(r, record->status, "replay");
     wb__exchange_respond(
         r->forward.exchange, &(struct wb__response){.status = record->status,
                                  .headers = wb__buf_slice(headers),
@@ -278,8 +290,9 @@ on_claim_done(struct wb__store_call *c)
     struct wb__gate_counters *n = &r->gate->n;
 
     if (c->call.rc != WB_OK) {
+        count_store_error(r, c->call.rc);
         r->why = "the claim could not be made; nothing was sent";
-        refuse(r, WB__GATE_STORE_UNAVAILABLE, &n->store_errors);
+        respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
     switch (r->result.answer) {
@@ -492,13 +505,14 @@ static void
 respond(struct wb__keyed_request *r, enum wb__gate_error error)
 {
     if (error == WB__GATE_NO_ERROR) {
-        wb__gate_log_access(r->gate, r->forward.exchange->head,
-            r->response.status, "fresh", now_us(r->gate) - r->began_us);
+        log_access(r, r->response.status, "fresh");
         wb__held_response_send(&r->response);
-    } else if (r->response.streaming)
+    } else if (r->response.streaming) {
+        log_access(r, r->response.status, "cut");
         wb__exchange_drop(r->forward.exchange);
-    else
+    } else {
         wb__gate_respond_error(r->gate, r->forward.exchange, error, r->why);
+    }
     end(r);
 }
 

@@ -24,6 +24,8 @@ now_us(const struct wb__gate *gate)
 static void
 drop(struct passthrough *p)
 {
+    wb__gate_log_access(p->gate, p->forward.exchange->head, p->status, "cut",
+        now_us(p->gate) - p->began_us);
     wb__upstream_cancel(&p->forward.upstream);
     wb__exchange_drop(p->forward.exchange);
     wb__free(p->gate->opts.env, p);
@@ -168,6 +170,8 @@ on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
         wb__gate_log(p->gate, WB__LOG_WARN, "response-cut",
             p->forward.exchange->head,
             (struct wb__log_fields){.error = wb_slice(why)});
+        wb__gate_log_access(p->gate, p->forward.exchange->head, p->status,
+            "cut", now_us(p->gate) - p->began_us);
         wb__exchange_drop(p->forward.exchange);
     } else {
         wb__gate_respond_error(p->gate, p->forward.exchange,

@@ -10,7 +10,8 @@
 
 enum {
     PIPELINED_BYTES = 64 << 10,
-    LINGER_BYTES = 48 << 20
+    LINGER_BYTES = 48 << 20,
+    LINGER_STEP = 64 << 10 /* so much within linger_ms is more than a drip */
 };
 
 static void next_requests(struct wb__connection *c);
@@ -372,11 +373,12 @@ drain(struct wb__connection *c, size_t n)
 {
     const struct wb__http_server_opts *o = &c->server->opts;
     uint64_t now = uv_now(o->loop);
+    bool step = (c->drained + n) / LINGER_STEP != c->drained / LINGER_STEP;
 
     c->drained += n;
     if (c->drained > LINGER_BYTES)
         wb__connection_close(c);
-    else if (c->phase == WB__PHASE_LINGER &&
+    else if (step && c->phase == WB__PHASE_LINGER &&
              now + (uint64_t)o->linger_ms < c->linger_end_ms)
         wb__connection_set_phase(c, WB__PHASE_LINGER);
 }

@@ -7,8 +7,8 @@
  *     a request. (G-11)
  *  3. Memory, connections and every wait are bounded by the options. (G-12)
  *  4. After a response that closes the connection, the sending side is shut
- *     and input drained until none comes for linger_ms, for body_ms at most, so
- *     that the client can read the response. (G-12)
+ *     and input drained for linger_ms, or, while much of it comes, for up to
+ *     body_ms, so that the client can read the response. (G-12)
  *  5. With opts.stream a handler is given a request once its head is complete,
  *     and bodies pass in pieces both ways; each side can make the other wait.
  *     (G-4)

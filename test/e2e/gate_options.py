@@ -249,11 +249,13 @@ class Seen(Starting):
             self.ask(key=key)
         for _ in range(10):
             self.ask()
+        self.ask('/half')
         self.assertEqual(0, self.gate.stop())
         with open(os.path.join(self.folder, 'access'), encoding='utf-8') as f:
             lines = f.read().splitlines()
         self.gate = Gate(self.up.port, self.folder)
-        self.assertEqual(14, len(lines))
+        self.assertEqual(15, len(lines))
+        self.assertIn('outcome=cut status=200', lines[-1])
         for line, outcome in zip(lines, ('fresh', 'replay', 'passed',
                                          'bad-key')):
             self.assertIn(f'outcome={outcome} ', line)

@@ -287,6 +287,8 @@ class Kept(Case):
         self.forbid_done()
         a = self.ask(key='k')
         self.assertEqual((503, 'store-unavailable'), (a.status, a.problem))
+        self.assertIn(b'the response could not be recorded', a.body)
+        self.assertIn('store-failed error=', self.gate.logged())
         a = self.ask(key='k')
         self.assertEqual((409, 'outcome-unknown'), (a.status, a.problem))
         self.assertEqual(1, self.up.effects['k'])

@@ -250,9 +250,9 @@ class Servers(Case):
 
     # ---- reloads, with and without kept connections
 
-    def reload_while_asked(self, *args):
-        """Keys with an answer of 2xx, and others, while nginx reloads."""
-        self.start_nginx()
+    def reload_while_asked(self, start, *args):
+        """Keys and statuses, while the server reloads. start: a method."""
+        start()
         port = int(re.search(r':(\d+)$', self.gate.args[7])[1])
         self.front(port, *args)
         got, stop = [], threading.Event()
@@ -282,13 +282,21 @@ class Servers(Case):
         return got
 
     def test_fresh_connections_leave_nothing_unknown_in_a_reload(self):
-        got = self.reload_while_asked('--fresh-connections')
+        got = self.reload_while_asked(self.start_nginx, '--fresh-connections')
         self.assertEqual({201}, {status for _, status in got})
         self.assertEqual({1}, set(self.up.effects.values()))
         self.assertEqual(0, self.gate.metric('unknown'))
 
+    def test_fresh_connections_in_a_reload_of_gunicorn(self):
+        got = self.reload_while_asked(self.start_gunicorn,
+                                      '--fresh-connections')
+        self.assertEqual({201}, {status for _, status in got})
+        effects = self.effects_of(os.path.join(self.folder, 'effects'))
+        self.assertEqual({key: 1 for key, _ in got}, effects)
+        self.assertEqual(0, self.gate.metric('unknown'))
+
     def test_kept_connections_act_once_at_most_in_a_reload(self):
-        got = self.reload_while_asked()
+        got = self.reload_while_asked(self.start_nginx)
         self.assertEqual({1}, set(self.up.effects.values()))
         unknown = sum(status != 201 for _, status in got)
         self.assertEqual(unknown, self.gate.metric('unknown'))
