@@ -87,9 +87,9 @@ check_gone(int n, bool settled)
 
     if (m->there && m->unsure) {
         m->unsure = false;
-        m->acked = true;
         sim.figures->recovered++;
-        sim.figures->accepted++;
+        sim.figures->accepted += !m->acked; /* or it was, before a repeat */
+        m->acked = true;
     }
     if (m->there || m->discard_tried)
         return;
