@@ -290,8 +290,7 @@ is_over(const struct wb__pass *p)
     if (relay->limits.messages == 0)
         return true;
     if (p->worker)
-        return is_stopped(relay) ||
-               (p->end_us != 0 && mono_us(relay) >= p->end_us);
+        return p->stopped || (p->end_us != 0 && mono_us(relay) >= p->end_us);
     return relay->limits.stopping ||
            wb__claim_step(&relay->claims, true, false) == WB__CLAIM_NOTHING;
 }
@@ -317,7 +316,7 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
     if (p->worker && !relay->limits.stopping && l->log_us != 0 &&
         l->log_us < at_us)
         at_us = l->log_us;
-    us = at_us - now_us;
+    us = is_stopped(relay) && !p->stopped ? 0 : at_us - now_us;
     l->waiting = relay->n_in_flight;
     uv_update_time(l->uv);
     if (us > 0) {
