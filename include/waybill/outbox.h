@@ -252,6 +252,8 @@ struct wb_finish {
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
     struct wb_slice error;   /* FAIL: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
+    bool not_counted;        /* FAIL: the breaker has counted this failure with
+                                another message of the same request */
     int64_t not_before_ms;   /* FAIL: the next due time is not before it */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */

@@ -28,9 +28,10 @@ struct wb_route {
     int64_t timeout_ms;                      /* [30 s] */
     uint32_t concurrency;                    /* requests in flight [8] */
     uint32_t rate_per_s;                     /* requests a second [no limit] */
-    uint32_t batch;      /* messages a request [1], at most 64 */
-    bool batch_ndjson;   /* NDJSON instead of one JSON array */
-    bool disable_on_410; /* pause the kind when the receiver says Gone */
+    uint32_t batch;       /* messages a request [1], at most 64 */
+    uint64_t batch_bytes; /* of the messages of one request [1 MiB] */
+    bool batch_ndjson;    /* NDJSON instead of one JSON array */
+    bool disable_on_410;  /* pause the kind when the receiver says Gone */
 
     /*
      * Hooks, any may be NULL.

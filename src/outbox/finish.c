@@ -147,7 +147,7 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     if (rc != WB_OK)
         return rc;
     /* A rejected message says nothing about its destination. */
-    return f->outcome == WB_REJECTED
+    return f->outcome == WB_REJECTED || f->not_counted
                ? wb__breaker_extend(box, scope, f->token, 0, err)
                : wb__breaker_failure(box, scope, f->token, f->breaker, err);
 }

@@ -115,8 +115,8 @@ item_result(json_t *item, const struct wb_result *whole, size_t i,
     free(text);
 }
 
-void
-wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
+bool
+wb__batch_results(const struct wb__delivery *d, struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
     bool accepted = result->outcome == WB_DELIVERED;
@@ -131,18 +131,13 @@ wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
         !split && accepted && result->cut &&
         (wb__starts(body, WB_LIT("[")) || wb__starts(body, WB_LIT("{")));
 
-    for (size_t i = 0; i < n; i++) {
-        struct wb_result r = *result;
-
-        if (lost) {
-            r.outcome = WB_UNKNOWN;
-            r.error = WB_LIT("the reply to the batch was cut; more is kept "
-                             "with a larger max_reply");
-        }
-        if (split)
-            item_result(json_array_get(items, i), result, i, each, ctx);
-        else
-            each(ctx, i, &r);
+    for (size_t i = 0; i < n && split; i++)
+        item_result(json_array_get(items, i), result, i, each, ctx);
+    if (lost) {
+        result->outcome = WB_UNKNOWN;
+        result->error = WB_LIT("the reply to the batch was cut; more is kept "
+                               "with a larger max_reply");
     }
     json_decref(response);
+    return split;
 }

@@ -3,11 +3,14 @@
  *
  * (1) Every message of a claim gets exactly one outcome: by its result, or at
  *     once where no request could be built for it.
- * (2) The rows of a claim are kept until the last of its requests has ended. */
+ * (2) The rows of a claim are kept until the last of its requests has ended.
+ * (3) A batch that is rejected as a whole is split until the rejected message is
+ *     alone; a request that fails is one failure for the breaker. */
 #include "relay/relay.h"
 
 enum {
     TIMEOUT_MS = 30000,
+    BATCH_BYTES = 1 << 20,
     ERROR_BYTES = 16384 /* more of an error than is ever kept */
 };
 
@@ -168,6 +171,14 @@ wb__outcomes_drop(struct wb_relay *relay)
     outcomes_clear(&relay->pending);
 }
 
+/* Does the response rule apply to it? */
+static bool
+is_judged(const struct wb_result *r)
+{
+    return r->status == 0 ? r->outcome == WB_DELIVERED
+                          : r->status >= 200 && r->status < 300;
+}
+
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
  * out. Pausing blocks the loop, but a 410 is rare; run_blocking() would run the
  * loop inside a callback of the loop. */
@@ -175,10 +186,7 @@ static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)
 {
-    bool accepted = result->status >= 200 && result->status < 300;
-
-    if (route->judge != NULL &&
-        (accepted || (result->status == 0 && result->outcome == WB_DELIVERED)))
+    if (route->judge != NULL && is_judged(result))
         route->judge(route->ctx, message, result, &relay->tally);
     (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
@@ -189,8 +197,77 @@ static void
 each_item(void *ctx, size_t i, struct wb_result *result)
 {
     struct wb__delivery *d = ctx;
+    struct wb__outcomes *o = &d->relay->pending;
+    size_t n = o->n;
 
     item_outcome(d->relay, d->state->route, d->item[i].message, result);
+    /* A request that failed is one failure of its destination. */
+    if (o->n > n && result->outcome != WB_DELIVERED &&
+        result->outcome != WB_REJECTED) {
+        o->finish[n].not_counted = d->failed;
+        d->failed = true;
+    }
+}
+
+/* ---- the batch as a whole ---------------------------------------------- */
+
+/* Is the result, which all messages of a batch share, a rejection of each? */
+static bool
+is_rejected_as_one(const struct wb__delivery *d, const struct wb_result *result)
+{
+    const struct wb_route *route = d->state->route;
+    struct wb_tally ignored = {.names.env = d->relay->env};
+    bool rejected = d->n > 1;
+
+    for (size_t i = 0; i < d->n && rejected; i++) {
+        struct wb_result r = *result;
+
+        if (route->judge != NULL && is_judged(&r))
+            route->judge(route->ctx, d->item[i].message, &r, &ignored);
+        rejected = r.outcome == WB_REJECTED;
+    }
+    wb__tally_clear(&ignored);
+    return rejected;
+}
+
+static void delivery_start(struct wb__delivery *d);
+
+/* The receiver has rejected the request and not said which of its messages:
+ * send each half again in a request of its own, until a rejected message is
+ * alone. The claims are kept, so that this costs no attempt; if the worker dies
+ * on the way their leases run out. False, and nothing has changed: out of
+ * memory. */
+static bool
+delivery_split(struct wb__delivery *d)
+{
+    const size_t half[2] = {(d->n + 1) / 2, d->n / 2};
+    const struct wb__item *item = d->item;
+    struct wb__delivery *part[2] = {NULL, NULL};
+    bool ok = true;
+
+    for (size_t i = 0; i < 2 && ok; item += half[i++]) {
+        part[i] = delivery_new(d->relay, d->state, d->claimed, half[i]);
+        ok = part[i] != NULL;
+        if (!ok)
+            break;
+        memcpy(part[i]->item, item, half[i] * sizeof(*item));
+        part[i]->n = half[i];
+        part[i]->extend_us = d->extend_us;
+        ok = wb__batch_encode(part[i], NULL) == WB_OK;
+    }
+    if (ok)
+        d->n = 0; /* the hooks' tokens are the parts' */
+    for (size_t i = 0; i < 2 && !ok; i++)
+        if (part[i] != NULL) {
+            part[i]->n = 0;
+            wb__delivery_free(part[i]);
+        }
+    if (!ok)
+        return false;
+    wb__delivery_free(d);
+    delivery_start(part[0]);
+    delivery_start(part[1]);
+    return true;
 }
 
 static void
@@ -200,10 +277,22 @@ on_done(void *ctx, const struct wb_result *result)
     struct wb_result own = *result;
 
     WB_ASSERT(d->sent && d->n > 0);
-    if (d->state->route->batch > 1)
-        wb__batch_results(d, &own, each_item, d);
-    else
-        each_item(d, 0, &own);
+    if (d->state->route->batch > 1 &&
+        wb__batch_results(d, &own, each_item, d)) {
+        wb__delivery_free(d);
+        return;
+    }
+    if (is_rejected_as_one(d, &own)) {
+        if (delivery_split(d))
+            return;
+        own = (struct wb_result){
+            .outcome = WB_RETRY, .error = WB_LIT("out of memory")};
+    }
+    for (size_t i = 0; i < d->n; i++) {
+        struct wb_result item = own;
+
+        each_item(d, i, &item);
+    }
     wb__delivery_free(d);
 }
 
@@ -272,8 +361,9 @@ delivery_start(struct wb__delivery *d)
     relay->in_flight = d;
     d->state->in_flight++;
     relay->n_in_flight++;
-    d->extend_us =
-        relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
+    if (d->extend_us == 0)
+        d->extend_us =
+            relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
     if (!wb__route_is_full(relay, d->state))
         delivery_send(d);
 }
@@ -308,6 +398,18 @@ wb__deliveries_drop_unsent(struct wb_relay *relay)
 
 /* ---- from a claim to requests ------------------------------------------ */
 
+/* The last attempt of a message is made without others, so that it does not
+ * fail for the fault of another message again. */
+static bool
+is_sent_alone(const struct wb_route *route, const struct wb_claimed *m)
+{
+    static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
+    const struct wb_retry_policy *p =
+        route->retry != NULL ? route->retry : &standard;
+
+    return m->attempts > 1 && m->attempts >= p->max_attempts;
+}
+
 /* Send row[at]; where its route has batches, with the rows after it that can
  * share the request. state[i] of those is cleared. */
 static enum wb_status
@@ -315,9 +417,14 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
     struct wb__claimed_batch *claimed, struct wb_err *err)
 {
     struct wb__route_state *own = state[at];
+    const struct wb_claimed *row = claimed->batch.row;
     size_t most = own->route->batch > 1 ? own->route->batch : 1;
-    size_t end = most > 1 ? claimed->batch.len : at + 1;
+    size_t end = most > 1 && !is_sent_alone(own->route, &row[at])
+                     ? claimed->batch.len
+                     : at + 1;
     struct wb__delivery *d = delivery_new(relay, own, claimed, most);
+    uint64_t left =
+        own->route->batch_bytes > 0 ? own->route->batch_bytes : BATCH_BYTES;
     enum wb_status rc = WB_OK;
 
     if (d == NULL)
@@ -327,13 +434,17 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
         const struct wb_request *r = &item->request;
         const struct wb_request *first = &d->item[0].request;
 
-        if (state[i] != own)
+        if (state[i] != own || (i > at && is_sent_alone(own->route, &row[i])))
             continue;
-        if (!item_build(relay, own->route, &claimed->batch.row[i], item)) {
+        if (!item_build(relay, own->route, &row[i], item)) {
             state[i] = NULL;
+        } else if (d->n > 0 && r->body.len >= left) {
+            item_release(own->route, item);
+            break;
         } else if (wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
                    wb__eq(r->headers, first->headers)) {
             state[i] = NULL;
+            left -= r->body.len < left ? r->body.len + 1 : left;
             d->n++;
         } else {
             item_release(own->route, item);

@@ -343,8 +343,10 @@ give_up(struct pass *p)
 
     relay->limits.stopping = true;
     wb__deliveries_drop_unsent(relay);
-    while (relay->n_in_flight > 0)
+    while (relay->n_in_flight > 0) {
         wait_until(p, INT64_MAX);
+        wb__deliveries_drop_unsent(relay); /* of a batch that was split */
+    }
     while (wb__outcomes_left(relay) > 0 &&
            wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK)
         ;

@@ -48,8 +48,9 @@ struct wb__delivery {
     size_t n;
     struct wb_request request;
     struct wb__buf body, ids; /* of a batch */
-    int64_t extend_us;        /* when to extend the leases */
+    int64_t extend_us;        /* when to extend the leases; 0: not started */
     bool sent;
+    bool failed; /* one of its messages has, for the breaker */
 };
 struct wb__item {
     const struct wb_claimed *message;
@@ -209,9 +210,10 @@ WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
 /* Make the delivery's request from its items. */
 WB_MUST_USE enum wb_status wb__batch_encode(
     struct wb__delivery *delivery, struct wb_err *err);
-/* Split the result of a batch: calls each(ctx, i, result) for every item. */
-void wb__batch_results(const struct wb__delivery *delivery,
-    const struct wb_result *result,
+/* True: the response has a result for every item, and each(ctx, i, result) was
+ * called with it. False: *result, maybe changed, is the result of all. */
+bool wb__batch_results(const struct wb__delivery *delivery,
+    struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
 /* ---- report.c ---------------------------------------------------------- */

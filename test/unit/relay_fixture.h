@@ -26,7 +26,7 @@ struct fake {
     size_t sent, flying, most_flying;
     char bodies[16][256], ids[16][WB_ID_LEN + 1], batch_ids[16][256];
     uint32_t attempts[16];
-    void (*on_send)(struct fake *f);
+    void (*on_send)(struct fake *f); /* may set the outcome of this attempt */
     void *ctx;
 };
 
@@ -64,8 +64,8 @@ fake_result(struct fake *f)
         .cut = f->cut,
         .error = wb_slice(f->error)};
 
-    if (f->sent < f->n_script)
-        r.outcome = f->script[f->sent];
+    if (f->sent <= f->n_script)
+        r.outcome = f->script[f->sent - 1];
     return r;
 }
 
@@ -74,7 +74,7 @@ fake_send(struct wb_transport *self, const struct wb_request *q,
     wb_done_fn *done, void *ctx)
 {
     struct fake *f = (struct fake *)self;
-    struct wb_result r = fake_result(f);
+    struct wb_result r;
     struct answer *a;
 
     if (f->sent < 16) {
@@ -88,6 +88,7 @@ fake_send(struct wb_transport *self, const struct wb_request *q,
     f->sent++;
     if (f->on_send != NULL)
         f->on_send(f);
+    r = fake_result(f);
     if (f->loop == NULL) {
         done(ctx, &r);
         return;
