@@ -168,7 +168,8 @@ finish_breaker(int kind, const struct wb_finish *f)
         if (b->open_until_ms == 0 || probe)
             *b = (struct sim_breaker){.unsure = b->unsure};
         b->failures = 0;
-    } else if (f->end == WB_FAIL && f->outcome != WB_REJECTED) {
+    } else if (f->end == WB_FAIL && f->outcome != WB_REJECTED &&
+               !f->not_counted) {
         b->failures++;
         if (probe || (b->open_until_ms == 0 && b->failures >= SIM_FAILURES)) {
             b->open_until_ms = sim.wall_ms + SIM_OPEN_MS;
