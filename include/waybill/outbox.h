@@ -168,6 +168,7 @@ struct wb_claim {
     uint32_t max;      /* messages [1]; at most WB_CLAIM_MAX */
     int64_t lease_ms;  /* [60 s] */
     int64_t due_by_ms; /* lease what is due by then [now]; never later */
+    bool no_stale;     /* none whose lease ran out */
 };
 #define WB_CLAIM_MAX 1024
 
@@ -176,6 +177,7 @@ struct wb_claimed {
     int64_t seq;
     uint64_t token;    /* 64 random bits, never 0 */
     uint32_t attempts; /* this one included */
+    bool stale;        /* its last lease ran out: maybe it ended its worker */
     size_t source;     /* index into wb_claim.sources, if given */
     int64_t created_ms, expires_ms /* 0: never */, lease_end_ms;
     struct wb_slice kind, scope, key, lane, payload, content_type, headers;
@@ -208,12 +210,14 @@ void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
  *
  * Guarantees  A message is leased to one worker at a time. Not OK: nothing was
  *             leased. A message whose lease ran out is leased again; at
- *             max_attempts it is abandoned, as is an expired message, and
- *             counted in ended. Through a half-open breaker exactly one
- *             message goes out. Not durable by itself: a power cut may undo
- *             it, which costs a repeated delivery.
- * Returns     OK, EMPTY (batch->reason says why), BUSY, INVALID, NOMEM, IO.
- * Threads     any; Blocks: up to busy_ms. See doc/INVARIANTS.md. Since 0.1
+ *             max_attempts it is abandoned, as is an expired message or a
+ *             damaged row, and counted in ended. Of those whose lease ran out
+ *             a claim leases one, so that one that kills its worker is
+ *             separated from those that were leased with it. Through a
+ * half-open breaker exactly one message goes out. Not durable by itself: a
+ * power cut may undo it, which costs a repeated delivery. Returns     OK, EMPTY
+ * (batch->reason says why), BUSY, INVALID, NOMEM, IO. Threads     any; Blocks:
+ * up to busy_ms. See doc/INVARIANTS.md. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);

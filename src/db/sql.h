@@ -13,6 +13,8 @@
 #define WB_SRC_DB_SQL_H
 
 #define WB__READY " status IN ('pending', 'processing') "
+/* It is not known to have been in the hands of a worker that died. */
+#define WB__FRESH " status = 'pending' AND reason IS NULL "
 #define WB__LIVE \
     " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
 #define WB__FINAL " status IN ('abandoned', 'delivered') "
@@ -50,6 +52,22 @@
 #define WB__BREAKER                                                \
     "SELECT scope, failures, open_until_ms, open_ms, probe_token," \
     " probe_until_ms FROM waybill_breaker "
+#define WB__FIRST_DUE(fresh)                                               \
+    "SELECT due_ms, seq FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
+        fresh "ORDER BY due_ms, seq LIMIT 1"
+#define WB__DUE(fresh)                                            \
+    "SELECT" WB__FULL                                             \
+    ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
+    "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)" fresh       \
+    " ORDER BY due_ms, seq LIMIT ?4"
+#define WB__DUE_PG(fresh)                                                    \
+    "SELECT" WB__FULL ", payload FROM (SELECT *,"                            \
+    " sum(length(payload)) OVER (ORDER BY due_ms, seq) - length(payload)"    \
+    " AS before FROM (SELECT * FROM waybill_outbox"                          \
+    " WHERE kind = $1 AND" WB__READY "AND due_ms <= $2"                      \
+    " AND (due_ms < $2 OR seq <= $3)" fresh " ORDER BY due_ms, seq LIMIT $4" \
+    " FOR UPDATE SKIP LOCKED) locked) summed"                                \
+    " WHERE before < 16777216 ORDER BY due_ms, seq"
 #define WB__ABANDONED                                                  \
     "SELECT" WB__HEAD "FROM waybill_outbox WHERE status = 'abandoned'" \
     " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2)"                    \
@@ -130,22 +148,10 @@
         " FROM k WHERE k.kind IS NOT NULL)"                                    \
         " SELECT kind FROM k WHERE kind IS NOT NULL",                          \
         NULL)                                                                  \
-    X(FIRST_DUE,                                                               \
-        "SELECT due_ms, seq FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
-        "ORDER BY due_ms, seq LIMIT 1",                                        \
-        NULL)                                                                  \
-    X(DUE,                                                                     \
-        "SELECT" WB__FULL                                                      \
-        ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY          \
-        "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)"                      \
-        " ORDER BY due_ms, seq LIMIT ?4",                                      \
-        "SELECT" WB__FULL ", payload FROM (SELECT *,"                          \
-        " sum(length(payload)) OVER (ORDER BY due_ms, seq) - length(payload)"  \
-        " AS before FROM (SELECT * FROM waybill_outbox"                        \
-        " WHERE kind = $1 AND" WB__READY "AND due_ms <= $2"                    \
-        " AND (due_ms < $2 OR seq <= $3) ORDER BY due_ms, seq LIMIT $4"        \
-        " FOR UPDATE SKIP LOCKED) locked) summed"                              \
-        " WHERE before < 16777216 ORDER BY due_ms, seq")                       \
+    X(FIRST_DUE, WB__FIRST_DUE(""), NULL)                                      \
+    X(FIRST_FRESH, WB__FIRST_DUE("AND" WB__FRESH), NULL)                       \
+    X(DUE, WB__DUE(""), WB__DUE_PG(""))                                        \
+    X(FRESH, WB__DUE(" AND" WB__FRESH), WB__DUE_PG(" AND" WB__FRESH))          \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
         " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \

@@ -7,7 +7,8 @@
  *     writes nothing.
  * (2) Through a half-open breaker exactly one message goes out, the probe. The
  *     row keeps its token and the end of its lease; when that lease has ended,
- *     another claim may be the probe.
+ *     another claim may be the probe. An end further ahead than any lease was
+ *     written by a clock that was wrong, and counts as past.
  * (3) An open_until_ms further ahead than the open time itself was written by a
  *     clock that was wrong, and counts as past. */
 #include <stdio.h>
@@ -40,7 +41,9 @@ wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms)
     case WB_OPEN:
         return b->open_until_ms;
     case WB_HALF_OPEN:
-        return b->probe_token != 0 && now_ms < b->probe_until_ms
+        return b->probe_token != 0 && now_ms < b->probe_until_ms &&
+                       b->probe_until_ms <=
+                           wb__sat_add(now_ms, WB__LEASE_MAX_MS)
                    ? b->probe_until_ms
                    : now_ms;
     case WB_CLOSED:

@@ -11,7 +11,10 @@
  * (2) The batch is in the order (due, seq).
  * (3) A half-open scope gives one row and is then closed to the rest of the
  *     claim.
- * (4) The number of messages that a claim abandons (expired, lease ran out) and
+ * (4) Of the messages whose lease ran out one is leased at a time, so that one
+ *     that kills its worker takes no attempt from the others again and again.
+ * (5) One damaged row is abandoned, and does not keep the others back.
+ * (6) The number of messages that a claim abandons (expired, lease ran out) and
  *     the bytes it copies are bounded: the next claim continues. */
 #include "outbox/claim.h"
 
@@ -22,12 +25,31 @@ enum {
         50 /* until rows locked by another transaction are tried again */
 };
 
+#define ATTEMPTS_MAX UINT32_C(4000000000) /* as the tables have it */
+
 /* ---- rows ----------------------------------------------------------------- */
 
 static bool
 is_half_open(const struct wb__front *f)
 {
     return f->breaker != NULL && f->breaker->open_until_ms != 0;
+}
+
+/* A row that is malformed is copied without an id, with what is wrong as its
+ * error: it must not keep the others from being claimed. */
+static enum wb_status
+row_read(struct wb__claiming *c, enum wb__sql sql, struct wb_row *r,
+    struct wb_err *err)
+{
+    struct wb_err bad = {0};
+    enum wb_status rc = wb__row_read(c->box, sql, true, r, &bad);
+
+    if (rc != WB_CORRUPT)
+        return rc;
+    r->id.text[0] = '\0';
+    return wb__arena_dup(c->arena, wb_slice(bad.msg), &r->last_error)
+               ? WB_OK
+               : wb__nomem(err, "claim");
 }
 
 /* Copy the due rows of a front up to limit into c->row: a slice of a statement
@@ -37,7 +59,7 @@ static enum wb_status
 copy_rows(struct wb__claiming *c, const struct wb__front *f,
     struct wb__bound limit, struct wb_err *err)
 {
-    const enum wb__sql sql = WB__SQL_DUE;
+    const enum wb__sql sql = c->no_stale ? WB__SQL_FRESH : WB__SQL_DUE;
     size_t want = c->max - c->batch->len;
     enum wb_status rc;
 
@@ -57,7 +79,7 @@ copy_rows(struct wb__claiming *c, const struct wb__front *f,
            (rc = wb__db_next(c->box->db, sql, err)) == WB_OK) {
         struct wb_row *r = &c->row[c->n_rows];
 
-        rc = wb__row_read(c->box, sql, true, r, err);
+        rc = row_read(c, sql, r, err);
         if (rc == WB_OK && !wb__row_copy(c->arena, r))
             rc = wb__nomem(err, "claim");
         if (rc != WB_OK)
@@ -67,6 +89,13 @@ copy_rows(struct wb__claiming *c, const struct wb__front *f,
     }
     wb__db_end(c->box->db, sql);
     return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+/* Its lease ran out: the worker that had it may have died of it. */
+static bool
+is_stale(const struct wb_row *r)
+{
+    return r->state == WB_STATE_PROCESSING || r->reason.len > 0;
 }
 
 static enum wb_status
@@ -100,6 +129,7 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
         .token = token,
         .attempts = r->attempts + 1,
         .source = f->index,
+        .stale = is_stale(r),
         .created_ms = r->created_ms,
         .expires_ms = r->expires_ms,
         .lease_end_ms = end_ms,
@@ -110,12 +140,14 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
         .payload = r->payload,
         .content_type = r->content_type,
         .headers = r->headers};
+    c->no_stale = c->no_stale || is_stale(r);
     if (f->source != NULL && f->source->slots != NULL)
         (*f->source->slots)--;
     return WB_OK;
 }
 
-/* Lease a row, or abandon it if it must not be delivered any more. */
+/* Lease a row, or abandon it if it must not be delivered any more. One whose
+ * lease ran out is left where another such row is taken. */
 static enum wb_status
 row_take(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     struct wb_err *err)
@@ -123,18 +155,25 @@ row_take(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     uint32_t most = f->source == NULL || f->source->max_attempts == 0
                         ? 8
                         : f->source->max_attempts;
+    struct wb_slice error = {0};
     const char *reason = NULL;
 
-    if (r->expires_ms != 0 && r->expires_ms <= c->now_ms)
+    if (r->id.text[0] == '\0') {
+        reason = "rejected";
+        error = r->last_error;
+    } else if (r->expires_ms != 0 && r->expires_ms <= c->now_ms)
         reason = "expired";
-    else if (r->attempts >= most &&
-             (r->state == WB_STATE_PROCESSING || r->reason.len > 0))
+    else if (r->attempts >= most && is_stale(r))
         reason = "lease ran out"; /* by itself, or put back by reset_stale() */
+    else if (r->attempts >= ATTEMPTS_MAX) {
+        reason = "attempts";
+        error = WB_LIT("its row has more attempts than a message can have; "
+                       "retry sets them to 0");
+    }
     if (reason == NULL)
-        return row_lease(c, f, r, err);
+        return c->no_stale && is_stale(r) ? WB_OK : row_lease(c, f, r, err);
     c->batch->ended++;
-    return wb__abandon(
-        c->box, r->seq, r->lane, reason, (struct wb_slice){0}, err);
+    return wb__abandon(c->box, r->seq, r->lane, reason, error, err);
 }
 
 static enum wb_status
@@ -178,17 +217,20 @@ take_rows(struct wb__claiming *c, struct wb_err *err)
            batch->ended < ENDED_MAX) {
         struct wb__front *f = wb__front_oldest(c, &limit);
         size_t ended = batch->ended;
+        bool no_stale = c->no_stale;
 
         if (f == NULL)
             break;
         rc = front_take(c, f, limit, err);
         /* Refresh the fronts that may have changed: this one, those of its
-         * breaker, those whose slots are used up. When a message was abandoned
-         * its lane continues, in a front that may be any. */
+         * breaker, those whose slots are used up; all, once a message whose
+         * lease ran out is taken, since others of that kind wait. When a
+         * message was abandoned its lane continues, in a front that may be any.
+         */
         for (size_t i = 0; i < c->n_fronts && rc == WB_OK; i++) {
             struct wb__front *other = &c->front[i];
 
-            if (other == f || batch->ended > ended ||
+            if (other == f || batch->ended > ended || c->no_stale != no_stale ||
                 (other->ready && wb__front_full(other)) ||
                 (other->breaker != NULL && other->breaker == f->breaker))
                 rc = wb__front_refresh(c, other, err);
@@ -259,6 +301,7 @@ survey(struct wb__claiming *c, struct wb_outbox *box,
                        ? claim->due_by_ms
                        : c->now_ms;
     c->lease_ms = claim->lease_ms > 0 ? claim->lease_ms : 60000;
+    c->no_stale = claim->no_stale;
     c->max = claim->max > 0 ? claim->max : 1;
     if (c->max > WB_CLAIM_MAX)
         c->max = WB_CLAIM_MAX;

@@ -33,6 +33,7 @@ struct wb__claiming {
     struct wb__front *front;
     struct wb_row *row; /* copied, not leased yet */
     size_t n_paused, n_fronts, n_rows, max, bytes;
+    bool no_stale; /* one whose lease ran out is taken, or none is wanted */
     int64_t now_ms, due_by_ms, lease_ms;
 };
 

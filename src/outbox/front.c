@@ -45,7 +45,8 @@ static enum wb_status
 first_due(struct wb__claiming *c, struct wb_slice kind, struct wb__bound *first,
     struct wb_err *err)
 {
-    const enum wb__sql sql = WB__SQL_FIRST_DUE;
+    const enum wb__sql sql =
+        c->no_stale ? WB__SQL_FIRST_FRESH : WB__SQL_FIRST_DUE;
     struct wb__db *db = c->box->db;
     enum wb_status rc = wb__db_start(db, sql, WB__ARGS(wb__text(kind)), err);
 

@@ -148,6 +148,8 @@ WB_MUST_USE enum wb_status wb__breaker_delete(
 
 enum wb_breaker_state wb__breaker_state(
     const struct wb__breaker *b, int64_t now_ms);
+/* The longest lease that a configuration allows. */
+#define WB__LEASE_MAX_MS (7 * INT64_C(86400000))
 /* When a message may go out through it; not after now_ms: now. */
 int64_t wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms);
 

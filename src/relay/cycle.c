@@ -200,7 +200,8 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         .n_sources = relay->claims.n,
         .max = max,
         .lease_ms = relay->opts.lease_ms,
-        .due_by_ms = relay->limits.due_by_ms};
+        .due_by_ms = relay->limits.due_by_ms,
+        .no_stale = relay->n_stale > 0};
     struct commit c = {.relay = relay,
         .claim = max > 0 ? &claim : NULL,
         .batch = batch,

@@ -4,8 +4,8 @@
  * (1) Every message of a claim gets exactly one outcome: by its result, or at
  *     once where no request could be built for it.
  * (2) The rows of a claim are kept until the last of its requests has ended.
- * (3) A batch that is rejected as a whole is split until the rejected message is
- *     alone; a request that fails is one failure for the breaker. */
+ * (3) A batch that is rejected as a whole is split until the rejected message
+ * is alone; a request that fails is one failure for the breaker. */
 #include "relay/relay.h"
 
 enum {
@@ -46,6 +46,7 @@ wb__delivery_free(struct wb__delivery *d)
         d->state->n_sent -= d->sent;
         relay->n_in_flight--;
         relay->n_sent -= d->sent;
+        relay->n_stale -= d->stale;
     }
     for (size_t i = 0; i < d->n; i++)
         item_release(d->state->route, &d->item[i]);
@@ -361,6 +362,8 @@ delivery_start(struct wb__delivery *d)
     relay->in_flight = d;
     d->state->in_flight++;
     relay->n_in_flight++;
+    d->stale = d->item[0].message->stale;
+    relay->n_stale += d->stale;
     if (d->extend_us == 0)
         d->extend_us =
             relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
@@ -399,7 +402,8 @@ wb__deliveries_drop_unsent(struct wb_relay *relay)
 /* ---- from a claim to requests ------------------------------------------ */
 
 /* The last attempt of a message is made without others, so that it does not
- * fail for the fault of another message again. */
+ * fail for the fault of another message again; so is one after a lease that ran
+ * out. */
 static bool
 is_sent_alone(const struct wb_route *route, const struct wb_claimed *m)
 {
@@ -407,7 +411,7 @@ is_sent_alone(const struct wb_route *route, const struct wb_claimed *m)
     const struct wb_retry_policy *p =
         route->retry != NULL ? route->retry : &standard;
 
-    return m->attempts > 1 && m->attempts >= p->max_attempts;
+    return m->stale || (m->attempts > 1 && m->attempts >= p->max_attempts);
 }
 
 /* Send row[at]; where its route has batches, with the rows after it that can

@@ -49,7 +49,7 @@ struct wb__delivery {
     struct wb_request request;
     struct wb__buf body, ids; /* of a batch */
     int64_t extend_us;        /* when to extend the leases; 0: not started */
-    bool sent;
+    bool sent, stale;
     bool failed; /* one of its messages has, for the breaker */
 };
 struct wb__item {
@@ -113,6 +113,7 @@ struct wb_relay {
     struct wb__claims claims;
     struct wb__delivery *in_flight;
     size_t n_in_flight, n_sent;
+    size_t n_stale; /* in flight, of messages whose last lease ran out */
     struct wb__outcomes pending;    /* for the next cycle to commit */
     struct wb__outcomes committing; /* by the current one */
     struct wb_report report;

@@ -98,6 +98,8 @@ TEST(test_db__O18_hot_statements__their_index)
         {"CONFIRM", "INTEGER PRIMARY KEY (rowid=?)"},
         {"KINDS", "INDEX waybill_outbox_ready (kind>?)"},
         {"FIRST_DUE", "INDEX waybill_outbox_ready (kind=?)"},
+        {"FIRST_FRESH", "INDEX waybill_outbox_ready (kind=?)"},
+        {"FRESH", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},
         {"DUE", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},
         {"PROMOTE", "INDEX waybill_outbox_lane (lane=?)"},
         {"PURGE", "INDEX waybill_outbox_ended (status=? AND due_ms<?)"},
@@ -120,8 +122,8 @@ TEST(test_db__O18_hot_statements__their_index)
 
 TEST(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted)
 {
-    static const char *const names[] = {
-        "FIRST_DUE", "DUE", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
+    static const char *const names[] = {"FIRST_DUE", "DUE", "FIRST_FRESH",
+        "FRESH", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
     sqlite3 *db = open_plain();
 
     for (size_t i = 0; i < WB_COUNT(names); i++)

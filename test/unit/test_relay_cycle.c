@@ -281,6 +281,40 @@ TEST(test_drain__T1_rate__paced)
     fixture_close(&d);
 }
 
+/* ---- a message that may kill the worker --------------------------------- */
+
+/* After a crash: what was in flight then goes out one at a time, and not in a
+ * batch; what is new goes on beside it. */
+TEST(test_cycle__leases_ran_out__one_of_them_in_flight)
+{
+    struct wb_claim claim = {.max = 3};
+    struct wb_batch lost = {0};
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].batch = 3;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "1");
+    CHECK_OK(wb_outbox_claim(d.box, &claim, &lost, &d.err), d.err);
+    wb_batch_free(&lost); /* its worker died */
+    fake_clock_advance_ms(60000);
+    put(&d, "a", "2");
+    begin(&d, 8);
+    cycle(&d);
+    cycle(&d);
+    CHECK_INT(2, d.fake.sent);
+    CHECK_INT(1, d.relay->n_stale);
+    for (int i = 0; i < 3; i++) {
+        end_requests(&d);
+        cycle(&d);
+    }
+    CHECK_INT(4, d.relay->report.confirmed);
+    CHECK_INT(4, d.fake.sent);
+    fixture_close(&d);
+}
+
 int
 main(void)
 {
@@ -296,6 +330,7 @@ main(void)
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
         RUN(test_claim_step__each_wake_state__claims_or_not),
+        RUN(test_cycle__leases_ran_out__one_of_them_in_flight),
     };
 
     return RUN_ALL(tests);
