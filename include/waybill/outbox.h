@@ -158,8 +158,16 @@ struct wb_source {
     struct wb_slice kind;
     struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
     uint32_t max_attempts; /* [8] */
+    bool scope_by_message; /* the scope of each message is the one that its
+                              last finish named, if any, and not the above */
     uint32_t *slots;       /* how many more may be leased; counted down. Sources
                               may share one. NULL: no limit */
+};
+
+/* Nothing of this scope is to go out before that time. */
+struct wb_hold {
+    struct wb_slice scope;
+    int64_t until_ms; /* 0: one message may, as the probe */
 };
 
 struct wb_claim {
@@ -168,7 +176,9 @@ struct wb_claim {
     uint32_t max;      /* messages [1]; at most WB_CLAIM_MAX */
     int64_t lease_ms;  /* [60 s] */
     int64_t due_by_ms; /* lease what is due by then [now]; never later */
-    bool no_stale;     /* none whose lease ran out */
+    const struct wb_hold *holds; /* of sources with scope_by_message */
+    size_t n_holds;
+    bool no_stale; /* none whose lease ran out */
 };
 #define WB_CLAIM_MAX 1024
 
@@ -196,6 +206,9 @@ struct wb_batch {
     enum wb_none reason; /* when EMPTY */
     int64_t next_due_ms; /* earliest time at which another claim may find
                             something, breakers considered; 0: none waits */
+    size_t deferred; /* whose scope is held: due when that ends, not leased */
+    struct wb_hold *holds; /* with scope_by_message: breakers not closed */
+    size_t n_holds;
     struct wb_slice *scopes; /* whose open breakers hold due messages back */
     size_t n_scopes;
     struct wb_slice *paused; /* paused kinds that have due messages */
@@ -252,13 +265,15 @@ struct wb_finish {
     uint64_t token;
     enum wb_end end;
     int64_t seq;             /* from the claim, saves a look-up [0: by id] */
+    struct wb_slice scope;   /* of the breaker [that of the claim] */
     bool forget;             /* CONFIRM: will not be repeated, keep no trace */
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
     struct wb_slice error;   /* FAIL: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
     bool not_counted;        /* FAIL: the breaker has counted this failure with
                                 another message of the same request */
-    int64_t not_before_ms;   /* FAIL: the next due time is not before it */
+    int64_t not_before_ms;   /* FAIL: the next due time is not before it;
+                                RELEASE: it is this [that of the claim] */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
     /* out */

@@ -22,7 +22,8 @@ struct wb_route {
     const char *kind; /* exact, or a prefix and '*'; the longest match wins */
     struct wb_transport *transport; /* borrowed */
     const char *endpoint; /* to be shown: URL, command or file [none] */
-    const char *scope;    /* of the breaker [kind, as written here] */
+    const char *scope;    /* of the breaker [kind, as written here]; see also
+                             scope_of */
     const struct wb_retry_policy *retry;     /* [the default] */
     const struct wb_breaker_policy *breaker; /* [the default] */
     int64_t timeout_ms;                      /* [30 s] */
@@ -42,6 +43,11 @@ struct wb_route {
      * judge: the response rule. Called if the response is 2xx, or the message
      * was delivered without a status. May change result->outcome and ->error
      * (which then must live until judge is called again), and count.
+     * scope_of: the destination that the message is really for, as text of up
+     * to 255 bytes, ended by NUL: the scope of its breaker. One destination
+     * gets at most as many of the route's slots as it leaves to others, and one
+     * that is slow or whose breaker is open does not keep the messages of the
+     * others waiting. Not OK or empty: scope, as above.
      * release: the attempt is over; called if build has set a token.
      */
     void *ctx;
@@ -49,6 +55,8 @@ struct wb_route {
         struct wb_request *request, void **token, struct wb_err *err);
     void (*judge)(void *ctx, const struct wb_claimed *message,
         struct wb_result *result, struct wb_tally *tally);
+    enum wb_status (*scope_of)(
+        void *ctx, const struct wb_claimed *message, char *out, size_t size);
     void (*release)(void *ctx, void *token);
 };
 

@@ -152,6 +152,12 @@
     X(FIRST_FRESH, WB__FIRST_DUE("AND" WB__FRESH), NULL)                       \
     X(DUE, WB__DUE(""), WB__DUE_PG(""))                                        \
     X(FRESH, WB__DUE(" AND" WB__FRESH), WB__DUE_PG(" AND" WB__FRESH))          \
+    X(DEFER,                                                                   \
+        "UPDATE waybill_outbox SET due_ms = ?2, status = 'pending',"           \
+        " token = NULL, reason = CASE status WHEN 'processing'"                \
+        "  THEN 'lease ran out' ELSE reason END WHERE seq = ?1",               \
+        NULL)                                                                  \
+    X(SCOPE, "UPDATE waybill_outbox SET scope = ?2 WHERE seq = ?1", NULL)      \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
         " attempts = attempts + 1, token = ?2, due_ms = ?3, claimed_ms = ?4,"  \

@@ -11,16 +11,20 @@
  * (2) The batch is in the order (due, seq).
  * (3) A half-open scope gives one row and is then closed to the rest of the
  *     claim.
- * (4) Of the messages whose lease ran out one is leased at a time, so that one
+ * (4) A message whose scope is its own and held (the breaker is open, or its
+ *     worker says so) is deferred: its due time becomes the end of that. Its
+ *     attempts stay, and it is not in the way of later claims.
+ * (5) Of the messages whose lease ran out one is leased at a time, so that one
  *     that kills its worker takes no attempt from the others again and again.
- * (5) One damaged row is abandoned, and does not keep the others back.
- * (6) The number of messages that a claim abandons (expired, lease ran out) and
+ * (6) One damaged row is abandoned, and does not keep the others back.
+ * (7) The number of messages that a claim abandons or defers, and
  *     the bytes it copies are bounded: the next claim continues. */
 #include "outbox/claim.h"
 
 enum {
     ENDED_MAX = 1000,
     BYTES_MAX = 16 << 20,
+    PROBE_WAIT_MS = 2000, /* until the others of its scope are tried again */
     LOCKED_MS =
         50 /* until rows locked by another transaction are tried again */
 };
@@ -30,9 +34,9 @@ enum {
 /* ---- rows ----------------------------------------------------------------- */
 
 static bool
-is_half_open(const struct wb__front *f)
+is_half_open(const struct wb__breaker *b)
 {
-    return f->breaker != NULL && f->breaker->open_until_ms != 0;
+    return b != NULL && b->open_until_ms != 0;
 }
 
 /* A row that is malformed is copied without an id, with what is wrong as its
@@ -66,7 +70,7 @@ copy_rows(struct wb__claiming *c, const struct wb__front *f,
     if (f->source != NULL && f->source->slots != NULL &&
         *f->source->slots < want)
         want = *f->source->slots;
-    if (is_half_open(f))
+    if (is_half_open(f->breaker))
         want = 1; /* the probe */
     c->n_rows = 0;
     rc = wb__db_start(c->box->db, sql,
@@ -100,10 +104,10 @@ is_stale(const struct wb_row *r)
 
 static enum wb_status
 row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
-    struct wb_err *err)
+    struct wb_slice scope, struct wb__breaker *breaker, struct wb_err *err)
 {
     int64_t end_ms = wb__sat_add(c->now_ms, c->lease_ms);
-    bool scoped = !wb__eq(f->scope, r->kind);
+    bool scoped = !wb__eq(scope, r->kind);
     uint64_t token;
     enum wb_status rc;
 
@@ -114,12 +118,12 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     rc = wb__db_run(c->box->db, WB__SQL_LEASE,
         WB__ARGS(wb__int(r->seq), wb__int((int64_t)token), wb__int(end_ms),
             wb__int(c->now_ms),
-            wb__text_or_null(scoped ? f->scope : (struct wb_slice){0})),
+            wb__text_or_null(scoped ? scope : (struct wb_slice){0})),
         NULL, err);
-    if (rc == WB_OK && is_half_open(f)) {
-        f->breaker->probe_token = token;
-        f->breaker->probe_until_ms = end_ms;
-        rc = wb__breaker_put(c->box, f->breaker, err);
+    if (rc == WB_OK && is_half_open(breaker)) {
+        breaker->probe_token = token;
+        breaker->probe_until_ms = end_ms;
+        rc = wb__breaker_put(c->box, breaker, err);
     }
     if (rc != WB_OK)
         return rc;
@@ -134,7 +138,7 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
         .expires_ms = r->expires_ms,
         .lease_end_ms = end_ms,
         .kind = r->kind,
-        .scope = f->scope,
+        .scope = scope,
         .key = r->key,
         .lane = r->lane,
         .payload = r->payload,
@@ -143,6 +147,73 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     c->no_stale = c->no_stale || is_stale(r);
     if (f->source != NULL && f->source->slots != NULL)
         (*f->source->slots)--;
+    return WB_OK;
+}
+
+/* Another claim may have become the probe of a half-open breaker since the
+ * breakers were read: lock the row and read it again. *free_ms: when a message
+ * may go out through it. */
+static enum wb_status
+breaker_recheck(struct wb__claiming *c, struct wb__breaker *b, int64_t *free_ms,
+    struct wb_err *err)
+{
+    char scope[sizeof(b->scope)];
+    enum wb_status rc;
+
+    memcpy(scope, b->scope, sizeof(scope));
+    *free_ms = wb__breaker_free_ms(b, c->now_ms);
+    if (!is_half_open(b) || *free_ms > c->now_ms)
+        return WB_OK;
+    rc = wb__breaker_find(c->box, wb_slice(scope), b, err);
+    *free_ms = wb__breaker_free_ms(b, c->now_ms);
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+static enum wb_status
+row_defer(struct wb__claiming *c, const struct wb_row *r, int64_t until_ms,
+    struct wb_err *err)
+{
+    c->batch->deferred++;
+    return wb__db_run(c->box->db, WB__SQL_DEFER,
+        WB__ARGS(wb__int(r->seq), wb__int(until_ms)), NULL, err);
+}
+
+/* Lease a row, unless its scope is held: then it is due when that ends, and not
+ * in the way of the others until then. Where the worker holds it, 1 ms after
+ * the one before it; if the claim is limited by due_by, behind all others that
+ * are due by then. */
+static enum wb_status
+row_lease_or_defer(struct wb__claiming *c, struct wb__front *f,
+    const struct wb_row *r, struct wb_err *err)
+{
+    struct wb__breaker *b = f->breaker;
+    const struct wb_hold *hold = NULL;
+    int64_t free_ms = 0;
+    enum wb_status rc = WB_OK;
+
+    if (f->source == NULL || !f->source->scope_by_message)
+        return row_lease(c, f, r, f->scope, b, err);
+    b = wb__breakers_find(&c->breakers, r->scope);
+    if (b != NULL)
+        rc = breaker_recheck(c, b, &free_ms, err);
+    if (rc == WB_OK && free_ms > c->now_ms) {
+        rc = wb__batch_blocked(c, r->scope, err);
+        /* The probe may succeed long before its lease ends. */
+        if (b->probe_token != 0 && free_ms > c->now_ms + PROBE_WAIT_MS)
+            free_ms = c->now_ms + PROBE_WAIT_MS;
+        return rc != WB_OK ? rc : row_defer(c, r, free_ms, err);
+    }
+    for (size_t i = 0; i < c->claim->n_holds && rc == WB_OK; i++)
+        if (wb__eq(c->claim->holds[i].scope, r->scope))
+            hold = &c->claim->holds[i];
+    if (rc != WB_OK || hold == NULL)
+        return rc != WB_OK ? rc : row_lease(c, f, r, r->scope, b, err);
+    if (c->claim->due_by_ms <= 0)
+        return row_defer(
+            c, r, hold->until_ms + (int64_t)c->batch->deferred, err);
+    if (r->due_ms < c->due_by_ms)
+        return row_defer(c, r, c->due_by_ms, err);
+    f->locked = true;
     return WB_OK;
 }
 
@@ -171,7 +242,8 @@ row_take(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
                        "retry sets them to 0");
     }
     if (reason == NULL)
-        return c->no_stale && is_stale(r) ? WB_OK : row_lease(c, f, r, err);
+        return c->no_stale && is_stale(r) ? WB_OK
+                                          : row_lease_or_defer(c, f, r, err);
     c->batch->ended++;
     return wb__abandon(c->box, r->seq, r->lane, reason, error, err);
 }
@@ -182,15 +254,13 @@ front_take(struct wb__claiming *c, struct wb__front *f, struct wb__bound limit,
 {
     enum wb_status rc = WB_OK;
 
-    if (is_half_open(f)) {
-        /* Another claim may have become the probe since the breakers were
-         * read: lock the row and read it again. */
-        rc = wb__breaker_find(c->box, f->scope, f->breaker, err);
-        if (rc != WB_OK && rc != WB_EMPTY)
-            return rc;
-        f->ready = wb__breaker_free_ms(f->breaker, c->now_ms) <= c->now_ms;
+    if (is_half_open(f->breaker)) {
+        int64_t free_ms;
+
+        rc = breaker_recheck(c, f->breaker, &free_ms, err);
+        f->ready = rc == WB_OK && free_ms <= c->now_ms;
         if (!f->ready)
-            return WB_OK;
+            return rc;
     }
     rc = copy_rows(c, f, limit, err);
     if (rc == WB_OK && c->n_rows == 0) {
@@ -214,7 +284,7 @@ take_rows(struct wb__claiming *c, struct wb_err *err)
     if (c->row == NULL || batch->row == NULL)
         return wb__nomem(err, "claim");
     while (rc == WB_OK && batch->len < c->max && c->bytes < BYTES_MAX &&
-           batch->ended < ENDED_MAX) {
+           batch->ended + batch->deferred < ENDED_MAX) {
         struct wb__front *f = wb__front_oldest(c, &limit);
         size_t ended = batch->ended;
         bool no_stale = c->no_stale;

@@ -17,10 +17,11 @@ struct wb__front {
     const struct wb_source *source; /* NULL: any kind */
     size_t index;
     struct wb_slice kind, scope;
-    struct wb__breaker *breaker; /* NULL: it has no row, it is closed */
+    struct wb__breaker *breaker; /* NULL: it has no row, it is closed; or each
+                                    message has its own */
     struct wb__bound at;
     bool ready;  /* the row at that position may be taken */
-    bool locked; /* other transactions have locked its rows */
+    bool locked; /* its rows are locked by others, or held */
 };
 
 struct wb__claiming {
@@ -32,7 +33,7 @@ struct wb__claiming {
     struct wb_slice *paused;
     struct wb__front *front;
     struct wb_row *row; /* copied, not leased yet */
-    size_t n_paused, n_fronts, n_rows, max, bytes;
+    size_t n_paused, n_fronts, n_rows, max, bytes, scopes_cap;
     bool no_stale; /* one whose lease ran out is taken, or none is wanted */
     int64_t now_ms, due_by_ms, lease_ms;
 };

@@ -162,6 +162,8 @@ release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     f->state = WB_STATE_PENDING;
     /* If the clock was ahead when it was claimed, it is due now. */
     f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
+    if (f->not_before_ms > 0)
+        f->due_ms = f->not_before_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     rc = wb__db_run(box->db, WB__SQL_PENDING,
         WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(1), none),
@@ -182,6 +184,24 @@ struct finish_op {
     struct wb_batch *batch;
 };
 
+/* The scope that the finish names; it is kept with the message, if that stays,
+ * for its next claim. */
+static enum wb_status
+scope_set(struct wb_outbox *box, const struct wb_finish *f,
+    struct wb__head *head, struct wb_err *err)
+{
+    if (f->scope.len >= sizeof(head->scope))
+        return wb__fail(err, WB_INVALID, 0,
+            "finish %s: the scope is longer than 255 bytes", f->id.text);
+    memcpy(head->scope, f->scope.ptr, f->scope.len);
+    head->scope[f->scope.len] = '\0';
+    return f->end == WB_CONFIRM
+               ? WB_OK
+               : wb__db_run(box->db, WB__SQL_SCOPE,
+                     WB__ARGS(wb__int(head->seq), wb__text(f->scope)), NULL,
+                     err);
+}
+
 static enum wb_status
 finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     struct wb_err *err)
@@ -198,6 +218,11 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
             set_delivered(f); /* confirmed before, by the same claim */
         return WB_OK;
     }
+    if (f->scope.len > 0 && (!wb__eq(f->scope, wb_slice(head.scope)) ||
+                                wb__eq(f->scope, wb_slice(head.kind))))
+        rc = scope_set(box, f, &head, err);
+    if (rc != WB_OK)
+        return rc;
     switch (f->end) {
     case WB_CONFIRM:
         rc = confirm(box, f, &head, now_ms, err);

@@ -60,6 +60,28 @@ first_due(struct wb__claiming *c, struct wb_slice kind, struct wb__bound *first,
     return rc;
 }
 
+/* The scopes of messages that are not known yet: their worker asks. */
+static enum wb_status
+list_holds(struct wb__claiming *c, struct wb_err *err)
+{
+    struct wb_batch *batch = c->batch;
+
+    batch->holds =
+        wb__arena_alloc(c->arena, (c->breakers.n + 1) * sizeof(*batch->holds));
+    if (batch->holds == NULL)
+        return wb__nomem(err, "claim");
+    for (size_t i = 0; i < c->breakers.n; i++) {
+        const struct wb__breaker *b = &c->breakers.row[i];
+        int64_t until_ms = wb__breaker_free_ms(b, c->now_ms);
+
+        if (b->open_until_ms != 0)
+            batch->holds[batch->n_holds++] =
+                (struct wb_hold){.scope = wb_slice(b->scope),
+                    .until_ms = until_ms > c->now_ms ? until_ms : 0};
+    }
+    return WB_OK;
+}
+
 enum wb_status
 wb__fronts_find(struct wb__claiming *c, struct wb_err *err)
 {
@@ -92,8 +114,11 @@ wb__fronts_find(struct wb__claiming *c, struct wb_err *err)
                 source != NULL && source->scope.len > 0 ? source->scope : kind;
 
             *f = (struct wb__front){.source = source, .index = i, .kind = kind};
-            f->breaker = wb__breakers_find(&c->breakers, scope);
-            if (!wb__arena_dup(c->arena, scope, &f->scope))
+            if (source == NULL || !source->scope_by_message)
+                f->breaker = wb__breakers_find(&c->breakers, scope);
+            else if (batch->holds == NULL)
+                rc = list_holds(c, err);
+            if (rc == WB_OK && !wb__arena_dup(c->arena, scope, &f->scope))
                 rc = wb__nomem(err, "claim");
         } else if (find_slice(batch->paused, batch->n_paused, kind) == NULL) {
             rc = first_due(c, kind, &first, err);
@@ -129,10 +154,8 @@ wb__batch_blocked(
 
     if (find_slice(batch->scopes, batch->n_scopes, scope) != NULL)
         return WB_OK;
-    if (batch->scopes == NULL)
-        batch->scopes = wb__arena_alloc(
-            c->arena, (c->n_fronts + 1) * sizeof(*batch->scopes));
-    if (batch->scopes == NULL ||
+    if (!wb__arena_grow(c->arena, &batch->scopes, batch->n_scopes,
+            &c->scopes_cap, sizeof(*batch->scopes)) ||
         !wb__arena_dup(c->arena, scope, &batch->scopes[batch->n_scopes]))
         return wb__nomem(err, "claim");
     batch->n_scopes++;

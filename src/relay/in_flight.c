@@ -104,6 +104,9 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .not_before_ms = relay->limits.not_before_ms,
         .retry = route->retry,
         .breaker = route->breaker};
+    if (route->scope_of != NULL &&
+        !wb__arena_dup(&o->errors, message->scope, &f->scope))
+        return WB_NOMEM;
     if (error.len > ERROR_BYTES)
         error.len = ERROR_BYTES;
     if (!wb__arena_dup(&o->errors, error, &f->error))
@@ -111,6 +114,27 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     o->n++;
     o->lanes |= message->lane.len > 0;
     return WB_OK;
+}
+
+/* A message was not sent: it is due again at until_ms, or now if that is 0, and
+ * this attempt does not count. Out of memory: it waits until its lease ends. */
+static void
+put_back(
+    struct wb_relay *relay, const struct wb_claimed *message, int64_t until_ms)
+{
+    struct wb__outcomes *o = &relay->pending;
+    struct wb_finish *f;
+
+    if (!wb__array_grow(
+            relay->env, &o->finish, o->n, &o->cap, sizeof(*o->finish)))
+        return;
+    f = &o->finish[o->n];
+    *f = (struct wb_finish){.id = message->id,
+        .token = message->token,
+        .seq = message->seq,
+        .end = WB_RELEASE,
+        .not_before_ms = until_ms};
+    o->n += wb__arena_dup(&o->errors, message->scope, &f->scope);
 }
 
 size_t
@@ -148,6 +172,10 @@ wb__outcomes_committed(struct wb_relay *relay)
 
         if (f->status == WB_NOTFOUND)
             continue; /* discarded meanwhile */
+        if (f->end == WB_RELEASE && f->scope.len > 0) {
+            relay->limits.messages++; /* deferred: it was no attempt */
+            continue;
+        }
         r->attempted++;
         if (f->status != WB_OK)
             r->fenced++;
@@ -343,9 +371,10 @@ delivery_send(struct wb__delivery *d)
 
     WB_ASSERT(!d->sent);
     d->sent = true;
+    d->sent_us = relay->env->mono_us(relay->env->ctx);
     d->state->n_sent++;
     relay->n_sent++;
-    wb__rate_sent(d->state, relay->env->mono_us(relay->env->ctx));
+    wb__rate_sent(d->state, d->sent_us);
     transport->send(transport, &d->request, on_done, d);
 }
 
@@ -367,7 +396,7 @@ delivery_start(struct wb__delivery *d)
     if (d->extend_us == 0)
         d->extend_us =
             relay->env->mono_us(relay->env->ctx) + relay->opts.lease_ms * 500;
-    if (!wb__route_is_full(relay, d->state))
+    if (!wb__route_is_full(relay, d->state) && !wb__scope_is_full(d))
         delivery_send(d);
 }
 
@@ -375,15 +404,33 @@ delivery_start(struct wb__delivery *d)
 void
 wb__deliveries_resume(struct wb_relay *relay)
 {
-    struct wb__delivery *d = relay->in_flight;
+    struct wb__delivery *d = relay->in_flight, *first = NULL;
 
     while (d != NULL && relay->n_sent < relay->n_in_flight) {
-        if (d->sent || wb__route_is_full(relay, d->state)) {
-            d = d->next;
-        } else {
-            delivery_send(d);
+        if (!d->sent && !wb__route_is_full(relay, d->state) &&
+            !wb__scope_is_full(d))
+            first = d; /* the list begins with the newest */
+        d = d->next;
+        if (d == NULL && first != NULL) {
+            delivery_send(first);
+            first = NULL;
             d = relay->in_flight;
         }
+    }
+}
+
+void
+wb__deliveries_put_back(struct wb_relay *relay)
+{
+    struct wb__delivery *next;
+
+    for (struct wb__delivery *d = relay->in_flight; d != NULL; d = next) {
+        next = d->next;
+        if (d->put_back_ms == 0)
+            continue;
+        for (size_t i = 0; i < d->n; i++)
+            put_back(relay, d->item[i].message, d->put_back_ms);
+        wb__delivery_free(d);
     }
 }
 
@@ -445,7 +492,8 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
         } else if (d->n > 0 && r->body.len >= left) {
             item_release(own->route, item);
             break;
-        } else if (wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
+        } else if (wb__eq(row[i].scope, row[at].scope) &&
+                   wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
                    wb__eq(r->headers, first->headers)) {
             state[i] = NULL;
             left -= r->body.len < left ? r->body.len + 1 : left;
@@ -480,6 +528,17 @@ wb__deliveries_start(struct wb_relay *relay, struct wb__claimed_batch *claimed,
     }
     for (size_t i = 0; rc == WB_OK && i < n; i++)
         state[i] = wb__route_state_of(relay, claimed->batch.row[i].kind);
+    for (size_t i = 0; rc == WB_OK && i < n; i++) {
+        struct wb_claimed *m = &claimed->batch.row[i];
+        int64_t until_ms = -1;
+
+        if (state[i] != NULL)
+            rc = wb__scope_find(relay, state[i], claimed, m, &until_ms);
+        if (rc == WB_OK && until_ms >= 0) {
+            put_back(relay, m, until_ms);
+            state[i] = NULL;
+        }
+    }
     for (size_t i = 0; rc == WB_OK && i < n; i++)
         if (state[i] != NULL)
             rc = send_from(relay, state, i, claimed, err);

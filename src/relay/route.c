@@ -13,8 +13,8 @@ enum {
     LATE_US = 100000 /* a rate may make up for what it missed within this */
 };
 
-static uint32_t
-concurrency_of(const struct wb_route *r)
+uint32_t
+wb__concurrency_of(const struct wb_route *r)
 {
     return r->concurrency > 0 ? r->concurrency : CONCURRENCY;
 }
@@ -139,6 +139,7 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
     s = &c->source[c->n];
     *s = (struct wb_source){
         .scope = wb__route_scope(state->route), .slots = &state->slots};
+    s->scope_by_message = state->route->scope_of != NULL;
     if (state->route->retry != NULL)
         s->max_attempts = state->route->retry->max_attempts;
     if (!wb__arena_dup(&c->names, counts->kind, &s->kind))
@@ -180,7 +181,7 @@ bool
 wb__route_is_full(
     const struct wb_relay *relay, const struct wb__route_state *state)
 {
-    return state->n_sent >= concurrency_of(state->route) ||
+    return state->n_sent >= wb__concurrency_of(state->route) ||
            (relay->limits.requests > 0 &&
                relay->n_sent >= relay->limits.requests);
 }
@@ -189,8 +190,9 @@ static uint32_t
 route_free(struct wb__route_state *state, int64_t now_us, int64_t *rate_us)
 {
     const struct wb_route *r = state->route;
-    uint32_t most = concurrency_of(r);
-    uint32_t n = most > state->in_flight ? most - state->in_flight : 0;
+    uint32_t most = wb__concurrency_of(r);
+    uint32_t used = state->in_flight - state->n_reserved;
+    uint32_t n = most > used ? most - used : 0;
     int64_t due;
 
     if (r->rate_per_s == 0 || n == 0)
@@ -209,6 +211,7 @@ wb__requests_free(struct wb_relay *relay, int64_t *rate_us)
 {
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
     uint64_t sum = 0, left = UINT32_MAX;
+    size_t used = relay->n_in_flight - relay->n_reserved;
 
     *rate_us = 0;
     for (size_t i = 0; i < relay->n_routes; i++) {
@@ -218,9 +221,8 @@ wb__requests_free(struct wb_relay *relay, int64_t *rate_us)
         sum += state->free;
     }
     if (relay->limits.requests > 0)
-        left = relay->limits.requests > relay->n_in_flight
-                   ? relay->limits.requests - relay->n_in_flight
-                   : 0;
+        left =
+            relay->limits.requests > used ? relay->limits.requests - used : 0;
     return (uint32_t)(sum < left ? sum : left);
 }
 
