@@ -270,6 +270,9 @@ struct wb_finish {
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
     struct wb_slice error;   /* FAIL: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
+    bool rest;               /* FAIL: retry_after_ms is for the whole scope: no
+                                message of it goes out before */
+    bool no_attempt;         /* FAIL with rest: it uses up no attempt */
     bool not_counted;        /* FAIL: the breaker has counted this failure with
                                 another message of the same request */
     int64_t not_before_ms;   /* FAIL: the next due time is not before it;

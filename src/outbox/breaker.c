@@ -9,7 +9,9 @@
  *     row keeps its token and the end of its lease; when that lease has ended,
  *     another claim may be the probe. An end further ahead than any lease was
  *     written by a clock that was wrong, and counts as past.
- * (3) An open_until_ms further ahead than the open time itself was written by a
+ * (3) A destination that asks for a rest (429 or 503 with Retry-After) gets it:
+ *     its breaker is open until then, and no failure is counted.
+ * (4) An open_until_ms further ahead than the open time itself was written by a
  *     clock that was wrong, and counts as past. */
 #include <stdio.h>
 
@@ -180,6 +182,30 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
         b.open_ms = policy->open_ms > 0 ? policy->open_ms : standard.open_ms;
         b.open_until_ms = wb__sat_add(wb__outbox_now(box), b.open_ms);
         b.probe_token = 0;
+    }
+    return wb__breaker_put(box, &b, err);
+}
+
+enum wb_status
+wb__breaker_rest(struct wb_outbox *box, struct wb_slice scope, uint64_t token,
+    int64_t rest_ms, struct wb_err *err)
+{
+    int64_t now_ms = wb__outbox_now(box);
+    int64_t until_ms = wb__sat_add(now_ms, rest_ms);
+    struct wb__breaker b;
+    enum wb_status rc = wb__db_run(
+        box->db, WB__SQL_BREAKER_NEW, WB__ARGS(wb__text(scope)), NULL, err);
+
+    if (rc == WB_OK)
+        rc = wb__breaker_find(box, scope, &b, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    if (b.probe_token == token)
+        b.probe_token = 0;
+    if (wb__breaker_state(&b, now_ms) != WB_OPEN ||
+        b.open_until_ms < until_ms) {
+        b.open_ms = rest_ms;
+        b.open_until_ms = until_ms;
     }
     return wb__breaker_put(box, &b, err);
 }

@@ -128,13 +128,19 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .retry_after_ms = f->retry_after_ms,
         .random = outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
+    int64_t rest_ms = f->rest ? wb__retry_after_ms(f->retry, &attempt) : 0;
+    bool free_attempt = rest_ms > 0 && f->no_attempt;
     enum wb_status rc;
 
+    if (free_attempt)
+        d = (struct wb_decision){
+            .verdict = WB_VERDICT_RETRY, .at_ms = wb__sat_add(now_ms, rest_ms)};
     if (d.verdict == WB_VERDICT_RETRY) {
         f->state = WB_STATE_PENDING;
         f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;
         rc = wb__db_run(box->db, WB__SQL_PENDING,
-            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(0),
+            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms),
+                wb__int(free_attempt && head->attempts > 0),
                 wb__text_or_null(error)),
             NULL, err);
     } else {
@@ -146,6 +152,8 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     }
     if (rc != WB_OK)
         return rc;
+    if (rest_ms > 0)
+        return wb__breaker_rest(box, scope, f->token, rest_ms, err);
     /* A rejected message says nothing about its destination. */
     return f->outcome == WB_REJECTED || f->not_counted
                ? wb__breaker_extend(box, scope, f->token, 0, err)

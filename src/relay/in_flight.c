@@ -85,6 +85,9 @@ enum wb_status
 wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, const struct wb_result *result)
 {
+    /* The receiver says when it will have time: for every message. */
+    bool busy = result->outcome == WB_RETRY && result->retry_after_ms > 0 &&
+                (result->status == 429 || result->status == 503);
     struct wb_slice error = result->error;
     struct wb__outcomes *o = &relay->pending;
     struct wb_finish *f;
@@ -101,6 +104,8 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .attempts = message->attempts,
         .outcome = result->outcome,
         .retry_after_ms = result->retry_after_ms,
+        .rest = busy,
+        .no_attempt = busy && route->busy_is_free,
         .not_before_ms = relay->limits.not_before_ms,
         .retry = route->retry,
         .breaker = route->breaker};
