@@ -153,11 +153,22 @@ WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
 
 /* ---- claim ------------------------------------------------------------- */
 
+/* Requests a second, over all workers of the database. Sources share one. */
+struct wb_rate {
+    struct wb_slice name; /* up to 80 bytes */
+    uint32_t per_s;       /* > 0 */
+    uint32_t batch;       /* messages of one kind a request; > 0 */
+    int64_t next_us;      /* out: no request before this, Unix microseconds */
+    uint32_t permits, used;
+    bool locked;
+};
+
 /* A kind that a claim may lease from, and the scope of its breaker. */
 struct wb_source {
     struct wb_slice kind;
     struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
     uint32_t max_attempts; /* [8] */
+    struct wb_rate *rate;  /* NULL: no limit */
     bool scope_by_message; /* the scope of each message is the one that its
                               last finish named, if any, and not the above */
     uint32_t *slots;       /* how many more may be leased; counted down. Sources

@@ -109,6 +109,12 @@
         "INSERT INTO waybill_meta(name, value) VALUES(?1, ?2)"                 \
         " ON CONFLICT(name) DO UPDATE SET value = excluded.value",             \
         NULL)                                                                  \
+    X(META_NEW,                                                                \
+        "INSERT INTO waybill_meta(name, value) VALUES(?1, '0')"                \
+        " ON CONFLICT DO NOTHING",                                             \
+        NULL)                                                                  \
+    X(META_LOCK, "SELECT value FROM waybill_meta WHERE name = ?1",             \
+        "SELECT value FROM waybill_meta WHERE name = $1 FOR UPDATE")           \
     X(TOKENS_FORGET,                                                           \
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \

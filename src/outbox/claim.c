@@ -70,6 +70,8 @@ copy_rows(struct wb__claiming *c, const struct wb__front *f,
     if (f->source != NULL && f->source->slots != NULL &&
         *f->source->slots < want)
         want = *f->source->slots;
+    if (wb__rate_left(f) < want)
+        want = wb__rate_left(f);
     if (is_half_open(f->breaker))
         want = 1; /* the probe */
     c->n_rows = 0;
@@ -147,6 +149,7 @@ row_lease(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     c->no_stale = c->no_stale || is_stale(r);
     if (f->source != NULL && f->source->slots != NULL)
         (*f->source->slots)--;
+    wb__rate_take(f);
     return WB_OK;
 }
 
@@ -259,6 +262,13 @@ front_take(struct wb__claiming *c, struct wb__front *f, struct wb__bound limit,
 
         rc = breaker_recheck(c, f->breaker, &free_ms, err);
         f->ready = rc == WB_OK && free_ms <= c->now_ms;
+        if (!f->ready)
+            return rc;
+    }
+    if (f->source != NULL && f->source->rate != NULL &&
+        !f->source->rate->locked) {
+        rc = wb__rate_read(c, f->source->rate, true, err);
+        f->ready = rc == WB_OK && !wb__front_full(f);
         if (!f->ready)
             return rc;
     }
@@ -396,6 +406,8 @@ wb__claim_run(struct wb_outbox *box, const struct wb_claim *claim,
 
     if (rc == WB_OK)
         rc = take_rows(&c, err);
+    if (rc == WB_OK)
+        rc = wb__rates_save(&c, err);
     atomic_store(&box->last_claim_empty, batch->len == 0);
     return rc;
 }

@@ -20,8 +20,9 @@ struct wb__front {
     struct wb__breaker *breaker; /* NULL: it has no row, it is closed; or each
                                     message has its own */
     struct wb__bound at;
-    bool ready;  /* the row at that position may be taken */
-    bool locked; /* its rows are locked by others, or held */
+    uint32_t n_taken; /* by this claim */
+    bool ready;       /* the row at that position may be taken */
+    bool locked;      /* its rows are locked by others, or held */
 };
 
 struct wb__claiming {
@@ -51,6 +52,21 @@ struct wb__front *wb__front_oldest(
     struct wb__claiming *c, struct wb__bound *limit);
 /* A front without free slots is not taken from. */
 bool wb__front_full(const struct wb__front *f);
+
+/* ---- rate.c ------------------------------------------------------------- */
+
+/* Read it; with lock, for the rest of the transaction. */
+WB_MUST_USE enum wb_status wb__rate_read(
+    struct wb__claiming *c, struct wb_rate *r, bool lock, struct wb_err *err);
+/* How many more messages of a front its rate allows. */
+uint32_t wb__rate_left(const struct wb__front *f);
+/* One of them is leased. */
+void wb__rate_take(struct wb__front *f);
+/* Write what was used. */
+WB_MUST_USE enum wb_status wb__rates_save(
+    struct wb__claiming *c, struct wb_err *err);
+
+/* ---- front.c ------------------------------------------------------------ */
 
 /* The batch: something may be claimed at that time. */
 void wb__batch_next(struct wb_batch *batch, int64_t ms);

@@ -113,10 +113,12 @@ wb__fronts_find(struct wb__claiming *c, struct wb_err *err)
             struct wb_slice scope =
                 source != NULL && source->scope.len > 0 ? source->scope : kind;
 
+            if (source != NULL && source->rate != NULL)
+                rc = wb__rate_read(c, source->rate, false, err);
             *f = (struct wb__front){.source = source, .index = i, .kind = kind};
             if (source == NULL || !source->scope_by_message)
                 f->breaker = wb__breakers_find(&c->breakers, scope);
-            else if (batch->holds == NULL)
+            else if (rc == WB_OK && batch->holds == NULL)
                 rc = list_holds(c, err);
             if (rc == WB_OK && !wb__arena_dup(c->arena, scope, &f->scope))
                 rc = wb__nomem(err, "claim");
@@ -135,8 +137,9 @@ wb__fronts_find(struct wb__claiming *c, struct wb_err *err)
 bool
 wb__front_full(const struct wb__front *f)
 {
-    return f->source != NULL && f->source->slots != NULL &&
-           *f->source->slots == 0;
+    return f->source != NULL &&
+           ((f->source->slots != NULL && *f->source->slots == 0) ||
+               (f->source->rate != NULL && wb__rate_left(f) == 0));
 }
 
 void

@@ -207,6 +207,7 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         .holds = relay->holds,
         .n_holds = relay->n_holds,
         .no_stale = relay->n_stale > 0};
+    int64_t rate_us;
     struct commit c = {.relay = relay,
         .claim = max > 0 ? &claim : NULL,
         .batch = batch,
@@ -238,6 +239,8 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
     if (batch->reason != WB_NONE_EMPTY)
         relay->claims.none = batch->reason;
     /* The claim had no messages of a route that its rate held back. */
+    (void)wb__requests_free(relay, &rate_us);
+    held_back = held_back || rate_us != 0;
     if (batch->len > 0 || batch->deferred > 0 || held_back)
         wb__relay_wake(relay, WB__RECHECK);
     return WB_OK;

@@ -379,7 +379,6 @@ delivery_send(struct wb__delivery *d)
     d->sent_us = relay->env->mono_us(relay->env->ctx);
     d->state->n_sent++;
     relay->n_sent++;
-    wb__rate_sent(d->state, d->sent_us);
     transport->send(transport, &d->request, on_done, d);
 }
 

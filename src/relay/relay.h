@@ -29,7 +29,7 @@ struct wb__route_state {
     uint32_t n_reserved; /* wait for a slow destination, and need no slot */
     uint32_t free;       /* requests that may start now */
     uint32_t slots;      /* messages the next claim may take */
-    int64_t next_us;     /* rate limit: no request before this */
+    struct wb_rate rate; /* per_s 0: none */
 };
 
 /* The rows of one claim, kept while a request refers to them. */
@@ -203,8 +203,6 @@ WB_MUST_USE enum wb_status wb__scopes_check(struct wb_relay *relay);
 int64_t wb__scopes_deadline_us(const struct wb_relay *relay);
 /* Requests of the route in flight. */
 uint32_t wb__concurrency_of(const struct wb_route *route);
-/* A request starts: the rate counts it. */
-void wb__rate_sent(struct wb__route_state *state, int64_t now_us);
 
 /* ---- in_flight.c ------------------------------------------------------- */
 
