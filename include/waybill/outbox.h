@@ -383,6 +383,20 @@ WB_MUST_USE enum wb_status wb_outbox_count(
 WB_MUST_USE enum wb_status wb_outbox_kinds(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
 
+/* Called once per kind whose messages are the heads of lanes with others behind
+ * them, in order of kind. */
+struct wb_lane_heads {
+    struct wb_slice kind;
+    uint64_t lanes, held; /* such lanes, and the messages that wait in them */
+};
+typedef enum wb_status wb_lanes_fn(
+    void *ctx, const struct wb_lane_heads *heads);
+/* What the lanes wait for. A head whose kind is paused (wb_outbox_count()), or
+ * has no route, blocks its lane until that changes. Reads every message of a
+ * lane. */
+WB_MUST_USE enum wb_status wb_outbox_lanes(
+    struct wb_outbox *box, wb_lanes_fn *fn, void *ctx, struct wb_err *err);
+
 /* ---- administration ---------------------------------------------------- */
 
 /* Which messages redrive and discard change: the given ids, or every abandoned

@@ -247,6 +247,16 @@
         " WHERE status <> 'delivered' OR keep = 1"                             \
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
+    X(LANES,                                                                   \
+        "SELECT h.kind, count(*), sum(l.n) FROM (SELECT min(seq) AS seq,"      \
+        " count(*) - 1 AS n FROM waybill_outbox WHERE" WB__LIVE                \
+        "GROUP BY lane HAVING count(*) > 1) AS l JOIN waybill_outbox AS h"     \
+        " ON h.seq = l.seq GROUP BY h.kind ORDER BY h.kind",                   \
+        "SELECT h.kind, count(*), CAST(sum(l.n) AS BIGINT) FROM (SELECT"       \
+        " min(seq) AS seq, count(*) - 1 AS n FROM waybill_outbox "             \
+        "WHERE" WB__LIVE "GROUP BY lane HAVING count(*) > 1) AS l"             \
+        " JOIN waybill_outbox AS h ON h.seq = l.seq"                           \
+        " GROUP BY h.kind ORDER BY h.kind")                                    \
     X(LIST,                                                                    \
         "SELECT" WB__FULL "FROM waybill_outbox WHERE seq > ?1"                 \
         " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))"         \

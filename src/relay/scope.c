@@ -3,11 +3,12 @@
  * messages of the others waiting.
  *
  * (1) A destination starts a request only while it has fewer in flight than the
- *     route has free slots: alone it gets half of them, and a second one half
- * of the rest. (2) A message that waits for its own destination takes up a slot
- * for SLOW_US at most. Then it is put back, and the claim defers those after
- * it. (3) A message whose scope was not known to its claim, and is held, is put
- * back as well. From then on the outbox knows its scope. Neither counts as an
+ *     route has free slots: alone it gets half of them, a second one half of
+ *     what is left.
+ * (2) A message that waits for its own destination takes up a slot for SLOW_US
+ *     at most. Then the claim defers those after it.
+ * (3) A message whose scope was not known to its claim, and is held, is put
+ *     back. From then on the outbox knows its scope. Neither counts as an
  *     attempt. */
 #include "outbox/outbox_internal.h"
 #include "relay/relay.h"

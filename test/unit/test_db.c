@@ -153,7 +153,7 @@ makes_table(sqlite3 *db, const char *sql)
 TEST(test_db__statements_of_one_row__make_no_table)
 {
     static const char *const may[] = {
-        "KINDS", "PURGE", "RESET_PROBES", "IDEM_REAP"};
+        "KINDS", "PURGE", "RESET_PROBES", "IDEM_REAP", "LANES"};
     sqlite3 *db = open_plain();
 
     for (size_t i = 0; i < WB_COUNT(statements); i++) {
