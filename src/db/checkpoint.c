@@ -213,14 +213,13 @@ is_time_to_cut(struct wb__sqlite *s)
     const struct wb_env *env = s->db.opts.env;
     int64_t now_us;
 
-    if (s->borrowed || s->db.opts.read_only ||
-        atomic_load(&s->log_bytes) <= WB__LOG_KEPT_BYTES)
+    if (s->borrowed || s->db.opts.read_only || s->file[WB__FILE_LOG] == NULL)
         return false;
     now_us = env->mono_us(env->ctx);
     if (now_us < s->cut_us)
         return false;
     s->cut_us = now_us + CUT_AGAIN_US;
-    return true;
+    return wb__file_id_of(s->file[WB__FILE_LOG]).bytes > WB__LOG_KEPT_BYTES;
 }
 
 enum wb_status

@@ -175,7 +175,7 @@ lite_rollback(struct wb__db *db)
 }
 
 enum {
-    CHECKED_US = 1000 /* three calls of stat() are a fiftieth of an enqueue */
+    CHECKED_US = 1000
 };
 
 /* Whether the files are still those that were opened. Just after a commit,
@@ -189,7 +189,7 @@ check_files(struct wb__sqlite *s, bool at_begin, struct wb_err *err)
 
     if (at_begin && s->checked_us != 0 && now_us - s->checked_us < CHECKED_US)
         return WB_OK;
-    rc = wb__sqlite_place_check(&s->db, err);
+    rc = wb__sqlite_place_check_soon(s, now_us, err);
     s->checked_us = rc == WB_OK ? now_us : 0;
     return rc;
 }
@@ -401,6 +401,7 @@ lite_close(struct wb__db *db)
     if (!s->borrowed)
         (void)sqlite3_close(s->handle);
     wb__lockfile_close(&s->queue.lock);
+    wb__fd_close(s->folder);
     for (int i = 0; i < WB__FILES; i++)
         wb__free(env, s->file[i]);
     wb__free(env, s->lock_path);

@@ -71,8 +71,9 @@ struct wb__sqlite {
     /* NULL on a VFS of the caller's, and in memory. */
     char *file[WB__FILES], *lock_path;
     struct wb__file_id id[WB__FILES]; /* once it is open */
+    int folder;                       /* watched, or -1 */
     int64_t checked_us;               /* that they are still there */
-    _Atomic int64_t log_bytes;        /* when it was last checked */
+    int64_t compared_us;              /* by their paths */
 };
 
 #define WB__LOG_KEPT_BYTES 8388608 /* of a log that starts anew */
@@ -133,6 +134,11 @@ void wb__sqlite_place_note(struct wb__sqlite *s);
 /* IO: a path names another file, or none. Any thread. */
 WB_MUST_USE enum wb_status wb__sqlite_place_check(
     struct wb__db *db, struct wb_err *err);
+/* The same for less, after most commits: what changes in the folder, or the
+ * folder's own name, is noticed at once, one above it renamed within a tenth of
+ * a second. */
+WB_MUST_USE enum wb_status wb__sqlite_place_check_soon(
+    struct wb__sqlite *s, int64_t now_us, struct wb_err *err);
 /* Whether a path beside the database names a file of others, which the close of
  * the last connection would remove. */
 WB_MUST_USE bool wb__sqlite_place_keep(struct wb__sqlite *s);

@@ -124,6 +124,7 @@ sqlite_new(const struct wb__db_opts *opts)
     s->db.opts = *opts;
     s->db.opts.existing |= opts->read_only;
     s->wal_long = WAL_LONG;
+    s->folder = -1;
     s->peer = s;
     s->queue.env = opts->env;
     s->queue.lock.fd = -1;

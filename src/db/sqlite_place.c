@@ -18,6 +18,10 @@
 
 #include "db/sqlite.h"
 
+enum {
+    COMPARE_US = 100000
+};
+
 static const char *const suffix[WB__FILES] =
     {[WB__FILE_DB] = "", [WB__FILE_LOG] = "-wal", [WB__FILE_SHM] = "-shm"};
 
@@ -196,6 +200,24 @@ wb__sqlite_place_lock(struct wb__sqlite *s)
         (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
 }
 
+static void
+folder_watch(struct wb__sqlite *s)
+{
+    const char *path = s->file[WB__FILE_DB], *slash;
+    struct wb__buf folder = {.env = s->db.opts.env, .max = 4096};
+
+    slash = path == NULL ? NULL : strrchr(path, '/');
+    if (slash == NULL)
+        return;
+    wb__fd_close(s->folder);
+    s->folder = -1;
+    wb__buf_add(&folder,
+        (struct wb_slice){path, slash > path ? (size_t)(slash - path) : 1});
+    if (folder.failed == WB_OK)
+        s->folder = wb__folder_watch(folder.ptr);
+    wb__buf_fini(&folder);
+}
+
 /* A file that is not there yet, as the shared memory of an exclusive
  * connection, is not compared. */
 void
@@ -203,6 +225,7 @@ wb__sqlite_place_note(struct wb__sqlite *s)
 {
     int moved = 0;
 
+    folder_watch(s); /* before its names are read */
     for (int i = 0; i < WB__FILES; i++)
         if (s->file[i] != NULL)
             s->id[i] = wb__file_id_of(s->file[i]);
@@ -223,8 +246,6 @@ changed_file(struct wb__sqlite *s, struct wb__file_id *now)
         *now = wb__file_id_of(s->file[i]);
         if (!wb__file_id_eq(now, &s->id[i]))
             return i;
-        if (i == WB__FILE_LOG)
-            atomic_store(&s->log_bytes, now->bytes);
     }
     return -1;
 }
@@ -242,6 +263,20 @@ wb__sqlite_place_check(struct wb__db *db, struct wb_err *err)
         "%.150s was %s while the database was open; start this program again "
         "to use what is there now",
         s->file[i], now.inode == 0 ? "removed or renamed" : "replaced");
+}
+
+enum wb_status
+wb__sqlite_place_check_soon(
+    struct wb__sqlite *s, int64_t now_us, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    if (!wb__folder_changed(s->folder) && s->compared_us != 0 &&
+        now_us - s->compared_us < COMPARE_US)
+        return WB_OK;
+    rc = wb__sqlite_place_check(&s->db, err);
+    s->compared_us = rc == WB_OK ? now_us : 0;
+    return rc;
 }
 
 bool

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -180,6 +181,31 @@ wb__file_id_of(const char *path)
         id.bytes = st.st_size;
     }
     return id;
+}
+
+int
+wb__folder_watch(const char *path)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+    if (fd >= 0 && inotify_add_watch(fd, path,
+                       IN_CREATE | IN_DELETE | IN_MOVE | IN_MOVE_SELF |
+                           IN_DELETE_SELF | IN_ONLYDIR) < 0) {
+        wb__fd_close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+bool
+wb__folder_changed(int watch)
+{
+    char events[4096];
+    bool changed = watch < 0;
+
+    while (watch >= 0 && read(watch, events, sizeof(events)) > 0)
+        changed = true;
+    return changed;
 }
 
 int64_t
