@@ -154,22 +154,30 @@
         " SELECT name FROM waybill_meta"                                       \
         " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')"                 \
         " ORDER BY name FOR UPDATE SKIP LOCKED))")                             \
-    /* ?1 is now, and ?2 how far ahead the clock was. Leases are left: whoever \
-     * holds one may work. */                                                  \
+    /* ?1 is now, and ?2 how far ahead the clock was. A lease has its length   \
+     * from now: so much at least as was left to whoever holds it. */          \
     X(DATE_ANEW,                                                               \
         "UPDATE waybill_outbox SET due_ms = CASE"                              \
-        " WHEN status NOT IN ('pending', 'held') THEN due_ms"                  \
+        " WHEN status IN ('abandoned', 'delivered') THEN due_ms"               \
         " WHEN claimed_ms > ?1 AND due_ms > claimed_ms"                        \
         "  THEN ?1 + (due_ms - claimed_ms)"                                    \
+        " WHEN status = 'processing' THEN due_ms"                              \
         " WHEN claimed_ms > ?1 OR (claimed_ms IS NULL AND created_ms > ?1"     \
         "  AND due_ms <= created_ms) THEN ?1"                                  \
         " WHEN claimed_ms IS NULL OR due_ms <= ?1 + 86400000 THEN due_ms"      \
         " WHEN due_ms - ?2 > ?1 THEN due_ms - ?2 ELSE ?1 END,"                 \
-        " claimed_ms = CASE WHEN claimed_ms > ?1 AND status <> 'processing'"   \
-        "  THEN ?1 ELSE claimed_ms END,"                                       \
+        " claimed_ms = CASE WHEN claimed_ms > ?1 THEN ?1"                      \
+        "  ELSE claimed_ms END,"                                               \
         " created_ms = CASE WHEN created_ms > ?1 THEN ?1 ELSE created_ms END"  \
         " WHERE created_ms > ?1 OR claimed_ms > ?1 OR (status = 'pending'"     \
         "  AND claimed_ms IS NOT NULL AND due_ms > ?1 + 86400000)",            \
+        NULL)                                                                  \
+    /* After it: a probe ends with the lease of its message. */                \
+    X(PROBES_ANEW,                                                             \
+        "UPDATE waybill_breaker SET probe_until_ms = coalesce("                \
+        "(SELECT due_ms FROM waybill_outbox WHERE token = probe_token"         \
+        "  AND status = 'processing'), ?1)"                                    \
+        " WHERE probe_token IS NOT NULL AND probe_until_ms > ?1",              \
         NULL)                                                                  \
     X(META_NEW,                                                                \
         "INSERT INTO waybill_meta(name, value) VALUES(?1, '0')"                \

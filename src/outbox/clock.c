@@ -5,13 +5,13 @@
  * is believed (trusted); accepts and finishes move both on, once a minute.
  *
  * (1) A clock that is behind what the database has seen was ahead before: what
- *     was created or claimed in the future is dated anew, as of now. A wait
- * that began then has its length from now; a due time that the sender chose
- *     stays.
+ *     was created or claimed in the future is dated anew, as of now. A wait or a
+ *     lease that began then has its length from now; a due time that the sender
+ *     chose stays.
  * (2) Ids and keys are forgotten by the trusted time. A clock that is more than
  *     a day further on than the database has seen is not trusted until it has
  *     gone on for another hour, or until this process saw the time pass: a
- * clock that is ahead for less forgets nothing too early. */
+ *     clock that is ahead for less forgets nothing too early. */
 #include "outbox/outbox_internal.h"
 
 enum {
@@ -70,6 +70,19 @@ judge(struct wb__clock *c, int64_t now_ms, bool passed)
         c->trusted_ms = now_ms;
 }
 
+static enum wb_status
+date_anew(
+    struct wb_outbox *box, int64_t now_ms, int64_t ahead_ms, struct wb_err *err)
+{
+    enum wb_status rc = wb__db_run(box->db, WB__SQL_DATE_ANEW,
+        WB__ARGS(wb__int(now_ms), wb__int(ahead_ms)), NULL, err);
+
+    if (rc != WB_OK)
+        return rc;
+    return wb__db_run(
+        box->db, WB__SQL_PROBES_ANEW, WB__ARGS(wb__int(now_ms)), NULL, err);
+}
+
 enum wb_status
 wb__clock_check(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
 {
@@ -92,10 +105,7 @@ wb__clock_check(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
         if (next.trusted_ms > now_ms)
             next.trusted_ms = now_ms;
         if (!box->borrowed)
-            rc = wb__db_run(box->db, WB__SQL_DATE_ANEW,
-                WB__ARGS(
-                    wb__int(now_ms), wb__int(wb__sat_sub(last_ms, now_ms))),
-                NULL, err);
+            rc = date_anew(box, now_ms, wb__sat_sub(last_ms, now_ms), err);
     } else {
         judge(&next, now_ms, saw_it_pass(c, now_ms, next.mono_ms));
     }

@@ -129,12 +129,11 @@ TEST(test_clock__failed_while_it_was_ahead__the_wait_has_its_length_from_now)
     }
 }
 
-/* Its worker may be alive: nothing ends the lease but reset_stale. */
-TEST(test_clock__claimed_while_it_was_ahead__reported_and_freed_by_reset_stale)
+/* Its worker may be alive, for as long as it believes its lease to last. */
+TEST(test_clock__claimed_while_it_was_ahead__the_lease_has_its_length_from_now)
 {
     struct wb_outbox *box = box_open();
-    struct wb_err err = {0};
-    uint64_t n;
+    struct taken t;
 
     (void)box_put(box, "a");
     set_clock(10 * DAY);
@@ -142,11 +141,39 @@ TEST(test_clock__claimed_while_it_was_ahead__reported_and_freed_by_reset_stale)
     set_clock(-10 * DAY);
     reopen(&box);
     (void)box_claim_none(box, NULL);
-    CHECK_INT(1, health(box).stuck);
-    CHECK_INT(1, health(box).future);
-    CHECK_OK(wb_outbox_reset_stale(box, -1, &n, &err), err);
-    CHECK_INT(1, n);
+    CHECK_INT(0, health(box).future);
+    fake_clock_advance_ms(59999);
+    (void)box_claim_none(box, NULL);
+    fake_clock_advance_ms(1);
+    t = box_claim(box, NULL);
+    CHECK_INT(2, t.attempts);
+    box_confirm(box, &t);
+    wb_outbox_close(box);
+}
+
+/* The scope is not closed for longer than the lost probe's lease. */
+TEST(test_clock__probe_claimed_while_it_was_ahead__the_next_after_its_lease)
+{
+    struct wb_outbox *box = box_open();
+    struct taken t;
+
+    for (int i = 0; i < 3; i++) {
+        (void)box_put(box, "a");
+        t = box_claim(box, NULL);
+        (void)box_fail(box, &t, WB_RETRY);
+    }
+    CHECK_INT(1, sql_int("SELECT open_until_ms > 0 FROM waybill_breaker"));
+    (void)box_put(box, "a");
+    set_clock(10 * DAY);
+    (void)box_claim(box, NULL);
+    set_clock(-10 * DAY);
+    reopen(&box);
+    (void)box_claim_none(box, NULL);
+    fake_clock_advance_ms(59999);
+    (void)box_claim_none(box, NULL);
+    fake_clock_advance_ms(1);
     deliver(box);
+    CHECK_INT(0, sql_int("SELECT count(*) FROM waybill_breaker"));
     wb_outbox_close(box);
 }
 
@@ -224,7 +251,8 @@ main(void)
         RUN(test_clock__inserted_by_sql_while_it_was_ahead__delivered_all_the_same),
         RUN(test_clock__a_time_the_sender_chose__is_kept),
         RUN(test_clock__failed_while_it_was_ahead__the_wait_has_its_length_from_now),
-        RUN(test_clock__claimed_while_it_was_ahead__reported_and_freed_by_reset_stale),
+        RUN(test_clock__claimed_while_it_was_ahead__the_lease_has_its_length_from_now),
+        RUN(test_clock__probe_claimed_while_it_was_ahead__the_next_after_its_lease),
         RUN(test_clock__ahead_for_less_than_an_hour__no_key_is_forgotten),
         RUN(test_clock__the_machine_was_off__keys_are_forgotten_in_the_end),
     };

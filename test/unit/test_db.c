@@ -64,7 +64,7 @@ may_scan(const char *name)
 {
     static const char *const list[] = {"ROWS", "COUNTS", "LIST", "STUCK",
         "RESET_PROBES", "RESET_STALE", "TOKENS_FORGET", "PROMOTE_LONG",
-        "DATE_ANEW", "FUTURE"};
+        "DATE_ANEW", "PROBES_ANEW", "FUTURE"};
 
     for (size_t i = 0; i < WB_COUNT(list); i++)
         if (strcmp(list[i], name) == 0)
