@@ -91,10 +91,14 @@ struct wb_http_opts {
     struct wb_slice ca_file;                 /* PEM bundle [the system's] */
     struct wb_slice client_cert, client_key; /* PEM files, shown to the origin
                                                 of url alone [none] */
-    bool public_only; /* refuse addresses that are not global unicast,
-                         checked on the address connected to */
-    bool follow;      /* follow redirects, at most 3, same checks [off] */
-    bool http1;       /* never HTTP/2 [off] */
+    struct wb_slice proxy; /* http:// or https://, may have user:password@; all
+                              goes through CONNECT [none: the environment, as
+                              HTTPS_PROXY and NO_PROXY, is never looked at] */
+    bool public_only;      /* refuse addresses that are not global unicast,
+                              checked on the address connected to; with a proxy
+                              on the url alone: an address in it, localhost */
+    bool follow;           /* follow redirects, at most 3, same checks [off] */
+    bool http1;            /* never HTTP/2 [off] */
 };
 
 /*
