@@ -157,13 +157,32 @@ WB_MUST_USE enum wb_status wb_outbox_attach_pg(struct wb_outbox **out,
 
 /* ---- claim ------------------------------------------------------------- */
 
+/* Requests a second, over all workers of the database. Sources share one. */
+struct wb_rate {
+    struct wb_slice name; /* up to 80 bytes */
+    uint32_t per_s;       /* > 0 */
+    uint32_t batch;       /* messages of one kind a request; > 0 */
+    int64_t next_us;      /* out: no request before this, Unix microseconds */
+    uint32_t permits, used;
+    bool locked;
+};
+
 /* A kind that a claim may lease from, and the scope of its breaker. */
 struct wb_source {
     struct wb_slice kind;
     struct wb_slice scope; /* of the breaker; up to 255 bytes [the kind] */
     uint32_t max_attempts; /* [8] */
+    struct wb_rate *rate;  /* NULL: no limit */
+    bool scope_by_message; /* the scope of each message is the one that its
+                              last finish named, if any, and not the above */
     uint32_t *slots;       /* how many more may be leased; counted down. Sources
                               may share one. NULL: no limit */
+};
+
+/* Nothing of this scope is to go out before that time. */
+struct wb_hold {
+    struct wb_slice scope;
+    int64_t until_ms; /* 0: one message may, as the probe */
 };
 
 struct wb_claim {
@@ -172,6 +191,9 @@ struct wb_claim {
     uint32_t max;      /* messages [1]; at most WB_CLAIM_MAX */
     int64_t lease_ms;  /* [60 s] */
     int64_t due_by_ms; /* lease what is due by then [now]; never later */
+    const struct wb_hold *holds; /* of sources with scope_by_message */
+    size_t n_holds;
+    bool no_stale; /* none whose lease ran out */
 };
 #define WB_CLAIM_MAX 1024
 
@@ -180,6 +202,7 @@ struct wb_claimed {
     int64_t seq;
     uint64_t token;    /* 64 random bits, never 0 */
     uint32_t attempts; /* this one included */
+    bool stale;        /* its last lease ran out: maybe it ended its worker */
     size_t source;     /* index into wb_claim.sources, if given */
     int64_t created_ms, expires_ms /* 0: never */, lease_end_ms;
     struct wb_slice kind, scope, key, lane, payload, content_type, headers;
@@ -198,6 +221,9 @@ struct wb_batch {
     enum wb_none reason; /* when EMPTY */
     int64_t next_due_ms; /* earliest time at which another claim may find
                             something, breakers considered; 0: none waits */
+    size_t deferred; /* whose scope is held: due when that ends, not leased */
+    struct wb_hold *holds; /* with scope_by_message: breakers not closed */
+    size_t n_holds;
     struct wb_slice *scopes; /* whose open breakers hold due messages back */
     size_t n_scopes;
     struct wb_slice *paused; /* paused kinds that have due messages */
@@ -212,12 +238,14 @@ void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
  *
  * Guarantees  A message is leased to one worker at a time. Not OK: nothing was
  *             leased. A message whose lease ran out is leased again; at
- *             max_attempts it is abandoned, as is an expired message, and
- *             counted in ended. Through a half-open breaker exactly one
- *             message goes out. Not durable by itself: a power cut may undo
- *             it, which costs a repeated delivery.
- * Returns     OK, EMPTY (batch->reason says why), BUSY, INVALID, NOMEM, IO.
- * Threads     any; Blocks: up to busy_ms. See doc/INVARIANTS.md. Since 0.1
+ *             max_attempts it is abandoned, as is an expired message or a
+ *             damaged row, and counted in ended. Of those whose lease ran out
+ *             a claim leases one, so that one that kills its worker is
+ *             separated from those that were leased with it. Through a
+ * half-open breaker exactly one message goes out. Not durable by itself: a
+ * power cut may undo it, which costs a repeated delivery. Returns     OK, EMPTY
+ * (batch->reason says why), BUSY, INVALID, NOMEM, IO. Threads     any; Blocks:
+ * up to busy_ms. See doc/INVARIANTS.md. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);
@@ -258,11 +286,18 @@ struct wb_finish {
     uint64_t token;
     enum wb_end end;
     int64_t seq;             /* from the claim, saves a look-up [0: by id] */
+    struct wb_slice scope;   /* of the breaker [that of the claim] */
     bool forget;             /* CONFIRM: will not be repeated, keep no trace */
     enum wb_outcome outcome; /* FAIL: REJECTED, UNKNOWN, or else RETRY */
     struct wb_slice error;   /* FAIL, RELEASE: stored as one line */
     int64_t retry_after_ms;  /* FAIL: what the receiver asked for */
-    int64_t not_before_ms; /* FAIL, RELEASE: the next due time is not before */
+    bool rest;               /* FAIL: retry_after_ms is for the whole scope: no
+                                message of it goes out before */
+    bool no_attempt;         /* FAIL with rest: it uses up no attempt */
+    bool not_counted;        /* FAIL: the breaker has counted this failure with
+                                another message of the same request */
+    int64_t not_before_ms;   /* FAIL: the next due time is not before it;
+                                RELEASE: it is this [that of the claim] */
     const struct wb_retry_policy *retry;     /* FAIL [the default] */
     const struct wb_breaker_policy *breaker; /* FAIL [the default] */
     int64_t began_ms; /* of the attempt [last claim or extension] */
@@ -382,6 +417,20 @@ WB_MUST_USE enum wb_status wb_outbox_count(
  * are 0. Cheap: one index look-up per kind. */
 WB_MUST_USE enum wb_status wb_outbox_kinds(
     struct wb_outbox *box, wb_kind_fn *fn, void *ctx, struct wb_err *err);
+
+/* Called once per kind whose messages are the heads of lanes with others behind
+ * them, in order of kind. */
+struct wb_lane_heads {
+    struct wb_slice kind;
+    uint64_t lanes, held; /* such lanes, and the messages that wait in them */
+};
+typedef enum wb_status wb_lanes_fn(
+    void *ctx, const struct wb_lane_heads *heads);
+/* What the lanes wait for. A head whose kind is paused (wb_outbox_count()), or
+ * has no route, blocks its lane until that changes. Reads every message of a
+ * lane. */
+WB_MUST_USE enum wb_status wb_outbox_lanes(
+    struct wb_outbox *box, wb_lanes_fn *fn, void *ctx, struct wb_err *err);
 
 /* ---- administration ---------------------------------------------------- */
 

@@ -36,6 +36,7 @@ struct wb_route {
     uint32_t batch;       /* messages a request [1], at most 64 */
     uint64_t batch_bytes; /* of the messages of one request [1 MiB] */
     bool batch_ndjson;    /* NDJSON instead of one JSON array */
+    bool busy_is_free;    /* 429 or 503 with Retry-After uses up no attempt */
     bool disable_on_410;  /* pause the kind when the receiver says Gone */
 
     /*

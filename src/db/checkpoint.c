@@ -186,11 +186,11 @@ checkpoint(struct wb__sqlite *s, struct wb_err *err)
     return rc;
 }
 
-void
-wb__sqlite_make_room(struct wb__sqlite *s)
+enum wb_status
+wb__sqlite_make_room(struct wb__sqlite *s, struct wb_err *err)
 {
     s->full = false;
-    (void)checkpoint(s, NULL);
+    return checkpoint(s, err);
 }
 
 void

@@ -13,6 +13,8 @@
 #define WB_SRC_DB_SQL_H
 
 #define WB__READY " status IN ('pending', 'processing') "
+/* It is not known to have been in the hands of a worker that died. */
+#define WB__FRESH " status = 'pending' AND reason IS NULL "
 #define WB__LIVE \
     " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
 #define WB__FINAL " status IN ('abandoned', 'delivered') "
@@ -80,6 +82,22 @@
 #define WB__SHOW(where)                                             \
     "SELECT" WB__SHOWN ", payload FROM waybill_outbox WHERE " where \
     " AND (status <> 'delivered' OR keep = 1)"
+#define WB__FIRST_DUE(fresh)                                               \
+    "SELECT due_ms, seq FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
+        fresh "ORDER BY due_ms, seq LIMIT 1"
+#define WB__DUE(fresh)                                            \
+    "SELECT" WB__FULL                                             \
+    ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
+    "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)" fresh       \
+    " ORDER BY due_ms, seq LIMIT ?4"
+#define WB__DUE_PG(fresh)                                                    \
+    "SELECT" WB__FULL ", payload FROM (SELECT *,"                            \
+    " sum(length(payload)) OVER (ORDER BY due_ms, seq) - length(payload)"    \
+    " AS before FROM (SELECT * FROM waybill_outbox"                          \
+    " WHERE kind = $1 AND" WB__READY "AND due_ms <= $2"                      \
+    " AND (due_ms < $2 OR seq <= $3)" fresh " ORDER BY due_ms, seq LIMIT $4" \
+    " FOR UPDATE SKIP LOCKED) locked) summed"                                \
+    " WHERE before < 16777216 ORDER BY due_ms, seq"
 
 /* Of the idempotency store. ?1 to ?3 are always the operation; ?4 the token and
  * ?5 now, in the statements that need them. */
@@ -153,6 +171,12 @@
         " WHERE created_ms > ?1 OR claimed_ms > ?1 OR (status = 'pending'"     \
         "  AND claimed_ms IS NOT NULL AND due_ms > ?1 + 86400000)",            \
         NULL)                                                                  \
+    X(META_NEW,                                                                \
+        "INSERT INTO waybill_meta(name, value) VALUES(?1, '0')"                \
+        " ON CONFLICT DO NOTHING",                                             \
+        NULL)                                                                  \
+    X(META_LOCK, "SELECT value FROM waybill_meta WHERE name = ?1",             \
+        "SELECT value FROM waybill_meta WHERE name = $1 FOR UPDATE")           \
     X(TOKENS_FORGET,                                                           \
         "UPDATE waybill_outbox SET token = NULL,"                              \
         " status = CASE status WHEN 'processing' THEN 'pending'"               \
@@ -204,22 +228,16 @@
         " FROM k WHERE k.kind IS NOT NULL)"                                    \
         " SELECT kind FROM k WHERE kind IS NOT NULL",                          \
         NULL)                                                                  \
-    X(FIRST_DUE,                                                               \
-        "SELECT due_ms, seq FROM waybill_outbox WHERE kind = ?1 AND" WB__READY \
-        "ORDER BY due_ms, seq LIMIT 1",                                        \
+    X(FIRST_DUE, WB__FIRST_DUE(""), NULL)                                      \
+    X(FIRST_FRESH, WB__FIRST_DUE("AND" WB__FRESH), NULL)                       \
+    X(DUE, WB__DUE(""), WB__DUE_PG(""))                                        \
+    X(FRESH, WB__DUE(" AND" WB__FRESH), WB__DUE_PG(" AND" WB__FRESH))          \
+    X(DEFER,                                                                   \
+        "UPDATE waybill_outbox SET due_ms = ?2, status = 'pending',"           \
+        " token = NULL, reason = CASE status WHEN 'processing'"                \
+        "  THEN 'lease ran out' ELSE reason END WHERE seq = ?1",               \
         NULL)                                                                  \
-    X(DUE,                                                                     \
-        "SELECT" WB__FULL                                                      \
-        ", payload FROM waybill_outbox WHERE kind = ?1 AND" WB__READY          \
-        "AND due_ms <= ?2 AND (due_ms < ?2 OR seq <= ?3)"                      \
-        " ORDER BY due_ms, seq LIMIT ?4",                                      \
-        "SELECT" WB__FULL ", payload FROM (SELECT *,"                          \
-        " sum(length(payload)) OVER (ORDER BY due_ms, seq) - length(payload)"  \
-        " AS before FROM (SELECT * FROM waybill_outbox"                        \
-        " WHERE kind = $1 AND" WB__READY "AND due_ms <= $2"                    \
-        " AND (due_ms < $2 OR seq <= $3) ORDER BY due_ms, seq LIMIT $4"        \
-        " FOR UPDATE SKIP LOCKED) locked) summed"                              \
-        " WHERE before < 16777216 ORDER BY due_ms, seq")                       \
+    X(SCOPE, "UPDATE waybill_outbox SET scope = ?2 WHERE seq = ?1", NULL)      \
     X(LEASE,                                                                   \
         "UPDATE waybill_outbox SET status = 'processing',"                     \
         " attempts = CASE WHEN attempts < 0 THEN 1"                            \
@@ -320,6 +338,16 @@
         " WHERE status <> 'delivered' OR keep = 1"                             \
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
+    X(LANES,                                                                   \
+        "SELECT h.kind, count(*), sum(l.n) FROM (SELECT min(seq) AS seq,"      \
+        " count(*) - 1 AS n FROM waybill_outbox WHERE" WB__LIVE                \
+        "GROUP BY lane HAVING count(*) > 1) AS l JOIN waybill_outbox AS h"     \
+        " ON h.seq = l.seq GROUP BY h.kind ORDER BY h.kind",                   \
+        "SELECT h.kind, count(*), CAST(sum(l.n) AS BIGINT) FROM (SELECT"       \
+        " min(seq) AS seq, count(*) - 1 AS n FROM waybill_outbox "             \
+        "WHERE" WB__LIVE "GROUP BY lane HAVING count(*) > 1) AS l"             \
+        " JOIN waybill_outbox AS h ON h.seq = l.seq"                           \
+        " GROUP BY h.kind ORDER BY h.kind")                                    \
     X(LIST, WB__LIST("instr"), WB__LIST("strpos"))                             \
     X(SHOW, WB__SHOW("id >= ?1 AND id <= ?2") " ORDER BY id LIMIT 2", NULL)    \
     X(SHOW_KEY, WB__SHOW("key = ?1"), NULL)                                    \

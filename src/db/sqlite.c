@@ -248,7 +248,9 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     }
     s->tx_has_our_writes = db->wake = false;
     if (tx != WB__TX_READ && s->full)
-        wb__sqlite_make_room(s);
+        rc = wb__sqlite_make_room(s, err);
+    if (rc != WB_OK)
+        return rc;
     if (tx != WB__TX_READ)
         return begin_write(s, tx, err);
     rc = run_tx(s, WB__BEGIN_READ, err);

@@ -148,7 +148,8 @@ void wb__sqlite_unhook(struct wb__sqlite *s);
 enum wb_status wb__sqlite_checkpoint(struct wb__sqlite *s, struct wb_err *err);
 /* A write found no room: what is in the log may go into the file, and the log
  * may then be used again from its start. */
-void wb__sqlite_make_room(struct wb__sqlite *s);
+WB_MUST_USE enum wb_status wb__sqlite_make_room(
+    struct wb__sqlite *s, struct wb_err *err);
 /* Move the log, and start it anew with a small commit, which cuts it to
  * journal_size_limit; not while a reader holds it. */
 void wb__sqlite_cut_log(struct wb__sqlite *s);

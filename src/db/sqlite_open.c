@@ -194,8 +194,9 @@ open_to_read(struct wb__sqlite *s, const char *path, struct wb_err *err)
         wb__sqlite_place_writable(path) ? SQLITE_OPEN_READWRITE
                                         : SQLITE_OPEN_READONLY,
         err);
-    if (rc != WB_OK && wb__sqlite_place_idle(path))
-        rc = open_as_it_lies(s, path, err);
+    if (rc != WB_OK && wb__sqlite_place_idle(path) &&
+        open_as_it_lies(s, path, NULL) == WB_OK)
+        rc = WB_OK;
     if (rc == WB_OK)
         rc = wb__sqlite_place_set(s, err);
     if (rc != WB_OK)

@@ -7,8 +7,11 @@
  *     writes nothing.
  * (2) Through a half-open breaker exactly one message goes out, the probe. The
  *     row keeps its token and the end of its lease; when that lease has ended,
- *     another claim may be the probe.
- * (3) An open_until_ms further ahead than the open time itself was written by a
+ *     another claim may be the probe. An end further ahead than any lease was
+ *     written by a clock that was wrong, and counts as past.
+ * (3) A destination that asks for a rest (429 or 503 with Retry-After) gets it:
+ *     its breaker is open until then, and no failure is counted.
+ * (4) An open_until_ms further ahead than the open time itself was written by a
  *     clock that was wrong, and counts as past. */
 #include <stdio.h>
 
@@ -40,7 +43,9 @@ wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms)
     case WB_OPEN:
         return b->open_until_ms;
     case WB_HALF_OPEN:
-        return b->probe_token != 0 && now_ms < b->probe_until_ms
+        return b->probe_token != 0 && now_ms < b->probe_until_ms &&
+                       b->probe_until_ms <=
+                           wb__sat_add(now_ms, WB__LEASE_MAX_MS)
                    ? b->probe_until_ms
                    : now_ms;
     case WB_CLOSED:
@@ -180,6 +185,30 @@ wb__breaker_failure(struct wb_outbox *box, struct wb_slice scope,
         b.open_until_ms = wb__sat_add(wb__outbox_now(box), b.open_ms);
         b.probe_token = 0;
         box->breaker_change = WB_BREAKER_OPENED;
+    }
+    return wb__breaker_put(box, &b, err);
+}
+
+enum wb_status
+wb__breaker_rest(struct wb_outbox *box, struct wb_slice scope, uint64_t token,
+    int64_t rest_ms, struct wb_err *err)
+{
+    int64_t now_ms = wb__outbox_now(box);
+    int64_t until_ms = wb__sat_add(now_ms, rest_ms);
+    struct wb__breaker b;
+    enum wb_status rc = wb__db_run(
+        box->db, WB__SQL_BREAKER_NEW, WB__ARGS(wb__text(scope)), NULL, err);
+
+    if (rc == WB_OK)
+        rc = wb__breaker_find(box, scope, &b, err);
+    if (rc != WB_OK && rc != WB_EMPTY)
+        return rc;
+    if (b.probe_token == token)
+        b.probe_token = 0;
+    if (wb__breaker_state(&b, now_ms) != WB_OPEN ||
+        b.open_until_ms < until_ms) {
+        b.open_ms = rest_ms;
+        b.open_until_ms = until_ms;
     }
     return wb__breaker_put(box, &b, err);
 }

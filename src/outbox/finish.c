@@ -130,16 +130,22 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
         .retry_after_ms = f->retry_after_ms,
         .random = outbox_random(box)};
     struct wb_decision d = wb_retry_decide(f->retry, &attempt);
+    int64_t rest_ms = f->rest ? wb__retry_after_ms(f->retry, &attempt) : 0;
+    bool free_attempt = rest_ms > 0 && f->no_attempt;
     enum wb_status rc =
         wb__history_add(box, head, f, attempt.outcome, now_ms, err);
 
     if (rc != WB_OK)
         return rc;
+    if (free_attempt)
+        d = (struct wb_decision){
+            .verdict = WB_VERDICT_RETRY, .at_ms = wb__sat_add(now_ms, rest_ms)};
     if (d.verdict == WB_VERDICT_RETRY) {
         f->state = WB_STATE_PENDING;
         f->due_ms = d.at_ms > f->not_before_ms ? d.at_ms : f->not_before_ms;
         rc = wb__db_run(box->db, WB__SQL_PENDING,
-            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms), wb__int(0),
+            WB__ARGS(wb__int(head->seq), wb__int(f->due_ms),
+                wb__int(free_attempt && head->attempts > 0),
                 wb__text_or_null(error)),
             NULL, err);
     } else {
@@ -153,8 +159,10 @@ fail(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     }
     if (rc != WB_OK)
         return rc;
+    if (rest_ms > 0)
+        return wb__breaker_rest(box, scope, f->token, rest_ms, err);
     /* A rejected message says nothing about its destination. */
-    return f->outcome == WB_REJECTED
+    return f->outcome == WB_REJECTED || f->not_counted
                ? wb__breaker_extend(box, scope, f->token, 0, err)
                : wb__breaker_failure(box, scope, f->token, f->breaker, err);
 }
@@ -170,7 +178,7 @@ release(struct wb_outbox *box, struct wb_finish *f, struct wb__head *head,
     f->state = WB_STATE_PENDING;
     /* If the clock was ahead when it was claimed, it is due now. */
     f->due_ms = head->claimed_ms < now_ms ? head->claimed_ms : now_ms;
-    if (f->due_ms < f->not_before_ms)
+    if (f->not_before_ms > 0)
         f->due_ms = f->not_before_ms;
     f->attempts = head->attempts > 0 ? head->attempts - 1 : 0;
     rc = wb__db_run(box->db, WB__SQL_PENDING,
@@ -193,6 +201,24 @@ struct finish_op {
     struct wb_batch *batch;
 };
 
+/* The scope that the finish names; it is kept with the message, if that stays,
+ * for its next claim. */
+static enum wb_status
+scope_set(struct wb_outbox *box, const struct wb_finish *f,
+    struct wb__head *head, struct wb_err *err)
+{
+    if (f->scope.len >= sizeof(head->scope))
+        return wb__fail(err, WB_INVALID, 0,
+            "finish %s: the scope is longer than 255 bytes", f->id.text);
+    memcpy(head->scope, f->scope.ptr, f->scope.len);
+    head->scope[f->scope.len] = '\0';
+    return f->end == WB_CONFIRM
+               ? WB_OK
+               : wb__db_run(box->db, WB__SQL_SCOPE,
+                     WB__ARGS(wb__int(head->seq), wb__text(f->scope)), NULL,
+                     err);
+}
+
 static enum wb_status
 finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
     struct wb_err *err)
@@ -210,6 +236,11 @@ finish_one(struct wb_outbox *box, struct wb_finish *f, int64_t now_ms,
             set_delivered(f); /* confirmed before, by the same claim */
         return WB_OK;
     }
+    if (f->scope.len > 0 && (!wb__eq(f->scope, wb_slice(head.scope)) ||
+                                wb__eq(f->scope, wb_slice(head.kind))))
+        rc = scope_set(box, f, &head, err);
+    if (rc != WB_OK)
+        return rc;
     switch (f->end) {
     case WB_CONFIRM:
         rc = confirm(box, f, &head, now_ms, err);

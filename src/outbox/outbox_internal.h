@@ -216,6 +216,8 @@ WB_MUST_USE enum wb_status wb__breaker_delete(
 
 enum wb_breaker_state wb__breaker_state(
     const struct wb__breaker *b, int64_t now_ms);
+/* The longest lease that a configuration allows. */
+#define WB__LEASE_MAX_MS (7 * INT64_C(86400000))
 /* When a message may go out through it; not after now_ms: now. */
 int64_t wb__breaker_free_ms(const struct wb__breaker *b, int64_t now_ms);
 
@@ -225,6 +227,10 @@ WB_MUST_USE enum wb_status wb__breaker_success(struct wb_outbox *box,
 WB_MUST_USE enum wb_status wb__breaker_failure(struct wb_outbox *box,
     struct wb_slice scope, uint64_t token,
     const struct wb_breaker_policy *policy, struct wb_err *err);
+/* The destination asks not to be called for rest_ms: open until then. That is
+ * not a failure. */
+WB_MUST_USE enum wb_status wb__breaker_rest(struct wb_outbox *box,
+    struct wb_slice scope, uint64_t token, int64_t rest_ms, struct wb_err *err);
 /* If the claim with this token is the probe, it lasts until until_ms; with 0
  * it is the probe no longer, and another claim may be. */
 WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
@@ -235,6 +241,11 @@ WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
  * thread, at any time; it reads nothing. (outbox.c) */
 WB_MUST_USE enum wb_status wb__outbox_check(
     struct wb_outbox *box, struct wb_err *err);
+/* ---- retry (retry.c) ------------------------------------------------------ */
+
+/* The wait that the receiver asks for, limited by the policy. */
+int64_t wb__retry_after_ms(
+    const struct wb_retry_policy *policy, const struct wb_attempt *attempt);
 
 /* ---- claim (claim.c) ------------------------------------------------------ */
 

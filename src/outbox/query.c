@@ -277,3 +277,55 @@ wb_outbox_kinds(
 {
     return run_count(box, true, fn, ctx, err);
 }
+
+/* ---- lanes ---------------------------------------------------------------- */
+
+struct lanes_op {
+    struct wb__db_job job;
+    struct wb_outbox *box;
+    struct wb__arena arena;
+    struct wb_lane_heads *row;
+    size_t n, cap;
+};
+
+static enum wb_status
+lanes_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
+{
+    const enum wb__sql sql = WB__SQL_LANES;
+    struct lanes_op *o = (struct lanes_op *)job;
+    enum wb_status rc = wb__db_start(db, sql, WB__NO_ARGS, err);
+
+    wb__arena_clear(&o->arena);
+    o->row = NULL;
+    o->n = o->cap = 0;
+    if (rc != WB_OK)
+        return rc;
+    while ((rc = wb__db_next(db, sql, err)) == WB_OK) {
+        struct wb_lane_heads h = {.lanes = (uint64_t)wb__db_int(db, sql, 1),
+            .held = (uint64_t)wb__db_int(db, sql, 2)};
+
+        if (!wb__arena_grow(&o->arena, &o->row, o->n, &o->cap, sizeof(h)) ||
+            !wb__arena_dup(&o->arena, wb__db_slice(db, sql, 0), &h.kind)) {
+            rc = wb__nomem(err, "lanes");
+            break;
+        }
+        o->row[o->n++] = h;
+    }
+    wb__db_end(db, sql);
+    return rc == WB_EMPTY ? WB_OK : rc;
+}
+
+enum wb_status
+wb_outbox_lanes(
+    struct wb_outbox *box, wb_lanes_fn *fn, void *ctx, struct wb_err *err)
+{
+    struct lanes_op o = {.job = {.run = lanes_run, .tx = WB__TX_READ},
+        .box = box,
+        .arena = {.env = box->env}};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+
+    for (size_t i = 0; i < o.n && rc == WB_OK; i++)
+        rc = fn(ctx, &o.row[i]);
+    wb__arena_clear(&o.arena);
+    return rc;
+}

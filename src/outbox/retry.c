@@ -1,7 +1,7 @@
 /* retry.c - the retry decision. Pure functions only: no clock, no I/O. */
 #include "waybill/retry.h"
 
-#include "base/base.h"
+#include "outbox/outbox_internal.h"
 
 static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
 
@@ -62,13 +62,24 @@ dead(const char *why)
     return (struct wb_decision){.verdict = WB_VERDICT_DEAD, .why = why};
 }
 
+int64_t
+wb__retry_after_ms(
+    const struct wb_retry_policy *policy, const struct wb_attempt *attempt)
+{
+    struct wb_retry_policy p = in_range(policy);
+
+    return attempt->retry_after_ms < p.retry_after_ms ? attempt->retry_after_ms
+                                                      : p.retry_after_ms;
+}
+
 struct wb_decision
 wb_retry_decide(
     const struct wb_retry_policy *policy, const struct wb_attempt *attempt)
 {
     struct wb_retry_policy p = in_range(policy);
     int64_t now = attempt->now_ms > 0 ? attempt->now_ms : 0;
-    int64_t window, half, delay, retry_after = attempt->retry_after_ms;
+    int64_t window, half, delay;
+    int64_t retry_after = wb__retry_after_ms(policy, attempt);
 
     if (attempt->outcome == WB_DELIVERED)
         return (struct wb_decision){
@@ -83,8 +94,6 @@ wb_retry_decide(
     /* Upper half of the window, so that retries spread but never bunch at
      * zero. */
     delay = window - half + (int64_t)(attempt->random % ((uint64_t)half + 1));
-    if (retry_after > p.retry_after_ms)
-        retry_after = p.retry_after_ms;
     if (retry_after > delay)
         delay = retry_after;
     return (struct wb_decision){.verdict = WB_VERDICT_RETRY,

@@ -144,33 +144,28 @@ hook_results(const struct wb__delivery *d, const struct wb_result *whole,
     return rc != WB_NOTFOUND;
 }
 
-void
-wb__batch_results(const struct wb__delivery *d, const struct wb_result *result,
+bool
+wb__batch_results(const struct wb__delivery *d, struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
-    bool accepted = result->outcome == WB_DELIVERED;
-    bool hooked = hook_results(d, result, each, ctx);
-    json_t *response =
-        !hooked && accepted ? parse(wb__reply_text(result)) : NULL;
-    json_t *items = json_is_array(response)
-                        ? response
-                        : json_object_get(response, "results");
+    bool accepted = result->outcome == WB_DELIVERED, split;
+    json_t *response, *items;
+    const char *problem;
     size_t n = d->n;
-    bool split = json_array_size(items) == n;
-    const char *problem =
-        accepted && response == NULL ? wb__reply_problem(result) : NULL;
 
-    for (size_t i = 0; i < n && !hooked; i++) {
-        struct wb_result r = *result;
-
-        if (problem != NULL) {
-            r.outcome = WB_UNKNOWN;
-            r.error = wb_slice(problem);
-        }
-        if (split)
-            item_result(json_array_get(items, i), result, i, each, ctx);
-        else
-            each(ctx, i, &r);
+    if (hook_results(d, result, each, ctx))
+        return true;
+    response = accepted ? parse(wb__reply_text(result)) : NULL;
+    items = json_is_array(response) ? response
+                                    : json_object_get(response, "results");
+    split = json_array_size(items) == n;
+    problem = accepted && response == NULL ? wb__reply_problem(result) : NULL;
+    for (size_t i = 0; i < n && split; i++)
+        item_result(json_array_get(items, i), result, i, each, ctx);
+    if (problem != NULL) {
+        result->outcome = WB_UNKNOWN;
+        result->error = wb_slice(problem);
     }
     json_decref(response);
+    return split;
 }

@@ -54,6 +54,7 @@ wb__relay_new(struct wb_relay **out, struct wb_outbox *box,
     relay->opts.lease_ms = wb__relay_lease_ms(opts);
     relay->run_blocking = run_here;
     relay->claims.names.env = relay->tally.names.env = env;
+    relay->hold_names.env = env;
     relay->pending.errors.env = relay->committing.errors.env = env;
     rc = wb__routes_set(relay, err);
     if (rc == WB_OK)
@@ -69,6 +70,8 @@ wb__relay_free(struct wb_relay *relay)
     while (relay->in_flight != NULL)
         wb__delivery_free(relay->in_flight);
     wb__arena_clear(&relay->claims.names);
+    wb__arena_clear(&relay->hold_names);
+    wb__free(relay->env, relay->holds);
     wb__outcomes_drop(relay);
     wb__tally_clear(&relay->tally);
     wb__free(relay->env, relay->next.route);
@@ -215,7 +218,11 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
         .n_sources = relay->claims.n,
         .max = max,
         .lease_ms = relay->opts.lease_ms,
-        .due_by_ms = relay->limits.due_by_ms};
+        .due_by_ms = relay->limits.due_by_ms,
+        .holds = relay->holds,
+        .n_holds = relay->n_holds,
+        .no_stale = relay->n_stale > 0};
+    int64_t rate_us;
     struct commit c = {.relay = relay,
         .claim = max > 0 ? &claim : NULL,
         .batch = batch,
@@ -246,12 +253,19 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
     if (max == 0)
         return WB_OK;
     relay->report.ended += batch->ended;
+    if (batch->deferred > 0 && relay->n_holds > 0)
+        relay->deferred_until_ms =
+            relay->holds[0].until_ms + (int64_t)batch->deferred;
     relay->report.kinds_paused = batch->n_paused;
     relay->limits.messages -= batch->len;
     relay->claims.next_due_ms = batch->next_due_ms;
-    relay->claims.none = batch->reason;
+    /* A message that is deferred is not due any more for the next claim. */
+    if (batch->reason != WB_NONE_EMPTY)
+        relay->claims.none = batch->reason;
     /* The claim had no messages of a route that its rate held back. */
-    if (batch->len > 0 || held_back)
+    (void)wb__requests_free(relay, &rate_us);
+    held_back = held_back || rate_us != 0;
+    if (batch->len > 0 || batch->deferred > 0 || held_back)
         wb__relay_wake(relay, WB__RECHECK);
     return WB_OK;
 }
@@ -358,7 +372,8 @@ next_deadline_us(struct wb_relay *relay, bool held_back)
     }
     for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
         at_us = d->extend_us < at_us ? d->extend_us : at_us;
-    return at_us;
+    rate_us = wb__scopes_deadline_us(relay);
+    return rate_us < at_us ? rate_us : at_us;
 }
 
 enum wb_status
@@ -374,7 +389,10 @@ wb__relay_cycle(
         return wb__nomem(err, "relay");
     claimed->refs = 1;
     wb__deliveries_resume(relay);
-    rc = claim_prepare(relay, &max, &rate_us, err);
+    rc = wb__scopes_check(relay);
+    wb__deliveries_put_back(relay);
+    if (rc == WB_OK)
+        rc = claim_prepare(relay, &max, &rate_us, err);
     if (rc == WB_OK)
         rc = commit(relay, max, rate_us != 0, &claimed->batch, err);
     if (rc != WB_OK) {

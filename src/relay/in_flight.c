@@ -3,13 +3,14 @@
  *
  * (1) Every message of a claim gets exactly one outcome: by its result, or at
  *     once where no request could be built for it.
- * (2) The rows of a claim are kept until the last of its requests has ended. */
+ * (2) The rows of a claim are kept until the last of its requests has ended.
+ * (3) A batch that is rejected as a whole is split until the rejected message
+ * is alone; a request that fails is one failure for the breaker. */
 #include "relay/relay.h"
 
 enum {
     TIMEOUT_MS = 30000,
-    REST_MS = 1000, /* before a message that was released is claimed again */
-    ERROR_BYTES = 16384 /* more of an error than is ever kept */
+    BATCH_BYTES = 1 << 20
 };
 
 static void
@@ -44,6 +45,7 @@ wb__delivery_free(struct wb__delivery *d)
         d->state->n_sent -= d->sent;
         relay->n_in_flight--;
         relay->n_sent -= d->sent;
+        relay->n_stale -= d->stale;
     }
     for (size_t i = 0; i < d->n; i++)
         item_release(d->state->route, &d->item[i]);
@@ -76,176 +78,7 @@ delivery_new(struct wb_relay *relay, struct wb__route_state *state,
     return d;
 }
 
-/* ---- outcomes ---------------------------------------------------------- */
-
-static int64_t
-mono_us(const struct wb_relay *relay)
-{
-    return relay->env->mono_us(relay->env->ctx);
-}
-
-void
-wb__relay_event(
-    const struct wb_relay *relay, const struct wb_relay_event *event)
-{
-    if (relay->opts.on_event != NULL)
-        relay->opts.on_event(relay->opts.event_ctx, event);
-}
-
-/* Keep what the event will say: the route may be gone by then. */
-static bool
-attempt_note(struct wb_relay *relay, const struct wb_route *route,
-    const struct wb_claimed *message, const struct wb_result *result)
-{
-    struct wb__outcomes *o = &relay->pending;
-    struct wb__attempt_note *note;
-
-    if (relay->opts.on_event == NULL)
-        return true;
-    if (!wb__array_grow(
-            relay->env, &o->note, o->n, &o->note_cap, sizeof(*o->note)))
-        return false;
-    note = &o->note[o->n];
-    *note = (struct wb__attempt_note){.status = result->status};
-    if (relay->sent_us != 0)
-        note->duration_ms = (mono_us(relay) - relay->sent_us) / 1000;
-    return wb__arena_dup(&o->errors, message->kind, &note->kind) &&
-           wb__arena_dup(&o->errors, wb__route_scope(route), &note->scope);
-}
-
-enum wb_status
-wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
-    const struct wb_claimed *message, const struct wb_result *result)
-{
-    struct wb_slice error = result->error;
-    struct wb__outcomes *o = &relay->pending;
-    struct wb_finish *f;
-
-    if (!wb__array_grow(
-            relay->env, &o->finish, o->n, &o->cap, sizeof(*o->finish)))
-        return WB_NOMEM;
-    if (!attempt_note(relay, route, message, result))
-        return WB_NOMEM;
-    if (o->n == 0)
-        o->extend_us = mono_us(relay) + relay->opts.lease_ms * 250;
-    f = &o->finish[o->n];
-    *f = (struct wb_finish){.id = message->id,
-        .token = message->token,
-        .seq = message->seq,
-        .end = result->outcome == WB_DELIVERED ? WB_CONFIRM : WB_FAIL,
-        .forget = true,
-        .attempts = message->attempts,
-        .outcome = result->outcome,
-        .retry_after_ms = result->retry_after_ms,
-        .not_before_ms = relay->limits.not_before_ms,
-        .retry = route->retry,
-        .breaker = route->breaker};
-    if (result->no_resource && result->outcome == WB_RETRY) {
-        int64_t now_ms = relay->env->wall_ms(relay->env->ctx);
-
-        f->end = WB_RELEASE;
-        f->not_before_ms = wb__sat_add(now_ms, REST_MS);
-    }
-    if (error.len > ERROR_BYTES)
-        error.len = ERROR_BYTES;
-    if (!wb__arena_dup(&o->errors, error, &f->error))
-        return WB_NOMEM;
-    o->n++;
-    o->lanes |= message->lane.len > 0;
-    return WB_OK;
-}
-
-size_t
-wb__outcomes_left(const struct wb_relay *relay)
-{
-    return relay->pending.n + relay->committing.n;
-}
-
-void
-wb__outcomes_take(struct wb_relay *relay)
-{
-    struct wb__outcomes empty = relay->committing;
-
-    if (empty.n > 0)
-        return;
-    relay->committing = relay->pending;
-    relay->pending = empty;
-}
-
-static void
-outcomes_clear(struct wb__outcomes *o)
-{
-    o->n = 0;
-    o->gone = NULL;
-    o->lanes = false;
-    wb__arena_clear(&o->errors);
-}
-
-static void
-attempt_event(const struct wb_relay *relay, size_t i)
-{
-    const struct wb_finish *f = &relay->committing.finish[i];
-    const struct wb__attempt_note *note = &relay->committing.note[i];
-    struct wb_relay_event event = {.type = WB_RELAY_ATTEMPT,
-        .id = f->id,
-        .kind = note->kind,
-        .error = f->end == WB_CONFIRM ? (struct wb_slice){0} : f->error,
-        .attempt = f->attempts,
-        .outcome = f->outcome,
-        .state = f->state,
-        .status = note->status,
-        .duration_ms = note->duration_ms};
-
-    if (f->status == WB_FENCED)
-        event.type = WB_RELAY_LEASE_LOST;
-    if (f->end != WB_RELEASE)
-        wb__relay_event(relay, &event);
-    if (f->breaker_change != WB_BREAKER_SAME)
-        wb__relay_event(
-            relay, &(struct wb_relay_event){
-                       .type = f->breaker_change == WB_BREAKER_OPENED
-                                   ? WB_RELAY_BREAKER_OPENED
-                                   : WB_RELAY_BREAKER_CLOSED,
-                       .kind = note->kind,
-                       .scope = note->scope,
-                       .error = event.error});
-}
-
-void
-wb__outcomes_committed(struct wb_relay *relay)
-{
-    struct wb_report *r = &relay->report;
-
-    for (size_t i = 0; i < relay->committing.n; i++) {
-        const struct wb_finish *f = &relay->committing.finish[i];
-
-        if (f->status == WB_NOTFOUND)
-            continue; /* discarded meanwhile */
-        if (relay->opts.on_event != NULL)
-            attempt_event(relay, i);
-        r->attempted++;
-        if (f->status != WB_OK)
-            r->fenced++;
-        else if (f->end == WB_CONFIRM)
-            r->confirmed++;
-        else if (f->end == WB_RELEASE)
-            r->released++;
-        else if (f->state == WB_STATE_PENDING)
-            r->retried++;
-        else if (f->outcome == WB_REJECTED)
-            r->rejected++;
-        else
-            r->abandoned++;
-    }
-    outcomes_clear(&relay->committing);
-}
-
-void
-wb__outcomes_drop(struct wb_relay *relay)
-{
-    outcomes_clear(&relay->committing);
-    outcomes_clear(&relay->pending);
-}
+/* ---- the result of a request ------------------------------------------- */
 
 /* The next cycle pauses the kind: that may block, and would stop the loop. */
 static void
@@ -263,16 +96,21 @@ gone_note(struct wb__outcomes *o, struct wb_slice kind)
     o->gone = gone;
 }
 
+/* Does the response rule apply to it? */
+static bool
+is_judged(const struct wb_result *r)
+{
+    return r->status == 0 ? r->outcome == WB_DELIVERED
+                          : r->status >= 200 && r->status < 300;
+}
+
 /* Out of memory here loses the outcome, which costs a repeat: the lease runs
  * out. */
 static void
 item_outcome(struct wb_relay *relay, const struct wb_route *route,
     const struct wb_claimed *message, struct wb_result *result)
 {
-    bool accepted = result->status >= 200 && result->status < 300;
-
-    if (route->judge != NULL &&
-        (accepted || (result->status == 0 && result->outcome == WB_DELIVERED)))
+    if (route->judge != NULL && is_judged(result))
         route->judge(route->ctx, message, result, &relay->tally);
     (void)(wb__outcome_note(relay, route, message, result) == WB_OK);
     if (result->status == 410 && route->disable_on_410)
@@ -283,24 +121,104 @@ static void
 each_item(void *ctx, size_t i, struct wb_result *result)
 {
     struct wb__delivery *d = ctx;
+    struct wb__outcomes *o = &d->relay->pending;
+    size_t n = o->n;
 
     item_outcome(d->relay, d->state->route, d->item[i].message, result);
+    /* A request that failed is one failure of its destination. */
+    if (o->n > n && result->outcome != WB_DELIVERED &&
+        result->outcome != WB_REJECTED) {
+        o->finish[n].not_counted = d->failed;
+        d->failed = true;
+    }
+}
+
+/* ---- the batch as a whole ---------------------------------------------- */
+
+/* Is the result, which all messages of a batch share, a rejection of each? */
+static bool
+is_rejected_as_one(const struct wb__delivery *d, const struct wb_result *result)
+{
+    const struct wb_route *route = d->state->route;
+    struct wb_tally ignored = {.names.env = d->relay->env};
+    bool rejected = d->n > 1;
+
+    for (size_t i = 0; i < d->n && rejected; i++) {
+        struct wb_result r = *result;
+
+        if (route->judge != NULL && is_judged(&r))
+            route->judge(route->ctx, d->item[i].message, &r, &ignored);
+        rejected = r.outcome == WB_REJECTED;
+    }
+    wb__tally_clear(&ignored);
+    return rejected;
+}
+
+static void delivery_start(struct wb__delivery *d);
+
+/* The receiver has rejected the request and not said which of its messages:
+ * send each half again in a request of its own, until a rejected message is
+ * alone. The claims are kept, so that this costs no attempt; if the worker dies
+ * on the way their leases run out. False, and nothing has changed: out of
+ * memory. */
+static bool
+delivery_split(struct wb__delivery *d)
+{
+    const size_t half[2] = {(d->n + 1) / 2, d->n / 2};
+    const struct wb__item *item = d->item;
+    struct wb__delivery *part[2] = {NULL, NULL};
+    bool ok = true;
+
+    for (size_t i = 0; i < 2 && ok; item += half[i++]) {
+        part[i] = delivery_new(d->relay, d->state, d->claimed, half[i]);
+        ok = part[i] != NULL;
+        if (!ok)
+            break;
+        memcpy(part[i]->item, item, half[i] * sizeof(*item));
+        part[i]->n = half[i];
+        part[i]->extend_us = d->extend_us;
+        ok = wb__batch_encode(part[i], NULL) == WB_OK;
+    }
+    if (ok)
+        d->n = 0; /* the hooks' tokens are the parts' */
+    for (size_t i = 0; i < 2 && !ok; i++)
+        if (part[i] != NULL) {
+            part[i]->n = 0;
+            wb__delivery_free(part[i]);
+        }
+    if (!ok)
+        return false;
+    wb__delivery_free(d);
+    delivery_start(part[0]);
+    delivery_start(part[1]);
+    return true;
 }
 
 static void
 on_done(void *ctx, const struct wb_result *result)
 {
     struct wb__delivery *d = ctx;
+    struct wb_relay *relay = d->relay;
     struct wb_result own = *result;
+    bool each, as_one;
 
     WB_ASSERT(d->sent && d->n > 0);
-    d->relay->sent_us = d->sent_us;
-    if (d->state->route->batch > 1)
-        wb__batch_results(d, &own, each_item, d);
-    else
-        each_item(d, 0, &own);
-    d->relay->sent_us = 0;
-    wb__delivery_free(d);
+    relay->sent_us = d->sent_us;
+    each =
+        d->state->route->batch > 1 && wb__batch_results(d, &own, each_item, d);
+    as_one = !each && is_rejected_as_one(d, &own);
+    if (!as_one || !delivery_split(d)) {
+        if (as_one)
+            own = (struct wb_result){
+                .outcome = WB_RETRY, .error = WB_LIT("out of memory")};
+        for (size_t i = 0; i < d->n && !each; i++) {
+            struct wb_result item = own;
+
+            each_item(d, i, &item);
+        }
+        wb__delivery_free(d);
+    }
+    relay->sent_us = 0;
 }
 
 /* ---- the request ------------------------------------------------------- */
@@ -351,10 +269,9 @@ delivery_send(struct wb__delivery *d)
 
     WB_ASSERT(!d->sent);
     d->sent = true;
+    d->sent_us = wb__relay_us(relay);
     d->state->n_sent++;
     relay->n_sent++;
-    d->sent_us = mono_us(relay);
-    wb__rate_sent(d->state, d->sent_us);
     transport->send(transport, &d->request, on_done, d);
 }
 
@@ -371,8 +288,11 @@ delivery_start(struct wb__delivery *d)
     relay->in_flight = d;
     d->state->in_flight++;
     relay->n_in_flight++;
-    d->extend_us = mono_us(relay) + relay->opts.lease_ms * 500;
-    if (!wb__route_is_full(relay, d->state))
+    d->stale = d->item[0].message->stale;
+    relay->n_stale += d->stale;
+    if (d->extend_us == 0)
+        d->extend_us = wb__relay_us(relay) + relay->opts.lease_ms * 500;
+    if (!wb__route_is_full(relay, d->state) && !wb__scope_is_full(d))
         delivery_send(d);
 }
 
@@ -380,15 +300,33 @@ delivery_start(struct wb__delivery *d)
 void
 wb__deliveries_resume(struct wb_relay *relay)
 {
-    struct wb__delivery *d = relay->in_flight;
+    struct wb__delivery *d = relay->in_flight, *first = NULL;
 
     while (d != NULL && relay->n_sent < relay->n_in_flight) {
-        if (d->sent || wb__route_is_full(relay, d->state)) {
-            d = d->next;
-        } else {
-            delivery_send(d);
+        if (!d->sent && !wb__route_is_full(relay, d->state) &&
+            !wb__scope_is_full(d))
+            first = d; /* the list begins with the newest */
+        d = d->next;
+        if (d == NULL && first != NULL) {
+            delivery_send(first);
+            first = NULL;
             d = relay->in_flight;
         }
+    }
+}
+
+void
+wb__deliveries_put_back(struct wb_relay *relay)
+{
+    struct wb__delivery *next;
+
+    for (struct wb__delivery *d = relay->in_flight; d != NULL; d = next) {
+        next = d->next;
+        if (d->put_back_ms == 0)
+            continue;
+        for (size_t i = 0; i < d->n; i++)
+            wb__deferral_note(relay, d->item[i].message, d->put_back_ms);
+        wb__delivery_free(d);
     }
 }
 
@@ -412,13 +350,28 @@ wb__deliveries_release_unsent(struct wb_relay *relay)
 
     for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
         for (size_t i = 0; i < d->n && !d->sent; i++)
-            if (wb__outcome_note(
-                    relay, d->state->route, d->item[i].message, &none) == WB_OK)
+            if (wb__outcome_note(relay, d->state->route, d->item[i].message,
+                    &none) == WB_OK) {
                 o->finish[o->n - 1].end = WB_RELEASE;
+                o->finish[o->n - 1].scope.len = 0; /* it is not deferred */
+            }
     wb__deliveries_drop_unsent(relay);
 }
 
 /* ---- from a claim to requests ------------------------------------------ */
+
+/* The last attempt of a message is made without others, so that it does not
+ * fail for the fault of another message again; so is one after a lease that ran
+ * out. */
+static bool
+is_sent_alone(const struct wb_route *route, const struct wb_claimed *m)
+{
+    static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
+    const struct wb_retry_policy *p =
+        route->retry != NULL ? route->retry : &standard;
+
+    return m->stale || (m->attempts > 1 && m->attempts >= p->max_attempts);
+}
 
 /* Send row[at]; where its route has batches, with the rows after it that can
  * share the request. state[i] of those is cleared. */
@@ -427,9 +380,14 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
     struct wb__claimed_batch *claimed, struct wb_err *err)
 {
     struct wb__route_state *own = state[at];
+    const struct wb_claimed *row = claimed->batch.row;
     size_t most = own->route->batch > 1 ? own->route->batch : 1;
-    size_t end = most > 1 ? claimed->batch.len : at + 1;
+    size_t end = most > 1 && !is_sent_alone(own->route, &row[at])
+                     ? claimed->batch.len
+                     : at + 1;
     struct wb__delivery *d = delivery_new(relay, own, claimed, most);
+    uint64_t left =
+        own->route->batch_bytes > 0 ? own->route->batch_bytes : BATCH_BYTES;
     enum wb_status rc = WB_OK;
 
     if (d == NULL)
@@ -439,13 +397,18 @@ send_from(struct wb_relay *relay, struct wb__route_state **state, size_t at,
         const struct wb_request *r = &item->request;
         const struct wb_request *first = &d->item[0].request;
 
-        if (state[i] != own)
+        if (state[i] != own || (i > at && is_sent_alone(own->route, &row[i])))
             continue;
-        if (!item_build(relay, own->route, &claimed->batch.row[i], item)) {
+        if (!item_build(relay, own->route, &row[i], item)) {
             state[i] = NULL;
-        } else if (wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
+        } else if (d->n > 0 && r->body.len >= left) {
+            item_release(own->route, item);
+            break;
+        } else if (wb__eq(row[i].scope, row[at].scope) &&
+                   wb__eq(r->url, first->url) && wb__eq(r->kind, first->kind) &&
                    wb__eq(r->headers, first->headers)) {
             state[i] = NULL;
+            left -= r->body.len < left ? r->body.len + 1 : left;
             d->n++;
         } else {
             item_release(own->route, item);
@@ -477,6 +440,17 @@ wb__deliveries_start(struct wb_relay *relay, struct wb__claimed_batch *claimed,
     }
     for (size_t i = 0; rc == WB_OK && i < n; i++)
         state[i] = wb__route_state_of(relay, claimed->batch.row[i].kind);
+    for (size_t i = 0; rc == WB_OK && i < n; i++) {
+        struct wb_claimed *m = &claimed->batch.row[i];
+        int64_t until_ms = -1;
+
+        if (state[i] != NULL)
+            rc = wb__scope_find(relay, state[i], claimed, m, &until_ms);
+        if (rc == WB_OK && until_ms >= 0) {
+            wb__deferral_note(relay, m, until_ms);
+            state[i] = NULL;
+        }
+    }
     for (size_t i = 0; rc == WB_OK && i < n; i++)
         if (state[i] != NULL)
             rc = send_from(relay, state, i, claimed, err);

@@ -41,12 +41,6 @@ struct wb__loop {
     atomic_bool stopped;
 };
 
-static int64_t
-mono_us(const struct wb_relay *relay)
-{
-    return relay->env->mono_us(relay->env->ctx);
-}
-
 /* ---- handles ----------------------------------------------------------- */
 
 /* These only wake the loop. */
@@ -93,8 +87,8 @@ on_log(uv_fs_event_t *handle, const char *name, int events, int status)
     (void)events;
     (void)status;
     l->log_ms = 2;
-    if (l->log_us == 0 || l->log_us > mono_us(relay) + 2000)
-        l->log_us = mono_us(relay) + 2000;
+    if (l->log_us == 0 || l->log_us > wb__relay_us(relay) + 2000)
+        l->log_us = wb__relay_us(relay) + 2000;
 }
 
 static void
@@ -257,7 +251,7 @@ before_cycle(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
-    int64_t now_us = mono_us(relay);
+    int64_t now_us = wb__relay_us(relay);
 
     if (p->worker && now_us >= p->ready_us) {
         p->ready = is_ready(relay);
@@ -286,12 +280,12 @@ is_over(const struct wb__pass *p)
     const struct wb_relay *relay = p->relay;
 
     if (!wb__relay_is_idle(relay))
-        return p->left_us != 0 && mono_us(relay) >= p->left_us;
+        return p->left_us != 0 && wb__relay_us(relay) >= p->left_us;
     if (relay->limits.messages == 0)
         return true;
     if (p->worker)
-        return is_stopped(relay) ||
-               (p->end_us != 0 && mono_us(relay) >= p->end_us);
+        return p->stopped ||
+               (p->end_us != 0 && wb__relay_us(relay) >= p->end_us);
     return relay->limits.stopping ||
            wb__claim_step(&relay->claims, true, false) == WB__CLAIM_NOTHING;
 }
@@ -303,7 +297,7 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
 {
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
-    int64_t now_us = mono_us(relay), longest_us = now_us + LONGEST_US;
+    int64_t now_us = wb__relay_us(relay), longest_us = now_us + LONGEST_US;
     int64_t at_us = deadline_us < longest_us ? deadline_us : longest_us, us;
 
     if (p->end_us > now_us && p->end_us < at_us)
@@ -317,7 +311,7 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
     if (p->worker && !relay->limits.stopping && l->log_us != 0 &&
         l->log_us < at_us)
         at_us = l->log_us;
-    us = at_us - now_us;
+    us = is_stopped(relay) && !p->stopped ? 0 : at_us - now_us;
     l->waiting = relay->n_in_flight;
     uv_update_time(l->uv);
     if (us > 0) {
@@ -327,7 +321,7 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
     (void)uv_run(l->uv, us > 0 ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     (void)uv_prepare_stop(&l->prepare);
     (void)uv_timer_stop(&l->timer);
-    if (mono_us(relay) >= longest_us)
+    if (wb__relay_us(relay) >= longest_us)
         wb__relay_wake(relay, WB__KINDS_STALE); /* an event may be lost */
 }
 
@@ -338,7 +332,7 @@ wait_lost(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     uv_loop_t *uv = relay->loop->uv;
-    int64_t us = p->wait_us, now_us = mono_us(relay);
+    int64_t us = p->wait_us, now_us = wb__relay_us(relay);
     uint64_t end_ms;
 
     if (p->left_us != 0 && p->left_us - now_us < us)
@@ -362,8 +356,10 @@ give_up(struct wb__pass *p)
     relay->limits.stopping = true;
     wb__deliveries_drop_unsent(relay);
     while (relay->n_in_flight > 0 &&
-           (p->left_us == 0 || mono_us(relay) < p->left_us))
+           (p->left_us == 0 || wb__relay_us(relay) < p->left_us)) {
         wait_until(p, INT64_MAX);
+        wb__deliveries_drop_unsent(relay); /* of a batch that was split */
+    }
     while (wb__outcomes_left(relay) > 0 &&
            wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK)
         ;
@@ -375,7 +371,7 @@ static void
 save_report(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
-    int64_t now_us = mono_us(relay);
+    int64_t now_us = wb__relay_us(relay);
 
     if (!p->worker || relay->report.attempted == p->saved ||
         now_us - p->saved_us < SAVE_US)
@@ -467,7 +463,7 @@ drain_begin(struct wb__pass *p, struct wb_relay *relay,
         .drain = drain,
         .ready = true,
         .slot = -1,
-        .start_us = mono_us(relay)};
+        .start_us = wb__relay_us(relay)};
     if (drain->for_ms > 0 && drain->for_ms <= INT64_MAX / 1000)
         p->end_us = wb__sat_add(p->start_us, drain->for_ms * 1000);
     wb__tally_clear(&relay->tally);
@@ -486,7 +482,8 @@ drain_end(struct wb__pass *p, enum wb_status rc, struct wb_report *report,
 
     for (struct wb__delivery *d = relay->in_flight; d != NULL; d = d->next)
         relay->report.left += d->n;
-    rc = wb__report_end(relay, (mono_us(relay) - p->start_us) / 1000, rc, err);
+    rc = wb__report_end(
+        relay, (wb__relay_us(relay) - p->start_us) / 1000, rc, err);
     *report = relay->report;
     return rc;
 }
@@ -526,7 +523,7 @@ static enum wb_status
 run_last_pass(struct wb__pass *p, struct wb_err *err)
 {
     struct wb_relay *relay = p->relay;
-    int64_t end_us = mono_us(relay) + LAST_US;
+    int64_t end_us = wb__relay_us(relay) + LAST_US;
 
     if (relay->n_in_flight > 0 || !wb__db_drain_flag(relay->box->db) ||
         !wb__slot_try(p))

@@ -21,7 +21,8 @@ may_pass(const struct wb__pass *p, enum wb_status rc)
            (rc == WB_NOMEM && p->worker);
 }
 
-/* A cycle failed: wait for the database, and keep the outcomes. False: do not.
+/* A cycle failed: wait for the database, and keep the outcomes. False: do not;
+ * a file that was removed or replaced does not come back.
  * Outcomes are kept until their leases are over, which is at most a lease after
  * the loss began. A worker that goes on keeps them for longer: it claims
  * nothing before they are committed. */
@@ -33,7 +34,8 @@ wb__database_lost(
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
     bool goes_on = p->worker && !p->stopped;
 
-    if (!may_pass(p, rc) || (!goes_on && wb__relay_is_idle(relay)))
+    if (!may_pass(p, rc) || (!goes_on && wb__relay_is_idle(relay)) ||
+        wb__outbox_check(relay->box, NULL) != WB_OK)
         return false;
     if (p->lost_us == 0) {
         p->lost_us = now_us;

@@ -23,12 +23,13 @@ void wb__tally_clear(struct wb_tally *tally);
 /* A route, and what it does at the moment. */
 struct wb__route_state {
     const struct wb_route *route;
-    size_t n_kinds;     /* of it in wb__claims.source */
-    uint32_t in_flight; /* requests, of which ... */
-    uint32_t n_sent;    /* are sent */
-    uint32_t free;      /* requests that may start now */
-    uint32_t slots;     /* messages the next claim may take */
-    int64_t next_us;    /* rate limit: no request before this */
+    size_t n_kinds;      /* of it in wb__claims.source */
+    uint32_t in_flight;  /* requests, of which ... */
+    uint32_t n_sent;     /* are sent */
+    uint32_t n_reserved; /* wait for a slow destination, and need no slot */
+    uint32_t free;       /* requests that may start now */
+    uint32_t slots;      /* messages the next claim may take */
+    struct wb_rate rate; /* per_s 0: none */
 };
 
 /* The rows of one claim, kept while a request refers to them. */
@@ -48,9 +49,11 @@ struct wb__delivery {
     size_t n;
     struct wb_request request;
     struct wb__buf body, ids; /* of a batch */
-    int64_t extend_us;        /* when to extend the leases */
     int64_t sent_us;
-    bool sent;
+    int64_t put_back_ms; /* its messages are to be put back until then; 0: no */
+    int64_t extend_us;   /* when to extend the leases; 0: not started */
+    bool sent, stale;
+    bool failed; /* one of its messages has, for the breaker */
 };
 struct wb__item {
     const struct wb_claimed *message;
@@ -142,6 +145,11 @@ struct wb_relay {
     struct wb__claims claims;
     struct wb__delivery *in_flight;
     size_t n_in_flight, n_sent;
+    struct wb_hold *holds; /* slow destinations, for the next claim */
+    size_t n_holds, holds_cap, n_reserved;
+    int64_t deferred_until_ms; /* the last message that a claim put off */
+    struct wb__arena hold_names;
+    size_t n_stale; /* in flight, of messages whose last lease ran out */
     struct wb__outcomes pending;    /* for the next cycle to commit */
     struct wb__outcomes committing; /* by the current one */
     bool db_used;                   /* the current cycle ran a transaction */
@@ -154,6 +162,12 @@ struct wb_relay {
     void (*run_blocking)(struct wb_relay *relay, void (*fn)(void *), void *arg);
     struct wb__loop *loop; /* loop.c; NULL: without an event loop */
 };
+
+static inline int64_t
+wb__relay_us(const struct wb_relay *relay)
+{
+    return relay->env->mono_us(relay->env->ctx);
+}
 
 /* ---- cycle.c ----------------------------------------------------------- */
 
@@ -215,8 +229,24 @@ uint32_t wb__slots_set(struct wb_relay *relay, uint32_t requests);
 /* Are as many requests sent as the route, or the pass, allows? */
 bool wb__route_is_full(
     const struct wb_relay *relay, const struct wb__route_state *state);
-/* A request starts: the rate counts it. */
-void wb__rate_sent(struct wb__route_state *state, int64_t now_us);
+
+/* ---- scope.c ----------------------------------------------------------- */
+
+/* Set message->scope. *until_ms: the message must not be sent before that (0:
+ * another claim decides); -1: it may be. OK, NOMEM. */
+WB_MUST_USE enum wb_status wb__scope_find(struct wb_relay *relay,
+    const struct wb__route_state *state, struct wb__claimed_batch *claimed,
+    struct wb_claimed *message, int64_t *until_ms);
+/* Has the destination as many requests as it leaves to others? */
+bool wb__scope_is_full(const struct wb__delivery *delivery);
+/* Find the slow destinations: set put_back_ms of the requests that wait for one
+ * for too long, and list what holds their like for the next claim. OK, NOMEM.
+ */
+WB_MUST_USE enum wb_status wb__scopes_check(struct wb_relay *relay);
+/* When to check again; INT64_MAX: nothing waits for a destination. */
+int64_t wb__scopes_deadline_us(const struct wb_relay *relay);
+/* Requests of the route in flight. */
+uint32_t wb__concurrency_of(const struct wb_route *route);
 
 /* ---- in_flight.c ------------------------------------------------------- */
 
@@ -225,6 +255,8 @@ WB_MUST_USE enum wb_status wb__deliveries_start(struct wb_relay *relay,
     struct wb__claimed_batch *claimed, struct wb_err *err);
 /* Send the requests that wait, now that others have ended. */
 void wb__deliveries_resume(struct wb_relay *relay);
+/* Put back the messages of those whose put_back_ms is set. */
+void wb__deliveries_put_back(struct wb_relay *relay);
 /* Forget those that are not sent. */
 void wb__deliveries_drop_unsent(struct wb_relay *relay);
 void wb__delivery_free(struct wb__delivery *delivery);
@@ -233,6 +265,11 @@ void wb__delivery_free(struct wb__delivery *delivery);
 WB_MUST_USE enum wb_status wb__outcome_note(struct wb_relay *relay,
     const struct wb_route *route, const struct wb_claimed *message,
     const struct wb_result *result);
+/* Note that a message was not sent: it is due again at until_ms, or now if that
+ * is 0, and this attempt does not count. Without memory it waits until its
+ * lease ends. */
+void wb__deferral_note(
+    struct wb_relay *relay, const struct wb_claimed *message, int64_t until_ms);
 /* Outcomes that are not committed. */
 size_t wb__outcomes_left(const struct wb_relay *relay);
 /* Move the pending ones to relay->committing, unless some are still there. */
@@ -261,9 +298,10 @@ WB_MUST_USE bool wb__batch_fits(struct wb_slice body);
 /* Make the delivery's request from its items. */
 WB_MUST_USE enum wb_status wb__batch_encode(
     struct wb__delivery *delivery, struct wb_err *err);
-/* Split the result of a batch: calls each(ctx, i, result) for every item. */
-void wb__batch_results(const struct wb__delivery *delivery,
-    const struct wb_result *result,
+/* True: the response has a result for every item, and each(ctx, i, result) was
+ * called with it. False: *result, maybe changed, is the result of all. */
+bool wb__batch_results(const struct wb__delivery *delivery,
+    struct wb_result *result,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx);
 
 /* ---- report.c ---------------------------------------------------------- */

@@ -9,11 +9,11 @@
 
 enum {
     CONCURRENCY = 8,
-    LATE_US = 100000 /* a rate may make up for what it missed within this */
+    LONGEST_RATE_US = 62000000 /* longer: the clock was wrong */
 };
 
-static uint32_t
-concurrency_of(const struct wb_route *r)
+uint32_t
+wb__concurrency_of(const struct wb_route *r)
 {
     return r->concurrency > 0 ? r->concurrency : CONCURRENCY;
 }
@@ -61,7 +61,11 @@ wb__routes_set(struct wb_relay *relay, struct wb_err *err)
             if (strcmp(routes[i].kind, routes[j].kind) == 0)
                 return wb__fail(err, WB_INVALID, 0,
                     "two routes are named \"%s\"", routes[i].kind);
-        relay->route[relay->n_routes++].route = &routes[i];
+        relay->route[relay->n_routes++] =
+            (struct wb__route_state){.route = &routes[i],
+                .rate = {.name = wb_slice(routes[i].kind),
+                    .per_s = routes[i].rate_per_s,
+                    .batch = routes[i].batch > 1 ? routes[i].batch : 1}};
     }
     return WB_OK;
 }
@@ -158,6 +162,8 @@ on_kind(void *ctx, const struct wb_kind_counts *counts)
     s = &c->source[c->n];
     *s = (struct wb_source){
         .scope = wb__route_scope(state->route), .slots = &state->slots};
+    s->rate = state->rate.per_s > 0 ? &state->rate : NULL;
+    s->scope_by_message = state->route->scope_of != NULL;
     if (state->route->retry != NULL)
         s->max_attempts = state->route->retry->max_attempts;
     if (!wb__arena_dup(&c->names, counts->kind, &s->kind))
@@ -181,48 +187,32 @@ wb__sources_read(struct wb_relay *relay, struct wb_err *err)
 
 /* ---- how many requests and messages ------------------------------------ */
 
-static int64_t
-interval_us(const struct wb_route *r)
-{
-    return 1000000 / (int64_t)r->rate_per_s + 1;
-}
-
-void
-wb__rate_sent(struct wb__route_state *state, int64_t now_us)
-{
-    if (state->route->rate_per_s == 0)
-        return;
-    if (state->next_us < now_us - LATE_US)
-        state->next_us = now_us - LATE_US;
-    state->next_us += interval_us(state->route);
-}
-
 bool
 wb__route_is_full(
     const struct wb_relay *relay, const struct wb__route_state *state)
 {
-    return state->n_sent >= concurrency_of(state->route) ||
+    return state->n_sent >= wb__concurrency_of(state->route) ||
            (relay->limits.requests > 0 &&
                relay->n_sent >= relay->limits.requests);
 }
 
+/* The claim decides how many its rate allows; before next_us it is none. A rate
+ * is at least one a second. */
 static uint32_t
-route_free(struct wb__route_state *state, int64_t now_us, int64_t *rate_us)
+route_free(const struct wb_relay *relay, struct wb__route_state *state,
+    int64_t now_us, int64_t *rate_us)
 {
-    const struct wb_route *r = state->route;
-    uint32_t most = concurrency_of(r);
-    uint32_t n = most > state->in_flight ? most - state->in_flight : 0;
-    int64_t due;
+    uint32_t most = wb__concurrency_of(state->route);
+    uint32_t used = state->in_flight - state->n_reserved;
+    int64_t wait_us = state->rate.next_us - wb__outbox_now(relay->box) * 1000;
 
-    if (r->rate_per_s == 0 || n == 0)
-        return n;
-    if (now_us < state->next_us) {
-        if (*rate_us == 0 || state->next_us < *rate_us)
-            *rate_us = state->next_us;
+    if (used >= most)
         return 0;
-    }
-    due = 1 + (now_us - state->next_us) / interval_us(r);
-    return due < n ? (uint32_t)due : n;
+    if (state->rate.per_s == 0 || wait_us <= 0 || wait_us > LONGEST_RATE_US)
+        return most - used;
+    if (*rate_us == 0 || now_us + wait_us < *rate_us)
+        *rate_us = now_us + wait_us;
+    return 0;
 }
 
 uint32_t
@@ -230,18 +220,18 @@ wb__requests_free(struct wb_relay *relay, int64_t *rate_us)
 {
     int64_t now_us = relay->env->mono_us(relay->env->ctx);
     uint64_t sum = 0, left = UINT32_MAX;
+    size_t used = relay->n_in_flight - relay->n_reserved;
 
     *rate_us = 0;
     for (size_t i = 0; i < relay->n_routes; i++) {
         struct wb__route_state *state = &relay->route[i];
 
-        state->free = route_free(state, now_us, rate_us);
+        state->free = route_free(relay, state, now_us, rate_us);
         sum += state->free;
     }
     if (relay->limits.requests > 0)
-        left = relay->limits.requests > relay->n_in_flight
-                   ? relay->limits.requests - relay->n_in_flight
-                   : 0;
+        left =
+            relay->limits.requests > used ? relay->limits.requests - used : 0;
     return (uint32_t)(sum < left ? sum : left);
 }
 

@@ -33,6 +33,7 @@ static const struct wb__field retry_fields[] = {
     {"immediate", WB__TYPE_BOOL, ALL, AT(immediate), 0, 0, NULL, NULL},
     {"retry_after", WB__TYPE_DURATION, ALL, AT(retry.retry_after_ms), 0, WB__MS_MAX, NULL, NULL},
     {"rejected", WB__TYPE_BOOL, ALL, AT(retry.retry_rejected), 0, 0, NULL, NULL},
+    {"busy_is_free", WB__TYPE_BOOL, ALL, AT(route.busy_is_free), 0, 0, NULL, NULL},
 };
 static const struct wb__field breaker_fields[] = {
     {"failures", WB__TYPE_COUNT, ALL, AT(breaker.failures), 1, 1000000, NULL, NULL},

@@ -188,8 +188,11 @@ not_durations=("" 5 5x m -1s 1.5h '1 s' 1h30m 9999999999999999999s 1S)
     waybill --db empty send k x
     try js --db /dev/null status
     ended 1
+    waybill --db file/in/it send k x
     try js --db file/in/it status
     ended 0
+    try js --db file/in/other status
+    ended 1
     try js --db x/below/a/file status
     ended 1
     if [ "$(id -u)" -ne 0 ]; then
@@ -231,6 +234,8 @@ not_durations=("" 5 5x m -1s 1.5h '1 s' 1h30m 9999999999999999999s 1S)
     "${as[@]}" "$WAYBILL" --db "$ro/x.db" send k x || skip "no other user"
     chmod 555 "$ro"
     try "${as[@]}" "$WAYBILL" --db "$ro/x.db" status
+    ended 0 # reading needs no right to write
+    try "${as[@]}" "$WAYBILL" --db "$ro/x.db" send k x
     chmod 755 "$ro" && rm -r "$ro"
     ended 1
     has "$err" "its folder may only be read"
@@ -254,7 +259,7 @@ not_durations=("" 5 5x m -1s 1.5h '1 s' 1h30m 9999999999999999999s 1S)
             ended 75
             has "$err" "no room: make some on the disk"
             full=$((full + 1))
-            waybill status >/dev/null
+            waybill --quiet pause none # makes the database
         done
     done
     [ "$full" -ge 15 ]

@@ -102,7 +102,7 @@ long() { printf "%0$1d" 0; }
     same 'not a database at all' "$(cat text.db)"
     sqlite3 foreign.db 'CREATE TABLE waybill_outbox(x)'
     refused 1 foreign.db waybill --db foreign.db send k '{}'
-    waybill --quiet --db newer.db status >/dev/null
+    waybill --quiet --db newer.db pause none # makes it
     sqlite3 newer.db "UPDATE waybill_meta SET value = 999
         WHERE name = 'version'"
     refused 1 newer waybill --db newer.db send k '{}'
@@ -110,7 +110,7 @@ long() { printf "%0$1d" 0; }
 
 @test "database: nobody may read it" {
     refused 1 /proc/nope waybill --db /proc/nope/x.db send k '{}'
-    waybill --quiet --db shut.db status >/dev/null
+    waybill --quiet --db shut.db pause none # makes it
     chmod 000 shut.db
     if [ "$(id -u)" -eq 0 ]; then
         # root reads everything: ask as somebody else

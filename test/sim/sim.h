@@ -229,7 +229,7 @@ struct sim_wire {
 struct sim_breaker {
     bool unsure;
     uint32_t failures;
-    int64_t open_until_ms;
+    int64_t open_until_ms, open_ms;
     uint64_t probe_token;
     int64_t probe_until_ms;
 };

@@ -158,7 +158,8 @@ on_breaker(sqlite3_stmt *q)
                 .failures = (uint32_t)sqlite3_column_int(q, 1),
                 .open_until_ms = sqlite3_column_int64(q, 2),
                 .probe_token = (uint64_t)sqlite3_column_int64(q, 3),
-                .probe_until_ms = sqlite3_column_int64(q, 4)};
+                .probe_until_ms = sqlite3_column_int64(q, 4),
+                .open_ms = sqlite3_column_int64(q, 5)};
 }
 
 static void
@@ -192,7 +193,7 @@ sim_check(int process, bool settled)
     if (good)
         good = each_row(db,
             "SELECT scope, failures, open_until_ms, probe_token,"
-            " probe_until_ms FROM waybill_breaker",
+            " probe_until_ms, open_ms FROM waybill_breaker",
             on_breaker);
     if (good)
         good = each_row(db, "SELECT n FROM business", on_business);

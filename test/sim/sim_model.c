@@ -43,7 +43,7 @@ static bool
 is_open(const struct sim_breaker *b)
 {
     return b->open_until_ms > sim.wall_ms &&
-           b->open_until_ms <= sim.wall_ms + SIM_OPEN_MS;
+           b->open_until_ms <= sim.wall_ms + b->open_ms;
 }
 
 static void
@@ -159,19 +159,37 @@ sim_model_finish_begin(
     }
 }
 
-static void
-finish_breaker(int kind, const struct wb_finish *f)
+/* The Retry-After of its attempt. */
+static int64_t
+asked_ms(const struct wb_finish *f, const struct sim_message *m)
 {
-    struct sim_breaker *b = &sim.breaker[kind];
+    int64_t asked = m->retry_after_token == f->token ? m->retry_after_ms : 0;
+
+    return asked < sim_retry.retry_after_ms ? asked : sim_retry.retry_after_ms;
+}
+
+static void
+finish_breaker(const struct sim_message *m, const struct wb_finish *f)
+{
+    struct sim_breaker *b = &sim.breaker[m->kind];
     bool probe = b->open_until_ms != 0 && b->probe_token == f->token;
 
     if (f->end == WB_CONFIRM) {
         if (b->open_until_ms == 0 || probe)
             *b = (struct sim_breaker){.unsure = b->unsure};
         b->failures = 0;
-    } else if (f->end == WB_FAIL && f->outcome != WB_REJECTED) {
+    } else if (f->end == WB_FAIL && f->rest && asked_ms(f, m) > 0) {
+        if (probe)
+            b->probe_token = 0;
+        if (!is_open(b) || b->open_until_ms < sim.wall_ms + asked_ms(f, m)) {
+            b->open_ms = asked_ms(f, m);
+            b->open_until_ms = sim.wall_ms + b->open_ms;
+        }
+    } else if (f->end == WB_FAIL && f->outcome != WB_REJECTED &&
+               !f->not_counted) {
         b->failures++;
         if (probe || (b->open_until_ms == 0 && b->failures >= SIM_FAILURES)) {
+            b->open_ms = SIM_OPEN_MS;
             b->open_until_ms = sim.wall_ms + SIM_OPEN_MS;
             b->probe_token = 0;
         }
@@ -184,17 +202,13 @@ finish_breaker(int kind, const struct wb_finish *f)
 static int64_t
 backoff_ms(const struct wb_finish *f, const struct sim_message *m)
 {
-    int64_t window = sim_retry.base_ms, asked = 0;
+    int64_t window = sim_retry.base_ms;
 
     for (uint32_t i = 1; i < f->attempts; i++)
         window *= sim_retry.factor;
     if (window > sim_retry.cap_ms)
         window = sim_retry.cap_ms;
-    if (m->retry_after_token == f->token)
-        asked = m->retry_after_ms;
-    if (asked > sim_retry.retry_after_ms)
-        asked = sim_retry.retry_after_ms;
-    return later(window / 2, asked);
+    return later(window / 2, asked_ms(f, m));
 }
 
 static void
@@ -206,7 +220,7 @@ finish_good(int n, const struct wb_finish *f, enum sim_hold hold)
         sim_violation(SIM_STALE, n, f->end);
         return;
     }
-    finish_breaker(m->kind, f);
+    finish_breaker(m, f);
     m->confirmed = m->confirmed || f->end == WB_CONFIRM;
     if (f->end == WB_FAIL && f->state == WB_STATE_PENDING)
         m->floor_ms = sim.wall_ms + backoff_ms(f, m);

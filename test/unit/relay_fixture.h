@@ -27,7 +27,7 @@ struct fake {
     size_t sent, flying, most_flying;
     char bodies[16][256], ids[16][WB_ID_LEN + 1], batch_ids[16][256];
     uint32_t attempts[16];
-    void (*on_send)(struct fake *f);
+    void (*on_send)(struct fake *f); /* may set the outcome of this attempt */
     void *ctx;
 };
 
@@ -68,8 +68,8 @@ fake_result(struct fake *f)
         .no_resource = f->no_resource,
         .error = wb_slice(f->error)};
 
-    if (f->sent < f->n_script)
-        r.outcome = f->script[f->sent];
+    if (f->sent <= f->n_script)
+        r.outcome = f->script[f->sent - 1];
     return r;
 }
 
@@ -78,7 +78,7 @@ fake_send(struct wb_transport *self, const struct wb_request *q,
     wb_done_fn *done, void *ctx)
 {
     struct fake *f = (struct fake *)self;
-    struct wb_result r = fake_result(f);
+    struct wb_result r;
     struct answer *a;
 
     if (f->sent < 16) {
@@ -92,6 +92,7 @@ fake_send(struct wb_transport *self, const struct wb_request *q,
     f->sent++;
     if (f->on_send != NULL)
         f->on_send(f);
+    r = fake_result(f);
     if (f->loop == NULL) {
         done(ctx, &r);
         return;

@@ -227,6 +227,20 @@ TEST(test_breaker__B2_end_further_than_its_time__counts_as_ended)
     wb_outbox_close(box);
 }
 
+TEST(test_breaker__B2_probe_end_further_than_any_lease__counts_as_ended)
+{
+    struct wb_outbox *box = box_with(9);
+
+    fail_times(box, 3);
+    fake_env.wall_ms += 365 * DAY;
+    (void)box_claim(box, NULL); /* the probe */
+    CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
+    fake_env.wall_ms -= 365 * DAY - 60000;
+    (void)box_claim(box, NULL);
+    CHECK_INT(WB_NONE_BREAKER_OPEN, box_claim_none(box, NULL));
+    wb_outbox_close(box);
+}
+
 TEST(test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise)
 {
     struct wb_outbox *box = box_with(9);
@@ -466,6 +480,7 @@ main(void)
         RUN(test_breaker__B2_prober_killed__next_may_probe_after_its_lease),
         RUN(test_breaker__B2_late_failure_of_no_probe__changes_no_time),
         RUN(test_breaker__B2_end_further_than_its_time__counts_as_ended),
+        RUN(test_breaker__B2_probe_end_further_than_any_lease__counts_as_ended),
         RUN(test_breaker__B3_scope__shared_by_kinds_and_alone_otherwise),
         RUN(test_breaker__B3_open__burns_no_attempts),
         RUN(test_breaker__B4_other_handle_and_after_reopen__the_same),

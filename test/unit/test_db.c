@@ -99,6 +99,8 @@ TEST(test_db__O18_hot_statements__their_index)
         {"CONFIRM", "INTEGER PRIMARY KEY (rowid=?)"},
         {"KINDS", "INDEX waybill_outbox_ready (kind>?)"},
         {"FIRST_DUE", "INDEX waybill_outbox_ready (kind=?)"},
+        {"FIRST_FRESH", "INDEX waybill_outbox_ready (kind=?)"},
+        {"FRESH", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},
         {"DUE", "INDEX waybill_outbox_ready (kind=? AND due_ms<?)"},
         {"PROMOTE", "INDEX waybill_outbox_lane (lane=?)"},
         {"PURGE", "INDEX waybill_outbox_ended (status=? AND due_ms<?)"},
@@ -121,8 +123,8 @@ TEST(test_db__O18_hot_statements__their_index)
 
 TEST(test_db__O18_order_of_due_rows__out_of_the_index_not_sorted)
 {
-    static const char *const names[] = {
-        "FIRST_DUE", "DUE", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
+    static const char *const names[] = {"FIRST_DUE", "DUE", "FIRST_FRESH",
+        "FRESH", "PURGE", "ABANDONED", "LIST", "SHOW", "HEAD_BY_ID"};
     sqlite3 *db = open_plain();
 
     for (size_t i = 0; i < WB_COUNT(names); i++)
@@ -152,7 +154,7 @@ makes_table(sqlite3 *db, const char *sql)
 TEST(test_db__statements_of_one_row__make_no_table)
 {
     static const char *const may[] = {"KINDS", "PURGE", "RESET_PROBES",
-        "IDEM_REAP", "PROMOTE_LONG", "CLOCK_SET"};
+        "IDEM_REAP", "PROMOTE_LONG", "CLOCK_SET", "LANES"};
     sqlite3 *db = open_plain();
 
     for (size_t i = 0; i < WB_COUNT(statements); i++) {

@@ -341,6 +341,37 @@ TEST(test_lanes__I6_random_walk__always_oldest_first_one_in_flight)
     wb_outbox_close(box);
 }
 
+static enum wb_status
+add_heads(void *ctx, const struct wb_lane_heads *h)
+{
+    char *text = ctx;
+    size_t n = strlen(text);
+
+    (void)snprintf(text + n, 100 - n, "%.*s %d %d;", (int)h->kind.len,
+        h->kind.ptr, (int)h->lanes, (int)h->held);
+    return WB_OK;
+}
+
+/* A paused kind, or one without a route, may be what a lane waits for. */
+TEST(test_lanes__O16_blocked__kind_of_the_head_reported)
+{
+    struct wb_outbox *box = box_open();
+    char text[100] = "";
+
+    (void)box_put_lane(box, "a", "1");
+    (void)box_put_lane(box, "b", "1");
+    (void)box_put_lane(box, "b", "1");
+    (void)box_put_lane(box, "a", "2");
+    (void)box_put_lane(box, "a", "2");
+    (void)box_put_lane(box, "b", "3"); /* nothing waits behind it */
+    (void)box_put_lane(box, "c", "4");
+    (void)box_put_lane(box, "a", "4");
+    CHECK_STATUS(OK, wb_outbox_pause(box, S("a"), true, NULL));
+    CHECK_STATUS(OK, wb_outbox_lanes(box, add_heads, text, NULL));
+    CHECK_TEXT("a 2 3;c 1 1;", text);
+    wb_outbox_close(box);
+}
+
 int
 main(void)
 {
@@ -358,6 +389,7 @@ main(void)
         RUN(test_lanes__O16_held_redriven__still_held),
         RUN(test_lanes__O16_inserted_by_sql__held_by_the_trigger),
         RUN(test_lanes__O16_only_ended_ones_left__new_one_goes),
+        RUN(test_lanes__O16_blocked__kind_of_the_head_reported),
         RUN(test_lanes__I6_random_walk__always_oldest_first_one_in_flight),
     };
     return RUN_ALL(tests);

@@ -106,6 +106,8 @@ TEST(test_postgres__O18_plans__by_index_and_no_scan_of_the_table)
         {"KINDS", "waybill_outbox_ready"},
         {"FIRST_DUE", "waybill_outbox_ready"},
         {"DUE", "waybill_outbox_ready"},
+        {"FIRST_FRESH", "waybill_outbox_ready"},
+        {"FRESH", "waybill_outbox_ready"},
         {"LEASE", "waybill_outbox_pkey"},
         {"DELETE", "waybill_outbox_pkey"},
         {"CONFIRM", "waybill_outbox_id"},

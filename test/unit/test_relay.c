@@ -349,6 +349,68 @@ TEST(test_drain__R3_gone__kind_paused_where_the_route_says)
 
 /* ---- the note ---------------------------------------------------------- */
 
+/* 429 or 503 with Retry-After is about the destination. */
+static void
+check_rest(int status, bool is_free)
+{
+    struct fixture d;
+    struct wb_id id[2];
+
+    fixture_open(&d);
+    d.route[0].concurrency = 1;
+    d.route[0].busy_is_free = is_free;
+    d.fake.outcome = WB_RETRY;
+    d.fake.status = status;
+    d.fake.retry_after_ms = 120000;
+    fixture_start(&d, 1);
+    id[0] = put(&d, "a", "0");
+    id[1] = put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.fake.sent);
+    CHECK_INT(1, d.report.retried);
+    CHECK_INT(is_free ? 0 : 1, state_of(&d, id[0]).attempts);
+    CHECK_INT(0, state_of(&d, id[1]).attempts);
+    fake_clock_advance_ms(119999);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.fake.sent);
+    CHECK_INT(WB_DRAIN_BREAKER_OPEN, d.report.why);
+    fake_clock_advance_ms(1);
+    d.fake.outcome = WB_DELIVERED;
+    d.fake.status = 200;
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    fixture_close(&d);
+}
+
+TEST(test_drain__R3_429_with_retry_after__scope_rests)
+{
+    check_rest(429, false);
+}
+
+TEST(test_drain__R3_503_with_retry_after_and_free__no_attempt_used)
+{
+    check_rest(503, true);
+}
+
+/* Without an end to the rest, or with another status, it is that message's. */
+TEST(test_drain__R3_retry_after_of_another_status__only_that_message_waits)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.route[0].concurrency = 1;
+    d.fake.outcome = WB_RETRY;
+    d.fake.status = 500;
+    d.fake.retry_after_ms = 120000;
+    fixture_start(&d, 1);
+    put(&d, "a", "0");
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.fake.sent);
+    CHECK_INT(0, d.report.breakers_open);
+    fixture_close(&d);
+}
+
 TEST(test_drain__O15_last_drain__reported_without_the_database)
 {
     char text[1024];
@@ -476,6 +538,9 @@ main(void)
         RUN(test_drain__O16_head_expired__next_of_another_kind_goes),
         RUN(test_drain__T2_response_rule__rejects_and_counts),
         RUN(test_drain__R3_gone__kind_paused_where_the_route_says),
+        RUN(test_drain__R3_429_with_retry_after__scope_rests),
+        RUN(test_drain__R3_503_with_retry_after_and_free__no_attempt_used),
+        RUN(test_drain__R3_retry_after_of_another_status__only_that_message_waits),
         RUN(test_drain__O15_last_drain__reported_without_the_database),
         RUN(test_drain__no_resource__released_to_rest_and_no_attempt),
         RUN(test_drain__any_alloc_fails__nothing_lost),

@@ -272,6 +272,214 @@ TEST(test_batch__sent_again__same_id)
     fixture_close(&d);
 }
 
+/* ---- trouble stays with its cause -------------------------------------- */
+
+/* The receiver rejects each request that has a 0, and takes the others. */
+static void
+reject_zero(struct fake *f)
+{
+    bool bad = strstr(f->bodies[f->sent - 1], "0") != NULL;
+
+    f->outcome = bad ? WB_REJECTED : WB_DELIVERED;
+    f->status = bad ? 413 : 200;
+}
+
+static void
+split_fixture(struct fixture *d, bool with_loop)
+{
+    batch_fixture(d);
+    d->route[0].batch = 8;
+    d->fake.loop = with_loop ? &d->loop : NULL;
+    d->fake.on_send = reject_zero;
+    fixture_start(d, 1);
+}
+
+static void
+check_split(bool with_loop)
+{
+    struct fixture d;
+    struct wb_id id[8];
+
+    split_fixture(&d, with_loop);
+    for (int i = 0; i < 8; i++)
+        id[i] = put(&d, "a", i == 5 ? "0" : "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(7, d.report.confirmed);
+    CHECK_INT(1, d.report.rejected);
+    CHECK_INT(8, d.report.attempted);
+    CHECK_INT(WB_STATE_ABANDONED, state_of(&d, id[5]).state);
+    CHECK_INT(7, d.fake.sent); /* 8; 4, 4; 2, 2; 1, 1 */
+    fixture_close(&d);
+}
+
+TEST(test_batch__one_rejects_the_request__split_until_it_is_alone)
+{
+    check_split(false);
+    check_split(true);
+}
+
+/* A response rule that rejects all of them says as little about each. */
+static void
+judge_zero(void *ctx, const struct wb_claimed *message,
+    struct wb_result *result, struct wb_tally *tally)
+{
+    (void)message;
+    if (((struct fake *)ctx)->status != 299)
+        return;
+    result->outcome = WB_REJECTED;
+    wb_tally_add(tally, "bad", 1);
+}
+
+static void
+refuse_zero(struct fake *f)
+{
+    f->status = strstr(f->bodies[f->sent - 1], "0") != NULL ? 299 : 200;
+}
+
+TEST(test_batch__rule_rejects_all__split_and_counted_once)
+{
+    struct fixture d;
+
+    batch_fixture(&d);
+    d.fake.on_send = refuse_zero;
+    d.route[0].judge = judge_zero;
+    d.route[0].ctx = &d.fake;
+    fixture_start(&d, 1);
+    put(&d, "a", "1");
+    put(&d, "a", "0");
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.report.confirmed);
+    CHECK_INT(1, d.report.rejected);
+    CHECK_INT(1, d.report.n_tally);
+    CHECK_INT(1, d.report.tally[0].n);
+    fixture_close(&d);
+}
+
+/* Killed between the halves: nothing is lost, and no attempt but that one. */
+TEST(test_batch__killed_while_split__all_are_still_claimed)
+{
+    struct fixture d;
+    struct wb_id id[4];
+
+    split_fixture(&d, true);
+    for (int i = 0; i < 4; i++)
+        id[i] = put(&d, "a", i == 0 ? "0" : "1");
+    begin(&d, 1);
+    cycle(&d);
+    while (d.fake.sent < 2)
+        uv_run(&d.loop, UV_RUN_ONCE);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(WB_STATE_PROCESSING, state_of(&d, id[i]).state);
+        CHECK_INT(1, state_of(&d, id[i]).attempts);
+    }
+    while (d.relay->n_in_flight > 0 || wb__outcomes_left(d.relay) > 0) {
+        cycle(&d);
+        uv_run(&d.loop, UV_RUN_NOWAIT);
+    }
+    CHECK_INT(3, d.relay->report.confirmed);
+    CHECK_INT(1, d.relay->report.rejected);
+    fixture_close(&d);
+}
+
+TEST(test_batch__split_and_any_alloc_fails__nothing_lost)
+{
+    struct wb_drain all = {0};
+    struct fixture d;
+    long n;
+
+    split_fixture(&d, false);
+    for (n = 0;; n++) {
+        struct wb_id good;
+        uint64_t failed;
+
+        d.fake.sent = 0;
+        put(&d, "a", "0");
+        good = put(&d, "a", "1");
+        put(&d, "a", "1");
+        fake_alloc_fail_at(n);
+        (void)(wb_relay_drain(d.relay, &all, &d.report, &d.err) == WB_OK);
+        failed = fake_env.failed;
+        fake_alloc_fail_at(-1);
+        for (int i = 0; i < 4 && failed > 0; i++) {
+            d.fake.sent = 0;
+            fake_clock_advance_ms(61000);
+            drain(&d, all);
+        }
+        CHECK_STATUS(NOTFOUND, wb_outbox_show(d.box, wb_slice(good.text),
+                                   on_state, &(struct wb_row){0}, NULL));
+        if (failed == 0)
+            break;
+    }
+    CHECK(n > 5);
+    fixture_close(&d);
+}
+
+TEST(test_batch__failed_request__one_failure_for_the_breaker)
+{
+    struct fixture d;
+
+    batch_fixture(&d);
+    d.fake.outcome = WB_RETRY;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 6; i++)
+        put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(2, d.fake.sent);
+    CHECK_INT(6, d.report.retried);
+    CHECK_INT(0, d.report.breakers_open);
+    put(&d, "a", "1");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.breakers_open);
+    fixture_close(&d);
+}
+
+TEST(test_batch__byte_limit__next_request)
+{
+    struct fixture d;
+
+    batch_fixture(&d);
+    d.route[0].batch_bytes = 8;
+    fixture_start(&d, 1);
+    put(&d, "a", "[1,2]");
+    put(&d, "a", "3");
+    put(&d, "a", "[4,5]");
+    put(&d, "a", "[6,7,8,9,10]"); /* too large in itself: alone */
+    put(&d, "a", "11");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(5, d.report.confirmed);
+    CHECK_TEXT("[[1,2],3]", d.fake.bodies[0]);
+    CHECK_TEXT("[[4,5]]", d.fake.bodies[1]);
+    CHECK_TEXT("[[6,7,8,9,10]]", d.fake.bodies[2]);
+    CHECK_TEXT("[11]", d.fake.bodies[3]);
+    fixture_close(&d);
+}
+
+/* One that makes the receiver fail takes no other with it. */
+TEST(test_batch__last_attempt__made_alone)
+{
+    static const struct wb_retry_policy twice = {
+        .factor = 1, .max_attempts = 2};
+    struct fixture d;
+
+    batch_fixture(&d);
+    d.route[0].retry = &twice;
+    d.fake.script[0] = d.fake.script[1] = WB_RETRY;
+    d.fake.n_script = 2;
+    fixture_start(&d, 1);
+    put(&d, "a", "0");
+    put(&d, "a", "1");
+    put(&d, "a", "2");
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.fake.sent);
+    fake_clock_advance_ms(2);
+    drain(&d, (struct wb_drain){0});
+    CHECK_INT(1, d.report.abandoned);
+    CHECK_INT(2, d.report.confirmed);
+    CHECK_TEXT("[1]", d.fake.bodies[2]);
+    fixture_close(&d);
+}
+
 int
 main(void)
 {
@@ -289,6 +497,13 @@ main(void)
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),
         RUN(test_batch__hook_for_the_results__decides_or_leaves_it_or_all_are_unknown),
+        RUN(test_batch__one_rejects_the_request__split_until_it_is_alone),
+        RUN(test_batch__rule_rejects_all__split_and_counted_once),
+        RUN(test_batch__killed_while_split__all_are_still_claimed),
+        RUN(test_batch__split_and_any_alloc_fails__nothing_lost),
+        RUN(test_batch__failed_request__one_failure_for_the_breaker),
+        RUN(test_batch__byte_limit__next_request),
+        RUN(test_batch__last_attempt__made_alone),
     };
 
     return RUN_ALL(tests);

@@ -264,20 +264,110 @@ TEST(test_drain__D2a_half_a_lease_gone__claims_extended)
 
 TEST(test_drain__T1_rate__paced)
 {
-    struct wb_relay_opts opts = {.env = wb_env_system()};
     struct fixture d;
-    int64_t start_us, us;
+    int64_t ms = 0;
 
     fixture_open(&d);
     d.route[0].rate_per_s = 100;
-    fixture_start_with(&d, 1, opts);
+    fixture_start(&d, 1);
     for (int i = 0; i < 30; i++)
         put(&d, "a", "x");
-    start_us = opts.env->mono_us(NULL);
-    drain(&d, (struct wb_drain){0});
-    us = opts.env->mono_us(NULL) - start_us;
-    CHECK_INT(30, d.report.confirmed);
-    CHECK(us >= 150000); /* 30 at 100 a second, a tenth of one caught up */
+    for (begin(&d, 0); d.fake.sent < 30 && ms < 1000; ms += 5) {
+        (void)cycle(&d);
+        fake_clock_advance_ms(5);
+    }
+    CHECK_INT(30, d.fake.sent);
+    /* 30 at 100 a second, a tenth of one caught up */
+    CHECK(ms >= 180 && ms <= 250);
+    (void)cycle(&d);
+    fixture_close(&d);
+}
+
+/* A rate is one of the database: not of a drain, and not of a worker. */
+TEST(test_cycle__T1_rate_and_several_workers__holds_over_all)
+{
+    struct fixture d;
+    struct wb_relay *other = NULL;
+    struct wb_relay_opts opts = {.env = ENV, .n_routes = 1};
+    const struct wb__limits all = {.messages = UINT64_MAX};
+    int64_t deadline_us;
+
+    fixture_open(&d);
+    d.route[0].rate_per_s = 10;
+    opts.routes = d.route;
+    opts.loop = &d.loop;
+    fixture_start(&d, 1);
+    CHECK_OK(wb_relay_new(&other, d.box, &opts, &d.err), d.err);
+    for (int i = 0; i < 20; i++)
+        put(&d, "a", "1");
+    for (size_t sent = 1; sent <= 5; sent++) {
+        for (int i = 0; i < 5; i++) { /* ten drains at once */
+            begin(&d, 0);
+            (void)cycle(&d);
+            wb__relay_begin(other, &all);
+            CHECK_OK(wb__relay_cycle(other, &deadline_us, &d.err), d.err);
+        }
+        CHECK_INT(sent, d.fake.sent);
+        fake_clock_advance_ms(101);
+    }
+    wb__outcomes_drop(other);
+    wb_relay_free(other);
+    fixture_close(&d);
+}
+
+TEST(test_cycle__T1_rate_written_by_a_clock_ahead__goes_on)
+{
+    struct fixture d;
+
+    fixture_open(&d);
+    d.route[0].rate_per_s = 10;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "1");
+    fake_env.wall_ms += 86400000;
+    begin(&d, 0);
+    (void)cycle(&d);
+    CHECK_INT(1, d.fake.sent);
+    fake_env.wall_ms -= 86400000;
+    for (int i = 0; i < 40; i++) {
+        (void)cycle(&d);
+        fake_clock_advance_ms(100);
+    }
+    CHECK_INT(3, d.fake.sent);
+    fixture_close(&d);
+}
+
+/* ---- a message that may kill the worker --------------------------------- */
+
+/* After a crash: what was in flight then goes out one at a time, and not in a
+ * batch; what is new goes on beside it. */
+TEST(test_cycle__leases_ran_out__one_of_them_in_flight)
+{
+    struct wb_claim claim = {.max = 3};
+    struct wb_batch lost = {0};
+    struct fixture d;
+
+    fixture_open(&d);
+    d.fake.loop = &d.loop;
+    d.route[0].batch = 3;
+    fixture_start(&d, 1);
+    for (int i = 0; i < 3; i++)
+        put(&d, "a", "1");
+    CHECK_OK(wb_outbox_claim(d.box, &claim, &lost, &d.err), d.err);
+    wb_batch_free(&lost); /* its worker died */
+    fake_clock_advance_ms(60000);
+    put(&d, "a", "2");
+    begin(&d, 8);
+    cycle(&d);
+    cycle(&d);
+    CHECK_INT(2, d.fake.sent);
+    CHECK_INT(1, d.relay->n_stale);
+    for (int i = 0; i < 3; i++) {
+        end_requests(&d);
+        cycle(&d);
+    }
+    CHECK_INT(4, d.relay->report.confirmed);
+    CHECK_INT(4, d.fake.sent);
     fixture_close(&d);
 }
 
@@ -295,7 +385,10 @@ main(void)
         RUN(test_cycle__T1_rate_and_a_request_in_flight__next_in_time),
         RUN(test_drain__D2a_half_a_lease_gone__claims_extended),
         RUN(test_drain__T1_rate__paced),
+        RUN(test_cycle__T1_rate_and_several_workers__holds_over_all),
+        RUN(test_cycle__T1_rate_written_by_a_clock_ahead__goes_on),
         RUN(test_claim_step__each_wake_state__claims_or_not),
+        RUN(test_cycle__leases_ran_out__one_of_them_in_flight),
     };
 
     return RUN_ALL(tests);
