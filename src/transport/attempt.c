@@ -4,7 +4,8 @@
  *     them is repeated, once, with the same id (T-7): if the receiver said that
  *     it did not process it (HTTP/2: GOAWAY, REFUSED_STREAM), or if it went out
  *     on a connection that had been used before, which closed before a line of
- *     an answer.
+ *     an answer, or brought 421 (not for this server) or a 408 (not read in
+ *     time) that closes it.
  *     All together end by the deadline of the attempt.
  * (2) With public_only no byte goes to an address that is not public. Checked
  *     when a socket is opened, and again before a request is sent on a socket
@@ -340,37 +341,6 @@ send_next(struct wb__attempt *a)
            wb__http_start(a->ep->http, &a->transfer);
 }
 
-enum wb_status
-wb__url_check(struct wb_slice url, bool public_host, struct wb_err *err)
-{
-    enum wb_status rc = wb__url_check_syntax(url, err);
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-    char text[WB__URL_MAX + 1], *host = NULL;
-    bool closed = false;
-    CURLU *u;
-
-    if (rc != WB_OK)
-        return rc;
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    u = curl_url();
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    if (code == CURLUE_OK && public_host) {
-        code = curl_url_get(u, CURLUPART_HOST, &host, 0);
-        closed = code == CURLUE_OK && wb__host_closed(host);
-        curl_free(host);
-    }
-    curl_url_cleanup(u);
-    if (code != CURLUE_OK)
-        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s",
-            curl_url_strerror(code));
-    if (closed)
-        return wb__fail(err, WB_INVALID, 0,
-            "the host of the url is not a public address (public_only)");
-    return WB_OK;
-}
-
 static bool
 same_part(CURLU *a, CURLU *b, CURLUPart part)
 {
@@ -457,13 +427,27 @@ is_unprocessed(const struct wb__attempt *a, CURLcode code)
            ((a->reused && died) || refused);
 }
 
+/* Says the answer that the request was not read, for being on this connection?
+ * A 408 that closes it may have been sent before the request: the connection
+ * was idle for too long. */
+static bool
+is_refused_here(const struct wb__attempt *a)
+{
+    const struct wb__received *r = &a->received;
+
+    return a->reused && (r->status == 421 || (r->status == 408 && r->closes));
+}
+
 /* Send the next request of the attempt, if there is one. */
 static bool
 goes_on(struct wb__attempt *a, CURLcode code)
 {
-    if (has_response(a))
+    bool answered = has_response(a);
+
+    if (answered && (a->again || !is_refused_here(a)))
         return follow(a);
-    if (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code)))
+    if (!answered &&
+        (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code))))
         return false;
     a->again = a->fresh = true;
     return curl_easy_setopt(a->transfer.easy, CURLOPT_FRESH_CONNECT, 1L) ==

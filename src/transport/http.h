@@ -98,6 +98,7 @@ struct wb__received {
     bool final;              /* status >= 200 and its header is complete */
     bool cut;                /* the body was longer than what was kept */
     bool coded, json;        /* by Content-Encoding and Content-Type */
+    bool closes;             /* Connection: close */
     char reason[4 * 60 + 1]; /* of the status line, cut */
     char retry_after[40];    /* as received, cut: the longest date has 33 */
     struct wb__buf location; /* as received; empty if too long */
@@ -172,6 +173,11 @@ WB_MUST_USE bool wb__http_start(
     struct wb_http *http, struct wb__transfer *transfer);
 void wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer);
 
+/* wb__url_check_syntax(), and libcurl can read host and port; with
+ * public_host its host is not closed. */
+WB_MUST_USE enum wb_status wb__url_check(
+    struct wb_slice url, bool public_host, struct wb_err *err);
+
 /* ---- endpoints and attempts ------------------------------------------------ */
 
 /* Header lines of a request: eight of ours (id twice, timestamp, content type,
@@ -235,11 +241,6 @@ struct wb__endpoint {
     struct wb__attempt *reporting; /* its done() is running */
     size_t n_idle;
 };
-
-/* wb__url_check_syntax(), and libcurl can read host and port; with
- * public_host its host is not closed. */
-WB_MUST_USE enum wb_status wb__url_check(
-    struct wb_slice url, bool public_host, struct wb_err *err);
 
 /* An idle attempt or a new one, on no list. NULL if memory ran out or libcurl
  * lacks an option. */
