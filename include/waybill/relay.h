@@ -21,11 +21,13 @@ void wb_tally_add(struct wb_tally *tally, const char *name, uint64_t n);
 struct wb_route {
     const char *kind; /* exact, or a prefix and '*'; the longest match wins */
     struct wb_transport *transport; /* borrowed */
-    const char *failed;   /* why there is no transport: its kinds are left alone
-                             and the others delivered [none] */
-    const char *endpoint; /* to be shown: URL, command or file [none] */
-    const char *scope;    /* of the breaker [kind, as written here]; see also
-                             scope_of */
+    const char *failed; /* why there is no transport: its kinds are left alone
+                           and the others delivered [none] */
+    const char *proxy_unused; /* variable of the environment with a proxy, which
+                                 this route does not use [none] */
+    const char *endpoint;     /* to be shown: URL, command or file [none] */
+    const char *scope; /* of the breaker [kind, as written here]; see also
+                          scope_of */
     const struct wb_retry_policy *retry;     /* [the default] */
     const struct wb_breaker_policy *breaker; /* [the default] */
     int64_t timeout_ms;                      /* [30 s] */

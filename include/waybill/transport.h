@@ -91,10 +91,14 @@ struct wb_http_opts {
     struct wb_slice ca_file;                 /* PEM bundle [the system's] */
     struct wb_slice client_cert, client_key; /* PEM files, shown to the origin
                                                 of url alone [none] */
-    bool public_only; /* refuse addresses that are not global unicast,
-                         checked on the address connected to */
-    bool follow;      /* follow redirects, at most 3, same checks [off] */
-    bool http1;       /* never HTTP/2 [off] */
+    struct wb_slice proxy; /* http:// or https://, may have user:password@; all
+                              goes through CONNECT [none: the environment, as
+                              HTTPS_PROXY and NO_PROXY, is never looked at] */
+    bool public_only;      /* refuse addresses that are not global unicast,
+                              checked on the address connected to; with a proxy
+                              on the url alone: an address in it, localhost */
+    bool follow;           /* follow redirects, at most 3, same checks [off] */
+    bool http1;            /* never HTTP/2 [off] */
 };
 
 /*
@@ -103,13 +107,14 @@ struct wb_http_opts {
  * Guarantees  One request for each send(), and one for each redirect. One of
  *             them is sent again, once, on a new connection, with the same id:
  *             if HTTP/2 says that the receiver did not process it, or if it
- * went out on a reused connection that closed before a line of an answer. Every
- * request has the whole body: 301, 302, 307 and 308 are followed, 303 is not. A
- * redirect to another scheme, host or port carries no signature and none of the
- * headers given here or with the request. TLS is verified. Adds
- *             Idempotency-Key, webhook-id, webhook-timestamp, Waybill-Kind,
- *             Waybill-Key, for a batch Waybill-Ids and, with secrets,
- *             webhook-signature. The url and headers are refused here
+ *             went out on a reused connection that closed before a line of an
+ *             answer, or brought 421 or a 408 that closes it. Every request has
+ *             the whole body: 301, 302, 307 and 308 are followed, 303 is not. A
+ *             redirect to another scheme, host or port carries no signature and
+ *             none of the headers given here or with the request. TLS is
+ *             verified. Adds Idempotency-Key, webhook-id, webhook-timestamp,
+ *             Waybill-Kind, Waybill-Key, for a batch Waybill-Ids and, with
+ *             secrets, webhook-signature. The url and headers are refused here
  *             (INVALID), those of a request at send (REJECTED). A response
  *             counts once its header is complete; of a header at most 64 KiB
  *             and 256 lines are read.

@@ -333,6 +333,9 @@ json_t *cli_last_drain(const struct cli *cli);
 /* routes.c: the routes that cannot start, of --kind if it was given. The first
  * prints them on stderr and returns their number. */
 size_t cli_failed_routes(struct cli *cli);
+/* Whether the environment names a proxy that a route does not use, and says
+ * nothing of; what to do about it in out. */
+bool cli_proxy_unused(const struct cli *cli, char *out, size_t size);
 json_t *cli_failed_list(const struct cli *cli); /* {kind, error} each */
 
 /* monitor.c: a server for GET /healthz and /metrics while the loop runs. The

@@ -182,6 +182,7 @@ run_drain(struct cli *cli)
     struct wb_relay *relay = NULL;
     enum cli_exit code;
     size_t failed = 0;
+    char text[300];
 
     if (cli->verbose) {
         cli->on_event = cli_log_event;
@@ -190,6 +191,8 @@ run_drain(struct cli *cli)
     code = cli_open(cli, &relay);
     if (code == CLI_DONE)
         failed = cli_failed_routes(cli);
+    if (code == CLI_DONE && cli_proxy_unused(cli, text, sizeof(text)))
+        cli_note(cli, "note: %s", text);
     if (code == CLI_DONE && cli->verbose)
         cli_log_open_verbose(cli, &log, &cli->loop);
     if (code == CLI_DONE)

@@ -25,6 +25,21 @@ cli_failed_routes(struct cli *cli)
     return n;
 }
 
+bool
+cli_proxy_unused(const struct cli *cli, char *out, size_t size)
+{
+    for (size_t i = 0; i < cli->n_routes; i++)
+        if (cli->routes[i].proxy_unused != NULL) {
+            (void)snprintf(out, size,
+                "%s is set, and not used: write proxy = env \"%s\" in route "
+                "\"%s\" and its like, or proxy = \"direct\"",
+                cli->routes[i].proxy_unused, cli->routes[i].proxy_unused,
+                cli->routes[i].kind);
+            return true;
+        }
+    return false;
+}
+
 json_t *
 cli_failed_list(const struct cli *cli)
 {

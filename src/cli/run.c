@@ -65,6 +65,17 @@ log_failed_routes(struct worker *w)
 }
 
 static void
+log_routes(struct worker *w)
+{
+    char text[300];
+
+    log_failed_routes(w);
+    if (cli_proxy_unused(w->cli, text, sizeof(text)))
+        cli_log(&w->log, WB__LOG_WARN, "proxy-unused",
+            &(struct wb__log_fields){.detail = wb_slice(text)});
+}
+
+static void
 reload(struct worker *w)
 {
     struct wb_relay_opts opts = {0};
@@ -84,7 +95,7 @@ reload(struct worker *w)
         w->cli->n_routes = opts.n_routes;
         cli_log(&w->log, WB__LOG_INFO, "reload",
             &(struct wb__log_fields){.detail = wb_slice(w->cli->config_path)});
-        log_failed_routes(w);
+        log_routes(w);
     } else {
         cli_log(&w->log, WB__LOG_ERROR, "reload-refused",
             &(struct wb__log_fields){.error = wb_slice(err.msg)});
@@ -197,7 +208,7 @@ run_worker(struct cli *cli)
         code = cli_listen(cli, listen, &w.monitor);
     if (code == CLI_DONE) {
         worker_open(&w);
-        log_failed_routes(&w);
+        log_routes(&w);
         code = cli_drain_and_print(cli, w.relay, &drain, true);
     }
     worker_close(&w);

@@ -7,13 +7,15 @@
  *
  * (1) A 2xx response whose body is an array (or an object with an array
  *     "results") of as many items as were sent has a result for each, in order:
- *     "status" is an HTTP status; without one, an "error" that is not null, or
- *     "ok": false, is a rejection. Any other response is the result of all.
- *     A route's own hook comes first.
+ *     "status" is an HTTP status, as a number or its digits; without one, an
+ *     "error" that is not null, or "ok": false, is a rejection. Any other
+ *     response is the result of all. A route's own hook comes first.
  * (2) If the body was meant to be read and cannot be (cut, with a content
  *     coding, JSON by its type or its first character and not valid), the
  *     results of the items cannot be known: the outcome is unknown, and the
- *     batch is sent again. */
+ *     batch is sent again. So it is if a list of another length has a failure
+ * in it. Of an item whose status is a word, and that is not "ok": true, or that
+ *     is a number like 422, the outcome is unknown. */
 #include <jansson.h>
 
 #include "relay/relay.h"
@@ -86,26 +88,43 @@ wb__batch_encode(struct wb__delivery *d, struct wb_err *err)
 
 /* ---- the response --------------------------------------------------------- */
 
-/* The result of one item; see (1). */
+/* Status and outcome of one item; see (1), (2). */
+static void
+item_read(json_t *item, struct wb_result *r)
+{
+    json_t *status = json_object_get(item, "status");
+    json_t *error = json_object_get(item, "error");
+    json_t *ok = json_object_get(item, "ok");
+    struct wb_slice digits = {
+        json_string_value(status), json_string_length(status)};
+    double n = json_number_value(status), bare = json_number_value(item);
+    uint64_t read;
+
+    if (wb__parse_u64(digits, 599, &read))
+        n = (double)read;
+    if (json_is_number(status) || n >= 100) {
+        r->status = n >= 100 && n < 600 ? (int)n : 0;
+        r->outcome = wb_http_outcome(r->status);
+    } else if (json_is_false(ok) || json_is_false(item) ||
+               (error != NULL && !json_is_null(error))) {
+        r->outcome = WB_REJECTED;
+    } else if ((status != NULL && !json_is_null(status) && !json_is_true(ok)) ||
+               (bare >= 300 && bare < 600)) {
+        r->outcome = WB_UNKNOWN;
+    }
+}
+
+/* The result of one item. */
 static void
 item_result(json_t *item, const struct wb_result *whole, size_t i,
     void (*each)(void *ctx, size_t i, struct wb_result *result), void *ctx)
 {
-    json_t *status = json_object_get(item, "status");
     json_t *error = json_object_get(item, "error");
     char *text = json_dumps(item, JSON_COMPACT | JSON_ENCODE_ANY);
     struct wb_result r = *whole;
 
     r.body = wb_slice(text);
-    if (json_is_number(status)) {
-        double n = json_number_value(status);
-
-        r.status = n >= 100 && n < 600 ? (int)n : 0;
-        r.outcome = wb_http_outcome(r.status);
-    } else if (json_is_false(json_object_get(item, "ok")) ||
-               (error != NULL && !json_is_null(error))) {
-        r.outcome = WB_REJECTED;
-    }
+    item_read(item, &r);
     if (r.outcome != WB_DELIVERED && json_is_string(error))
         r.error = (struct wb_slice){
             json_string_value(error), json_string_length(error)};
@@ -113,6 +132,18 @@ item_result(json_t *item, const struct wb_result *whole, size_t i,
         r.error = r.body;
     each(ctx, i, &r);
     free(text);
+}
+
+/* Whether an item of the list is not that of a delivered message. */
+static bool
+has_failure(json_t *items, const struct wb_result *whole)
+{
+    struct wb_result r = *whole;
+
+    for (size_t i = 0; i < json_array_size(items) && r.outcome == WB_DELIVERED;
+         i++)
+        item_read(json_array_get(items, i), &r);
+    return r.outcome != WB_DELIVERED;
 }
 
 /* The results by the route's hook. False: it leaves them to the rules here. */
@@ -160,6 +191,9 @@ wb__batch_results(const struct wb__delivery *d, struct wb_result *result,
                                     : json_object_get(response, "results");
     split = json_array_size(items) == n;
     problem = accepted && response == NULL ? wb__reply_problem(result) : NULL;
+    if (accepted && !split && has_failure(items, result))
+        problem = "the reply lists failures, but not one item for each "
+                  "message; read it with results = function(reply, ids)";
     for (size_t i = 0; i < n && split; i++)
         item_result(json_array_get(items, i), result, i, each, ctx);
     if (problem != NULL) {

@@ -73,6 +73,7 @@ static const struct wb__field route_fields[] = {
     {"ca_file", WB__TYPE_TEXT, HTTP, AT(ca_file), 1, 4000, NULL, NULL},
     {"client_cert", WB__TYPE_TEXT, HTTP, AT(client_cert), 1, 4000, NULL, NULL},
     {"client_key", WB__TYPE_TEXT, HTTP, AT(client_key), 1, 4000, NULL, NULL},
+    {"proxy", WB__TYPE_MAYBE_SECRET, HTTP, AT(proxy), 1, WB__URL_MAX, NULL, NULL},
     {"max_reply", WB__TYPE_SIZE, HTTP, AT(max_reply), 1, 16 << 20, NULL, NULL},
     {"disable_on_410", WB__TYPE_BOOL, HTTP, AT(route.disable_on_410), 0, 0, NULL, NULL},
 };
@@ -186,6 +187,24 @@ check_url(const struct wb__record *r, const struct wb__route_spec *spec)
             "a batch goes to one url; this url depends on the message");
 }
 
+/* "direct" is what an absent one means, said on purpose. */
+static void
+check_proxy(const struct wb__record *r, const struct wb__route_spec *spec)
+{
+    const struct wb__value *proxy = &spec->proxy;
+    struct wb_err err;
+
+    if (proxy->text.len == 0 || proxy->absent != NULL ||
+        wb__eq(proxy->text, WB_LIT("direct")))
+        return;
+    if (wb__proxy_check_syntax(proxy->text, &err) != WB_OK)
+        wb__record_fail(r, "proxy", "%s", err.msg);
+    if (!proxy->secret && wb__url_user_len(proxy->text) > 0)
+        wb__record_fail(r, "proxy",
+            "the proxy has a password, which is a secret; write "
+            "\"http://\" .. env \"USER_AND_PASSWORD\" .. \"@host:port\"");
+}
+
 static void
 check_scope(const struct wb__record *r, const struct wb__route_spec *spec)
 {
@@ -254,6 +273,7 @@ wb__route_check(const struct wb__record *record, struct wb__route_spec *spec)
     in_folder(record, &spec->client_cert);
     in_folder(record, &spec->client_key);
     check_url(record, spec);
+    check_proxy(record, spec);
     if (body.len > 0 && !wb__path_valid(body))
         wb__record_fail(record, "body",
             "body wants the name of a field of the payload, or a function");

@@ -166,6 +166,7 @@ wanted(lua_State *L, const struct wb__field *f)
     static const char *const fixed[] = {
         [WB__TYPE_TEXT] = "text",
         [WB__TYPE_SECRET] = "env \"NAME\" or file \"PATH\"",
+        [WB__TYPE_MAYBE_SECRET] = "text, env \"NAME\" or file \"PATH\"",
         [WB__TYPE_VALUE] = "text or a function",
         [WB__TYPE_FUNCTION] = "a function",
         [WB__TYPE_DURATION] = "a duration like \"30s\"",
@@ -274,6 +275,8 @@ read_value(const struct wb__record *r, const struct wb__field *f, void *to)
         fits = is_text && !value->secret;
     else if (f->type == WB__TYPE_SECRET || f->type == WB__TYPE_SECRETS)
         fits = value->secret;
+    else if (f->type == WB__TYPE_MAYBE_SECRET)
+        fits = is_text;
     else
         fits = is_function || (f->type == WB__TYPE_VALUE && is_text);
     if (!fits)
@@ -550,6 +553,7 @@ read_group(const struct wb__record *r, const struct wb__field *f, void *to)
 static read_fn *const readers[] = {
     [WB__TYPE_TEXT] = read_value,
     [WB__TYPE_SECRET] = read_value,
+    [WB__TYPE_MAYBE_SECRET] = read_value,
     [WB__TYPE_VALUE] = read_value,
     [WB__TYPE_FUNCTION] = read_value,
     [WB__TYPE_DURATION] = read_units,

@@ -198,7 +198,7 @@ struct wb__route_spec {
     const struct wb__absent *absent;   /* a secret of it that was not found */
     int64_t transport, method, format; /* indexes of their words */
     struct wb__value url, body, response, secret, ca_file, path, scope, results;
-    struct wb__value client_cert, client_key;
+    struct wb__value client_cert, client_key, proxy;
     struct wb__value headers; /* lines "Name: value\n" in order of name */
     struct wb__list secrets, argv;
     struct wb__delays delays;
@@ -219,19 +219,20 @@ struct wb__settings {
 };
 
 enum wb__field_type {
-    WB__TYPE_TEXT,     /* struct wb__value */
-    WB__TYPE_SECRET,   /* struct wb__value from env or file */
-    WB__TYPE_VALUE,    /* struct wb__value: text, secret or function */
-    WB__TYPE_FUNCTION, /* struct wb__value */
-    WB__TYPE_DURATION, /* int64_t, ms */
-    WB__TYPE_SIZE,     /* int64_t, bytes */
-    WB__TYPE_COUNT,    /* uint32_t, or int64_t if max needs it */
-    WB__TYPE_BOOL,     /* bool */
-    WB__TYPE_WORD,     /* int64_t: index into words */
-    WB__TYPE_LIST,     /* struct wb__list of text */
-    WB__TYPE_SECRETS,  /* struct wb__list from env or file */
-    WB__TYPE_HEADERS,  /* struct wb__value */
-    WB__TYPE_GROUP,    /* fields of their own, in the same struct */
+    WB__TYPE_TEXT,         /* struct wb__value */
+    WB__TYPE_SECRET,       /* struct wb__value from env or file */
+    WB__TYPE_MAYBE_SECRET, /* struct wb__value: text, or from env or file */
+    WB__TYPE_VALUE,        /* struct wb__value: text, secret or function */
+    WB__TYPE_FUNCTION,     /* struct wb__value */
+    WB__TYPE_DURATION,     /* int64_t, ms */
+    WB__TYPE_SIZE,         /* int64_t, bytes */
+    WB__TYPE_COUNT,        /* uint32_t, or int64_t if max needs it */
+    WB__TYPE_BOOL,         /* bool */
+    WB__TYPE_WORD,         /* int64_t: index into words */
+    WB__TYPE_LIST,         /* struct wb__list of text */
+    WB__TYPE_SECRETS,      /* struct wb__list from env or file */
+    WB__TYPE_HEADERS,      /* struct wb__value */
+    WB__TYPE_GROUP,        /* fields of their own, in the same struct */
 };
 
 struct wb__schema;

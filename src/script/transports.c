@@ -1,4 +1,6 @@
 /* transports.c - wb_config_open(): a configuration with its transports. */
+#include <stdlib.h>
+
 #include "os/os.h"
 #include "script/script.h"
 #include "waybill/config.h"
@@ -29,6 +31,8 @@ open_http(struct wb_config *c, const struct wb__route_spec *spec,
     };
     enum wb_status rc;
 
+    if (!wb__eq(spec->proxy.text, WB_LIT("direct")))
+        opts.proxy = spec->proxy.text;
     if (c->http == NULL) {
         rc = wb_http_open(&c->http, c->script.env, loop, err);
         if (rc != WB_OK)
@@ -69,6 +73,22 @@ open_exec(struct wb__script *s, const struct wb__route_spec *spec,
     return wb_exec_new(out, s->env, loop, argv, err);
 }
 
+/* The variable of the environment that names a proxy, which most programs would
+ * use unasked, and this route, which says nothing of one, does not. */
+static const char *
+proxy_unused(const struct wb__route_spec *spec)
+{
+    static const char *const names[] = {"HTTPS_PROXY", "https_proxy",
+        "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"};
+
+    for (size_t i = 0; spec->transport == WB__TRANSPORT_HTTP &&
+                       spec->proxy.text.len == 0 && i < WB_COUNT(names);
+         i++)
+        if (wb_slice(getenv(names[i])).len > 0)
+            return names[i];
+    return NULL;
+}
+
 /* What the transport needs, and finds missing only when it is used. */
 static enum wb_status
 check_needs(const struct wb__route_spec *spec, struct wb_err *err)
@@ -97,6 +117,7 @@ open_transport(struct wb_config *c, const struct wb__route_spec *spec,
     enum wb_status rc = check_needs(spec, &why);
     struct wb_slice text;
 
+    route->proxy_unused = proxy_unused(spec);
     if (rc == WB_OK && spec->transport == WB__TRANSPORT_HTTP)
         rc = open_http(c, spec, loop, &route->transport, &why);
     else if (rc == WB_OK && spec->transport == WB__TRANSPORT_EXEC)

@@ -4,17 +4,22 @@
  *     them is repeated, once, with the same id (T-7): if the receiver said that
  *     it did not process it (HTTP/2: GOAWAY, REFUSED_STREAM), or if it went out
  *     on a connection that had been used before, which closed before a line of
- *     an answer.
+ *     an answer, or brought 421 (not for this server) or a 408 (not read in
+ *     time) that closes it.
  *     All together end by the deadline of the attempt.
  * (2) With public_only no byte goes to an address that is not public. Checked
  *     when a socket is opened, and again before a request is sent on a socket
- *     that another endpoint may have opened (S1).
+ *     that another endpoint may have opened (S1). A proxy is what the
+ *     configuration says: with one, the host of each URL is checked.
  * (3) Every request has the whole payload: the answer to it may confirm the
  *     message. A redirect that asks for another method is not followed.
  * (4) A redirect to another origin carries the payload, and the headers that
  *     say which message it is: no signature, no header of the route or of the
  *     message, no client certificate (S9).
- * (5) No header, secret or URL appears in an error (S9). */
+ * (5) No header, secret or URL appears in an error (S9).
+ * (6) Through a proxy goes a tunnel (CONNECT), for http:// too: the proxy gets
+ *     no header of a request without TLS that is not in its tunnel, and its own
+ *     answers are never taken for those of the receiver. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -274,8 +279,11 @@ judge_no_response(
 {
     const char *why = what_happened(a, code);
     char line[4 * CURL_ERROR_SIZE + 1];
+    size_t len;
 
-    (void)wb__one_line(wb_slice(why), CURL_ERROR_SIZE, line);
+    len = wb__one_line(wb_slice(why), CURL_ERROR_SIZE, line);
+    for (size_t i = 0; i < a->ep->n_mask; i++)
+        wb__mask(line, len, a->ep->mask[i]);
     if (isupper((unsigned char)line[0]) && islower((unsigned char)line[1]))
         line[0] = (char)tolower((unsigned char)line[0]);
     res->outcome = WB_UNKNOWN; /* sent, and the connection closed */
@@ -333,28 +341,6 @@ send_next(struct wb__attempt *a)
            wb__http_start(a->ep->http, &a->transfer);
 }
 
-enum wb_status
-wb__url_check(struct wb_slice url, struct wb_err *err)
-{
-    enum wb_status rc = wb__url_check_syntax(url, err);
-    CURLUcode code = CURLUE_OUT_OF_MEMORY;
-    char text[WB__URL_MAX + 1];
-    CURLU *u;
-
-    if (rc != WB_OK)
-        return rc;
-    memcpy(text, url.ptr, url.len);
-    text[url.len] = '\0';
-    u = curl_url();
-    if (u != NULL)
-        code = curl_url_set(u, CURLUPART_URL, text, 0);
-    curl_url_cleanup(u);
-    if (code == CURLUE_OK)
-        return WB_OK;
-    return wb__fail(
-        err, WB_INVALID, 0, "the url is wrong: %s", curl_url_strerror(code));
-}
-
 static bool
 same_part(CURLU *a, CURLU *b, CURLUPart part)
 {
@@ -388,7 +374,7 @@ set_target(struct wb__attempt *a, CURLU *from, CURLU *to)
             CURLUE_OK &&
         curl_url_set(to, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK &&
         curl_url_get(to, CURLUPART_URL, &next, 0) == CURLUE_OK &&
-        wb__url_check(wb_slice(next), NULL) == WB_OK &&
+        wb__url_check(wb_slice(next), a->ep->public_host, NULL) == WB_OK &&
         (wb__url_is_tls(next) || !wb__url_is_tls(current));
     if (ok) {
         a->elsewhere |= !same_part(from, to, CURLUPART_SCHEME) ||
@@ -441,13 +427,27 @@ is_unprocessed(const struct wb__attempt *a, CURLcode code)
            ((a->reused && died) || refused);
 }
 
+/* Says the answer that the request was not read, for being on this connection?
+ * A 408 that closes it may have been sent before the request: the connection
+ * was idle for too long. */
+static bool
+is_refused_here(const struct wb__attempt *a)
+{
+    const struct wb__received *r = &a->received;
+
+    return a->reused && (r->status == 421 || (r->status == 408 && r->closes));
+}
+
 /* Send the next request of the attempt, if there is one. */
 static bool
 goes_on(struct wb__attempt *a, CURLcode code)
 {
-    if (has_response(a))
+    bool answered = has_response(a);
+
+    if (answered && (a->again || !is_refused_here(a)))
         return follow(a);
-    if (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code)))
+    if (!answered &&
+        (a->again || !a->sent || !(a->repeated || is_unprocessed(a, code))))
         return false;
     a->again = a->fresh = true;
     return curl_easy_setopt(a->transfer.easy, CURLOPT_FRESH_CONNECT, 1L) ==
@@ -497,11 +497,16 @@ set_fixed(CURL *easy)
         /* Do not wait for the resolver's thread when a lookup runs past the
          * deadline: that would block the loop. */
         {CURLOPT_QUICK_EXIT, 1},
+        {CURLOPT_HTTPPROXYTUNNEL, 1},
+        {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1},
+        {CURLOPT_HEADEROPT, CURLHEADER_SEPARATE},
+        {CURLOPT_PROXY_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
     };
 
     for (size_t i = 0; i < WB_COUNT(fixed); i++)
         TRY(curl_easy_setopt(easy, fixed[i].option, fixed[i].value));
-    TRY(curl_easy_setopt(easy, CURLOPT_PROXY, ""));
+    /* Set, even empty, it keeps libcurl from reading NO_PROXY. */
+    TRY(curl_easy_setopt(easy, CURLOPT_NOPROXY, ""));
     TRY(curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https"));
     TRY(curl_easy_setopt(easy, CURLOPT_USERAGENT, "waybill/" WB_VERSION));
     TRY(curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "identity"));
@@ -524,7 +529,12 @@ set_own(struct wb__attempt *a)
     if (ep->ca_file != NULL) {
         TRY(curl_easy_setopt(easy, CURLOPT_CAPATH, NULL));
         TRY(curl_easy_setopt(easy, CURLOPT_CAINFO, ep->ca_file));
+        TRY(curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL));
+        TRY(curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, ep->ca_file));
     }
+    /* Empty, it keeps libcurl from reading HTTPS_PROXY and others. */
+    TRY(curl_easy_setopt(
+        easy, CURLOPT_PROXY, ep->proxy.len > 0 ? ep->proxy.ptr : ""));
     TRY(curl_easy_setopt(easy, CURLOPT_SSLCERT, ep->client_cert));
     TRY(curl_easy_setopt(easy, CURLOPT_SSLKEY, ep->client_key));
     TRY(curl_easy_setopt(easy, CURLOPT_PRIVATE, &a->transfer));

@@ -111,6 +111,9 @@ report_first(struct file *f, enum wb_outcome outcome, const char *why)
         line_free(f, line);
     if (outcome == WB_DELIVERED)
         done(ctx, &delivered);
+    else if (outcome == WB_RETRY && why == f->err.msg &&
+             wb__errno_is_lack(f->err.sys))
+        wb__transport_lacks(done, ctx, why);
     else
         wb__transport_refuse(done, ctx, outcome, why);
 }
@@ -220,7 +223,7 @@ file_send(struct wb_transport *self, const struct wb_request *request,
     }
     line = wb__alloc(f->env, sizeof(*line));
     if (line == NULL) {
-        wb__transport_refuse(done, ctx, WB_RETRY, "out of memory");
+        wb__transport_lacks(done, ctx, "out of memory");
         return;
     }
     *line = (struct line){.done = done,
@@ -233,8 +236,11 @@ file_send(struct wb_transport *self, const struct wb_request *request,
         bool too_long = line->text.failed == WB_TOOBIG;
 
         line_free(f, line);
-        wb__transport_refuse(done, ctx, too_long ? WB_REJECTED : WB_RETRY,
-            too_long ? "the line is longer than 256 MiB" : "out of memory");
+        if (too_long)
+            wb__transport_refuse(
+                done, ctx, WB_REJECTED, "the line is longer than 256 MiB");
+        else
+            wb__transport_lacks(done, ctx, "out of memory");
         return;
     }
     *f->last = line;

@@ -330,6 +330,39 @@ wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer)
     (void)curl_multi_remove_handle(http->multi, transfer->easy);
 }
 
+/* ---- URLs -------------------------------------------------------------- */
+
+enum wb_status
+wb__url_check(struct wb_slice url, bool public_host, struct wb_err *err)
+{
+    enum wb_status rc = wb__url_check_syntax(url, err);
+    CURLUcode code = CURLUE_OUT_OF_MEMORY;
+    char text[WB__URL_MAX + 1], *host = NULL;
+    bool closed = false;
+    CURLU *u;
+
+    if (rc != WB_OK)
+        return rc;
+    memcpy(text, url.ptr, url.len);
+    text[url.len] = '\0';
+    u = curl_url();
+    if (u != NULL)
+        code = curl_url_set(u, CURLUPART_URL, text, 0);
+    if (code == CURLUE_OK && public_host) {
+        code = curl_url_get(u, CURLUPART_HOST, &host, 0);
+        closed = code == CURLUE_OK && wb__host_closed(host);
+        curl_free(host);
+    }
+    curl_url_cleanup(u);
+    if (code != CURLUE_OK)
+        return wb__fail(err, WB_INVALID, 0, "the url is wrong: %s",
+            curl_url_strerror(code));
+    if (closed)
+        return wb__fail(err, WB_INVALID, 0,
+            "the host of the url is not a public address (public_only)");
+    return WB_OK;
+}
+
 /* ---- open and close --------------------------------------------------- */
 
 static bool

@@ -46,6 +46,14 @@ enum {
  * secret. */
 WB_MUST_USE enum wb_status wb__url_check_syntax(
     struct wb_slice url, struct wb_err *err);
+/* The same for a proxy, which may have user:password@. */
+WB_MUST_USE enum wb_status wb__proxy_check_syntax(
+    struct wb_slice proxy, struct wb_err *err);
+/* The bytes of user:password@ in a url with a scheme; 0: there is none. */
+size_t wb__url_user_len(struct wb_slice url);
+/* Whether the host of a URL, as libcurl writes it, is localhost or an address
+ * that is not public. */
+WB_MUST_USE bool wb__host_closed(const char *host);
 
 static inline bool
 wb__url_is_tls(const char *url) /* that wb__url_check_syntax() has accepted */
@@ -90,6 +98,7 @@ struct wb__received {
     bool final;              /* status >= 200 and its header is complete */
     bool cut;                /* the body was longer than what was kept */
     bool coded, json;        /* by Content-Encoding and Content-Type */
+    bool closes;             /* Connection: close */
     char reason[4 * 60 + 1]; /* of the status line, cut */
     char retry_after[40];    /* as received, cut: the longest date has 33 */
     struct wb__buf location; /* as received; empty if too long */
@@ -164,6 +173,11 @@ WB_MUST_USE bool wb__http_start(
     struct wb_http *http, struct wb__transfer *transfer);
 void wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer);
 
+/* wb__url_check_syntax(), and libcurl can read host and port; with
+ * public_host its host is not closed. */
+WB_MUST_USE enum wb_status wb__url_check(
+    struct wb_slice url, bool public_host, struct wb_err *err);
+
 /* ---- endpoints and attempts ------------------------------------------------ */
 
 /* Header lines of a request: eight of ours (id twice, timestamp, content type,
@@ -209,6 +223,7 @@ struct wb__endpoint {
     struct wb__arena arena;               /* holds the texts below */
     const char *url, *method, *ca_file;   /* NULL: none, POST, the system's */
     const char *client_cert, *client_key; /* NULL: none */
+    struct wb_slice proxy;                /* empty: none; wiped when freed */
     struct wb_slice content_type;
     struct curl_slist bare;   /* header lines of every request: elsewhere, */
     struct curl_slist *fixed; /* and to the origin of the endpoint, */
@@ -219,15 +234,13 @@ struct wb__endpoint {
     size_t n_mask;             /* parts of this text, wiped when freed: */
     struct wb_slice mask_text;
     size_t max_reply;
-    bool public_only, follow, http1;
+    bool public_only; /* checked on the address connected to, or, */
+    bool public_host; /* with a proxy, on the URL */
+    bool follow, http1;
     struct wb__attempt *in_flight, *idle;
     struct wb__attempt *reporting; /* its done() is running */
     size_t n_idle;
 };
-
-/* wb__url_check_syntax(), and libcurl can read host and port. */
-WB_MUST_USE enum wb_status wb__url_check(
-    struct wb_slice url, struct wb_err *err);
 
 /* An idle attempt or a new one, on no list. NULL if memory ran out or libcurl
  * lacks an option. */

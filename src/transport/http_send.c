@@ -158,7 +158,7 @@ request_ok(const struct wb__endpoint *ep, const struct wb_request *q,
     if (wrong != NULL)
         return wb__fail(err, WB_INVALID, 0, "%s", wrong);
     if (q->url.len > 0)
-        rc = wb__url_check(q->url, err);
+        rc = wb__url_check(q->url, ep->public_host, err);
     if (rc == WB_OK && q->headers.len > 0)
         rc = headers_ok(ep, q->headers, err);
     return rc;
@@ -218,6 +218,8 @@ endpoint_free(struct wb_transport *self)
     if (ep->mask_text.len > 0)
         OPENSSL_cleanse(
             (void *)(uintptr_t)ep->mask_text.ptr, ep->mask_text.len);
+    if (ep->proxy.len > 0)
+        OPENSSL_cleanse((void *)(uintptr_t)ep->proxy.ptr, ep->proxy.len);
     wb__signer_free(ep->signer);
     wb__arena_clear(&ep->arena);
     wb__free(ep->env, ep);
@@ -239,8 +241,8 @@ opts_check(const struct wb_http_opts *o, struct wb_err *err)
     if (o->max_reply_bytes > REPLY_MOST)
         return wb__fail(
             err, WB_INVALID, 0, "a reply is kept up to 64 MiB at most");
-    if (o->url.len > 0)
-        rc = wb__url_check(o->url, err);
+    if (o->proxy.len > 0)
+        rc = wb__proxy_check_syntax(o->proxy, err);
     if (rc == WB_OK)
         rc = wb__request_headers_check(o->headers, err);
     return rc;
@@ -350,7 +352,8 @@ endpoint_fill(
     ep->arena.env = ep->env;
     ep->max_reply =
         o->max_reply_bytes == 0 ? REPLY_DEFAULT : o->max_reply_bytes;
-    ep->public_only = o->public_only;
+    ep->public_only = o->public_only && o->proxy.len == 0;
+    ep->public_host = o->public_only && o->proxy.len > 0;
     ep->follow = o->follow;
     ep->http1 = o->http1;
     nodes = wb__arena_alloc(&ep->arena, (WB__HEADERS_MAX + 1) * sizeof(*nodes));
@@ -358,6 +361,7 @@ endpoint_fill(
         !wb__arena_dup(&ep->arena, o->ca_file, &ca_file) ||
         !wb__arena_dup(&ep->arena, o->client_cert, &cert) ||
         !wb__arena_dup(&ep->arena, o->client_key, &key) ||
+        !wb__arena_dup(&ep->arena, o->proxy, &ep->proxy) ||
         !wb__arena_dup(&ep->arena, o->method, &method) ||
         !wb__arena_dup(&ep->arena, o->headers, &headers) || !masks_fill(ep, o))
         return wb__nomem(err, "http endpoint");
@@ -369,7 +373,9 @@ endpoint_fill(
     ep->fixed_text = (char *)(uintptr_t)headers.ptr;
     ep->fixed_len = headers.len;
     fixed_link(ep, nodes);
-    rc = file_check("ca_file", ep->ca_file, err);
+    rc = url.len > 0 ? wb__url_check(url, ep->public_host, err) : WB_OK;
+    if (rc == WB_OK)
+        rc = file_check("ca_file", ep->ca_file, err);
     if (rc == WB_OK)
         rc = file_check("client_cert", ep->client_cert, err);
     if (rc == WB_OK)

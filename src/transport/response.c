@@ -31,7 +31,7 @@ wb__received_next_hop(struct wb__received *r)
     wb__buf_clear(&r->body);
     r->status = 0;
     wb__buf_clear(&r->location);
-    r->in_header = r->final = r->cut = r->coded = r->json = false;
+    r->in_header = r->final = r->cut = r->coded = r->json = r->closes = false;
     r->reason[0] = r->retry_after[0] = '\0';
 }
 
@@ -77,6 +77,8 @@ read_field(struct wb__received *r, struct wb_slice name, struct wb_slice value)
         (void)wb__cut(&value, ';', &type);
         type = wb__trim(type);
         r->json = ends_in_json(type);
+    } else if (wb__eq_nocase(name, WB_LIT("Connection"))) {
+        r->closes |= wb__eq_nocase(value, WB_LIT("close"));
     } else if (wb__eq_nocase(name, WB_LIT("Location"))) {
         wb__buf_clear(&r->location);
         if (value.len <= WB__URL_MAX)

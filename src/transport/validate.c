@@ -136,15 +136,33 @@ wb__address_own(const struct sockaddr *addr)
 
 /* ---- URLs, header names ------------------------------------------------ */
 
+static size_t
+scheme_len(struct wb_slice url)
+{
+    struct wb_slice colon = {url.ptr, url.len < 5 ? url.len : 5};
+
+    return wb__eq_nocase(colon, WB_LIT("http:"))   ? 7
+           : wb__eq_nocase(colon, WB_LIT("https")) ? 8
+                                                   : 0;
+}
+
+size_t
+wb__url_user_len(struct wb_slice url)
+{
+    size_t begin = scheme_len(url), len = 0;
+
+    for (size_t i = begin; i < url.len && strchr("/?#", url.ptr[i]) == NULL;
+         i++)
+        if (url.ptr[i] == '@')
+            len = i + 1 - begin;
+    return len;
+}
+
 /* What is wrong with it, or NULL. */
 static const char *
 url_wrong(struct wb_slice url)
 {
-    struct wb_slice colon = {url.ptr, url.len < 5 ? url.len : 5};
-    size_t scheme = wb__eq_nocase(colon, WB_LIT("http:"))   ? 7
-                    : wb__eq_nocase(colon, WB_LIT("https")) ? 8
-                                                            : 0;
-    size_t at = scheme;
+    size_t scheme = scheme_len(url), at = scheme;
 
     if (url.len > WB__URL_MAX)
         return "is longer than 8192 bytes";
@@ -157,9 +175,10 @@ url_wrong(struct wb_slice url)
     if (scheme == 0 || url.len < scheme ||
         !wb__eq((struct wb_slice){url.ptr + scheme - 3, 3}, WB_LIT("://")))
         return "must begin with http:// or https://";
+    if (wb__url_user_len(url) > 0)
+        return "must not hold a user or password; use a header";
     while (at < url.len && strchr("/?#", url.ptr[at]) == NULL)
-        if (url.ptr[at++] == '@')
-            return "must not hold a user or password; use a header";
+        at++;
     return at == scheme ? "has no host" : NULL;
 }
 
@@ -171,6 +190,47 @@ wb__url_check_syntax(struct wb_slice url, struct wb_err *err)
     if (wrong != NULL)
         return wb__fail(err, WB_INVALID, 0, "the url %s", wrong);
     return WB_OK;
+}
+
+enum wb_status
+wb__proxy_check_syntax(struct wb_slice proxy, struct wb_err *err)
+{
+    char text[WB__URL_MAX];
+    size_t scheme = scheme_len(proxy), user = wb__url_user_len(proxy);
+    struct wb_slice url = {text, proxy.len - user};
+    const char *wrong = "is longer than 8192 bytes";
+
+    if (proxy.len <= sizeof(text)) {
+        memcpy(text, proxy.ptr, scheme);
+        memcpy(text + scheme, proxy.ptr + scheme + user, url.len - scheme);
+        wrong = url_wrong(url);
+        for (size_t i = 0; i < user && wrong == NULL; i++)
+            if (proxy.ptr[scheme + i] <= ' ' || proxy.ptr[scheme + i] == 0x7f)
+                wrong = "has a byte that must be percent-encoded";
+    }
+    if (wrong != NULL)
+        return wb__fail(err, WB_INVALID, 0, "the proxy %s", wrong);
+    return WB_OK;
+}
+
+bool
+wb__host_closed(const char *host)
+{
+    struct sockaddr_storage addr;
+    char text[256];
+    size_t len = strlen(host), skip = host[0] == '[';
+
+    if (len >= sizeof(text))
+        return false; /* no name of a host */
+    memcpy(text, host + skip, len - skip + 1);
+    len -= skip;
+    while (len > 0 && strchr("].", text[len - 1]) != NULL)
+        text[--len] = '\0';
+    if (uv_ip4_addr(text, 0, (struct sockaddr_in *)&addr) == 0 ||
+        uv_ip6_addr(text, 0, (struct sockaddr_in6 *)&addr) == 0)
+        return !wb__address_text_public(text);
+    return len >= 9 && wb__same_nocase(text + len - 9, "localhost", 9) &&
+           (len == 9 || text[len - 10] == '.');
 }
 
 bool

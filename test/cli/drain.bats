@@ -453,3 +453,34 @@ END
     same pending "$(js list --kind locked | jq -r .status)"
     has "$(js list --kind locked | jq -r .last_error)" "keeps"
 }
+
+@test "drain, run: a proxy of the environment is not used, which is said once" {
+    "$WAYBILL" sink --listen 127.0.0.1:0 --into got >sink.log 2>&1 3>&- &
+    PIDS=$!
+    until_true 10 grep -q "listening on" sink.log
+    here="url = 'http://$(grep -o '127.0.0.1:[0-9]*' sink.log)/'"
+    dead=http://bob:canary@127.0.0.1:1
+    config <<<"route 'a' { $here } route 'b' { $here }"
+    waybill send a x
+    HTTPS_PROXY=$dead try waybill drain
+    ended 0
+    same 1 "$(grep -c proxy err.txt)"
+    has "$err" 'note: HTTPS_PROXY is set, and not used: write proxy = env "HTTPS_PROXY" in route "a"'
+    HTTPS_PROXY=$dead "$WAYBILL" run 2>run.log 3>&- &
+    PIDS="$PIDS $!"
+    until_true 10 grep -q " info start" run.log
+    same 1 "$(grep -c ' warn proxy-unused detail=.HTTPS_PROXY is set' run.log)"
+    kill "$!"
+    wait "$!"
+    config <<<"route '*' { $here, proxy = 'direct' }"
+    waybill send a x
+    HTTPS_PROXY=$dead try waybill drain
+    ended 0
+    same "" "$err"
+    config <<<"route '*' { $here, proxy = env 'HTTPS_PROXY' }"
+    id=$(send a x)
+    HTTPS_PROXY=$dead try waybill drain
+    ended 4
+    has "$(row "$id" last_error)" "failed to connect to 127.0.0.1 port 1"
+    if grep -r canary . --include=*.txt --include=*.log; then false; fi
+}

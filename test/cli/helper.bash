@@ -9,7 +9,8 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || return 1
     export HOME=$PWD/home XDG_STATE_HOME=$PWD/state XDG_CONFIG_HOME=$PWD/etc
     export WAYBILL_DB=$PWD/box.db NO_COLOR=1
-    unset WAYBILL_CONFIG
+    unset WAYBILL_CONFIG HTTPS_PROXY https_proxy HTTP_PROXY http_proxy \
+        ALL_PROXY all_proxy
     mkdir home etc
     PIDS=
 }

@@ -54,7 +54,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct wb_slice s = {(const char *)data, size};
     struct wb_err err;
 
-    if (wb__url_check(s, &err) == WB_OK)
+    if (wb__url_check(s, false, &err) == WB_OK)
         url_holds(s);
     if (wb__request_headers_check(s, &err) == WB_OK)
         headers_hold(s);

@@ -223,6 +223,45 @@ TEST(test_batch__T4_reply_that_cannot_be_read__unknown)
     }
 }
 
+/* A failure that a reply tells of in whatever form is not a delivery. */
+TEST(test_batch__T4_failure_in_another_form__not_delivered)
+{
+    static const struct {
+        const char *body;
+        int confirmed, rejected;
+    } cases[] = {
+        {"[{\"status\":\"200\"},{\"status\":\"422\"}]", 1, 1},
+        {"[{\"status\":\"200\"},{\"status\":\"503\"}]", 1, 0},
+        {"[{\"status\":\"error\"},{\"ok\":true,\"status\":\"done\"}]", 1, 0},
+        {"[{\"status\":{\"code\":500}},{\"status\":null}]", 1, 0},
+        {"[200,422]", 1, 0},
+        {"[true,false]", 1, 1},
+        {"[7,\"01\"]", 2, 0},
+        {"[null,{}]", 2, 0},
+        {"[{\"status\":422}]", 0, 0},
+        {"[{\"status\":200}]", 2, 0}, /* sets the breaker back */
+        {"[{\"status\":200},{\"status\":200},{\"ok\":false}]", 0, 0},
+        {"{\"results\":[{\"id\":\"x\",\"error\":\"no such team\"}]}", 0, 0},
+        {"[]", 2, 0},
+        {"{\"results\":[]}", 2, 0},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(cases); i++) {
+        struct fixture d;
+
+        batch_fixture(&d);
+        d.fake.body = cases[i].body;
+        fixture_start(&d, 1);
+        put(&d, "a", "1");
+        put(&d, "a", "2");
+        drain(&d, (struct wb_drain){0});
+        CHECK_INT(cases[i].confirmed, d.report.confirmed);
+        CHECK_INT(cases[i].rejected, d.report.rejected);
+        CHECK_INT(2 - cases[i].confirmed - cases[i].rejected, d.report.retried);
+        fixture_close(&d);
+    }
+}
+
 TEST(test_batch__T4_other_reply_cut_off__delivered)
 {
     struct fixture d;
@@ -493,6 +532,7 @@ main(void)
         RUN(test_batch__T4_status_that_is_none__rejected),
         RUN(test_batch__T4_results_cut_off__unknown),
         RUN(test_batch__T4_reply_that_cannot_be_read__unknown),
+        RUN(test_batch__T4_failure_in_another_form__not_delivered),
         RUN(test_batch__T4_other_reply_cut_off__delivered),
         RUN(test_batch__T4_whole_fails__all_share_the_outcome),
         RUN(test_batch__sent_again__same_id),

@@ -1,11 +1,27 @@
 /* test_transport_exec.c - T-5: a command per message; F5, S3, S11. */
+#define _GNU_SOURCE /* RTLD_NEXT */
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "transport_fixture.h"
+
+static bool no_process; /* may be made */
+
+/* Replaces the function of libc. */
+pid_t
+fork(void)
+{
+    pid_t (*next)(void) = (pid_t(*)(void))(uintptr_t)dlsym(RTLD_NEXT, "fork");
+
+    errno = EAGAIN;
+    return no_process ? -1 : next();
+}
 
 static uv_loop_t loop;
 static struct wb_transport *command;
@@ -437,6 +453,35 @@ TEST(test_exec__memory_fails__retry_and_no_leak) /* F4 */
     fake_alloc_fail_at(-1);
 }
 
+/* The limit of processes, or of descriptors, of this machine. */
+TEST(test_exec__no_process_or_descriptor_left__not_sent_and_no_attempt)
+{
+    struct rlimit old, none;
+
+    no_process = true;
+    run_shell("exit 0", 5000);
+    no_process = false;
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK(sent.no_resource);
+    CHECK_HAS("cannot start the command \"sh\": ", sent.error);
+    open_shell("exit 0");
+    CHECK_INT(0, getrlimit(RLIMIT_NOFILE, &old));
+    none = old;
+    none.rlim_cur = 3;
+    for (;; none.rlim_cur++) {
+        struct wb_request q = some_request();
+
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &none));
+        run_with(&q);
+        CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &old));
+        if (sent.outcome == WB_DELIVERED)
+            break;
+        CHECK_INT(WB_RETRY, sent.outcome);
+        CHECK(sent.no_resource);
+    }
+    close_command();
+}
+
 int
 main(void)
 {
@@ -462,6 +507,7 @@ main(void)
         RUN(test_exec__many_at_once__each_reported_once),
         RUN(test_exec__freed_in_flight__killed_and_no_done),
         RUN(test_exec__memory_fails__retry_and_no_leak),
+        RUN(test_exec__no_process_or_descriptor_left__not_sent_and_no_attempt),
     };
     return RUN_ALL(tests);
 }

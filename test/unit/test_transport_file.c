@@ -417,6 +417,26 @@ TEST(test_file__freed_while_lines_wait_and_one_is_written__no_call_no_leak)
     CHECK_INT(0, sent.calls);
 }
 
+TEST(test_file__no_descriptor_left__not_written_and_no_attempt)
+{
+    struct rlimit old, none;
+
+    open_file("f");
+    CHECK_INT(0, getrlimit(RLIMIT_NOFILE, &old));
+    none = old;
+    none.rlim_cur = 3;
+    CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &none));
+    append("1", 1);
+    CHECK_INT(0, setrlimit(RLIMIT_NOFILE, &old));
+    CHECK_INT(WB_RETRY, sent.outcome);
+    CHECK(sent.no_resource);
+    CHECK_HAS("cannot open f: Too many open files", sent.error);
+    append("1", 1);
+    CHECK_INT(WB_DELIVERED, sent.outcome);
+    wb_transport_free(file);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+}
+
 /* ---- callback ---------------------------------------------------------- */
 
 static void
@@ -471,6 +491,7 @@ main(void)
         RUN(test_file__locked_past_the_timeout__retry_and_nothing_added),
         RUN(test_file__write_past_the_timeout__unknown_and_next_one_waits),
         RUN(test_file__freed_while_lines_wait_and_one_is_written__no_call_no_leak),
+        RUN(test_file__no_descriptor_left__not_written_and_no_attempt),
         RUN(test_callback__result__handed_on),
     };
 

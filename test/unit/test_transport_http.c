@@ -31,6 +31,28 @@ TEST(test_http__request__carries_id_and_webhook_headers) /* T-3 */
     close_all();
 }
 
+/* With each of them goes the body. */
+TEST(test_http__method__is_sent_with_the_body)
+{
+    static const char *const methods[] = {
+        "POST", "PUT", "PATCH", "DELETE", "GET"};
+    char line[40];
+
+    for (size_t i = 0; i < WB_COUNT(methods); i++) {
+        open_endpoint((struct wb_http_opts){.method = wb_slice(methods[i])});
+        for (int n = 0; n < 2; n++) {
+            post();
+            CHECK_INT(WB_DELIVERED, sent.outcome);
+            (void)snprintf(
+                line, sizeof(line), "%s /hook HTTP/1.1\r\n", methods[i]);
+            CHECK(strncmp(peer.last, line, strlen(line)) == 0);
+            CHECK_TEXT("{\"n\":1}", peer_body(&peer));
+            CHECK_TEXT("7", peer_header(&peer, "Content-Length"));
+        }
+        close_all();
+    }
+}
+
 TEST(test_http__own_headers__sent_beside_ours) /* T-1, O-19 */
 {
     struct wb_http_opts opts = {
@@ -425,6 +447,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_http__request__carries_id_and_webhook_headers),
+        RUN(test_http__method__is_sent_with_the_body),
         RUN(test_http__own_headers__sent_beside_ours),
         RUN(test_http__url_of_its_own__is_used_once),
         RUN(test_http__empty_and_large_body__arrive_whole),

@@ -50,6 +50,50 @@ TEST(test_http__all_reused_connections_die__each_sent_again_once) /* T-7 */
     close_all();
 }
 
+/* Says on a used connection that it has read nothing. */
+static bool
+refuse_second(struct peer_conn *c)
+{
+    return c->requests == 1
+               ? peer_reply(c)
+               : peer_say(c, c->peer->reply, strlen(c->peer->reply)) && false;
+}
+
+/* So does a server whose idle connection ran out of time (408), or that is not
+ * the one meant (421): on a new connection it counts as any answer. */
+TEST(test_http__reused_connection_brings_408_or_421__sent_again_on_a_new_one)
+{
+    static const struct {
+        const char *reply;
+        enum wb_outcome outcome; /* on a new connection */
+    } cases[] = {
+        {"HTTP/1.1 408 Late\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            WB_RETRY},
+        {"HTTP/1.1 421 Not here\r\nContent-Length: 2\r\n\r\nno", WB_REJECTED},
+    };
+
+    for (size_t i = 0; i < WB_COUNT(cases); i++) {
+        peer.answer = refuse_second;
+        peer.reply = cases[i].reply;
+        open_endpoint(plain);
+        post();
+        CHECK_INT(cases[i].outcome, sent.outcome);
+        CHECK_INT(1, peer.requests);
+        close_all();
+        peer.answer = refuse_second;
+        peer.reply = cases[i].reply;
+        open_endpoint(plain);
+        peer_set_reply(&peer, "HTTP/1.1 204 No Content\r\n\r\n");
+        for (int n = 1; n <= 3; n++) {
+            post();
+            CHECK_INT(WB_DELIVERED, sent.outcome);
+            CHECK_INT(2 * n - 1, peer.requests);
+            CHECK_INT(n, peer.connections);
+        }
+        close_all();
+    }
+}
+
 /* Answers the first request of all, no other. */
 static bool
 die_after_first(struct peer_conn *c)
@@ -184,6 +228,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(test_http__reused_connection_dies__sent_again_on_a_new_one),
+        RUN(test_http__reused_connection_brings_408_or_421__sent_again_on_a_new_one),
         RUN(test_http__all_reused_connections_die__each_sent_again_once),
         RUN(test_http__new_connection_dies_too__unknown_after_two_requests),
         RUN(test_http__reused_connection_dies_within_an_answer__not_sent_again),

@@ -328,6 +328,46 @@ TEST(test_tls__client_certificate__shown_to_its_origin_alone) /* S9 */
     memset(&peer, 0, sizeof(peer));
 }
 
+/* The proxy, and the receiver behind it. */
+static bool
+tunnel(struct peer_conn *c)
+{
+    static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
+
+    if (c->requests > 1)
+        return peer_reply(c);
+    return peer_say(c, ok, sizeof(ok) - 1);
+}
+
+TEST(test_tls__https_proxy__verified_as_any_server)
+{
+    struct wb_http_opts opts = {.url = WB_LIT("http://hook.invalid/")};
+    struct wb_request q = some_request();
+    struct wb_err err = {0};
+    char proxy[100];
+
+    make_certs("IP:127.0.0.1", 10, false);
+    peer.tls_cert = "leaf.pem";
+    peer.tls_key = "leaf.key";
+    peer.answer = tunnel;
+    peer_start(&peer);
+    (void)snprintf(
+        proxy, sizeof(proxy), "https://bob:s@127.0.0.1:%d", peer.port);
+    opts.proxy = wb_slice(proxy);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(0, uv_loop_init(&loop));
+        CHECK_OK(wb_http_open(&http, ENV, &loop, &err), err);
+        CHECK_OK(wb_http_new(&endpoint, http, &opts, &err), err);
+        send_and_wait(&loop, endpoint, &q, &sent);
+        close_endpoint();
+        CHECK_INT(i == 0 ? WB_RETRY : WB_DELIVERED, sent.outcome);
+        CHECK_INT(i == 0 ? 0 : 2, peer.requests);
+        opts.ca_file = WB_LIT("ca.pem");
+    }
+    peer_stop(&peer);
+    memset(&peer, 0, sizeof(peer));
+}
+
 static bool
 answer_late(struct peer_conn *c)
 {
@@ -378,6 +418,7 @@ main(void)
         RUN(test_tls__expired__refused),
         RUN(test_tls__version_1_1__refused),
         RUN(test_tls__client_certificate__shown_to_its_origin_alone),
+        RUN(test_tls__https_proxy__verified_as_any_server),
         RUN(test_tls__flood_of_pings__deadlines_of_all_hold),
         RUN(test_tls__http2__one_connection_for_all),
     };

@@ -8,7 +8,7 @@ static bool
 url_passes(const char *url, size_t len)
 {
     struct wb_err err = {0};
-    bool ok = wb__url_check((struct wb_slice){url, len}, &err) == WB_OK;
+    bool ok = wb__url_check((struct wb_slice){url, len}, false, &err) == WB_OK;
 
     CHECK(ok == (err.msg[0] == '\0'));
     return ok;
@@ -71,7 +71,7 @@ TEST(test_url__error__does_not_quote_it) /* S9 */
     struct wb_err err = {0};
 
     CHECK_STATUS(
-        INVALID, wb__url_check(wb_slice("http://bob:canary@h/"), &err));
+        INVALID, wb__url_check(wb_slice("http://bob:canary@h/"), false, &err));
     CHECK(strstr(err.msg, "canary") == NULL && strstr(err.msg, "bob") == NULL);
 }
 
