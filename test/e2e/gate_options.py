@@ -60,7 +60,9 @@ class Options(Starting):
             more = AUTH + f'{name.upper()}: {name}\r\n'
             self.assertFalse(self.replays(more=more))
             self.assertTrue(self.replays(more=more))
-            self.assertEqual('key-required', self.ask(key='k').problem)
+            a = self.ask(key='k')
+            self.assertEqual('key-required', a.problem)
+            self.assertIn(f"the key's header is {name}", a.body.decode())
             self.assertEqual('bad-key', self.ask(more=more * 2).problem)
 
     def test_G2_paths(self):
@@ -308,6 +310,8 @@ class Seen(Starting):
         c.say(request('/wait/x', key='k'))
         self.until(lambda: self.up.effects['k'], 'upstream has it')
         self.assertEqual(1, self.gate.stop())
+        self.assertIn('outcome-unknown error="the gateway stopped while it ran"',
+                      self.gate.logged())
         self.gate = Gate(self.up.port, self.folder, '--db', 'w.db',
                          store='sqlite')
         self.assertEqual('outcome-unknown',

@@ -191,8 +191,8 @@ fingerprint(const char *kind, const char *host, const char *headers,
     struct wb_fingerprint out;
 
     CHECK_STATUS(OK, wb__fingerprint_read(&rule, wb_slice(kind), NULL));
-    CHECK_STATUS(
-        OK, wb__fingerprint_of(&rule, wb_env_system(), &head, body, &out));
+    CHECK_STATUS(OK, wb__fingerprint_of(&rule, wb_env_system(), &head,
+                         WB_LIT("POST /a"), body, &out));
     return out;
 }
 
@@ -240,6 +240,19 @@ TEST(test_gate_policy__fingerprint_of_multipart__boundary_does_not_count)
         PART("xx", "hi")));
 }
 
+/* G-4: `start` says which part is read first. */
+TEST(test_gate_policy__fingerprint_of_multipart__other_parameters_count)
+{
+#define ENDED(b) PART(b, "hi") "--" b "--\r\n"
+    CHECK(!SAME("raw", "h", MULTI("xx") "; start=\"<a>\"", ENDED("xx"), "h",
+        MULTI("yy") "; start=\"<b>\"", ENDED("yy")));
+    CHECK(SAME("raw", "h", MULTI("xx") "; start=\"<a>\"", ENDED("xx"), "h",
+        MULTI("yy") ";start=\"<a>\"", ENDED("yy")));
+    /* Two boundaries can be read in two ways: by its bytes. */
+    CHECK(!SAME("raw", "h", MULTI("xx") "; boundary=z", ENDED("xx"), "h",
+        MULTI("yy") "; boundary=z", ENDED("yy")));
+}
+
 /* G-4 */
 TEST(test_gate_policy__fingerprint_of_json__values_count)
 {
@@ -255,6 +268,9 @@ TEST(test_gate_policy__fingerprint_of_json__values_count)
     /* Not exact as a double, or read in two ways: by its bytes. */
     CHECK(!SAME("json", "h", JSON, "1.00000000000000001", "h", JSON,
         "1.00000000000000002"));
+    CHECK(!SAME("json", "h", JSON, "1e-400", "h", JSON, "2e-400"));
+    CHECK(
+        SAME("json", "h", JSON, "{\"2e\": true}", "h", JSON, "{\"2e\":true}"));
     CHECK(
         !SAME("json", "h", JSON, "{\"a\":1,\"a\":2}", "h", JSON, "{\"a\":2}"));
     CHECK(!SAME("json", "h", JSON, "{", "h", JSON, "{ "));
@@ -281,6 +297,8 @@ main(void)
         cmocka_unit_test(test_gate_policy__fingerprint__each_part_counts),
         cmocka_unit_test(
             test_gate_policy__fingerprint_of_multipart__boundary_does_not_count),
+        cmocka_unit_test(
+            test_gate_policy__fingerprint_of_multipart__other_parameters_count),
         cmocka_unit_test(test_gate_policy__fingerprint_of_json__values_count),
     };
 
