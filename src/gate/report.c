@@ -99,7 +99,8 @@ wb__gate_log_access(const struct wb__gate *gate,
         return;
     write_scope(head, scope, sizeof(scope));
     wb__log(gate->opts.access_log, WB__LOG_INFO, "access",
-        &(struct wb__log_fields){.scope = wb_slice(scope),
+        &(struct wb__log_fields){
+            .scope = head->method.len > 0 ? wb_slice(scope) : WB_LIT(""),
             .status = status,
             .outcome = outcome,
             .timed = us >= 0,

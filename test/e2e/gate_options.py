@@ -252,12 +252,14 @@ class Seen(Starting):
         for _ in range(10):
             self.ask()
         self.ask('/half')
+        self.raw('GET / HTTP/1.1\r\n\r\n')
         self.assertEqual(0, self.gate.stop())
         with open(os.path.join(self.folder, 'access'), encoding='utf-8') as f:
             lines = f.read().splitlines()
         self.gate = Gate(self.up.port, self.folder)
-        self.assertEqual(15, len(lines))
-        self.assertIn('outcome=cut status=200', lines[-1])
+        self.assertEqual(16, len(lines))
+        self.assertIn('outcome=cut status=200', lines[-2])
+        self.assertIn('outcome=http status=400', lines[-1])
         for line, outcome in zip(lines, ('fresh', 'replay', 'passed',
                                          'bad-key')):
             self.assertIn(f'outcome={outcome} ', line)
