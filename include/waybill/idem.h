@@ -320,7 +320,7 @@ struct wb_idem_call {
  *             transaction protects the claim. If the store fails, fn is not
  *             called, unless begin->open is set: the answer is then
  *             UNGUARDED, and call->token 0. If the store fails after fn, the
- *             outcome is stored again until the lease has ended. If the record
+ *             outcome is stored again for the time of one lease. If the record
  *             cannot be stored, the outcome is marked unknown, and the status
  *             says why.
  * Gives       *result: as wb_idem_begin(); after fn was called the answer is

@@ -247,6 +247,8 @@ run_gate(struct cli *cli)
     }
     (void)uv_run(&cli->loop, UV_RUN_DEFAULT);
     if (g.aborted) { /* threads may still use the store */
+        if (!wb__gate_is_idle(g.gate))
+            wb__gate_log_cut(g.gate);
         wb__log_fini(&g.log.log);
         exit(wb__gate_is_idle(g.gate) ? CLI_DONE : CLI_FAILED);
     }

@@ -232,13 +232,24 @@ struct choices {
     bool settle, usage;
 };
 
+/* A run in progress is released only where its state is named: its key would be
+ * free, and the next run beside it. */
+static bool
+may_change(const struct choices *c, enum wb_idem_state state)
+{
+    if (c->settle)
+        return state == WB_IDEM_DOUBTFUL;
+    return state == WB_IDEM_DONE || state == WB_IDEM_DOUBTFUL ||
+           cli_has(c->cli, "state");
+}
+
 static enum wb_status
 choose(void *ctx, const struct wb_idem_item *item)
 {
     struct choices *c = ctx;
     struct choice *one;
 
-    if (!chosen(c->cli, item) || (c->settle && item->state != WB_IDEM_DOUBTFUL))
+    if (!chosen(c->cli, item) || !may_change(c, item->state))
         return WB_OK;
     if (c->n == c->room) {
         size_t room = c->room == 0 ? 64 : 2 * c->room;
@@ -380,7 +391,8 @@ takes_options(struct cli *cli, const struct keys_verb *verb)
         while (wb__cut(&rest, ' ', &name))
             known = known || wb__eq(name, wb_slice(option->name));
         if (!known) {
-            (void)cli_usage(cli, "%s takes no --%s", verb->name, option->name);
+            (void)cli_usage(cli, "%s%s takes no --%s", verb->name,
+                verb->args == 2 ? " of one key" : "", option->name);
             return false;
         }
     }
@@ -467,7 +479,8 @@ const struct cli_command cli_keys = {
         "release frees a key in any state: a record is deleted, a run in "
         "progress can no\nlonger be recorded. settle records how an unknown "
         "outcome ended. Without KEY\nboth change every key that --scope, "
-        "--identity, --state and --older-than choose.",
+        "--identity, --state and --older-than choose;\nrelease leaves runs in "
+        "progress out unless --state names them.",
     .options = keys_options,
     .n_args = 1,
     .optional_args = 1,

@@ -1,6 +1,7 @@
 /* fingerprint.c - what a repeat must have in common with the first request.
  *
- *  1. Of every kind: method, path, query and Host without its port. (G-4, M-3)
+ *  1. Of every kind: the scope (method and path), Host without its port, and
+ *     query. (G-4, M-3)
  *  2. A multipart body counts by its parts: clients choose another boundary for
  *     each try.
  *  3. JSON counts by its values, sorted by name. What is not JSON, or could be
@@ -25,32 +26,38 @@ content_type(const struct wb__http_head *head)
 
 /* ---- multipart ---------------------------------------------------------- */
 
+/* The boundary after CR LF and two dashes; and what of the type is beside it:
+ * other parameters count (`start` names the first part to be read). False: it
+ * has none, or could be read in two ways. */
 static bool
-read_boundary(struct wb_slice type, char out[80], size_t *len)
+read_boundary(
+    struct wb_slice type, char out[80], size_t *len, struct wb__buf *beside)
 {
-    struct wb_slice value = type, name = {NULL, 0};
+    struct wb_slice value = type, name = {NULL, 0}, param;
 
     if (type.len < 10 ||
         !wb__eq_nocase((struct wb_slice){type.ptr, 10}, WB_LIT("multipart/")))
         return false;
-    (void)wb__cut(&value, ';', &name);
-    while (wb__cut(&value, ';', &type)) {
-        type = wb__trim(type);
+    *len = 0;
+    while (wb__cut(&value, ';', &param)) {
+        type = param = wb__trim(param);
         if (!wb__cut(&type, '=', &name) ||
-            !wb__eq_nocase(wb__trim(name), WB_LIT("boundary")))
+            !wb__eq_nocase(wb__trim(name), WB_LIT("boundary"))) {
+            wb__buf_add(beside, param);
+            wb__buf_str(beside, ";");
             continue;
+        }
         type = wb__trim(type);
         if (type.len >= 2 && type.ptr[0] == '"' &&
             type.ptr[type.len - 1] == '"')
             type = (struct wb_slice){type.ptr + 1, type.len - 2};
-        if (type.len == 0 || type.len > 70)
+        if (*len > 0 || type.len == 0 || type.len > 70)
             return false;
         memcpy(out, "\r\n--", 4);
         memcpy(out + 4, type.ptr, type.len);
         *len = 4 + type.len;
-        return true;
     }
-    return false;
+    return *len > 0 && beside->failed == WB_OK;
 }
 
 static const char *
@@ -106,9 +113,10 @@ is_json(struct wb_slice type)
                wb__eq_nocase(wb__from(first, first.len - 5), WB_LIT("+json")));
 }
 
-/* Numbers that a double may change would make two requests equal. */
+/* Numbers that a double may change would make two requests equal: those of many
+ * digits, and those with an exponent. */
 static bool
-has_long_number(struct wb_slice text)
+has_inexact_number(struct wb_slice text)
 {
     bool in_string = false;
     int digits = 0;
@@ -122,6 +130,8 @@ has_long_number(struct wb_slice text)
             continue;
         }
         in_string = c == '"';
+        if (digits > 0 && (c == 'e' || c == 'E'))
+            return true;
         if (c >= '0' && c <= '9')
             digits++;
         else if (c != '.')
@@ -138,7 +148,7 @@ write_json(struct wb__buf *out, struct wb_slice body, struct wb_slice without)
 {
     const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY;
     json_t *json =
-        has_long_number(body)
+        has_inexact_number(body)
             ? NULL
             : json_loadb(body.ptr == NULL ? "" : body.ptr, body.len,
                   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
@@ -203,33 +213,32 @@ wb__rule_write_scope(
 enum wb_status
 wb__fingerprint_of(const struct wb__fingerprint_rule *rule,
     const struct wb_env *env, const struct wb__http_head *head,
-    struct wb_slice body, struct wb_fingerprint *out)
+    struct wb_slice scope, struct wb_slice body, struct wb_fingerprint *out)
 {
     struct wb__buf text = {.env = env, .max = body.len * 8 + 4096};
+    struct wb__buf beside = {.env = env, .max = 64 << 10};
     struct wb_slice type = content_type(head);
-    struct wb_slice parts[6] = {head->method, head->path, head->query};
+    struct wb_slice parts[5] = {scope, {NULL, 0}, head->query, type, body};
     char boundary[80], host[256];
     size_t len;
     enum wb_status rc;
 
-    parts[3] = type;
-    parts[4] = body;
     if (rule->kind == WB__FINGERPRINT_NONE) {
         parts[3] = parts[4] = (struct wb_slice){NULL, 0};
     } else if (rule->kind == WB__FINGERPRINT_JSON && is_json(type)) {
         if (write_json(&text, body, rule->without))
             parts[4] = wb__buf_slice(&text);
-    } else if (read_boundary(type, boundary, &len)) {
-        if (write_parts(&text, body, (struct wb_slice){boundary, len})) {
-            (void)wb__cut(&type, ';', &parts[3]);
-            parts[4] = wb__buf_slice(&text);
-        }
+    } else if (read_boundary(type, boundary, &len, &beside) &&
+               write_parts(&text, body, (struct wb_slice){boundary, len})) {
+        parts[3] = wb__buf_slice(&beside);
+        parts[4] = wb__buf_slice(&text);
     }
     host_name(head->host, host, &len);
-    parts[5] = (struct wb_slice){host, len};
-    rc = text.failed;
+    parts[1] = (struct wb_slice){host, len};
+    rc = beside.failed != WB_OK ? beside.failed : text.failed;
     if (rc == WB_OK)
         rc = wb_idem_fingerprint(parts, WB_COUNT(parts), out);
+    wb__buf_fini(&beside);
     wb__buf_fini(&text);
     return rc;
 }

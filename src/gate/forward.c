@@ -148,3 +148,26 @@ wb__held_response_send(struct wb__held_response *h)
                                       .undated = true});
     }
 }
+
+enum wb_status
+wb__held_response_load(
+    struct wb__held_response *h, const struct wb_idem_record *record)
+{
+    struct wb__buf *headers = &h->headers;
+
+    wb__buf_add(headers, record->headers);
+    wb__buf_str(headers, "Idempotent-Replayed: true\n");
+    return record->status < 200 || record->status > 599 ? WB_INVALID
+                                                        : headers->failed;
+}
+
+void
+wb__held_response_replay(
+    struct wb__held_response *h, const struct wb_idem_record *record)
+{
+    wb__exchange_respond(
+        h->forward->exchange, &(struct wb__response){.status = record->status,
+                                  .headers = wb__buf_slice(&h->headers),
+                                  .body = record->body,
+                                  .undated = true});
+}

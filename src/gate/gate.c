@@ -175,6 +175,7 @@ on_server_refused(void *ctx, int status, const char *why)
         &unknown,
         (struct wb__log_fields){
             .kind = WB_LIT("http"), .status = status, .error = wb_slice(why)});
+    wb__gate_log_access(ctx, &unknown, status, "http", -1);
 }
 
 static enum wb_status

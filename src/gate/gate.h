@@ -78,6 +78,9 @@ void wb__gate_stop(struct wb__gate *gate);
 /* No keyed request is under way. */
 bool wb__gate_is_idle(const struct wb__gate *gate);
 
+/* A line for each keyed request that is cut now and may have had an effect. */
+void wb__gate_log_cut(const struct wb__gate *gate);
+
 /* Free it. No keyed request is under way: from stopped() on that is so. */
 void wb__gate_close(struct wb__gate *gate);
 

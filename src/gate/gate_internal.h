@@ -12,7 +12,8 @@
 enum {
     WB__GATE_QUEUE = 256 << 10, /* bytes; past it the other side is paused */
     WB__GATE_POLL_MS = 25,
-    WB__GATE_WAITERS = 64, /* per key */
+    WB__GATE_REPEAT_MS = 250, /* a store that is locked or full */
+    WB__GATE_WAITERS = 64,    /* per key */
     WB__GATE_BUCKETS = 12,
     WB__GATE_BATCHES = 2 /* one commits while the next begins to read */
 };
@@ -83,8 +84,8 @@ enum wb__found wb__identity_read(const struct wb__gate_opts *o,
 WB_MUST_USE enum wb_status wb__identity_check(
     const struct wb__gate_opts *o, struct wb_err *err);
 
-/* Of method, path, query, Host, Content-Type and body; which of the last two
- * count, and how, the rule says. OK or NOMEM. (G-4) */
+/* Of scope (method and path), Host, query, Content-Type and body; which of the
+ * last two count, and how, the rule says. OK or NOMEM. (G-4) */
 struct wb__fingerprint_rule {
     enum wb__fingerprint_kind {
         WB__FINGERPRINT_RAW,
@@ -98,8 +99,8 @@ WB_MUST_USE enum wb_status wb__fingerprint_read(
     struct wb_err *err);
 WB_MUST_USE enum wb_status wb__fingerprint_of(
     const struct wb__fingerprint_rule *rule, const struct wb_env *env,
-    const struct wb__http_head *head, struct wb_slice body,
-    struct wb_fingerprint *out);
+    const struct wb__http_head *head, struct wb_slice scope,
+    struct wb_slice body, struct wb_fingerprint *out);
 
 /* What the options say about requests and statuses; slices are those of the
  * options. */
@@ -310,6 +311,14 @@ void wb__gate_respond_error(const struct wb__gate *gate,
     struct wb__exchange *exchange, enum wb__gate_error error, const char *why);
 
 /* A line in the log about a request, with its method and path. */
+/* Why a call of the store failed: the file was removed, or what rc says. */
+const char *wb__gate_store_reason(
+    const struct wb__gate *gate, enum wb_status rc, struct wb_err *err);
+
+/* Count and log it. Not OK, and not FENCED: another request has the claim. */
+void wb__gate_store_failed(
+    struct wb__gate *gate, const struct wb__http_head *head, enum wb_status rc);
+
 void wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
     const char *event, const struct wb__http_head *head,
     struct wb__log_fields fields);
@@ -366,6 +375,11 @@ WB_MUST_USE enum wb_status wb__held_response_stream(
     struct wb__held_response *h);
 /* It is whole: send it, or the rest of it. Ends the exchange. */
 void wb__held_response_send(struct wb__held_response *h);
+/* A replay in its place. Not OK: no memory, or no response. */
+WB_MUST_USE enum wb_status wb__held_response_load(
+    struct wb__held_response *h, const struct wb_idem_record *record);
+void wb__held_response_replay(
+    struct wb__held_response *h, const struct wb_idem_record *record);
 
 /* ---- keyed_request.c, passthrough.c ------------------------------------ */
 

@@ -18,8 +18,9 @@
  *     claim continues. (G-10)
  *  4. respond() alone sends the last byte of a response, after the store has
  *     committed the outcome. (G-6)
- *  5. Every claim ends: completed, released or unknown. If the store cannot be
- *     reached, the end of the lease makes it unknown.
+ *  5. Every claim ends: completed, released or unknown. While the store is
+ *     locked or full it is ended again and again; the end of the lease makes it
+ *     unknown.
  *  6. OVER: the exchange has ended. The request is freed once no renewal of its
  *     lease is under way. */
 #include "gate/gate_internal.h"
@@ -45,8 +46,9 @@ struct wb__keyed_request {
     struct wb_idem_result result; /* of BEGIN */
     uint64_t token;
     struct wb__store_call store_call, renewal;
-    int64_t began_us, wait_until_us, renew_at_us;
-    bool waited, lost; /* lost: the claim, to another request */
+    int64_t began_us, wait_until_us, renew_at_us, end_until_us;
+    int64_t repeat_at_us; /* the end of the claim; 0: no */
+    bool waited, lost;    /* lost: the claim, to another request */
     struct wb__held_response response;
     enum wb__gate_error error; /* once ENDING */
     const char *why;           /* NULL: the error says it all */
@@ -119,18 +121,6 @@ call_store(struct wb__keyed_request *r, struct wb__store_call *c,
     wb__store_queue_add(&r->gate->queue, c, done);
 }
 
-/* FENCED is not an error of the store: another request holds the claim. */
-static void
-count_store_error(struct wb__keyed_request *r, enum wb_status rc)
-{
-    if (rc == WB_OK || rc == WB_FENCED)
-        return;
-    r->gate->n.store_errors++;
-    wb__gate_log(r->gate, WB__LOG_WARN, "store-failed",
-        r->forward.exchange->head,
-        (struct wb__log_fields){.error = wb_slice(wb_status_text(rc))});
-}
-
 static void
 refuse(struct wb__keyed_request *r, enum wb__gate_error e, uint64_t *counter)
 {
@@ -188,7 +178,7 @@ on_body_end(struct wb__exchange *exchange)
     r->op.key = (struct wb_slice){r->key.text, r->key.len};
     r->op.scope = wb__buf_slice(&r->scope);
     if (wb__fingerprint_of(&gate->policy.fingerprint, gate->opts.env,
-            exchange->head, wb__buf_slice(&r->body),
+            exchange->head, r->op.scope, wb__buf_slice(&r->body),
             &r->fingerprint) != WB_OK) {
         respond(r, WB__GATE_OUT_OF_MEMORY);
         return;
@@ -263,23 +253,13 @@ wait_or_refuse(struct wb__keyed_request *r)
 static void
 replay(struct wb__keyed_request *r)
 {
-    const struct wb_idem_record *record = &r->result.record;
-    struct wb__buf *headers = &r->response.headers;
-
     r->gate->n.replay++;
-    wb__buf_add(headers, record->headers);
-    wb__buf_str(headers, "Idempotent-Replayed: true\n");
-    if (headers->failed != WB_OK || record->status < 200 ||
-        record->status > 599) {
+    if (wb__held_response_load(&r->response, &r->result.record) != WB_OK) {
         respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
     }
-    log_access(r, record->status, "replay");
-    wb__exchange_respond(
-        r->forward.exchange, &(struct wb__response){.status = record->status,
-                                 .headers = wb__buf_slice(headers),
-                                 .body = record->body,
-                                 .undated = true});
+    log_access(r, r->result.record.status, "replay");
+    wb__held_response_replay(&r->response, &r->result.record);
     end(r);
 }
 
@@ -290,7 +270,7 @@ on_claim_done(struct wb__store_call *c)
     struct wb__gate_counters *n = &r->gate->n;
 
     if (c->call.rc != WB_OK) {
-        count_store_error(r, c->call.rc);
+        wb__gate_store_failed(r->gate, r->forward.exchange->head, c->call.rc);
         r->why = "the claim could not be made; nothing was sent";
         respond(r, WB__GATE_STORE_UNAVAILABLE);
         return;
@@ -440,10 +420,20 @@ on_renewal_done(struct wb__store_call *c)
         r->lost = true;
         r->gate->n.lost++;
     }
-    count_store_error(r, c->call.rc);
+    wb__gate_store_failed(r->gate, r->forward.exchange->head, c->call.rc);
 }
 
 /* ---- ENDING ------------------------------------------------------------ */
+
+/* The store is locked or full: try again for as long as a lease lasts. UNKNOWN
+ * needs no record: the lease ends so as well. */
+static bool
+is_to_repeat(
+    const struct wb__keyed_request *r, const struct wb__idem_call *call)
+{
+    return (call->rc == WB_BUSY || call->rc == WB_FULL) &&
+           call->verb != WB__IDEM_UNKNOWN && now_us(r->gate) < r->end_until_us;
+}
 
 static void
 on_claim_ended(struct wb__store_call *c)
@@ -452,7 +442,11 @@ on_claim_ended(struct wb__store_call *c)
     struct wb__gate_counters *n = &r->gate->n;
     bool ok = c->call.rc == WB_OK;
 
-    count_store_error(r, c->call.rc);
+    wb__gate_store_failed(r->gate, r->forward.exchange->head, c->call.rc);
+    if (is_to_repeat(r, &c->call)) {
+        r->repeat_at_us = now_us(r->gate) + WB__GATE_REPEAT_MS * 1000;
+        return;
+    }
     n->released += ok && c->call.verb == WB__IDEM_RELEASE;
     if (c->call.verb == WB__IDEM_COMPLETE) {
         n->truncated += ok && r->response.streaming;
@@ -494,6 +488,9 @@ end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
                                         : wb_slice(r->why)});
     }
     r->error = error;
+    if (r->state != ENDING)
+        r->end_until_us =
+            wb__sat_add(now_us(r->gate), r->gate->opts.lease_ms * 1000);
     move(r, ENDING);
     call_store(r, &r->store_call, call, on_claim_ended);
 }
@@ -545,6 +542,18 @@ end(struct wb__keyed_request *r)
         start_tick(gate, 0); /* calls on_idle() if it was the last one */
 }
 
+void
+wb__gate_log_cut(const struct wb__gate *gate)
+{
+    for (const struct wb__keyed_request *r = gate->requests; r != NULL;
+         r = r->next)
+        if ((holder_states & 1u << r->state) != 0)
+            wb__gate_log(gate, WB__LOG_WARN, "outcome-unknown",
+                r->forward.exchange->head,
+                (struct wb__log_fields){
+                    .error = WB_LIT("the gateway stopped while it ran")});
+}
+
 /* ---- the timer --------------------------------------------------------- */
 
 static void
@@ -557,8 +566,12 @@ on_tick(uv_timer_t *timer)
     gate->ticking = false;
     for (struct wb__keyed_request *r = gate->requests; r != NULL; r = next) {
         next = r->next;
-        if ((holder_states & 1u << r->state) != 0 && r->renewal.done == NULL &&
-            at_us >= r->renew_at_us) {
+        if (r->repeat_at_us != 0 && at_us >= r->repeat_at_us) {
+            r->repeat_at_us = 0;
+            r->store_call.call.next = NULL;
+            call_store(r, &r->store_call, r->store_call.call, on_claim_ended);
+        } else if ((holder_states & 1u << r->state) != 0 &&
+                   r->renewal.done == NULL && at_us >= r->renew_at_us) {
             r->renew_at_us = wb__sat_add(at_us, lease_ms * 1000 / 3);
             call_store(r, &r->renewal,
                 (struct wb__idem_call){

@@ -63,7 +63,8 @@ is_ambiguous(struct wb_slice path)
     return false;
 }
 
-/* Is the path one of these, or below one? */
+/* Is the path one of these, or below one? Many routers do not tell small
+ * letters from capitals. */
 static bool
 is_below(struct wb_slice list, struct wb_slice path)
 {
@@ -73,7 +74,8 @@ is_below(struct wb_slice list, struct wb_slice path)
         item = wb__trim(item);
         while (item.len > 0 && item.ptr[item.len - 1] == '/')
             item.len--;
-        if (wb__starts(path, item) &&
+        if (path.len >= item.len &&
+            wb__eq_nocase((struct wb_slice){path.ptr, item.len}, item) &&
             (path.len == item.len || path.ptr[item.len] == '/'))
             return true;
     }

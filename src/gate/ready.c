@@ -57,12 +57,23 @@ call_store(struct probe *p, struct wb__idem_call call,
 }
 
 static void
+end_without_store(struct probe *p, const char *what, enum wb_status rc)
+{
+    struct wb_err err = {0};
+    char text[600];
+
+    (void)snprintf(text, sizeof(text), "store: a claim cannot be %s: %s", what,
+        wb__gate_store_reason(p->gate, rc, &err));
+    end(p, text);
+}
+
+static void
 on_released(struct wb__store_call *c)
 {
     struct probe *p = c->data;
 
     if (c->call.rc != WB_OK && c->call.rc != WB_FENCED) {
-        end(p, "store: a claim cannot be released");
+        end_without_store(p, "released", c->call.rc);
         return;
     }
     p->upstream = (struct wb__upstream_request){.data = p,
@@ -79,7 +90,9 @@ on_claimed(struct wb__store_call *c)
 {
     struct probe *p = c->data;
 
-    if (c->call.rc != WB_OK || p->result.answer != WB_IDEM_ACQUIRED)
+    if (c->call.rc != WB_OK)
+        end_without_store(p, "made", c->call.rc);
+    else if (p->result.answer != WB_IDEM_ACQUIRED)
         end(p, "store: a claim cannot be made");
     else
         call_store(p,

@@ -14,13 +14,11 @@ static const struct error {
     const char *type, *detail, *headers;
 } errors[] = {
     [WB__GATE_BAD_KEY] = {400, "bad-key",
-        "send one Idempotency-Key of 1 to 255 printable characters, and one "
-        "identity",
-        ""},
+        "send one key of 1 to 255 printable characters and one identity", ""},
     [WB__GATE_BAD_METHOD] = {501, "bad-method",
         "methods are case-sensitive; write this one in capitals", ""},
-    [WB__GATE_KEY_REQUIRED] = {400, "key-required",
-        "an Idempotency-Key is required here", ""},
+    [WB__GATE_KEY_REQUIRED] = {400, "key-required", "a key is required here",
+        ""},
     [WB__GATE_ANONYMOUS] = {401, "bad-key",
         "a key needs the identity of its client, so that two clients may "
         "choose "
@@ -101,11 +99,34 @@ wb__gate_log_access(const struct wb__gate *gate,
         return;
     write_scope(head, scope, sizeof(scope));
     wb__log(gate->opts.access_log, WB__LOG_INFO, "access",
-        &(struct wb__log_fields){.scope = wb_slice(scope),
+        &(struct wb__log_fields){
+            .scope = head->method.len > 0 ? wb_slice(scope) : WB_LIT(""),
             .status = status,
             .outcome = outcome,
             .timed = us >= 0,
             .duration_ms = us / 1000});
+}
+
+const char *
+wb__gate_store_reason(
+    const struct wb__gate *gate, enum wb_status rc, struct wb_err *err)
+{
+    return wb__idem_check(gate->opts.store, err) == WB_OK ? wb_status_text(rc)
+                                                          : err->msg;
+}
+
+void
+wb__gate_store_failed(
+    struct wb__gate *gate, const struct wb__http_head *head, enum wb_status rc)
+{
+    struct wb_err err = {0};
+
+    if (rc == WB_OK || rc == WB_FENCED)
+        return;
+    gate->n.store_errors++;
+    wb__gate_log(gate, WB__LOG_WARN, "store-failed", head,
+        (struct wb__log_fields){
+            .error = wb_slice(wb__gate_store_reason(gate, rc, &err))});
 }
 
 /* A line for each: an operator can do something about 409 and 5xx. */
@@ -126,7 +147,7 @@ wb__gate_respond_error(const struct wb__gate *gate,
     struct wb__exchange *exchange, enum wb__gate_error error, const char *why)
 {
     const struct error *e = &errors[error];
-    char body[1024];
+    char body[1024], header[300];
     struct wb__buf headers = {.env = gate->opts.env, .max = 1024};
 
     WB_ASSERT(error != WB__GATE_NO_ERROR);
@@ -135,6 +156,11 @@ wb__gate_respond_error(const struct wb__gate *gate,
         error != WB__GATE_OUTCOME_UNKNOWN_SWITCHED)
         log_error(gate, exchange->head, e, why);
     wb__gate_log_access(gate, exchange->head, e->status, e->type, -1);
+    if (error == WB__GATE_BAD_KEY || error == WB__GATE_KEY_REQUIRED) {
+        (void)snprintf(header, sizeof(header), "the key's header is %.*s",
+            WB_SHOW(gate->policy.key_header));
+        why = header;
+    }
     (void)snprintf(body, sizeof(body),
         "{\"type\":\"urn:waybill:%s\",\"title\":\"%s\",\"status\":%d,"
         "\"detail\":\"%s%s%s\"}\n",

@@ -3,8 +3,8 @@
  *
  * (1) If the store fails, fn is not called, unless begin->open is set.
  * (2) After fn has run, the key is released only if fn said NOT_APPLIED. While
- *     the store is down, the outcome is stored again and again until the lease
- *     has ended; a record that cannot be stored makes the outcome unknown.
+ *     the store is down, the outcome is stored again and again for the time of
+ *     one lease; a record that cannot be stored makes the outcome unknown.
  * (3) A store has one thread that renews leases. It starts with the first lease
  *     and is joined when the store is closed.
  * (4) A lease is renewed each third of its time. A renewal that fails is tried
@@ -164,8 +164,9 @@ end_claim(struct wb_idem_call *call, enum wb_idem_end end, struct wb_err *err)
         call->store, call->op, call->token, &call->record, err);
 }
 
-/* While the store is down, again after growing waits: until then the renewed
- * lease keeps others from the key. */
+/* While the store is down, again after growing waits, for the time of one
+ * lease: until then the renewed lease keeps others from the key. A full disk
+ * may have room for renewals alone, so that these do not end it. */
 static enum wb_status
 end_while_leased(struct wb_idem_call *call, const struct wb__lease *lease,
     enum wb_idem_end end, struct wb_err *err)
@@ -173,6 +174,7 @@ end_while_leased(struct wb_idem_call *call, const struct wb__lease *lease,
     struct wb__lease_renewer *renewer = &call->store->renewer;
     const struct wb_env *env = call->store->env;
     int64_t wait_us = RETRY_FIRST_US, left_us;
+    int64_t until_us = env->mono_us(env->ctx) + lease->lease_ms * 1000;
     enum wb_status rc;
 
     for (;;) {
@@ -180,7 +182,8 @@ end_while_leased(struct wb_idem_call *call, const struct wb__lease *lease,
         if (!is_down(rc) || call->store->borrowed)
             return rc;
         wb__mutex_lock(&renewer->lock);
-        left_us = lease->ends_us - env->mono_us(env->ctx);
+        left_us = lease->ends_us < until_us ? lease->ends_us : until_us;
+        left_us -= env->mono_us(env->ctx);
         wb__mutex_unlock(&renewer->lock);
         if (left_us <= 0)
             return rc;

@@ -204,6 +204,19 @@ END
     same 1 "$(effects)"
 }
 
+@test "once: room for renewals but not for the record: 74 after a lease, then 69" {
+    run=(--key k --lease 1s -- sh -c "$ACT"'head -c 2000000 /dev/zero')
+    (
+        ulimit -f 400
+        timeout -k 1 30 "$WAYBILL" once "${run[@]}" >/dev/null 2>err
+    ) || status=$?
+    same 74 "$status"
+    has "$(cat err)" "the command ran and ended with 0"
+    try once --wait 5s "${run[@]}"
+    ended 69
+    same 1 "$(effects)"
+}
+
 @test "once: the key is in the command's environment" {
     try once --key "a key" -- sh -c 'echo "$WAYBILL_ONCE_KEY"'
     same "a key" "$out"

@@ -60,7 +60,9 @@ class Options(Starting):
             more = AUTH + f'{name.upper()}: {name}\r\n'
             self.assertFalse(self.replays(more=more))
             self.assertTrue(self.replays(more=more))
-            self.assertEqual('key-required', self.ask(key='k').problem)
+            a = self.ask(key='k')
+            self.assertEqual('key-required', a.problem)
+            self.assertIn(f"the key's header is {name}", a.body.decode())
             self.assertEqual('bad-key', self.ask(more=more * 2).problem)
 
     def test_G2_paths(self):
@@ -250,12 +252,14 @@ class Seen(Starting):
         for _ in range(10):
             self.ask()
         self.ask('/half')
+        self.raw('GET / HTTP/1.1\r\n\r\n')
         self.assertEqual(0, self.gate.stop())
         with open(os.path.join(self.folder, 'access'), encoding='utf-8') as f:
             lines = f.read().splitlines()
         self.gate = Gate(self.up.port, self.folder)
-        self.assertEqual(15, len(lines))
-        self.assertIn('outcome=cut status=200', lines[-1])
+        self.assertEqual(16, len(lines))
+        self.assertIn('outcome=cut status=200', lines[-2])
+        self.assertIn('outcome=http status=400', lines[-1])
         for line, outcome in zip(lines, ('fresh', 'replay', 'passed',
                                          'bad-key')):
             self.assertIn(f'outcome={outcome} ', line)
@@ -308,6 +312,8 @@ class Seen(Starting):
         c.say(request('/wait/x', key='k'))
         self.until(lambda: self.up.effects['k'], 'upstream has it')
         self.assertEqual(1, self.gate.stop())
+        self.assertIn('outcome-unknown error="the gateway stopped while it ran"',
+                      self.gate.logged())
         self.gate = Gate(self.up.port, self.folder, '--db', 'w.db',
                          store='sqlite')
         self.assertEqual('outcome-unknown',

@@ -10,6 +10,10 @@ import time
 from gate_peer import AUTH, SLACK, Case, Gate, main, request
 
 
+def status_and_body(response):
+    return response.status, response.body
+
+
 class Keys(Case):
     def test_G1_both_spellings_are_one_key(self):
         self.assertEqual(b'1:b', self.ask(key='abc-1').body)
@@ -292,6 +296,27 @@ class Kept(Case):
         a = self.ask(key='k')
         self.assertEqual((409, 'outcome-unknown'), (a.status, a.problem))
         self.assertEqual(1, self.up.effects['k'])
+
+    def test_G6_a_store_that_is_locked_for_long_gets_the_record_later(self):
+        c = self.client()
+        c.say(request('/wait/l', key='k'))
+        self.until(lambda: self.up.effects['k'], 'upstream has it')
+        db = sqlite3.connect(self.db, isolation_level=None)
+        db.execute('BEGIN IMMEDIATE')
+        self.up.gates['l'].set()
+        self.until(lambda: 'store-failed' in self.gate.logged(), 'a failure')
+        db.execute('ROLLBACK')
+        db.close()
+        self.assertEqual((200, b'waited'), status_and_body(c.response()))
+        self.assertTrue(self.ask('/wait/l', key='k').get('Idempotent-Replayed'))
+        self.assertEqual(1, self.up.effects['k'])
+
+    def test_G13_a_store_that_was_removed_is_named(self):
+        os.unlink(self.db)
+        a = self.ask(key='k')
+        self.assertEqual((503, 'store-unavailable'), (a.status, a.problem))
+        self.assertIn('was removed or renamed', self.gate.logged())
+        self.assertEqual(0, self.up.effects['k'])
 
     def test_G6_commit_fails_with_a_response_under_way(self):
         self.forbid_done()

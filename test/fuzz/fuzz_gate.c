@@ -33,10 +33,10 @@ try_request(struct wb_slice lines, struct wb_slice body)
         struct wb_fingerprint one, two;
 
         if (wb__fingerprint_read(&rule, wb_slice(rules[i]), NULL) != WB_OK ||
-            wb__fingerprint_of(&rule, wb_env_system(), &head, body, &one) !=
-                WB_OK ||
-            wb__fingerprint_of(&rule, wb_env_system(), &head, body, &two) !=
-                WB_OK)
+            wb__fingerprint_of(&rule, wb_env_system(), &head, head.path, body,
+                &one) != WB_OK ||
+            wb__fingerprint_of(
+                &rule, wb_env_system(), &head, head.path, body, &two) != WB_OK)
             abort();
         assert(memcmp(&one, &two, sizeof(one)) == 0);
     }

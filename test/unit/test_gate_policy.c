@@ -48,8 +48,9 @@ TEST(test_gate_policy__paths__spellings_do_not_pass)
     const struct wb__gate_opts o = {.paths = WB_LIT("/pay, /v1/orders/")};
     static const char *const guarded[] = {"/pay", "/pay/", "/pay/1",
         "/v1/orders", "/v1/orders/7", "/p%61y", "//pay", "/x/../pay", "/./pay",
-        "/x;a/pay", "/x\\pay", "http://h/pay", "/.."};
-    static const char *const passed[] = {"/", "/payments", "/v1", "/PAY", "/x"};
+        "/x;a/pay", "/x\\pay", "http://h/pay", "/..", "/PAY", "/Pay/1"};
+    static const char *const passed[] = {
+        "/", "/payments", "/v1", "/PAYX", "/x"};
 
     CHECK_STATUS(OK, wb__policy_read(&policy, &o, NULL));
     for (size_t i = 0; i < WB_COUNT(guarded); i++)
@@ -191,8 +192,8 @@ fingerprint(const char *kind, const char *host, const char *headers,
     struct wb_fingerprint out;
 
     CHECK_STATUS(OK, wb__fingerprint_read(&rule, wb_slice(kind), NULL));
-    CHECK_STATUS(
-        OK, wb__fingerprint_of(&rule, wb_env_system(), &head, body, &out));
+    CHECK_STATUS(OK, wb__fingerprint_of(&rule, wb_env_system(), &head,
+                         WB_LIT("POST /a"), body, &out));
     return out;
 }
 
@@ -240,6 +241,19 @@ TEST(test_gate_policy__fingerprint_of_multipart__boundary_does_not_count)
         PART("xx", "hi")));
 }
 
+/* G-4: `start` says which part is read first. */
+TEST(test_gate_policy__fingerprint_of_multipart__other_parameters_count)
+{
+#define ENDED(b) PART(b, "hi") "--" b "--\r\n"
+    CHECK(!SAME("raw", "h", MULTI("xx") "; start=\"<a>\"", ENDED("xx"), "h",
+        MULTI("yy") "; start=\"<b>\"", ENDED("yy")));
+    CHECK(SAME("raw", "h", MULTI("xx") "; start=\"<a>\"", ENDED("xx"), "h",
+        MULTI("yy") ";start=\"<a>\"", ENDED("yy")));
+    /* Two boundaries can be read in two ways: by its bytes. */
+    CHECK(!SAME("raw", "h", MULTI("xx") "; boundary=z", ENDED("xx"), "h",
+        MULTI("yy") "; boundary=z", ENDED("yy")));
+}
+
 /* G-4 */
 TEST(test_gate_policy__fingerprint_of_json__values_count)
 {
@@ -255,6 +269,9 @@ TEST(test_gate_policy__fingerprint_of_json__values_count)
     /* Not exact as a double, or read in two ways: by its bytes. */
     CHECK(!SAME("json", "h", JSON, "1.00000000000000001", "h", JSON,
         "1.00000000000000002"));
+    CHECK(!SAME("json", "h", JSON, "1e-400", "h", JSON, "2e-400"));
+    CHECK(
+        SAME("json", "h", JSON, "{\"2e\": true}", "h", JSON, "{\"2e\":true}"));
     CHECK(
         !SAME("json", "h", JSON, "{\"a\":1,\"a\":2}", "h", JSON, "{\"a\":2}"));
     CHECK(!SAME("json", "h", JSON, "{", "h", JSON, "{ "));
@@ -281,6 +298,8 @@ main(void)
         cmocka_unit_test(test_gate_policy__fingerprint__each_part_counts),
         cmocka_unit_test(
             test_gate_policy__fingerprint_of_multipart__boundary_does_not_count),
+        cmocka_unit_test(
+            test_gate_policy__fingerprint_of_multipart__other_parameters_count),
         cmocka_unit_test(test_gate_policy__fingerprint_of_json__values_count),
     };
 
