@@ -175,7 +175,9 @@ check_database(struct checkup *c)
     if (rc == WB_OK)
         rc = wb_outbox_health(cli->box, &health, &err);
     if (rc != WB_OK) {
-        check(c, "database", fix_of(rc), "%s", err.msg);
+        check(c, "database",
+            cli->tables.from < cli->tables.to ? "waybill migrate" : fix_of(rc),
+            "%s", err.msg);
         return;
     }
     check(c, "database", NULL, "%s opens, schema %lld", shown,

@@ -124,10 +124,10 @@ is_one_of(const struct cli *cli, const char *const *names)
 /* The commands that make a database which is not there, and those that change
  * nothing. By name: each command calls this file. */
 static const char *const creates[] = {
-    "send", "run", "pause", "gate", "once", NULL};
+    "init", "send", "run", "pause", "gate", "once", NULL};
 static const char *const reads[] = {
     "status", "list", "show", "metrics", "backup", "doctor", NULL};
-static const char *const needs_file[] = {"backup", "compact", NULL};
+static const char *const needs_file[] = {"backup", "compact", "migrate", NULL};
 
 /* A database that is named on the command line and is not there is an error:
  * the name may be mistyped. The usual one, or that of $WAYBILL_DB, is empty
@@ -171,7 +171,7 @@ cli_open(struct cli *cli, struct wb_relay **relay)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
     opts.existing = !is_one_of(cli, creates);
-    opts.read_only = is_one_of(cli, reads);
+    opts.read_only = cli->reads || is_one_of(cli, reads);
     opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
         rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);

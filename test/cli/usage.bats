@@ -4,7 +4,7 @@ load helper
 
 # shellcheck disable=SC2034
 COMMANDS="send drain run status list show retry discard pause resume backup
-doctor claim confirm release fail extend reset-stale breaker gate sink
+compact metrics doctor init migrate claim confirm release fail extend reset-stale breaker gate sink
 completions"
 
 @test "--version" {
