@@ -155,7 +155,9 @@ const struct cli_command cli_discard = {
     .run = run_retry_or_discard,
     .exits = select_exits,
     .examples = "waybill discard --abandoned --older-than 30d --dry-run\n"
-                "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
+                "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10\n"
+                "waybill --json list --kind a.typo | jq -r .id | xargs waybill "
+                "discard",
 };
 
 /* ---- pause and resume --------------------------------------------------- */
@@ -188,7 +190,8 @@ run_pause_or_resume(struct cli *cli)
     if (wb_outbox_count(cli->box, find_kind, &is, &err) != WB_OK ||
         wb_outbox_pause(cli->box, is.kind, pause, &err) != WB_OK)
         return cli_fail(cli, &err);
-    if (pause && !is.known && cli_route(cli, is.kind) == NULL)
+    if (pause && !is.known && !cli->routes_unknown &&
+        cli_route(cli, is.kind) == NULL)
         cli_note(cli,
             "%s has no message and no route yet; is it the right "
             "name?",

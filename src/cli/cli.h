@@ -69,7 +69,7 @@ struct cli_command {
     enum cli_type arg_type; /* of the first argument; of CLI_MANY: all */
     unsigned n_args,
         optional_args; /* how many are required; and how many more */
-    bool accepts;      /* messages: it needs no routes */
+    bool needs_routes; /* an error in a route stops it */
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */
@@ -116,6 +116,7 @@ struct cli {
     struct wb_config *config;
     const struct wb_route *routes;
     size_t n_routes;
+    bool routes_unknown; /* the configuration has an error in a route */
     uv_loop_t loop;
     bool loop_open;
     void (*on_event)(void *ctx, const struct wb_relay_event *event);

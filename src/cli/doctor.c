@@ -402,7 +402,7 @@ check_work(struct checkup *c)
             "waybill list --status abandoned; then waybill retry or discard");
         check_count(c, "unrouted", w.unrouted,
             "waybill status names the kinds: give them a route, or discard "
-            "their messages");
+            "their messages, see waybill discard --help");
         check_age(c, "paused", w.paused_ms, PAUSED_MS,
             "the oldest message of a paused kind waits for",
             "waybill status names the kinds; waybill resume KIND");

@@ -321,7 +321,7 @@ count_unrouted(void *ctx, const struct wb_kind_counts *k)
 {
     struct unrouted *u = ctx;
 
-    u->kinds += cli_route(u->cli, k->kind) == NULL;
+    u->kinds += !u->cli->routes_unknown && cli_route(u->cli, k->kind) == NULL;
     return WB_OK;
 }
 

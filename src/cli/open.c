@@ -138,8 +138,9 @@ may_be_missing(const struct cli *cli)
     return cli_text(cli, "db") == NULL && !is_one_of(cli, needs_file);
 }
 
-/* Accepting a message does not depend on the routes: only the settings are
- * needed. */
+/* Accepting a message does not depend on the routes, nor does any command but
+ * those that deliver or use a route's policies: only the settings are needed.
+ */
 static enum wb_status
 open_settings(struct cli *cli, struct wb_err *err)
 {
@@ -149,6 +150,7 @@ open_settings(struct cli *cli, struct wb_err *err)
 
     if (rc == WB_OK)
         cli_note(cli, "%s (drain and run will not start)", problem.msg);
+    cli->routes_unknown = true;
     return rc;
 }
 
@@ -160,8 +162,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     struct wb_err err = {0};
     enum wb_status rc = cli_open_config(cli, relay != NULL, &err);
 
-    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) && cli->command->accepts &&
-        cli->config_path[0] != '\0') {
+    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) &&
+        !cli->command->needs_routes && cli->config_path[0] != '\0') {
         rc = open_settings(cli, &err);
         relay = NULL;
     }

@@ -22,7 +22,8 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
     json_t *counts = c->cli->json ? json_object() : NULL;
     uint64_t waiting = k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
                        k->n[WB_STATE_PROCESSING];
-    bool unrouted = waiting > 0 && cli_route(c->cli, k->kind) == NULL;
+    bool unrouted = waiting > 0 && !c->cli->routes_unknown &&
+                    cli_route(c->cli, k->kind) == NULL;
 
     for (int i = 0; i < WB_STATES; i++) {
         c->n[i] += k->n[i];
@@ -53,14 +54,16 @@ static enum wb_status
 add_breaker(void *ctx, const struct wb_breaker *b)
 {
     struct totals *c = ctx;
-    char line[4 * 255 + 1];
+    char line[4 * 255 + 1], when[32];
 
     if (c->cli->json)
         (void)json_array_append_new(c->breakers, cli_breaker_object(b));
     (void)wb__one_line(b->scope, 255, line);
-    cli_print(c->cli, "breaker %s is %s after %u failure%s", line,
+    cli_print(c->cli, "breaker %s is %s after %u failure%s%s%s", line,
         wb_breaker_state_name(b->state), b->failures,
-        b->failures == 1 ? "" : "s");
+        b->failures == 1 ? "" : "s",
+        b->state == WB_OPEN ? "; the next attempt is " : "",
+        b->state == WB_OPEN ? cli_when(c->cli, b->open_until_ms, when) : "");
     return WB_OK;
 }
 
@@ -149,9 +152,11 @@ run_status(struct cli *cli)
     last = code == CLI_DONE ? cli_last_drain(cli) : NULL;
     print_failed_routes(cli, json_object_get(last, "routes_failed"));
     if (json_is_object(last))
-        cli_print(cli, "last drain: %s",
+        cli_print(cli, "last drain: %s, %lld attempted, %lld confirmed",
             cli_when(
-                cli, json_integer_value(json_object_get(last, "at_ms")), when));
+                cli, json_integer_value(json_object_get(last, "at_ms")), when),
+            (long long)json_integer_value(json_object_get(last, "attempted")),
+            (long long)json_integer_value(json_object_get(last, "confirmed")));
     if (code == CLI_DONE && cli->json)
         code = cli_json(cli, status_object(&c, last));
     json_decref(last);
@@ -416,8 +421,8 @@ show_row(void *ctx, const struct wb_row *r)
     if (r->state == WB_STATE_DELIVERED) {
         cli_print(cli, "%-13s %s", "payload", "deleted after delivery");
     } else if (!wb__utf8_valid(r->payload)) {
-        cli_print(cli, "%-13s %zu bytes that are no text; --json shows them",
-            "payload", r->payload.len);
+        cli_print(cli, "%-13s %zu byte%s no text; --json shows them", "payload",
+            r->payload.len, r->payload.len == 1 ? " that is" : "s that are");
     } else if (cli_is_terminal(STDOUT_FILENO)) {
         cli_print_field(cli, "payload", r->payload);
     } else { /* as it is, also a NUL */

@@ -62,8 +62,9 @@ const struct cli_command cli_migrate = {
     .group = "Outbox",
     .args = "",
     .help = "bring the tables up to date after an upgrade",
-    .more = "As the next command that writes does by itself, and says. An older "
-            "Waybill does\nnot open them afterwards: back up first.",
+    .more =
+        "As the next command that writes does by itself, and says. An older "
+        "Waybill does\nnot open them afterwards: back up first.",
     .run = run_init_or_migrate,
     .opens_outbox = true,
     .examples = "waybill backup before-the-upgrade.db && waybill migrate",

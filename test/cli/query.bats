@@ -52,6 +52,42 @@ load helper
         "$(get '.breakers[0] | keys_unsorted | tojson')"
 }
 
+@test "an error in a route stops no command but those that need the routes" {
+    waybill --quiet send k 1
+    config <<<'outbox { max_rows = 1 } route "k" { transport = "nope" }'
+    for command in status list "retry --abandoned" "pause k" "resume k" \
+        "backup copy.db" breaker reset-stale metrics compact migrate; do
+        # shellcheck disable=SC2086
+        try waybill $command
+        ended 0 || { echo "$command"; return 1; }
+        has "$err" "drain and run will not start"
+        has "$err" "config.lua:1"
+    done
+    same "{}" "$(js status | jq -c .unrouted)" # it is not known
+    for command in drain claim "fail $NOBODY --token 1 --error x"; do
+        # shellcheck disable=SC2086
+        try waybill $command
+        ended 1
+        has "$err" 'route "k"'
+    done
+}
+
+@test "status: people read when a breaker tries again, and what was drained" {
+    config <<<'route "x" { transport = "file", path = "out.ndjson" }'
+    fail_thrice
+    waybill --quiet send x 1
+    waybill drain
+    try waybill status
+    has "$out" "breaker k is open after 3 failures; the next attempt is in "
+    has "$out" "last drain: now, 1 attempted, 1 confirmed"
+}
+
+@test "spans are rounded, not cut" {
+    waybill --quiet send k x
+    sqlite3 box.db "UPDATE waybill_outbox SET due_ms = $(now_ms) + 86400000 - 900000"
+    has "$(waybill list)" "in 24h"
+}
+
 @test "status: last drain" {
     config <<<'route "k" { transport = "file", path = "out.ndjson" }'
     waybill send k 1
@@ -225,7 +261,7 @@ load helper
     for part in '{"a":1}' 'X: 1' kk ll pending; do has "$out" "$part"; done
     id=$(printf '\377' | send k)
     try waybill show "$id"
-    has "$out" "1 bytes that are no text"
+    has "$out" "1 byte that is no text"
 }
 
 @test "show: a payload is shown past a NUL" {
