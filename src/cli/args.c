@@ -304,6 +304,8 @@ check_complete(struct cli *cli)
         return CLI_DONE;
     if (c == NULL)
         return cli_usage(cli, "no command; waybill --help lists them");
+    if (cli->json && c->no_json)
+        return cli_usage(cli, "--json has no meaning here; leave it out");
     if (cli->n_args < c->n_args)
         return cli_usage(cli, "an argument is missing; usage: waybill %s %s",
             c->name, c->args);

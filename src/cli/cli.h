@@ -70,6 +70,7 @@ struct cli_command {
     unsigned n_args,
         optional_args; /* how many are required; and how many more */
     bool needs_routes; /* an error in a route stops it */
+    bool no_json;      /* its output is not of objects: --json is refused */
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */

@@ -138,6 +138,10 @@ fix_of(enum wb_status status)
         return "use the version of Waybill that wrote it, or a later one";
     case WB_IO:
         return "check the disk and the permissions of file and folder";
+    case WB_UNAVAILABLE:
+        return "start the server, or correct the address in --db";
+    case WB_REFUSED:
+        return "do what the finding says, or give another --db";
     default:
         return "check the permissions of file and folder, or give another --db";
     }

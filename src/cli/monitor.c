@@ -355,6 +355,7 @@ const struct cli_command cli_metrics_command = {
     .more = "What run --listen serves of the database, in the text format; for "
             "the textfile\ncollector where no worker runs.",
     .run = run_metrics,
+    .no_json = true,
     .opens_outbox = true,
     .examples = "waybill metrics >waybill.prom.new && mv waybill.prom.new "
                 "waybill.prom",

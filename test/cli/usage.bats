@@ -131,6 +131,17 @@ completions"
     done
 }
 
+@test "--json: refused where the output is not of objects" {
+    for command in metrics "completions bash" "once --key k -- true"; do
+        # shellcheck disable=SC2086
+        try js $command
+        ended 2
+        same "" "$out"
+        has "$err" "--json has no meaning here"
+    done
+    [ ! -e box.db ]
+}
+
 @test "a value that looks like --json is none" {
     try waybill send k 1 --key --json
     ended 0
