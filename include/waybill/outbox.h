@@ -35,6 +35,8 @@ struct wb_outbox_opts {
     int64_t keep_abandoned_ms; /* [30 d] */
     bool existing;             /* never create: NOTFOUND instead */
     bool read_only; /* existing, and change nothing: needs no right to write */
+    bool older;     /* with read_only: tables of an older version, too, to be
+                       copied by wb_outbox_backup() and for nothing else */
     bool empty;     /* a file that is not there: an empty outbox in memory */
     bool allow_network_fs;        /* open a file on one; unsafe */
     struct wb_slice on_abandoned; /* kind of a message about each one that is

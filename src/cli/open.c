@@ -127,6 +127,7 @@ static const char *const creates[] = {
     "init", "send", "run", "pause", "gate", "once", NULL};
 static const char *const reads[] = {
     "status", "list", "show", "metrics", "backup", "doctor", NULL};
+static const char *const copies[] = {"backup", NULL};
 static const char *const needs_file[] = {"backup", "compact", "migrate", NULL};
 
 /* A database that is named on the command line and is not there is an error:
@@ -174,6 +175,7 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     opts.env = cli->env;
     opts.existing = !is_one_of(cli, creates);
     opts.read_only = cli->reads || is_one_of(cli, reads);
+    opts.older = is_one_of(cli, copies);
     opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
         rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);

@@ -30,6 +30,7 @@ struct wb__db_opts {
     int64_t busy_ms;
     bool existing;     /* never create */
     bool read_only;    /* existing, and nothing is changed, not even tables */
+    bool older;        /* read_only: tables of an older version, too */
     bool empty;        /* a file that is not there is an empty one in memory */
     bool server_clock; /* see wb__db_now() */
     bool allow_network_fs;

@@ -164,7 +164,7 @@ wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
     if (rc == WB_OK && version == tables->version)
         report(version, version, false);
     if (rc == WB_OK && db->opts.read_only)
-        return check_current(tables, version, err);
+        return db->opts.older ? WB_OK : check_current(tables, version, err);
     if (rc == WB_OK && version == tables->version)
         rc = read_identity(db, tables, identity, &same, err);
     if (rc != WB_OK || same)

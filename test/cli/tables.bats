@@ -44,7 +44,7 @@ version() { sqlite3 box.db "SELECT value FROM waybill_meta WHERE name = 'version
 
 @test "a command that reads never migrates: it says what to do" {
     tables_of_version_2
-    for command in status list "show $NOBODY" "backup copy.db" metrics breaker \
+    for command in status list "show $NOBODY" metrics breaker \
         "retry --abandoned --dry-run" "keys list"; do
         # shellcheck disable=SC2086
         try waybill $command
@@ -58,6 +58,18 @@ version() { sqlite3 box.db "SELECT value FROM waybill_meta WHERE name = 'version
     same '"waybill migrate"' \
         "$(jq '.checks[] | select(.name == "database") | .fix' <<<"$out")"
     same 2 "$(version)"
+}
+
+@test "backup: of tables of an older version too, before migrate" {
+    tables_of_version_2
+    waybill backup copy.db
+    same 2 "$(version)"
+    waybill migrate
+    same 2 "$(sqlite3 copy.db "SELECT value FROM waybill_meta
+        WHERE name = 'version'")"
+    try waybill --db copy.db migrate
+    ended 0
+    has "$out" "from version 2 to 3"
 }
 
 @test "a command that writes migrates, and says so" {
