@@ -35,6 +35,8 @@ struct wb_outbox_opts {
     int64_t keep_abandoned_ms; /* [30 d] */
     bool existing;             /* never create: NOTFOUND instead */
     bool read_only; /* existing, and change nothing: needs no right to write */
+    bool older;     /* with read_only: tables of an older version, too, to be
+                       copied by wb_outbox_backup() and for nothing else */
     bool empty;     /* a file that is not there: an empty outbox in memory */
     bool allow_network_fs;        /* open a file on one; unsafe */
     struct wb_slice on_abandoned; /* kind of a message about each one that is
@@ -374,9 +376,10 @@ typedef enum wb_status wb_row_fn(void *ctx, const struct wb_row *row);
 /* What a message must have; empty and 0: anything. */
 struct wb_match {
     struct wb_slice key, lane;
-    struct wb_slice error;     /* its last error or its reason contains that */
-    int64_t created_from_ms;   /* created at or after this time, */
-    int64_t created_before_ms; /* and before this one */
+    struct wb_slice key_prefix; /* its key begins with that */
+    struct wb_slice error;      /* its last error or its reason contains that */
+    int64_t created_from_ms;    /* created at or after this time, */
+    int64_t created_before_ms;  /* and before this one */
 };
 
 struct wb_filter {
@@ -391,11 +394,11 @@ struct wb_filter {
 WB_MUST_USE enum wb_status wb_outbox_list(struct wb_outbox *box,
     const struct wb_filter *filter, wb_row_fn *fn, void *ctx,
     struct wb_err *err);
-/* One message with its payload, by its id or a unique prefix of 8 or more
- * characters. Also NOTFOUND, and INVALID if the prefix is too short or more
- * than one id begins with it. */
+/* One message with its payload, by its id, or by a unique beginning or end of
+ * it of 8 or more characters. (Ids of one minute begin alike.) Also NOTFOUND,
+ * and INVALID if the part is too short or fits more than one message. */
 WB_MUST_USE enum wb_status wb_outbox_show(struct wb_outbox *box,
-    struct wb_slice id_or_prefix, wb_row_fn *fn, void *ctx, struct wb_err *err);
+    struct wb_slice id_or_part, wb_row_fn *fn, void *ctx, struct wb_err *err);
 /* The same by its key. */
 WB_MUST_USE enum wb_status wb_outbox_show_key(struct wb_outbox *box,
     struct wb_slice key, wb_row_fn *fn, void *ctx, struct wb_err *err);

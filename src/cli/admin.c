@@ -25,13 +25,15 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
 static enum cli_exit
 read_selection(struct cli *cli, struct selection *s)
 {
-    static const char *const narrowing[] = {"older-than", "kind", "limit"};
+    static const char *const narrowing[] = {"older-than", "kind", "lane", "key",
+        "key-prefix", "error", "since", "until", "limit"};
     bool all = cli_has(cli, "abandoned");
 
     s->select.kind = cli_slice(cli, "kind");
     s->select.older_ms = cli_ms(cli, "older-than", 0);
     s->select.limit = cli_number(cli, "limit", 0);
-    s->select.dry_run = cli_has(cli, "dry-run");
+    s->select.match = cli_match(cli);
+    s->select.dry_run = cli->reads = cli_has(cli, "dry-run");
     if (all)
         return cli->n_args == 0
                    ? CLI_DONE
@@ -105,7 +107,7 @@ run_retry_or_discard(struct cli *cli)
 }
 
 static const char select_args[] =
-    "ID... | --abandoned [--older-than D] [--kind K] [--limit N] [--dry-run]";
+    "ID... | --abandoned [--kind K] [--lane L] [--error TEXT] ... [--dry-run]";
 static const char select_exits[] =
     "3  no such message\n"
     "4  some of the ids were being processed, or not found";
@@ -116,6 +118,7 @@ static const struct cli_option select_options[] = {
         "with --abandoned: last claimed, else created, longer than D ago "
         "[all]"},
     {"kind", CLI_KIND, "K", "with --abandoned: of this kind alone [all]"},
+    CLI_MATCH_OPTIONS("with --abandoned: "),
     {"limit", CLI_COUNT, "N", "with --abandoned: at most so many [all]"},
     {"dry-run", CLI_FLAG, NULL, "count, change nothing"},
     {0},
@@ -133,9 +136,11 @@ const struct cli_command cli_retry = {
     .optional_args = CLI_MANY,
     .run = run_retry_or_discard,
     .exits = select_exits,
-    .examples = "waybill retry --abandoned --dry-run\n"
-                "waybill retry --abandoned --kind mail.sent --older-than 1h\n"
-                "waybill retry 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
+    .examples =
+        "waybill retry --abandoned --dry-run\n"
+        "waybill retry --abandoned --kind mail.sent --older-than 1h\n"
+        "waybill retry --abandoned --key-prefix customer-7: --error 503\n"
+        "waybill retry 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
 };
 
 const struct cli_command cli_discard = {
@@ -150,7 +155,9 @@ const struct cli_command cli_discard = {
     .run = run_retry_or_discard,
     .exits = select_exits,
     .examples = "waybill discard --abandoned --older-than 30d --dry-run\n"
-                "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10",
+                "waybill discard 0193f5a2-7c1e-7aaa-8000-3f1f2a6c9d10\n"
+                "waybill --json list --kind a.typo | jq -r .id | xargs waybill "
+                "discard",
 };
 
 /* ---- pause and resume --------------------------------------------------- */
@@ -183,7 +190,8 @@ run_pause_or_resume(struct cli *cli)
     if (wb_outbox_count(cli->box, find_kind, &is, &err) != WB_OK ||
         wb_outbox_pause(cli->box, is.kind, pause, &err) != WB_OK)
         return cli_fail(cli, &err);
-    if (pause && !is.known && cli_route(cli, is.kind) == NULL)
+    if (pause && !is.known && !cli->routes_unknown &&
+        cli_route(cli, is.kind) == NULL)
         cli_note(cli,
             "%s has no message and no route yet; is it the right "
             "name?",
@@ -326,8 +334,12 @@ run_breaker(struct cli *cli)
     enum cli_exit code = CLI_DONE;
     uint64_t n = 0;
 
-    if (!list.reset)
+    cli->reads = !list.reset;
+    if (cli->reads)
         cli->unwritten = NULL;
+    code = cli_open(cli, NULL);
+    if (code != CLI_DONE)
+        return code;
     if (cli->n_args > 0)
         scope = wb_slice(cli->arg[0]);
     cli_table_begin(cli, &list.table, head, WB_COUNT(head));
@@ -360,7 +372,6 @@ const struct cli_command cli_breaker = {
     .options = breaker_options,
     .optional_args = 1,
     .run = run_breaker,
-    .opens_outbox = true,
     .examples = "waybill breaker\n"
                 "waybill breaker mail.sent --reset",
 };

@@ -159,9 +159,10 @@ parse_value(const struct cli *cli, enum cli_type type, const char *choices,
         rc = wb__parse_time(s, cli->now_ms, &ms, err);
         break;
     case CLI_WHEN:
+    case CLI_PAST:
         rc = wb__parse_duration(s, &ms, NULL);
         if (rc == WB_OK)
-            ms = wb__sat_add(cli->now_ms, ms);
+            ms = wb__sat_add(cli->now_ms, type == CLI_WHEN ? ms : -ms);
         else
             rc = wb__parse_time(s, cli->now_ms, &ms, NULL);
         if (rc != WB_OK)
@@ -303,6 +304,8 @@ check_complete(struct cli *cli)
         return CLI_DONE;
     if (c == NULL)
         return cli_usage(cli, "no command; waybill --help lists them");
+    if (cli->json && c->no_json)
+        return cli_usage(cli, "--json has no meaning here; leave it out");
     if (cli->n_args < c->n_args)
         return cli_usage(cli, "an argument is missing; usage: waybill %s %s",
             c->name, c->args);
@@ -405,4 +408,24 @@ cli_id(const struct cli *cli, size_t at)
 
     WB_ASSERT(wb__uuid_parse(wb_slice(cli->arg[at]), &id));
     return id;
+}
+
+/* In a match 0 is any time: a time of 1970 or before is the one after. */
+static int64_t
+past_ms(const struct cli *cli, const char *name)
+{
+    int64_t ms = cli_ms(cli, name, 0);
+
+    return cli_has(cli, name) && ms < 1 ? 1 : ms;
+}
+
+struct wb_match
+cli_match(const struct cli *cli)
+{
+    return (struct wb_match){.key = cli_slice(cli, "key"),
+        .key_prefix = cli_slice(cli, "key-prefix"),
+        .lane = cli_slice(cli, "lane"),
+        .error = cli_slice(cli, "error"),
+        .created_from_ms = past_ms(cli, "since"),
+        .created_before_ms = past_ms(cli, "until")};
 }

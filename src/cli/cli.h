@@ -41,6 +41,7 @@ enum cli_type {
     CLI_SPAN,        /* ms > 0 */
     CLI_TIME,        /* ms since the epoch */
     CLI_WHEN,        /* a time, or a duration from now */
+    CLI_PAST,        /* a time, or a duration before now */
     CLI_STATUS,      /* an enum wb_state */
     CLI_HTTP_STATUS, /* 200..599 */
     CLI_BYTES,       /* 64k, 10m */
@@ -68,7 +69,8 @@ struct cli_command {
     enum cli_type arg_type; /* of the first argument; of CLI_MANY: all */
     unsigned n_args,
         optional_args; /* how many are required; and how many more */
-    bool accepts;      /* messages: it needs no routes */
+    bool needs_routes; /* an error in a route stops it */
+    bool no_json;      /* its output is not of objects: --json is refused */
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */
@@ -80,6 +82,12 @@ struct cli_value {
     const struct cli_option *option;
     const char *text;
     uint64_t n; /* as its type says */
+};
+
+/* As they were found when the database was opened last; see tables.c. */
+struct cli_tables {
+    int from, to; /* their version, 0: none; and that of this Waybill */
+    bool changed; /* they were made, or brought up to date */
 };
 
 /* One run of the command. */
@@ -103,10 +111,13 @@ struct cli {
 
     /* opened on demand, see open.c */
     char db[4096], config_path[4096];
+    bool reads; /* set before cli_open(): the command changes nothing */
     struct wb_outbox *box;
+    struct cli_tables tables;
     struct wb_config *config;
     const struct wb_route *routes;
     size_t n_routes;
+    bool routes_unknown; /* the configuration has an error in a route */
     uv_loop_t loop;
     bool loop_open;
     void (*on_event)(void *ctx, const struct wb_relay_event *event);
@@ -125,6 +136,22 @@ struct wb_slice cli_slice(const struct cli *cli, const char *name);
 uint64_t cli_number(
     const struct cli *cli, const char *name, uint64_t otherwise);
 int64_t cli_ms(const struct cli *cli, const char *name, int64_t otherwise);
+
+/* Which messages, by the options --lane, --key, --key-prefix, --error,
+ * --since and --until, which the command must have. */
+struct wb_match cli_match(const struct cli *cli);
+#define CLI_MATCH_OPTIONS(with)                                        \
+    {"lane", CLI_NAME, "L", with "of this lane alone [all]"},          \
+        {"key", CLI_NAME, "K", with "with this key alone"},            \
+        {"key-prefix", CLI_NAME, "P", with "whose key begins with P"}, \
+        {"error", CLI_NAME, "TEXT",                                    \
+            with "whose last error, or reason, contains TEXT"},        \
+        {"since", CLI_PAST, "T|D",                                     \
+            with "created at this time or later, or up to D ago"},     \
+    {                                                                  \
+        "until", CLI_PAST, "T|D",                                      \
+            with "created before this time, or longer than D ago"      \
+    }
 
 /* An argument of the type CLI_ID. */
 struct wb_id cli_id(const struct cli *cli, size_t at);
@@ -390,10 +417,13 @@ enum cli_exit cli_import(struct cli *cli, const struct wb_message *m,
     struct wb_slice key_prefix, struct cli_counts *counts);
 #define CLI_PREFIX_MAX (255 - 21) /* leaves 21 for ":18446744073709551615" */
 
+/* tables.c: keep cli->tables; say on stderr that they were changed. */
+void cli_watch_tables(struct cli *cli);
+
 extern const struct cli_command cli_send, cli_run, cli_drain_once, cli_status,
     cli_list, cli_show, cli_retry, cli_discard, cli_pause, cli_resume,
     cli_backup, cli_compact, cli_doctor, cli_claim, cli_confirm, cli_release,
     cli_fail_one, cli_extend, cli_reset_stale, cli_breaker, cli_gate, cli_sink,
-    cli_once, cli_keys;
+    cli_once, cli_keys, cli_init, cli_migrate;
 
 #endif /* WB_SRC_CLI_H */

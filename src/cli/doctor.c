@@ -138,6 +138,10 @@ fix_of(enum wb_status status)
         return "use the version of Waybill that wrote it, or a later one";
     case WB_IO:
         return "check the disk and the permissions of file and folder";
+    case WB_UNAVAILABLE:
+        return "start the server, or correct the address in --db";
+    case WB_REFUSED:
+        return "do what the finding says, or give another --db";
     default:
         return "check the permissions of file and folder, or give another --db";
     }
@@ -175,7 +179,9 @@ check_database(struct checkup *c)
     if (rc == WB_OK)
         rc = wb_outbox_health(cli->box, &health, &err);
     if (rc != WB_OK) {
-        check(c, "database", fix_of(rc), "%s", err.msg);
+        check(c, "database",
+            cli->tables.from < cli->tables.to ? "waybill migrate" : fix_of(rc),
+            "%s", err.msg);
         return;
     }
     check(c, "database", NULL, "%s opens, schema %lld", shown,
@@ -400,7 +406,7 @@ check_work(struct checkup *c)
             "waybill list --status abandoned; then waybill retry or discard");
         check_count(c, "unrouted", w.unrouted,
             "waybill status names the kinds: give them a route, or discard "
-            "their messages");
+            "their messages, see waybill discard --help");
         check_age(c, "paused", w.paused_ms, PAUSED_MS,
             "the oldest message of a paused kind waits for",
             "waybill status names the kinds; waybill resume KIND");

@@ -222,6 +222,7 @@ const struct cli_command cli_drain_once = {
             "kinds that have a\nroute in the configuration are taken.",
     .options = drain_options,
     .run = run_drain,
+    .needs_routes = true,
     .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
              "4  some messages were not confirmed, or a route cannot start",
     .examples = "waybill drain\n"

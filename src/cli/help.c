@@ -268,6 +268,7 @@ const struct cli_command cli_completions = {
     .help = "print completions for a shell",
     .n_args = 1,
     .run = run_completions,
+    .no_json = true,
     .examples = "waybill completions bash > "
                 "~/.local/share/bash-completion/completions/waybill",
 };

@@ -114,7 +114,8 @@ print_item(struct cli *cli, const struct wb_idem_op *op,
     if (item->state != WB_IDEM_DONE)
         return;
     cli_print(cli, "%-13s %d", "status", item->status);
-    cli_print(cli, "%-13s %zu bytes", "record", item->bytes);
+    cli_print(cli, "%-13s %zu byte%s", "record", item->bytes,
+        item->bytes == 1 ? "" : "s");
 }
 
 static enum cli_exit

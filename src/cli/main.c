@@ -21,9 +21,9 @@
 static const struct cli_command *const commands[] = {&cli_send, &cli_drain_once,
     &cli_run, &cli_status, &cli_list, &cli_show, &cli_retry, &cli_discard,
     &cli_pause, &cli_resume, &cli_backup, &cli_compact, &cli_metrics_command,
-    &cli_doctor, &cli_claim, &cli_confirm, &cli_release, &cli_fail_one,
-    &cli_extend, &cli_reset_stale, &cli_breaker, &cli_gate, &cli_once,
-    &cli_keys, &cli_sink, &cli_completions, NULL};
+    &cli_doctor, &cli_init, &cli_migrate, &cli_claim, &cli_confirm,
+    &cli_release, &cli_fail_one, &cli_extend, &cli_reset_stale, &cli_breaker,
+    &cli_gate, &cli_once, &cli_keys, &cli_sink, &cli_completions, NULL};
 
 /* ---- waybill and waybill-full ------------------------------------------- */
 
@@ -150,6 +150,7 @@ main(int argc, char **argv)
     cli.commands = commands;
     cli.read_config = read_config;
     cli.now_ms = cli.env->wall_ms(cli.env->ctx);
+    cli_watch_tables(&cli);
     code = run(&cli, argc, argv);
     cli_close(&cli);
     if (fflush(stdout) == 0 && ferror(stdout) == 0)

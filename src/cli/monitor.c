@@ -321,7 +321,7 @@ count_unrouted(void *ctx, const struct wb_kind_counts *k)
 {
     struct unrouted *u = ctx;
 
-    u->kinds += cli_route(u->cli, k->kind) == NULL;
+    u->kinds += !u->cli->routes_unknown && cli_route(u->cli, k->kind) == NULL;
     return WB_OK;
 }
 
@@ -355,6 +355,7 @@ const struct cli_command cli_metrics_command = {
     .more = "What run --listen serves of the database, in the text format; for "
             "the textfile\ncollector where no worker runs.",
     .run = run_metrics,
+    .no_json = true,
     .opens_outbox = true,
     .examples = "waybill metrics >waybill.prom.new && mv waybill.prom.new "
                 "waybill.prom",

@@ -318,8 +318,6 @@ run_once(struct cli *cli)
     enum wb_status rc;
     enum cli_exit code;
 
-    if (cli->json)
-        return cli_usage(cli, "--json has no meaning here; leave it out");
     if (cli_number(cli, "exit-replayed", 0) > 255)
         return cli_usage(cli, "--exit-replayed: give 0 to 255");
     if (!read_release(&o))
@@ -381,6 +379,7 @@ const struct cli_command cli_once = {
     .n_args = 1,
     .optional_args = CLI_MANY,
     .run = run_once,
+    .no_json = true,
     .exits = "1   not run: the store is not available\n"
              "65  not run: the key belongs to another command line\n"
              "69  not run: the outcome of an earlier run is unknown\n"

@@ -124,10 +124,11 @@ is_one_of(const struct cli *cli, const char *const *names)
 /* The commands that make a database which is not there, and those that change
  * nothing. By name: each command calls this file. */
 static const char *const creates[] = {
-    "send", "run", "pause", "gate", "once", NULL};
+    "init", "send", "run", "pause", "gate", "once", NULL};
 static const char *const reads[] = {
     "status", "list", "show", "metrics", "backup", "doctor", NULL};
-static const char *const needs_file[] = {"backup", "compact", NULL};
+static const char *const copies[] = {"backup", NULL};
+static const char *const needs_file[] = {"backup", "compact", "migrate", NULL};
 
 /* A database that is named on the command line and is not there is an error:
  * the name may be mistyped. The usual one, or that of $WAYBILL_DB, is empty
@@ -138,8 +139,9 @@ may_be_missing(const struct cli *cli)
     return cli_text(cli, "db") == NULL && !is_one_of(cli, needs_file);
 }
 
-/* Accepting a message does not depend on the routes: only the settings are
- * needed. */
+/* Accepting a message does not depend on the routes, nor does any command but
+ * those that deliver or use a route's policies: only the settings are needed.
+ */
 static enum wb_status
 open_settings(struct cli *cli, struct wb_err *err)
 {
@@ -149,6 +151,7 @@ open_settings(struct cli *cli, struct wb_err *err)
 
     if (rc == WB_OK)
         cli_note(cli, "%s (drain and run will not start)", problem.msg);
+    cli->routes_unknown = true;
     return rc;
 }
 
@@ -160,8 +163,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     struct wb_err err = {0};
     enum wb_status rc = cli_open_config(cli, relay != NULL, &err);
 
-    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) && cli->command->accepts &&
-        cli->config_path[0] != '\0') {
+    if ((rc == WB_INVALID || rc == WB_UNAVAILABLE) &&
+        !cli->command->needs_routes && cli->config_path[0] != '\0') {
         rc = open_settings(cli, &err);
         relay = NULL;
     }
@@ -171,7 +174,8 @@ cli_open(struct cli *cli, struct wb_relay **relay)
         opts = *wb_config_outbox(cli->config);
     opts.env = cli->env;
     opts.existing = !is_one_of(cli, creates);
-    opts.read_only = is_one_of(cli, reads);
+    opts.read_only = cli->reads || is_one_of(cli, reads);
+    opts.older = is_one_of(cli, copies);
     opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
         rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);

@@ -316,8 +316,8 @@ cli_span(int64_t ms, char *out)
     if (i == WB_COUNT(units) && ms >= 1000)
         (void)snprintf(out, 32, "1.%llds", (long long)(ms / 100 % 10));
     else if (i < WB_COUNT(units))
-        (void)snprintf(
-            out, 32, "%lld%s", (long long)(ms / units[i].ms), units[i].name);
+        (void)snprintf(out, 32, "%lld%s",
+            (long long)((ms + units[i].ms / 2) / units[i].ms), units[i].name);
     else
         (void)snprintf(out, 32, "%lldms", (long long)ms);
     return out;

@@ -22,7 +22,8 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
     json_t *counts = c->cli->json ? json_object() : NULL;
     uint64_t waiting = k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
                        k->n[WB_STATE_PROCESSING];
-    bool unrouted = waiting > 0 && cli_route(c->cli, k->kind) == NULL;
+    bool unrouted = waiting > 0 && !c->cli->routes_unknown &&
+                    cli_route(c->cli, k->kind) == NULL;
 
     for (int i = 0; i < WB_STATES; i++) {
         c->n[i] += k->n[i];
@@ -53,14 +54,16 @@ static enum wb_status
 add_breaker(void *ctx, const struct wb_breaker *b)
 {
     struct totals *c = ctx;
-    char line[4 * 255 + 1];
+    char line[4 * 255 + 1], when[32];
 
     if (c->cli->json)
         (void)json_array_append_new(c->breakers, cli_breaker_object(b));
     (void)wb__one_line(b->scope, 255, line);
-    cli_print(c->cli, "breaker %s is %s after %u failure%s", line,
+    cli_print(c->cli, "breaker %s is %s after %u failure%s%s%s", line,
         wb_breaker_state_name(b->state), b->failures,
-        b->failures == 1 ? "" : "s");
+        b->failures == 1 ? "" : "s",
+        b->state == WB_OPEN ? "; the next attempt is " : "",
+        b->state == WB_OPEN ? cli_when(c->cli, b->open_until_ms, when) : "");
     return WB_OK;
 }
 
@@ -149,9 +152,11 @@ run_status(struct cli *cli)
     last = code == CLI_DONE ? cli_last_drain(cli) : NULL;
     print_failed_routes(cli, json_object_get(last, "routes_failed"));
     if (json_is_object(last))
-        cli_print(cli, "last drain: %s",
+        cli_print(cli, "last drain: %s, %lld attempted, %lld confirmed",
             cli_when(
-                cli, json_integer_value(json_object_get(last, "at_ms")), when));
+                cli, json_integer_value(json_object_get(last, "at_ms")), when),
+            (long long)json_integer_value(json_object_get(last, "attempted")),
+            (long long)json_integer_value(json_object_get(last, "confirmed")));
     if (code == CLI_DONE && cli->json)
         code = cli_json(cli, status_object(&c, last));
     json_decref(last);
@@ -191,7 +196,9 @@ row_object(const struct wb_row *r)
 struct listing {
     struct cli *cli;
     struct cli_table table;
-    uint64_t n;
+    uint64_t n, limit;
+    struct wb_id last;
+    bool more; /* messages than the limit */
 };
 
 static enum wb_status
@@ -200,7 +207,11 @@ list_row(void *ctx, const struct wb_row *r)
     struct listing *l = ctx;
     char when[32];
 
+    l->more = l->n == l->limit;
+    if (l->more)
+        return WB_OK;
     l->n++;
+    l->last = r->id;
     if (l->cli->json)
         return cli_json(l->cli, row_object(r)) == CLI_DONE ? WB_OK : WB_NOMEM;
     cli_cell(&l->table, "%s", r->id.text);
@@ -215,19 +226,53 @@ list_row(void *ctx, const struct wb_row *r)
     return WB_OK;
 }
 
+static enum wb_status
+take_seq(void *ctx, const struct wb_row *r)
+{
+    *(int64_t *)ctx = r->seq;
+    return WB_OK;
+}
+
+/* Where the page begins: behind a message, which may be gone by now if it was
+ * given by its seq. */
+static enum cli_exit
+read_after(struct cli *cli, int64_t *seq)
+{
+    struct wb_slice after = cli_slice(cli, "after");
+    struct wb_err err = {0};
+    uint64_t n;
+
+    if (after.len == 0)
+        return CLI_DONE;
+    if (after.len == WB_ID_LEN)
+        return wb_outbox_show(cli->box, after, take_seq, seq, &err) == WB_OK
+                   ? CLI_DONE
+                   : cli_fail(cli, &err);
+    if (!wb__parse_u64(after, INT64_MAX, &n) || n == 0)
+        return cli_usage(cli, "--after '%.60s': give an id in full, or a seq",
+            cli_text(cli, "after"));
+    *seq = (int64_t)n;
+    return CLI_DONE;
+}
+
 static enum cli_exit
 run_list(struct cli *cli)
 {
     static const char *const head[] = {
         "ID", "KIND", "STATUS", "ATTEMPTS", "DUE", "CREATED", "LAST ERROR"};
-    struct wb_filter filter = {.state = -1,
-        .kind = cli_slice(cli, "kind"),
-        .limit = cli_number(cli, "limit", 0)};
-    struct listing l = {.cli = cli};
+    struct wb_filter filter = {
+        .state = -1, .kind = cli_slice(cli, "kind"), .match = cli_match(cli)};
+    struct listing l = {.cli = cli, .limit = cli_number(cli, "limit", 0)};
     struct wb_err err = {0};
-    enum cli_exit code = CLI_DONE;
+    enum cli_exit code = read_after(cli, &filter.after_seq);
 
     cli->unwritten = NULL;
+    if (code != CLI_DONE)
+        return code;
+    if (l.limit > 0)
+        filter.limit = l.limit + 1; /* to see whether there are more */
+    else
+        l.limit = UINT64_MAX;
     if (cli_has(cli, "status"))
         filter.state = (int)cli_number(cli, "status", 0);
     cli_table_begin(cli, &l.table, head, WB_COUNT(head));
@@ -237,6 +282,8 @@ run_list(struct cli *cli)
         code = cli_table_end(cli, &l.table);
     if (code == CLI_DONE && l.n == 0)
         cli_note(cli, "no messages");
+    else if (code == CLI_DONE && l.more)
+        cli_note(cli, "there are more; continue with --after %s", l.last.text);
     return code;
 }
 
@@ -245,19 +292,23 @@ static const struct cli_option list_options[] = {
         "pending, held, processing, abandoned or delivered [all but "
         "delivered]"},
     {"kind", CLI_KIND, "K", "of this kind alone [all]"},
+    CLI_MATCH_OPTIONS(""),
     {"limit", CLI_COUNT, "N", "at most so many, oldest first [all]"},
+    {"after", CLI_TEXT, "ID|SEQ",
+        "continue behind this message: the next page [from the first]"},
     {0},
 };
 
 const struct cli_command cli_list = {
     .name = "list",
     .group = "Outbox",
-    .args = "[--status S] [--kind K] [--limit N]",
+    .args = "[--status S] [--kind K] [--lane L] [--error TEXT] ... [--limit N]",
     .help = "messages, oldest first",
     .options = list_options,
     .run = run_list,
     .opens_outbox = true,
     .examples = "waybill list --status abandoned\n"
+                "waybill list --error 'no such user' --since 1d\n"
                 "waybill --json list --kind mail.sent --limit 10",
 };
 
@@ -370,8 +421,8 @@ show_row(void *ctx, const struct wb_row *r)
     if (r->state == WB_STATE_DELIVERED) {
         cli_print(cli, "%-13s %s", "payload", "deleted after delivery");
     } else if (!wb__utf8_valid(r->payload)) {
-        cli_print(cli, "%-13s %zu bytes that are no text; --json shows them",
-            "payload", r->payload.len);
+        cli_print(cli, "%-13s %zu byte%s no text; --json shows them", "payload",
+            r->payload.len, r->payload.len == 1 ? " that is" : "s that are");
     } else if (cli_is_terminal(STDOUT_FILENO)) {
         cli_print_field(cli, "payload", r->payload);
     } else { /* as it is, also a NUL */
@@ -387,29 +438,44 @@ run_show(struct cli *cli)
 {
     struct wb_err err = {0};
     enum cli_exit code;
-    struct wb_slice id = wb_slice(cli->arg[0]);
+    struct wb_slice key = cli_slice(cli, "key"), id;
+    enum wb_status rc;
 
     cli->unwritten = NULL;
-    if (id.len < 8 || id.len > WB_ID_LEN)
+    if ((key.len > 0) == (cli->n_args > 0))
+        return cli_usage(cli, "which message? give an id, or --key K");
+    id = wb_slice(key.len > 0 ? NULL : cli->arg[0]);
+    if (key.len == 0 && (id.len < 8 || id.len > WB_ID_LEN))
         return cli_usage(cli,
-            "'%.60s': give an id in full, or its first 8 characters or more",
+            "'%.60s': give an id in full, or 8 characters or more of its "
+            "beginning or end",
             cli->arg[0]);
     code = cli_open(cli, NULL);
-    if (code == CLI_DONE &&
-        wb_outbox_show(cli->box, id, show_row, cli, &err) != WB_OK)
-        code = cli_fail(cli, &err);
-    return code;
+    if (code != CLI_DONE)
+        return code;
+    rc = key.len > 0 ? wb_outbox_show_key(cli->box, key, show_row, cli, &err)
+                     : wb_outbox_show(cli->box, id, show_row, cli, &err);
+    return rc == WB_OK ? CLI_DONE : cli_fail(cli, &err);
 }
+
+static const struct cli_option show_options[] = {
+    {"key", CLI_NAME, "K", "the message that was sent with this key"},
+    {0},
+};
 
 const struct cli_command cli_show = {
     .name = "show",
     .group = "Outbox",
-    .args = "ID",
+    .args = "ID | --key K",
     .help = "one message and its payload",
-    .more = "ID may be cut to 8 characters or more where it stays unique.",
-    .n_args = 1,
+    .more = "ID may be cut to its first or its last 8 characters or more where "
+            "that is unique.\nIds that were made within a minute begin alike: "
+            "give the end.",
+    .options = show_options,
+    .optional_args = 1,
     .run = run_show,
-    .exits = "3  no such message",
-    .examples = "waybill show 0193f5a2\n"
-                "waybill --json show 0193f5a2 | jq -r .payload",
+    .exits = "3  no such message: never accepted, or no longer remembered",
+    .examples = "waybill show 3f1f2a6c9d10\n"
+                "waybill show --key order:7\n"
+                "waybill --json show 3f1f2a6c9d10 | jq -r .payload",
 };

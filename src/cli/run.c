@@ -247,6 +247,7 @@ const struct cli_command cli_run = {
             "database is locked, full or away it waits.",
     .options = run_options,
     .run = run_worker,
+    .needs_routes = true,
     .examples = "waybill run\n"
                 "waybill run --listen 127.0.0.1:9464\n"
                 "waybill run --standby --grace 30s --log json",

@@ -252,7 +252,6 @@ const struct cli_command cli_send = {
     .options = send_options,
     .n_args = 1,
     .optional_args = 1,
-    .accepts = true,
     .run = run_send,
     .exits = "4  with --lines: some lines were rejected, the others are kept",
     .examples =

@@ -30,6 +30,7 @@ struct wb__db_opts {
     int64_t busy_ms;
     bool existing;     /* never create */
     bool read_only;    /* existing, and nothing is changed, not even tables */
+    bool older;        /* read_only: tables of an older version, too */
     bool empty;        /* a file that is not there is an empty one in memory */
     bool server_clock; /* see wb__db_now() */
     bool allow_network_fs;
@@ -352,6 +353,15 @@ struct wb__tables {
  * newer version, and missing ones with opts.existing. */
 WB_MUST_USE enum wb_status wb__tables_check(
     struct wb__db *db, const struct wb__tables *tables, struct wb_err *err);
+/* Called each time the tables of a database are found: of which version they
+ * were, 0 for none, and of which they are to be. changed: that was done. The
+ * command sets it, before it opens one. Threads: that of the open. */
+struct wb__tables_watch {
+    void (*found)(void *ctx, int from, int to, bool changed);
+    void *ctx;
+};
+extern struct wb__tables_watch wb__tables_watch;
+
 /* Bring the tables up to date, unless existing; give a database that was copied
  * or restored a new incarnation. */
 WB_MUST_USE enum wb_status wb__tables_migrate(struct wb__db *db,

@@ -7,6 +7,15 @@
  *     given out before is forgotten. See identity() of struct wb__tables. */
 #include "db/db.h"
 
+struct wb__tables_watch wb__tables_watch;
+
+static void
+report(int from, int to, bool changed)
+{
+    if (wb__tables_watch.found != NULL)
+        wb__tables_watch.found(wb__tables_watch.ctx, from, to, changed);
+}
+
 /* 0: no tables yet. */
 static enum wb_status
 read_version(struct wb__db *db, const struct wb__tables *tables, int *version,
@@ -40,6 +49,14 @@ read_version(struct wb__db *db, const struct wb__tables *tables, int *version,
     return WB_OK;
 }
 
+static enum wb_status
+missing(struct wb_err *err)
+{
+    return wb__fail(err, WB_NOTFOUND, 0,
+        "the database holds no outbox, and none is to be made; waybill init "
+        "makes one");
+}
+
 enum wb_status
 wb__tables_check(
     struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
@@ -48,8 +65,7 @@ wb__tables_check(
     enum wb_status rc = read_version(db, tables, &version, err);
 
     if (rc == WB_OK && version == 0 && db->opts.existing)
-        return wb__fail(err, WB_NOTFOUND, 0,
-            "the database holds no outbox, and none is to be made");
+        return missing(err);
     return rc;
 }
 
@@ -97,7 +113,8 @@ new_incarnation(struct wb__db *db, const char *identity, struct wb_err *err)
 
 /* In a transaction that keeps other migrations out: read everything again. */
 static enum wb_status
-update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
+update(struct wb__db *db, const struct wb__tables *tables, int *from,
+    struct wb_err *err)
 {
     char identity[64];
     bool same = false;
@@ -108,6 +125,7 @@ update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
         rc = db->engine->exec(db, tables->lock, err);
     if (rc == WB_OK)
         rc = read_version(db, tables, &version, err);
+    *from = version;
     for (int v = version; v < tables->version && rc == WB_OK; v++)
         rc = db->engine->exec(db, tables->schema[v], err);
     if (rc == WB_OK && version < tables->version)
@@ -119,6 +137,19 @@ update(struct wb__db *db, const struct wb__tables *tables, struct wb_err *err)
     return rc;
 }
 
+/* For a reader, which changes nothing. */
+static enum wb_status
+check_current(const struct wb__tables *tables, int version, struct wb_err *err)
+{
+    if (version == tables->version)
+        return WB_OK;
+    report(version, tables->version, false);
+    return wb__fail(err, WB_REFUSED, 0,
+        "the tables are of version %d, this Waybill needs %d; run waybill "
+        "migrate",
+        version, tables->version);
+}
+
 enum wb_status
 wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
     bool existing, struct wb_err *err)
@@ -128,14 +159,12 @@ wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
     int version;
     enum wb_status rc = read_version(db, tables, &version, err);
 
+    if (rc == WB_OK && version == 0 && db->opts.existing && !existing)
+        rc = missing(err);
+    if (rc == WB_OK && version == tables->version)
+        report(version, version, false);
     if (rc == WB_OK && db->opts.read_only)
-        return version == tables->version
-                   ? WB_OK
-                   : wb__fail(err, WB_REFUSED, 0,
-                         "the tables are of version %d, this Waybill has %d; a "
-                         "command that writes, as waybill drain, brings them "
-                         "up to date",
-                         version, tables->version);
+        return db->opts.older ? WB_OK : check_current(tables, version, err);
     if (rc == WB_OK && version == tables->version)
         rc = read_identity(db, tables, identity, &same, err);
     if (rc != WB_OK || same)
@@ -145,9 +174,12 @@ wb__tables_migrate(struct wb__db *db, const struct wb__tables *tables,
     rc = wb__db_begin(db, WB__TX_FULL, err);
     if (rc != WB_OK)
         return rc;
-    rc = update(db, tables, err);
+    rc = update(db, tables, &version, err);
     if (rc == WB_OK)
-        return wb__db_commit(db, err);
-    wb__db_rollback(db);
+        rc = wb__db_commit(db, err);
+    else
+        wb__db_rollback(db);
+    if (rc == WB_OK && version < tables->version)
+        report(version, tables->version, true);
     return rc;
 }

@@ -67,7 +67,7 @@ static const struct wb__tables tables = {
     .foreign = "the database has tables named waybill_* that are not "
                "Waybill's; give another database, or a schema by search_path",
     .missing = "the tables are not there, or are old; open the database with "
-               "wb_outbox_open(), or run `waybill status` on it, first",
+               "wb_outbox_open(), or run `waybill init` on it, first",
 };
 
 static struct wb__postgres *
@@ -129,7 +129,7 @@ postgres_open(struct wb__db **out, const char *url,
 
     if (s == NULL)
         return wb__nomem(err, "open");
-    return set_up(s, connect_to(s, url, err), opts->existing, out, err);
+    return set_up(s, connect_to(s, url, err), false, out, err);
 }
 
 static enum wb_status

@@ -61,8 +61,9 @@
     "SELECT scope, failures, open_until_ms, open_ms, probe_token," \
     " probe_until_ms FROM waybill_breaker "
 /* The text search is instr in SQLite, and strpos in PostgreSQL. */
-#define WB__MATCH(search, key, lane, error, from, to)              \
+#define WB__MATCH(search, key, lane, error, from, to, prefix)      \
     " AND (key = " key " OR " key " IS NULL)"                      \
+    " AND (" search "(key, " prefix ") = 1 OR " prefix " IS NULL)" \
     " AND (lane = " lane " OR " lane " IS NULL)"                   \
     " AND (" search "(coalesce(last_error, '') || ' ' ||"          \
     "  coalesce(reason, ''), " error ") > 0 OR " error " IS NULL)" \
@@ -72,13 +73,13 @@
     " AND" WB__FINAL "AND (due_ms, seq) > (?1, ?2)"                       \
     " AND (kind = ?3 OR ?3 IS NULL)"                                      \
     " AND coalesce(claimed_ms, created_ms) <= ?4" WB__MATCH(search, "?6", \
-        "?7", "?8", "?9", "?10") " ORDER BY due_ms, seq LIMIT ?5"
+        "?7", "?8", "?9", "?10", "?11") " ORDER BY due_ms, seq LIMIT ?5"
 #define WB__LIST(search)                                           \
     "SELECT" WB__SHOWN "FROM waybill_outbox WHERE seq >= ?1"       \
     " AND (status = ?2 OR (?2 IS NULL AND status <> 'delivered'))" \
     " AND (status <> 'delivered' OR keep = 1)"                     \
     " AND (kind = ?3 OR ?3 IS NULL)" WB__MATCH(                    \
-        search, "?5", "?6", "?7", "?8", "?9") " ORDER BY seq LIMIT ?4"
+        search, "?5", "?6", "?7", "?8", "?9", "?10") " ORDER BY seq LIMIT ?4"
 #define WB__SHOW(where)                                             \
     "SELECT" WB__SHOWN ", payload FROM waybill_outbox WHERE " where \
     " AND (status <> 'delivered' OR keep = 1)"
@@ -358,6 +359,12 @@
         " GROUP BY h.kind ORDER BY h.kind")                                    \
     X(LIST, WB__LIST("instr"), WB__LIST("strpos"))                             \
     X(SHOW, WB__SHOW("id >= ?1 AND id <= ?2") " ORDER BY id LIMIT 2", NULL)    \
+    /* Reads the whole index of ids. */                                        \
+    X(SHOW_END,                                                                \
+        WB__SHOW("seq IN (SELECT seq FROM waybill_outbox"                      \
+                 "  WHERE substr(id, 37 - ?2) = ?1)") " LIMIT 2",              \
+        WB__SHOW("seq IN (SELECT seq FROM waybill_outbox"                      \
+                 "  WHERE right(id, $2::int) = $1)") " LIMIT 2")               \
     X(SHOW_KEY, WB__SHOW("key = ?1"), NULL)                                    \
     X(FUTURE,                                                                  \
         "SELECT count(*) FROM waybill_outbox"                                  \

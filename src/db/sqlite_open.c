@@ -98,7 +98,7 @@ static const struct wb__tables tables = {
     .foreign = "the file has tables named waybill_* that are not Waybill's; "
                "give another file",
     .missing = "attach: the tables are not there, or are old; call "
-               "wb_outbox_adopt() or run `waybill status` on the file first",
+               "wb_outbox_adopt() or run `waybill init` on the file first",
 };
 
 static enum wb_status
@@ -159,7 +159,7 @@ open_empty(struct wb__sqlite *s, struct wb_err *err)
 {
     enum wb_status rc;
 
-    s->db.opts.read_only = false;
+    s->db.opts.read_only = s->db.opts.existing = false;
     rc = wb__sqlite_handle(s, &s->handle,
         ":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_MEMORY, err);
     return rc == WB_OK ? wb__tables_migrate(&s->db, &tables, false, err) : rc;

@@ -28,6 +28,7 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
         .busy_ms = or_default(given->busy_ms, 5000),
         .existing = given->existing || given->read_only || given->empty,
         .read_only = given->read_only,
+        .older = given->older,
         .empty = given->empty,
         .allow_network_fs = given->allow_network_fs};
     enum wb_status rc;

@@ -133,7 +133,8 @@ const char *wb__row_malformed(const struct wb_row *row);
         wb__text_or_null((m)->error),                                         \
         wb__int((m)->created_from_ms > 0 ? (m)->created_from_ms : INT64_MIN), \
         wb__int((m)->created_before_ms > 0 ? (m)->created_before_ms - 1       \
-                                           : INT64_MAX)
+                                           : INT64_MAX),                      \
+        wb__text_or_null((m)->key_prefix)
 /* Copy all slices of *row into the arena. False: out of memory. */
 WB_MUST_USE bool wb__row_copy(struct wb__arena *a, struct wb_row *row);
 

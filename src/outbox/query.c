@@ -18,7 +18,8 @@ struct rows_op {
     size_t n, limit;
     const struct wb_filter *filter; /* list */
     int64_t from;                   /* seq */
-    struct wb_slice low, high;      /* show: the range of ids */
+    enum wb__sql sql;               /* show */
+    struct wb__args args;
 };
 
 /* Copy the rows of a started statement into the arena, and end it. */
@@ -115,62 +116,81 @@ static enum wb_status
 show_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct rows_op *o = (struct rows_op *)job;
-    enum wb__sql sql = o->high.len > 0 ? WB__SQL_SHOW : WB__SQL_SHOW_KEY;
-    struct wb__args args = WB__ARGS(wb__text(o->low), wb__text(o->high));
-    enum wb_status rc;
+    enum wb_status rc = wb__db_start(db, o->sql, o->args, err);
 
-    args.n = o->high.len > 0 ? 2 : 1;
-    rc = wb__db_start(db, sql, args, err);
-    return rc != WB_OK ? rc : copy_rows(o, sql, true, err);
+    return rc != WB_OK ? rc : copy_rows(o, o->sql, true, err);
 }
 
-/* The ids with this prefix are those from the prefix itself to prefix + "g",
- * which follows every hexadecimal digit. False: it is not a prefix of an id. */
+/* Report the only row that the statement finds. EMPTY: there is none. INVALID:
+ * there are more. */
+static enum wb_status
+show_one(struct wb_outbox *box, enum wb__sql sql, struct wb__args args,
+    wb_row_fn *fn, void *ctx, struct wb_err *err)
+{
+    struct rows_op o = {.job = {.run = show_run, .tx = WB__TX_READ},
+        .box = box,
+        .arena = {.env = box->env},
+        .limit = 2,
+        .sql = sql,
+        .args = args};
+    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+
+    if (rc == WB_OK)
+        rc = o.n == 0 ? WB_EMPTY : o.n > 1 ? WB_INVALID : WB_OK;
+    if (rc == WB_OK)
+        rc = report_rows(&o, fn, ctx);
+    wb__arena_clear(&o.arena);
+    return rc;
+}
+
+/* The ids with this beginning are those from itself to itself + "g", which
+ * follows every hexadecimal digit. False: it is not a part of an id. */
 static bool
 id_range(
-    struct wb_slice prefix, char low[WB_ID_LEN + 2], char high[WB_ID_LEN + 2])
+    struct wb_slice part, char low[WB_ID_LEN + 2], char high[WB_ID_LEN + 2])
 {
-    if (prefix.len < 8 || prefix.len > WB_ID_LEN)
+    if (part.len < 8 || part.len > WB_ID_LEN)
         return false;
-    for (size_t i = 0; i < prefix.len; i++) {
-        char c = prefix.ptr[i];
+    for (size_t i = 0; i < part.len; i++) {
+        char c = part.ptr[i];
 
         low[i] = c >= 'A' && c <= 'F' ? (char)(c + ('a' - 'A')) : c;
         if (c == '\0' || strchr("0123456789abcdef-", low[i]) == NULL)
             return false;
     }
-    low[prefix.len] = '\0';
-    memcpy(high, low, prefix.len);
-    memcpy(high + prefix.len, "g", 2);
+    low[part.len] = '\0';
+    memcpy(high, low, part.len);
+    memcpy(high + part.len, "g", 2);
     return true;
 }
 
 enum wb_status
-wb_outbox_show(struct wb_outbox *box, struct wb_slice prefix, wb_row_fn *fn,
+wb_outbox_show(struct wb_outbox *box, struct wb_slice part, wb_row_fn *fn,
     void *ctx, struct wb_err *err)
 {
     char low[WB_ID_LEN + 2], high[WB_ID_LEN + 2];
-    struct rows_op o = {.job = {.run = show_run, .tx = WB__TX_READ},
-        .box = box,
-        .arena = {.env = box->env},
-        .limit = 2};
     enum wb_status rc;
 
-    if (!id_range(prefix, low, high))
+    if (!id_range(part, low, high))
         return wb__fail(err, WB_INVALID, 0,
             "\"%.*s\" is not an id; give 8 or more of its characters",
-            WB_SHOW(prefix));
-    o.low = wb_slice(low);
-    o.high = wb_slice(high);
-    rc = wb__commit_group_run(&box->group, &o.job, err);
-    if (rc == WB_OK && o.n == 0)
-        rc = wb__fail(err, WB_NOTFOUND, 0, "%s: no such message", low);
-    if (rc == WB_OK && o.n > 1)
-        rc = wb__fail(err, WB_INVALID, 0,
-            "%s fits more than one message; give more of the id", low);
-    if (rc == WB_OK)
-        rc = report_rows(&o, fn, ctx);
-    wb__arena_clear(&o.arena);
+            WB_SHOW(part));
+    rc = show_one(box, WB__SQL_SHOW,
+        WB__ARGS(wb__text(wb_slice(low)), wb__text(wb_slice(high))), fn, ctx,
+        err);
+    if (rc == WB_EMPTY && part.len < WB_ID_LEN)
+        rc = show_one(box, WB__SQL_SHOW_END,
+            WB__ARGS(wb__text(wb_slice(low)), wb__int((int64_t)part.len)), fn,
+            ctx, err);
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_NOTFOUND, 0,
+            "%s: no such message: it was never accepted, or is no longer "
+            "remembered",
+            low);
+    if (rc == WB_INVALID)
+        return wb__fail(err, WB_INVALID, 0,
+            "%s fits more than one message; give more of the id, or its end",
+            low);
     return rc;
 }
 
@@ -178,21 +198,14 @@ enum wb_status
 wb_outbox_show_key(struct wb_outbox *box, struct wb_slice key, wb_row_fn *fn,
     void *ctx, struct wb_err *err)
 {
-    struct rows_op o = {.job = {.run = show_run, .tx = WB__TX_READ},
-        .box = box,
-        .arena = {.env = box->env},
-        .limit = 2,
-        .low = key};
-    enum wb_status rc = wb__commit_group_run(&box->group, &o.job, err);
+    enum wb_status rc =
+        show_one(box, WB__SQL_SHOW_KEY, WB__ARGS(wb__text(key)), fn, ctx, err);
 
-    if (rc == WB_OK && o.n == 0)
-        rc = wb__fail(err, WB_NOTFOUND, 0,
+    if (rc == WB_EMPTY)
+        return wb__fail(err, WB_NOTFOUND, 0,
             "key \"%.*s\": no such message: none was accepted with it, or it "
             "is no longer remembered",
             WB_SHOW(key));
-    if (rc == WB_OK)
-        rc = report_rows(&o, fn, ctx);
-    wb__arena_clear(&o.arena);
     return rc;
 }
 

@@ -43,6 +43,55 @@ abandon() {
     same 2 "$(status_of abandoned)"
 }
 
+# abandoned_of ERROR SEND-OPTION...: one more abandoned message
+abandoned_of() {
+    local error=$1
+    shift
+    waybill send k x "$@" >/dev/null
+    claim --kind k
+    waybill --quiet fail "$id" --token "$token" --error "$error" --reject
+}
+
+@test "retry, discard: those of one lane, key, beginning of keys, error, time" {
+    abandoned_of "503 busy" --lane c1 --key c1:1
+    abandoned_of "404 no such user" --lane c1 --key c1:2
+    abandoned_of "503 busy" --key c2:1
+    sqlite3 box.db "UPDATE waybill_outbox SET created_ms = created_ms - 7200000
+        WHERE key = 'c2:1'"
+    total() { js "$@" --abandoned --dry-run | jq .total; }
+    for command in retry discard; do
+        same 2 "$(total "$command" --lane c1)"
+        same 1 "$(total "$command" --key c2:1)"
+        same 2 "$(total "$command" --key-prefix c1:)"
+        same 0 "$(total "$command" --key-prefix 1:)"
+        same 2 "$(total "$command" --error '503 ')"
+        same 3 "$(total "$command" --error rejected)" # the reason
+        same 2 "$(total "$command" --since 1h)"
+        same 1 "$(total "$command" --until 1h)"
+        same 0 "$(total "$command" --until 1970-01-01T00:00:00Z)"
+        same 3 "$(total "$command" --until now)"
+        same 1 "$(total "$command" --lane c1 --error 503)"
+        same 0 "$(total "$command" --lane c1 --error 503 --until 1h)"
+    done
+    same 1 "$(js discard --abandoned --key-prefix c1: --error 404 | jq .total)"
+    same 1 "$(js retry --abandoned --key-prefix c1: | jq .total)"
+    same 1/1 "$(js status | jq -r '"\(.pending)/\(.abandoned)"')"
+}
+
+@test "retry, discard: a dry run reads alone" {
+    abandon k
+    for command in retry discard; do
+        js "$command" --abandoned --dry-run
+        waybill --db none.db "$command" --abandoned --dry-run || :
+        [ ! -e none.db ]
+    done
+    chmod 400 box.db
+    [ -w box.db ] || same 1 "$(js discard --abandoned --dry-run | jq .total)"
+    chmod 600 box.db
+    waybill --db none.db breaker || :
+    [ ! -e none.db ]
+}
+
 @test "retry, discard: --dry-run counts and changes nothing" {
     abandon k
     for command in retry discard; do
@@ -89,6 +138,11 @@ abandon() {
         usage "$command" "$NOBODY" --older-than 1h
         usage "$command" "$NOBODY" --limit 1
         usage "$command" --abandoned --limit 0
+        for option in lane key key-prefix error since until; do
+            usage "$command" "--$option" 1h
+            usage "$command" "$NOBODY" "--$option" 1h
+            usage "$command" --abandoned "--$option" ""
+        done
     done
 }
 

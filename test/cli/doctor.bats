@@ -97,6 +97,7 @@ sqlite_version stuck_claims unrouted wal_size" \
     try js --db postgres://127.0.0.1:1/y doctor
     ended 1
     has "$(finding database detail)" PostgreSQL
+    has "$(finding database fix)" "start the server"
 }
 
 @test "doctor: a configuration that does not read, a secret that is missing" {

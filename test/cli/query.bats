@@ -52,6 +52,42 @@ load helper
         "$(get '.breakers[0] | keys_unsorted | tojson')"
 }
 
+@test "an error in a route stops no command but those that need the routes" {
+    waybill --quiet send k 1
+    config <<<'outbox { max_rows = 1 } route "k" { transport = "nope" }'
+    for command in status list "retry --abandoned" "pause k" "resume k" \
+        "backup copy.db" breaker reset-stale metrics compact migrate; do
+        # shellcheck disable=SC2086
+        try waybill $command
+        ended 0 || { echo "$command"; return 1; }
+        has "$err" "drain and run will not start"
+        has "$err" "config.lua:1"
+    done
+    same "{}" "$(js status | jq -c .unrouted)" # it is not known
+    for command in drain claim "fail $NOBODY --token 1 --error x"; do
+        # shellcheck disable=SC2086
+        try waybill $command
+        ended 1
+        has "$err" 'route "k"'
+    done
+}
+
+@test "status: people read when a breaker tries again, and what was drained" {
+    config <<<'route "x" { transport = "file", path = "out.ndjson" }'
+    fail_thrice
+    waybill --quiet send x 1
+    waybill drain
+    try waybill status
+    has "$out" "breaker k is open after 3 failures; the next attempt is in "
+    has "$out" "last drain: now, 1 attempted, 1 confirmed"
+}
+
+@test "spans are rounded, not cut" {
+    waybill --quiet send k x
+    sqlite3 box.db "UPDATE waybill_outbox SET due_ms = $(now_ms) + 86400000 - 900000"
+    has "$(waybill list)" "in 24h"
+}
+
 @test "status: last drain" {
     config <<<'route "k" { transport = "file", path = "out.ndjson" }'
     waybill send k 1
@@ -91,6 +127,44 @@ load helper
     same "" "$out"
     try js list --kind nobody
     ended 0
+}
+
+@test "list: by lane, key, beginning of keys, error and time" {
+    waybill --quiet send k 1 --lane l --key c1:a
+    waybill --quiet send k 2 --key c1:b
+    waybill --quiet send k 3 --key c2:a
+    claim
+    waybill --quiet fail "$id" --token "$token" --error "503 busy"
+    sqlite3 box.db "UPDATE waybill_outbox SET created_ms = created_ms - 7200000
+        WHERE key = 'c2:a'"
+    keys() { js list "$@" | jq -rs 'map(.key) | join(" ")'; }
+    same c1:a "$(keys --lane l)"
+    same c1:b "$(keys --key c1:b)"
+    same "c1:a c1:b" "$(keys --key-prefix c1:)"
+    same c1:a "$(keys --error busy)"
+    same "c1:a c1:b" "$(keys --since 1h)"
+    same c2:a "$(keys --until 1h)"
+    same "" "$(keys --since 2100-01-01T00:00:00Z)"
+    same c2:a "$(keys --key-prefix c --status pending --until 1h)"
+    usage list --since yesterday
+    usage list --error ""
+}
+
+@test "list: page by page, also when the last message of a page is gone" {
+    for i in 1 2 3 4 5; do waybill --quiet send k "$i" --key "$i"; done
+    keys() { js list "$@" | jq -rs 'map(.key) | join(" ")'; }
+    same "1 2" "$(keys --limit 2)"
+    last=$(js list --limit 2 | jq -rs '.[-1] | "\(.id) \(.seq)"')
+    same "3 4" "$(keys --limit 2 --after "${last% *}")"
+    has "$(waybill list --limit 2 2>&1)" "--after ${last% *}"
+    try waybill list --limit 5
+    same "" "$err"
+    waybill --quiet discard "${last% *}"
+    same "3 4 5" "$(keys --after "${last#* }")"
+    try js list --after "${last% *}"
+    ended 3
+    usage list --after x
+    usage list --after 0
 }
 
 @test "list: delivered ones only where asked for" {
@@ -148,9 +222,34 @@ load helper
     same "$b" "$(row 01900000-0000-7000-8000-0000000000f id)"
 }
 
+@test "show: by a unique end, by a key" {
+    a=$(send k x --id 01900000-0000-7000-8000-3f1f2a6c9d10 --key order:7)
+    b=$(send k y --id 01900000-0000-7000-8000-3f1f2a6c9d11)
+    same "$a" "$(row 2a6c9d10 id)"
+    same "$b" "$(row 3f1f2a6c9d11 id)"
+    same "$a" "$(js show --key order:7 | jq -r .id)"
+    try js show --key order:8
+    ended 3
+    has "$err" "no longer remembered"
+    try js show 2a6c9d12
+    ended 3
+    usage show "$a" --key order:7
+    usage show --key ""
+    has "$(js show 01900000 2>&1)" "or its end"
+}
+
+@test "show: delivered: when, while it is remembered" {
+    config <<<'route "k" { transport = "file", path = "out.ndjson" }'
+    a=$(send k x --key order:7)
+    waybill --quiet drain
+    has "$(waybill show --key order:7)" "delivered     20"
+    has "$(waybill show "$a")" "delivered     20"
+}
+
 @test "show: unknown: exit 3" {
     try js show "$NOBODY"
     ended 3
+    has "$err" "never accepted, or is no longer remembered"
     same notfound "$(jq -r .error.code <<<"$err")"
     same "" "$out"
 }
@@ -162,7 +261,7 @@ load helper
     for part in '{"a":1}' 'X: 1' kk ll pending; do has "$out" "$part"; done
     id=$(printf '\377' | send k)
     try waybill show "$id"
-    has "$out" "1 bytes that are no text"
+    has "$out" "1 byte that is no text"
 }
 
 @test "show: a payload is shown past a NUL" {

@@ -4,7 +4,7 @@ load helper
 
 # shellcheck disable=SC2034
 COMMANDS="send drain run status list show retry discard pause resume backup
-doctor claim confirm release fail extend reset-stale breaker gate sink
+compact metrics doctor init migrate claim confirm release fail extend reset-stale breaker gate sink
 completions"
 
 @test "--version" {
@@ -129,6 +129,17 @@ completions"
         same 1 "$(wc -l <err.txt)"
         jq -e '.error | has("code") and has("message")' err.txt
     done
+}
+
+@test "--json: refused where the output is not of objects" {
+    for command in metrics "completions bash" "once --key k -- true"; do
+        # shellcheck disable=SC2086
+        try js $command
+        ended 2
+        same "" "$out"
+        has "$err" "--json has no meaning here"
+    done
+    [ ! -e box.db ]
 }
 
 @test "a value that looks like --json is none" {

@@ -109,11 +109,14 @@ TEST(test_admin__O14_by_lane_key_error__those_alone)
     struct wb_err err = {0};
     struct wb_select by[] = {{.match.lane = S("l0"), .dry_run = true},
         {.match.key = S("k1"), .dry_run = true},
+        {.match.key_prefix = S("k"), .dry_run = true},
+        {.match.key_prefix = S("k0"), .dry_run = true},
+        {.match.key_prefix = S("1"), .dry_run = true},
         {.match.error = S("Internal"), .dry_run = true},
         {.match.error = S("teapot"), .dry_run = true},
         {.match.created_from_ms = FAKE_START_MS + 1, .dry_run = true},
         {.match.lane = S("l1")}};
-    static const uint64_t want[] = {1, 1, 2, 0, 0, 1};
+    static const uint64_t want[] = {1, 1, 2, 1, 0, 2, 0, 0, 1};
 
     for (int i = 0; i < 2; i++) {
         struct wb_message m = {.kind = S("a"),

@@ -64,7 +64,7 @@ may_scan(const char *name)
 {
     static const char *const list[] = {"ROWS", "COUNTS", "LIST", "STUCK",
         "RESET_PROBES", "RESET_STALE", "TOKENS_FORGET", "PROMOTE_LONG",
-        "DATE_ANEW", "PROBES_ANEW", "FUTURE"};
+        "DATE_ANEW", "PROBES_ANEW", "FUTURE", "SHOW_END"};
 
     for (size_t i = 0; i < WB_COUNT(list); i++)
         if (strcmp(list[i], name) == 0)
@@ -106,6 +106,7 @@ TEST(test_db__O18_hot_statements__their_index)
         {"PURGE", "INDEX waybill_outbox_ended (status=? AND due_ms<?)"},
         {"ABANDONED", "INDEX waybill_outbox_ended (status=? AND due_ms>?)"},
         {"SHOW", "INDEX waybill_outbox_id (id>? AND id<?)"},
+        {"SHOW_END", "COVERING INDEX waybill_outbox_id"},
         {"LIST", "INTEGER PRIMARY KEY (rowid>?)"},
         {"REJOIN", "INDEX waybill_outbox_lane (lane=?)"},
         {"ROWS", "COVERING INDEX waybill_outbox_ended (status=?)"},
@@ -154,7 +155,7 @@ makes_table(sqlite3 *db, const char *sql)
 TEST(test_db__statements_of_one_row__make_no_table)
 {
     static const char *const may[] = {"KINDS", "PURGE", "RESET_PROBES",
-        "IDEM_REAP", "PROMOTE_LONG", "CLOCK_SET", "LANES"};
+        "IDEM_REAP", "PROMOTE_LONG", "CLOCK_SET", "LANES", "SHOW_END"};
     sqlite3 *db = open_plain();
 
     for (size_t i = 0; i < WB_COUNT(statements); i++) {

@@ -186,6 +186,11 @@ TEST(test_query__list_by_key_lane_time_error__those_alone_page_by_page)
     CHECK_TEXT("4 delivered 1 c;", list(box, delivered));
     CHECK_TEXT(
         "", list(box, (struct wb_filter){.state = -1, .match.key = S("K")}));
+    CHECK_TEXT("4 delivered 1 c;",
+        list(box, (struct wb_filter){.state = WB_STATE_DELIVERED,
+                      .match.key_prefix = S("k")}));
+    CHECK_TEXT("", list(box, (struct wb_filter){.state = WB_STATE_DELIVERED,
+                                 .match.key_prefix = S("%")}));
     CHECK_TEXT("5 pending 0 c;6 held 0 a;",
         list(box, (struct wb_filter){.state = -1, .match.lane = S("l")}));
     CHECK_TEXT("3 abandoned 1 b;",
@@ -244,6 +249,34 @@ print_all(void *ctx, const struct wb_row *r)
         r->last_error.len > 0 ? r->last_error.ptr : "", (long long)r->due_ms,
         (long long)r->claimed_ms);
     return WB_OK;
+}
+
+TEST(test_query__show__by_the_unique_end_of_an_id)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_err err = {0};
+    int n = 0;
+
+    for (int i = 0; i < 2; i++)
+        (void)box_send(
+            box, (struct wb_message){.kind = S("a"),
+                     .id = i ? S("0190a000-0000-7000-8000-3f1f2a6c9d10")
+                             : S("0190a000-0000-7000-9000-3f1f2a6c9d11")});
+    CHECK_OK(wb_outbox_show(box, S("2A6C9D10"), row_count, &n, &err), err);
+    CHECK_OK(
+        wb_outbox_show(box, S("-9000-3f1f2a6c9d11"), row_count, &n, &err), err);
+    CHECK_INT(2, n);
+    CHECK_STATUS(
+        NOTFOUND, wb_outbox_show(box, S("3f1f2a6c"), row_count, &n, &err));
+    CHECK_HAS("never accepted, or is no longer remembered", err.msg);
+    CHECK_STATUS(
+        INVALID, wb_outbox_show(box, S("6c9d10"), row_count, &n, &err));
+    (void)box_send(box, (struct wb_message){.kind = S("a"),
+                            .id = S("0190a001-0000-7000-8000-3f1f2a6c9d10")});
+    CHECK_STATUS(
+        INVALID, wb_outbox_show(box, S("2a6c9d10"), row_count, &n, &err));
+    CHECK_HAS("more than one", err.msg);
+    wb_outbox_close(box);
 }
 
 TEST(test_query__show__by_id_or_unique_prefix)
@@ -392,6 +425,7 @@ main(void)
         RUN(test_query__list_by_key_lane_time_error__those_alone_page_by_page),
         RUN(test_query__show_by_key__found_while_it_is_remembered),
         RUN(test_query__row_function_stops__its_status_is_returned),
+        RUN(test_query__show__by_the_unique_end_of_an_id),
         RUN(test_query__show__by_id_or_unique_prefix),
         RUN(test_query__show_of_a_delivered_one__only_if_it_is_kept),
         RUN(test_query__I13_health__says_what_is_in_force),
