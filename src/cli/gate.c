@@ -316,8 +316,13 @@ const struct cli_command cli_gate = {
     .options = gate_options,
     .required = "listen upstream",
     .run = run_gate,
-    .examples = "waybill gate --listen 127.0.0.1:8080 --upstream "
-                "http://127.0.0.1:9000\n"
-                "waybill gate --listen :8080 --upstream http://app:9000 "
-                "--identity-header X-Tenant --admin 127.0.0.1:9100",
+    .examples =
+        "waybill gate --listen 127.0.0.1:8080 --upstream "
+        "http://127.0.0.1:9000 &\n"
+        "for try in 1 2; do sleep 1; curl -i -d 'one order' \\\n"
+        "    -H 'Authorization: Bearer me' -H 'Idempotency-Key: 8e03978e' "
+        "\\\n"
+        "    http://127.0.0.1:8080/orders; done\n"
+        "waybill gate --listen :8080 --upstream http://app:9000 \\\n"
+        "    --identity-header X-Tenant --admin 127.0.0.1:9100",
 };
