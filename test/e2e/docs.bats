@@ -43,3 +43,28 @@ block() {
     run waybill --config 3.lua drain
     [[ $output == *"log in first"* ]]
 }
+
+# families FILE: the names of metrics, without the endings of a histogram
+families() { sed -n 's/^# TYPE \([^ ]*\) .*/\1/p' "$1" | sort -u; }
+
+@test "METRICS.md: it lists what the gateway and a worker serve, and nothing else" {
+    printf 'route "k" { transport = "exec", argv = { "true" } }\n' >config.lua
+    waybill --quiet send k '{}' >/dev/null
+    background run.log waybill run --listen 127.0.0.1:0
+    background gate.log waybill gate --listen 127.0.0.1:0 \
+        --upstream http://127.0.0.1:9 --admin 127.0.0.1:0
+    for name in run gate; do
+        served() { grep -q '^listening' "$name.log"; }
+        until_true 10 served
+        at=$(grep '^listening' "$name.log" | grep -o '127.0.0.1:[0-9]*' | tail -1)
+        curl -s "http://$at/metrics" >"$name.prom"
+        ! command -v promtool >/dev/null || promtool check metrics <"$name.prom"
+        families "$name.prom" >"$name.served"
+    done
+    page=$ROOT/doc/METRICS.md
+    named() { sed -n "/^## Of the $1/,/^## Of the $2/p" "$page" |
+        sed -n '/^| `/s/ | .*//p' | grep -o 'waybill_[a-z_]*' | sort -u; }
+    same "$(named gateway none)" "$(cat gate.served)"
+    # a series of a scope is there once that has failed, of a kind once paused
+    same "$(sort -u <(named database worker) <(named worker gateway))" "$(cat run.served)"
+}
