@@ -191,6 +191,37 @@ END
     done
 }
 
+@test "cookbook: a command runs once, and what is unknown is settled" {
+    title="Run a command once"
+    cat >charge <<'END'
+#!/bin/sh
+echo "$1" >>charged
+[ ! -e block ] || { echo >running; exec sleep 60; }
+END
+    chmod +x charge
+    code "$title" sh 1 >once
+    bash -e once
+    bash -e once
+    same 1 "$(wc -l <charged)"
+    sed 's/4711/4712/g; s/--ttl/--lease 1s --wait 0s --ttl/' once >next
+    touch block
+    background once.log bash -c "exec $(cat next)"
+    until_true 10 [ -e running ]
+    code "$title" sh 2 | sed 's/4711/4712/g; s/--ttl/--wait 0s --ttl/' >script
+    same "it still runs" "$(bash script 2>/dev/null)"
+    kill -9 "$LAST"
+    wait "$LAST" || :
+    rm block
+    unseen() { bash script 2>/dev/null | grep -q '^an earlier run ended unseen'; }
+    until_true 20 unseen
+    code "$title" sh 3 | sed 's/4711/4712/g' >settle
+    bash -e settle
+    bash -e next
+    same '4711 4712 4712' "$(echo $(cat charged))"
+    sed -i 's/charge 4712/charge 4713/' script
+    same "this key belongs to another command line" "$(bash script 2>/dev/null)"
+}
+
 # verifies: the receiver on $PORT takes what is signed, and nothing else
 verifies() {
     url="http://127.0.0.1:$PORT/"
