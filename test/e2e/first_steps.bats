@@ -36,3 +36,22 @@ gate_steps() {
     done
     same 1 "$(grep -c '^  75 ' help)"
 }
+
+@test "nohup make test: a test still ends by SIGHUP" {
+    cat >try.py <<'END'
+import importlib.machinery
+import os
+import sys
+
+sys.dont_write_bytecode = True
+tests = importlib.machinery.SourceFileLoader(
+    'run_tests', os.environ['ROOT'] + '/tools/run_tests').load_module()
+tests.LOGS = os.getcwd()
+tests.handle_signals()
+done, text = tests.run('hup', ['sh', '-c', 'kill -HUP $$; echo "still here"'])
+os.kill(os.getpid(), 1)  # ignored, as nohup wants it
+print('ended by HUP' if 'still here' not in text.split('\n') else text)
+END
+    export ROOT
+    same "ended by HUP" "$(trap '' HUP && python3 -W ignore try.py)"
+}
