@@ -31,8 +31,10 @@ bench: all
 	@tools/bench
 
 # The build folder may be configured for another prefix. The dynamic linker
-# finds a new library in libdir only after ldconfig.
+# finds a new library in libdir only after ldconfig, and only where it searches.
 install: all
+	@case '$(PREFIX)' in /*) ;; *) echo "make install: PREFIX is an absolute \
+	path, not $(PREFIX)" >&2; exit 1 ;; esac
 	@mkdir -p '$(DESTDIR)$(PREFIX)' 2>/dev/null; \
 	    test -w '$(DESTDIR)$(PREFIX)' || { echo "make install: cannot \
 	write to $(DESTDIR)$(PREFIX); use sudo, or set PREFIX=" >&2; exit 1; }
@@ -41,7 +43,13 @@ install: all
 	    { meson configure $(BUILD) -Dprefix='$(PREFIX)' && \
 	    ninja -C $(BUILD) --quiet; }
 	@meson install -C $(BUILD) --no-rebuild
-	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
+	@[ -z '$(DESTDIR)' ] || exit 0; PATH="$$PATH:/sbin:/usr/sbin"; \
+	    [ "$$(id -u)" != 0 ] || ldconfig; \
+	    ldconfig -p | grep -qF '$(PREFIX)/lib/libwaybill.so.0' || \
+	    printf '%s\n' 'Programs find this prefix with:' \
+	    '    export PATH="$(PREFIX)/bin:$$PATH"' \
+	    '    export PKG_CONFIG_PATH="$(PREFIX)/lib/pkgconfig"' \
+	    '    export LD_LIBRARY_PATH="$(PREFIX)/lib"'
 
 format:
 	@tools/install_deps format

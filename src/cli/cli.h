@@ -74,6 +74,7 @@ struct cli_command {
     bool opens_outbox; /* before run(); else run() does what it needs */
     enum cli_exit (*run)(struct cli *cli);
     const char *exits;    /* exit codes beyond 0, 1, 2 and 75, or NULL */
+    bool only_exits;      /* they are all that there are */
     const char *examples; /* lines */
 };
 #define CLI_MANY 100000u /* optional_args of a command that takes a list */

@@ -145,8 +145,12 @@ handle_ready(void *ctx, struct wb__exchange *exchange)
 static enum wb_status
 write_metrics(const void *ctx, struct wb__buf *page, struct wb_err *err)
 {
+    const struct gateway *g = ctx;
+
     (void)err;
-    wb__gate_metrics(ctx, page);
+    wb__gate_metrics(g->gate, page);
+    cli_metrics_log(&g->log.log, page);
+    cli_metrics_build(page);
     return WB_OK;
 }
 
@@ -199,7 +203,7 @@ open_all(struct gateway *g, struct wb_err *err)
         rc = wb__gate_open(&g->gate, &opts, err);
     g->monitor = (struct cli_monitor){.cli = cli,
         .write_metrics = write_metrics,
-        .ctx = g->gate,
+        .ctx = g,
         .check = check_store,
         .check_ctx = g,
         .handle_ready = handle_ready,
@@ -318,8 +322,13 @@ const struct cli_command cli_gate = {
     .options = gate_options,
     .required = "listen upstream",
     .run = run_gate,
-    .examples = "waybill gate --listen 127.0.0.1:8080 --upstream "
-                "http://127.0.0.1:9000\n"
-                "waybill gate --listen :8080 --upstream http://app:9000 "
-                "--identity-header X-Tenant --admin 127.0.0.1:9100",
+    .examples =
+        "waybill gate --listen 127.0.0.1:8080 --upstream "
+        "http://127.0.0.1:9000 &\n"
+        "for try in 1 2; do sleep 1; curl -i -d 'one order' \\\n"
+        "    -H 'Authorization: Bearer me' -H 'Idempotency-Key: 8e03978e' "
+        "\\\n"
+        "    http://127.0.0.1:8080/orders; done\n"
+        "waybill gate --listen :8080 --upstream http://app:9000 \\\n"
+        "    --identity-header X-Tenant --admin 127.0.0.1:9100",
 };

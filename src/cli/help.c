@@ -36,10 +36,13 @@ help_command(const struct cli_command *c)
         printf("\n%s\n", c->more);
     print_options("Options", c->options);
     print_options("Global options", cli_globals);
-    puts("\nExit codes\n  0  done\n  1  failed; stderr says why\n  2  usage");
+    puts("\nExit codes");
+    if (!c->only_exits)
+        puts("  0  done\n  1  failed; stderr says why\n  2  usage");
     if (c->exits != NULL)
         print_indented(c->exits);
-    puts("  75 busy or full, try again");
+    if (!c->only_exits)
+        puts("  75 busy or full, try again");
     if (c->examples != NULL) {
         puts("\nExamples");
         print_indented(c->examples);

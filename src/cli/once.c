@@ -380,13 +380,19 @@ const struct cli_command cli_once = {
     .optional_args = CLI_MANY,
     .run = run_once,
     .no_json = true,
-    .exits = "1   not run: the store is not available\n"
-             "65  not run: the key belongs to another command line\n"
-             "69  not run: the outcome of an earlier run is unknown\n"
-             "74  run, but not recorded\n"
-             "75  still running after the wait\n"
-             "126, 127  CMD could not be started\n"
-             "others: as CMD ended, 128+n for signal n",
+    .exits =
+        "that of CMD, now or in the run that is replayed; 128+n for signal n\n"
+        "126, 127  CMD could not be started; the key is free\n"
+        "its own, each with a line on stderr that begins \"waybill once:\"\n"
+        "1   not run: the store is not available\n"
+        "2   not run: usage\n"
+        "65  not run: the key belongs to another command line\n"
+        "69  not run: the outcome of an earlier run is unknown; find out,\n"
+        "    then waybill keys settle\n"
+        "74  run, but not recorded: do not run it again before you know\n"
+        "    what it did\n"
+        "75  not run: another run of this key has not ended after the wait",
+    .only_exits = true,
     .examples = "waybill once --key invoice-4711 -- ./charge 4711\n"
                 "waybill once --key nightly --ttl 20h --release 1,75 -- "
                 "./report",
