@@ -4,6 +4,7 @@
  * (1) Every message of a claim gets exactly one outcome: by its result, or at
  *     once where no request could be built for it.
  * (2) The rows of a claim are kept until the last of its requests has ended. */
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -141,7 +142,7 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .retry = route->retry,
         .breaker = route->breaker};
     if (result->no_resource && result->outcome == WB_RETRY) {
-        int64_t now_ms = relay->env->wall_ms(relay->env->ctx);
+        int64_t now_ms = wb__outbox_now(relay->box);
 
         f->end = WB_RELEASE;
         f->not_before_ms = wb__sat_add(now_ms, REST_MS);
