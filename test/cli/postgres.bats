@@ -246,6 +246,21 @@ worker() {
     same "one two" "$(tr '\n' ' ' <got | sed 's/ $//')"
 }
 
+@test "postgres: the command line of a process shows no part of its URL" {
+    database
+    deliver 'exit 0'
+    url=${WAYBILL_DB/waybill@/waybill:secret@}
+    unset WAYBILL_DB
+    worker --db "$url"
+    for process in "$worker" $(pgrep -P "$worker" || :); do
+        tr '\0' ' ' <"/proc/$process/cmdline" >line
+        grep -q "run --db postgres" line
+        ! grep -q secret line || return 1
+    done
+    kill "$worker"
+    wait "$worker"
+}
+
 none_left() { [ -z "$(js list)" ]; }
 
 @test "postgres: a silent network: a worker ends after SIGTERM, within its limits" {
