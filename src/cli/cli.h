@@ -183,6 +183,8 @@ void cli_close(struct cli *cli);
  * for other stores in the same database. */
 const char *cli_named_db(const struct cli *cli); /* --db, $WAYBILL_DB or NULL */
 enum wb_status cli_find_db(struct cli *cli, struct wb_err *err); /* cli->db */
+/* Overwrite a PostgreSQL URL of the command line, which others can read. */
+void cli_hide_url(const char *word);
 enum wb_status cli_open_config(
     struct cli *cli, bool transports, struct wb_err *err);
 

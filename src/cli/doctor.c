@@ -147,6 +147,32 @@ fix_of(enum wb_status status)
     }
 }
 
+static const char *
+server_fix_of(enum wb_status status)
+{
+    switch (status) {
+    case WB_UNAVAILABLE:
+        return "start the server, or check host, port, database, user and "
+               "password of --db and the network; psql with the same URL shows "
+               "whether they are right";
+    case WB_BUSY:
+        return "another session holds a lock or the server cancelled the "
+               "statement: see pg_stat_activity, and try again";
+    case WB_REFUSED:
+        return "do what the message says, or GRANT the role of --db the rights "
+               "on the tables waybill_*";
+    case WB_INVALID:
+        return "write the URL of --db as the message says";
+    case WB_FULL:
+    case WB_NOMEM:
+        return "make room on the server's machine";
+    case WB_IO:
+        return "see the server's log";
+    default:
+        return fix_of(status);
+    }
+}
+
 static void
 check_database(struct checkup *c)
 {
@@ -180,7 +206,9 @@ check_database(struct checkup *c)
         rc = wb_outbox_health(cli->box, &health, &err);
     if (rc != WB_OK) {
         check(c, "database",
-            cli->tables.from < cli->tables.to ? "waybill migrate" : fix_of(rc),
+            cli->tables.from < cli->tables.to ? "waybill migrate"
+            : postgres                        ? server_fix_of(rc)
+                                              : fix_of(rc),
             "%s", err.msg);
         return;
     }

@@ -38,7 +38,10 @@ open_store(struct gateway *g, bool *blocking, struct wb_err *err)
         rc = cli_find_db(g->cli, err);
         store = g->cli->db;
     }
-    return rc == WB_OK ? wb_idem_open(&g->store, store, &opts, err) : rc;
+    if (rc == WB_OK)
+        rc = wb_idem_open(&g->store, store, &opts, err);
+    cli_hide_url(cli_text(g->cli, "store"));
+    return rc;
 }
 
 /* The gateway's stopped(), and where the start failed. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "db/db.h"
 #include "relay/relay.h"
 #include "script/script.h"
 
@@ -52,11 +53,24 @@ cli_named_db(const struct cli *cli)
     return named != NULL ? named : variable("WAYBILL_DB");
 }
 
+void
+cli_hide_url(const char *word)
+{
+    char *at = word != NULL && wb__db_is_postgres(word)
+                   ? (char *)(uintptr_t)word + strcspn(word, ":") + 3
+                   : NULL;
+
+    if (at != NULL)
+        memset(at, '*', strlen(at));
+}
+
 enum wb_status
 cli_find_db(struct cli *cli, struct wb_err *err)
 {
     const char *named = cli_named_db(cli);
 
+    if (cli->db[0] != '\0')
+        return WB_OK;
     if (named != NULL && named[0] == '~' && named[1] == '/')
         return wb__fail(err, WB_INVALID, 0,
             "%s: only a shell replaces ~; write the path in full, or ./~/",
@@ -68,6 +82,7 @@ cli_find_db(struct cli *cli, struct wb_err *err)
                              "waybill.db", cli->db, sizeof(cli->db)))
         return wb__fail(err, WB_UNAVAILABLE, 0,
             "no folder for the database: HOME is not set; give --db FILE");
+    cli_hide_url(cli_text(cli, "db"));
     return WB_OK;
 }
 

@@ -3,6 +3,7 @@
  * (1) Exit 0 means that every message is on disk and survives a power cut,
  *     whatever the outcome of a drain afterwards. */
 #include "cli/cli.h"
+#include "outbox/outbox_internal.h"
 
 #define TIME_MAX_MS INT64_C(253402300799999) /* the last of the year 9999 */
 
@@ -209,6 +210,8 @@ run_send(struct cli *cli)
         code = CLI_USAGE;
     if (code == CLI_DONE)
         code = cli_open(cli, cli_has(cli, "drain") ? &relay : NULL);
+    if (code == CLI_DONE && cli_has(cli, "in")) /* by the database's clock */
+        m.due_ms = wb__sat_add(wb__outbox_now(cli->box), cli_ms(cli, "in", 0));
     if (code == CLI_DONE)
         code = cli_has(cli, "lines") ? send_lines(cli, relay, &m)
                                      : send_one(cli, relay, &m);

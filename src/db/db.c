@@ -87,14 +87,26 @@ wb__db_compact(
 
 /* ---- clock, drains ----------------------------------------------------- */
 
-int64_t
-wb__db_now(struct wb__db *db)
+static int64_t
+now_of(struct wb__db *db, bool may_ask)
 {
     const struct wb_env *env = db->opts.env;
 
     if (db->opts.server_clock && db->engine->now != NULL)
-        return db->engine->now(db);
+        return db->engine->now(db, may_ask);
     return env->wall_ms(env->ctx);
+}
+
+int64_t
+wb__db_now(struct wb__db *db)
+{
+    return now_of(db, true);
+}
+
+int64_t
+wb__db_now_any(struct wb__db *db)
+{
+    return now_of(db, false);
 }
 
 /* An engine's lock belongs to the handle, which would get it a second time: so

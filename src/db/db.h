@@ -128,7 +128,8 @@ struct wb__engine {
         struct wb__db *db, const char *sql, struct wb_err *err);
     enum wb_status (*text)(struct wb__db *db, const char *sql, char *out,
         size_t size, struct wb_err *err);
-    int64_t (*now)(struct wb__db *db); /* NULL: no clock of its own */
+    /* NULL: no clock of its own. may_ask: the caller uses the connection. */
+    int64_t (*now)(struct wb__db *db, bool may_ask);
     enum wb_status (*bytes)(
         struct wb__db *db, int64_t *bytes, struct wb_err *err);
     bool (*drain_try)(struct wb__db *db, int slot);
@@ -283,9 +284,12 @@ wb__db_last_seq(struct wb__db *db)
 /* ---- clock, size, state ------------------------------------------------ */
 
 /* The wall clock. With server_clock, and if the engine has a server: the
- * server's, inside a transaction as of its begin. If the server does not
- * answer, its last known time: that ends no lease too early. */
+ * server's, as of the last begin or at most a second ago, and the time that has
+ * passed here since. It is never ahead of the server's clock, and behind it by
+ * a round trip at most. */
 int64_t wb__db_now(struct wb__db *db);
+/* The same as of the last begin; for any thread. */
+int64_t wb__db_now_any(struct wb__db *db);
 
 /* Bytes in use, read cheaply. PostgreSQL also counts the space of deleted rows
  * until it is used again. */
@@ -343,7 +347,8 @@ struct wb__tables {
                                /* "" without any table named waybill_* */
     const char *lock; /* SQL: keeps other migrations out; NULL: begin does */
     /* Something that differs between this database and a copy of it; "" if
-     * nothing is known to. */
+     * nothing is known to. What not everyone may read comes last, behind a '.',
+     * and is left out where it is not known. */
     enum wb_status (*identity)(
         struct wb__db *db, char out[64], struct wb_err *err);
     const char *foreign, *missing; /* texts of errors */

@@ -69,6 +69,18 @@ wb__tables_check(
     return rc;
 }
 
+/* One of them may lack the last part; see struct wb__tables. */
+static bool
+is_same(const char *stored, const char *identity)
+{
+    size_t a = strlen(stored), b = strlen(identity), n = a < b ? a : b;
+
+    if (n == 0)
+        return b == 0;
+    return strncmp(stored, identity, n) == 0 &&
+           (a == b || identity[n - 1] == '.');
+}
+
 static enum wb_status
 read_identity(struct wb__db *db, const struct wb__tables *tables,
     char identity[64], bool *same, struct wb_err *err)
@@ -80,8 +92,7 @@ read_identity(struct wb__db *db, const struct wb__tables *tables,
         rc = db->engine->text(db,
             "SELECT value FROM waybill_meta WHERE name = 'file'", stored,
             sizeof(stored), err);
-    *same =
-        rc == WB_OK && (identity[0] == '\0' || strcmp(stored, identity) == 0);
+    *same = rc == WB_OK && is_same(stored, identity);
     return rc;
 }
 

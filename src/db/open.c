@@ -11,12 +11,32 @@ no_postgres(struct wb_err *err)
         "waybill), built with libpq; or give the path of a SQLite file");
 }
 
+/* No path looks so: a file would be made that is named after a password. */
+static bool
+may_be_conninfo(const char *url)
+{
+    const char *at = strstr(url, "password");
+
+    if (at != NULL) {
+        at += strlen("password");
+        at += strspn(at, " ");
+    }
+    return (at != NULL && *at == '=') ||
+           wb__starts(wb_slice(url), WB_LIT("postgres:")) ||
+           wb__starts(wb_slice(url), WB_LIT("postgresql:"));
+}
+
 enum wb_status
 wb__db_open(struct wb__db **out, const char *url,
     const struct wb__db_opts *opts, struct wb_err *err)
 {
     size_t scheme = strcspn(url, "/:");
 
+    if (!wb__db_is_postgres(url) && may_be_conninfo(url))
+        return wb__fail(err, WB_INVALID, 0,
+            "this is neither a path nor a URL (it is not shown, as it may hold "
+            "a password); give postgres://USER:PASSWORD@HOST:PORT/DATABASE, or "
+            "postgres://?service=NAME");
     if (wb__db_is_postgres(url))
         return wb__db_postgres != NULL
                    ? wb__db_postgres->open(out, url, opts, err)

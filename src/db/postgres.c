@@ -1,4 +1,4 @@
-/* postgres.c - the PostgreSQL engine: statements, transactions, drains, health.
+/* postgres.c - the PostgreSQL engine: statements, transactions, clock, health.
  *
  * (1) Transactions are READ COMMITTED: each statement sees what was committed
  *     before it, and what it is going to change it locks.
@@ -7,9 +7,12 @@
  * (3) If the connection breaks in COMMIT the outcome is unknown: IO. All other
  *     failures have rolled back, a begin that failed half-way too. A connection
  *     that broke before is opened again by the next begin.
- * (4) Drains are locked by advisory locks of a session of their own, which the
- *     server frees when that session ends, however it ends. On a caller's
- *     connection the caller's session holds them. */
+ * (4) A statement that fails leaves the session usable: what is open is rolled
+ *     back, and if that fails too, a connection of ours is closed and opened
+ *     again.
+ * (5) The clock is the server's. It is read at each begin; in between, the time
+ *     that has passed here is added. It is never ahead of the server's, and
+ *     behind it by the round trip of that begin at most. */
 #include "db/postgres.h"
 
 #include <stdio.h>
@@ -20,6 +23,7 @@
 enum {
     ARGS_MAX = 16,
     TEXT_MAX = 2048,
+    CLOCK_US = 1000000,
     INT8_OID = 20,
     INT4_OID = 23
 };
@@ -43,7 +47,7 @@ of(struct wb__db *db)
 static void
 name_of(const struct wb__postgres *s, int sql, char name[48])
 {
-    (void)snprintf(name, 48, "waybill_%p_%d", (const void *)s, sql);
+    (void)snprintf(name, 48, "waybill_%u_%d", (unsigned)s->number, sql);
 }
 
 static enum wb_status
@@ -59,7 +63,9 @@ prepare(struct wb__postgres *s, enum wb__sql sql, struct wb_err *err)
     for (char *at = text; (at = strchr(at, '?')) != NULL;)
         *at = '$';
     name_of(s, sql, name);
-    r = PQprepare(s->conn, name, text, 0, NULL);
+    r = s->borrowed ? PQprepare(s->conn, name, text, 0, NULL)
+                    : wb__postgres_result(
+                          s, PQsendPrepare(s->conn, name, text, 0, NULL));
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return wb__postgres_fail(s, "prepare", r, err);
     PQclear(r);
@@ -129,7 +135,11 @@ pg_start(struct wb__db *db, enum wb__sql sql, struct wb__args args,
     if (!params_set(&p, args))
         return wb__fail(err, WB_TOOBIG, 0, "a value is longer than 2 GiB");
     name_of(s, sql, name);
-    r = PQexecPrepared(s->conn, name, (int)args.n, p.value, p.len, p.binary, 1);
+    r = s->borrowed ? PQexecPrepared(s->conn, name, (int)args.n, p.value, p.len,
+                          p.binary, 1)
+                    : wb__postgres_result(
+                          s, PQsendQueryPrepared(s->conn, name, (int)args.n,
+                                 p.value, p.len, p.binary, 1));
     if (PQresultStatus(r) != PGRES_TUPLES_OK &&
         PQresultStatus(r) != PGRES_COMMAND_OK)
         return wb__postgres_fail(s, "the database", r, err);
@@ -194,22 +204,71 @@ pg_last_seq(struct wb__db *db)
     return of(db)->last_seq;
 }
 
+/* ---- clock: see (5) ---------------------------------------------------- */
+
+static int64_t
+mono_us(const struct wb__postgres *s)
+{
+    return s->db.opts.env->mono_us(s->db.opts.env->ctx);
+}
+
+/* The answer came after the server had read its clock: so the time is not ahead
+ * of it. */
+static void
+set_clock(struct wb__postgres *s, const char *ms)
+{
+    s->clock_us = mono_us(s);
+    atomic_store(&s->offset_us, strtoll(ms, NULL, 10) * 1000 - s->clock_us);
+}
+
+enum wb_status
+wb__postgres_read_clock(struct wb__postgres *s, struct wb_err *err)
+{
+    char now[24];
+    enum wb_status rc =
+        wb__postgres_text(&s->db, WB__POSTGRES_TIME, now, sizeof(now), err);
+
+    if (rc == WB_OK)
+        set_clock(s, now);
+    return rc;
+}
+
+static int64_t
+pg_now(struct wb__db *db, bool may_ask)
+{
+    struct wb__postgres *s = of(db);
+
+    if (may_ask && mono_us(s) - s->clock_us > CLOCK_US &&
+        PQtransactionStatus(s->conn) == PQTRANS_IDLE)
+        (void)!wb__postgres_read_clock(s, NULL);
+    return (mono_us(s) + atomic_load(&s->offset_us)) / 1000;
+}
+
 /* ---- transactions ------------------------------------------------------ */
 
-static const char select_time[] = "SELECT CAST(floor(extract(epoch FROM "
-                                  "clock_timestamp()) * 1000) AS bigint)";
+static bool
+is_open(const PGconn *conn)
+{
+    return PQtransactionStatus(conn) == PQTRANS_INTRANS ||
+           PQtransactionStatus(conn) == PQTRANS_INERROR;
+}
 
+/* A cancel may hit the rollback: then once more. */
 static void
 pg_rollback(struct wb__db *db)
 {
     struct wb__postgres *s = of(db);
-    const char *text =
-        s->nested ? "ROLLBACK TO SAVEPOINT waybill; RELEASE SAVEPOINT waybill"
-                  : "ROLLBACK";
 
-    if (PQtransactionStatus(s->conn) == PQTRANS_INTRANS ||
-        PQtransactionStatus(s->conn) == PQTRANS_INERROR)
-        PQclear(PQexec(s->conn, text));
+    if (s->nested) {
+        if (is_open(s->conn))
+            PQclear(PQexec(s->conn,
+                "ROLLBACK TO SAVEPOINT waybill; RELEASE SAVEPOINT waybill"));
+        return;
+    }
+    for (int i = 0; i < 3 && is_open(s->conn); i++)
+        PQclear(wb__postgres_query(s, "ROLLBACK"));
+    if (!s->borrowed && is_open(s->conn))
+        wb__fd_shut(PQsocket(s->conn));
 }
 
 /* BEGIN and, in the same round trip, the time. A failure half-way (cancel, a
@@ -221,27 +280,15 @@ begin_own(struct wb__postgres *s, const char *begin, struct wb_err *err)
     enum wb_status rc;
 
     (void)snprintf(text, sizeof(text), "%s;%s", begin,
-        s->db.opts.server_clock ? select_time : "");
+        s->db.opts.server_clock ? WB__POSTGRES_TIME : "");
     rc = s->db.opts.server_clock
              ? wb__postgres_text(&s->db, text, now, sizeof(now), err)
              : wb__postgres_exec(&s->db, text, err);
     if (rc != WB_OK)
         pg_rollback(&s->db);
     else if (s->db.opts.server_clock)
-        s->now_ms = strtoll(now, NULL, 10);
+        set_clock(s, now);
     return rc;
-}
-
-static int64_t
-pg_now(struct wb__db *db)
-{
-    struct wb__postgres *s = of(db);
-    char now[24];
-
-    if (PQtransactionStatus(s->conn) == PQTRANS_IDLE &&
-        wb__postgres_text(&s->db, select_time, now, sizeof(now), NULL) == WB_OK)
-        s->now_ms = strtoll(now, NULL, 10);
-    return s->now_ms;
 }
 
 static enum wb_status
@@ -265,13 +312,12 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
             "the connection's transaction has failed, or a command of it is "
             "under way; end it first");
     if (s->nested)
-        return wb__postgres_exec(&s->db, "SAVEPOINT waybill", err);
+        return begin_own(s, "SAVEPOINT waybill", err);
+    if (!s->borrowed)
+        pg_rollback(db); /* what a failure may have left */
     rc = begin_own(s, text[tx], err);
     if (rc == WB_UNAVAILABLE && !s->borrowed) {
-        PQreset(s->conn);
-        rc = PQstatus(s->conn) == CONNECTION_OK
-                 ? wb__postgres_session(s, err)
-                 : wb__postgres_fail(s, "cannot connect again", NULL, err);
+        rc = wb__postgres_again(s, err);
         if (rc == WB_OK)
             rc = begin_own(s, text[tx], err);
     }
@@ -285,9 +331,13 @@ pg_commit(struct wb__db *db, struct wb_err *err)
     PGresult *r;
     enum wb_status rc;
 
-    if (s->nested)
-        return wb__postgres_exec(&s->db, "RELEASE SAVEPOINT waybill", err);
-    r = PQexec(s->conn, "COMMIT");
+    if (s->nested) {
+        rc = wb__postgres_exec(&s->db, "RELEASE SAVEPOINT waybill", err);
+        if (rc != WB_OK)
+            pg_rollback(db);
+        return rc;
+    }
+    r = wb__postgres_query(s, "COMMIT");
     if (PQresultStatus(r) == PGRES_COMMAND_OK) {
         bool done = strcmp(PQcmdStatus(r), "COMMIT") == 0;
 
@@ -304,93 +354,6 @@ pg_commit(struct wb__db *db, struct wb_err *err)
             "commit: the connection to PostgreSQL broke: whether it happened "
             "is unknown");
     return rc;
-}
-
-/* ---- drains: see (4) ---------------------------------------------------- */
-
-/* A second connection, with the parameters of the first one. */
-static PGconn *
-connect_drains(PGconn *conn)
-{
-    const char *key[64], *value[64];
-    PQconninfoOption *all = PQconninfo(conn);
-    PGconn *drains;
-    int n = 0;
-
-    for (const PQconninfoOption *o = all; o != NULL && o->keyword != NULL; o++)
-        if (o->val != NULL && n < 63) {
-            key[n] = o->keyword;
-            value[n++] = o->val;
-        }
-    key[n] = NULL;
-    value[n] = NULL;
-    drains = PQconnectdbParams(key, value, 0);
-    PQconninfoFree(all);
-    wb__postgres_silence(drains);
-    return drains;
-}
-
-/* Run a query on the drains' session; whether it gives one row with true. */
-static bool
-query_true(struct wb__postgres *s, const char *sql)
-{
-    PGconn *conn = s->conn;
-    PGresult *r;
-    bool yes;
-
-    wb__mutex_lock(&s->lock);
-    if (!s->borrowed) {
-        if (s->drains != NULL && PQstatus(s->drains) != CONNECTION_OK)
-            PQreset(s->drains);
-        if (s->drains == NULL)
-            s->drains = connect_drains(s->conn);
-        conn = s->drains;
-    }
-    r = PQexec(conn, sql);
-    yes = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1 &&
-          PQgetvalue(r, 0, 0)[0] == 't';
-    PQclear(r);
-    wb__mutex_unlock(&s->lock);
-    return yes;
-}
-
-static bool
-query_slot(struct wb__db *db, const char *function, int slot)
-{
-    char sql[128];
-
-    (void)snprintf(sql, sizeof(sql),
-        "SELECT %s('waybill_outbox'::regclass::oid::bigint::bit(32)::int, %d)",
-        function, slot);
-    return query_true(of(db), sql);
-}
-
-static bool
-pg_drain_try(struct wb__db *db, int slot)
-{
-    return query_slot(db, "pg_try_advisory_lock", slot);
-}
-
-static void
-pg_drain_free(struct wb__db *db, int slot)
-{
-    (void)query_slot(db, "pg_advisory_unlock", slot);
-}
-
-static void
-pg_drain_flag_set(struct wb__db *db, bool on)
-{
-    (void)query_true(of(db),
-        on ? "INSERT INTO waybill_meta VALUES('drain', '1')"
-             " ON CONFLICT DO NOTHING RETURNING true"
-           : "DELETE FROM waybill_meta WHERE name = 'drain' RETURNING true");
-}
-
-static bool
-pg_drain_flag(struct wb__db *db)
-{
-    return query_true(
-        of(db), "SELECT true FROM waybill_meta WHERE name = 'drain'");
 }
 
 /* ---- size, backup, health ----------------------------------------------- */
@@ -492,10 +455,10 @@ const struct wb__engine wb__postgres_engine = {
     .text = wb__postgres_text,
     .now = pg_now,
     .bytes = pg_bytes,
-    .drain_try = pg_drain_try,
-    .drain_free = pg_drain_free,
-    .drain_flag_set = pg_drain_flag_set,
-    .drain_flag = pg_drain_flag,
+    .drain_try = wb__postgres_drain_try,
+    .drain_free = wb__postgres_drain_free,
+    .drain_flag_set = wb__postgres_flag_set,
+    .drain_flag = wb__postgres_flag,
     .backup = pg_backup,
     .health = pg_health,
 };

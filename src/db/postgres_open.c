@@ -3,8 +3,8 @@
  * (1) Text is UTF-8 on both sides, or the connection is refused.
  * (2) A caller's connection keeps its settings: what we need is set for our
  *     own transactions alone.
- * (3) A restored database differs from the old one in the server's system
- *     identifier, where we may read that, in the database or in the table. A
+ * (3) A restored database differs from the old one in the database, in the
+ * table or in the server's system identifier, which not every role may read. A
  *     copy of the server's files has the same ones, and is not noticed. */
 #include <stdio.h>
 
@@ -34,6 +34,8 @@ check_server(struct wb__postgres *s, struct wb_err *err)
     return WB_OK;
 }
 
+/* DATABASE.TABLE. and, where the role may read it, the system identifier: see
+ * struct wb__tables. */
 static enum wb_status
 identity_of(struct wb__db *db, char out[64], struct wb_err *err)
 {
@@ -59,8 +61,10 @@ identity_of(struct wb__db *db, char out[64], struct wb_err *err)
 static const struct wb__tables tables = {
     .schema = wb__schema,
     .version = WB_COUNT(wb__schema),
-    .count = "SELECT nullif((to_regclass('waybill_meta') IS NOT NULL)::int +"
-             " (to_regclass('waybill_outbox') IS NOT NULL)::int, 0)",
+    /* Not by to_regclass(): it may not see what was committed since this
+     * session began. */
+    .count = "SELECT nullif(count(*), 0) FROM pg_class WHERE relname IN"
+             " ('waybill_meta', 'waybill_outbox') AND pg_table_is_visible(oid)",
     .lock = "SELECT pg_advisory_xact_lock("
             "hashtextextended('waybill migrate', 0))",
     .identity = identity_of,
@@ -73,36 +77,16 @@ static const struct wb__tables tables = {
 static struct wb__postgres *
 postgres_new(const struct wb__db_opts *opts)
 {
+    static _Atomic uint32_t last;
     struct wb__postgres *s = wb__alloc(opts->env, sizeof(*s));
 
     if (s == NULL)
         return NULL;
     s->db.engine = &wb__postgres_engine;
     s->db.opts = *opts;
+    s->number = atomic_fetch_add(&last, 1);
     wb__mutex_init(&s->lock);
     return s;
-}
-
-/* The url overrides the parameters before it. */
-static enum wb_status
-connect_to(struct wb__postgres *s, const char *url, struct wb_err *err)
-{
-    char seconds[16];
-    const char *const key[] = {"connect_timeout", "fallback_application_name",
-        "dbname", "client_encoding", NULL};
-    const char *const value[] = {seconds, "waybill", url, "UTF8", NULL};
-
-    (void)snprintf(seconds, sizeof(seconds), "%d",
-        s->db.opts.busy_ms < 2000      ? 2
-        : s->db.opts.busy_ms < 3600000 ? (int)(s->db.opts.busy_ms / 1000)
-                                       : 3600);
-    s->conn = PQconnectdbParams(key, value, 1);
-    if (s->conn == NULL)
-        return wb__nomem(err, "connect");
-    if (PQstatus(s->conn) != CONNECTION_OK)
-        return wb__postgres_fail(s, "cannot connect", NULL, err);
-    wb__postgres_silence(s->conn);
-    return wb__postgres_session(s, err);
 }
 
 /* Check the connected server, then migrate; closes s on failure. */
@@ -112,6 +96,10 @@ set_up(struct wb__postgres *s, enum wb_status rc, bool existing,
 {
     if (rc == WB_OK)
         rc = check_server(s, err);
+    if (rc == WB_OK)
+        rc = wb__postgres_pooler(s, err);
+    if (rc == WB_OK && s->db.opts.server_clock)
+        rc = wb__postgres_read_clock(s, err);
     if (rc == WB_OK)
         rc = wb__tables_migrate(&s->db, &tables, existing, err);
     if (rc == WB_OK)
@@ -129,7 +117,7 @@ postgres_open(struct wb__db **out, const char *url,
 
     if (s == NULL)
         return wb__nomem(err, "open");
-    return set_up(s, connect_to(s, url, err), false, out, err);
+    return set_up(s, wb__postgres_connect(s, url, err), false, out, err);
 }
 
 static enum wb_status

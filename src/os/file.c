@@ -77,6 +77,25 @@ wb__pipe_closed(int fd)
     return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
 }
 
+bool
+wb__fd_wait(int fd, bool to_write, int64_t ms)
+{
+    struct pollfd p = {
+        .fd = fd, .events = (short)(POLLIN | (to_write ? POLLOUT : 0))};
+    int n;
+
+    do
+        n = poll(&p, 1, ms > 0 && ms < INT32_MAX ? (int)ms : -1);
+    while (n < 0 && errno == EINTR);
+    return n != 0;
+}
+
+void
+wb__fd_shut(int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR);
+}
+
 size_t
 wb__terminal_width(int fd)
 {

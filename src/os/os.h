@@ -34,6 +34,11 @@ void wb__fd_close(int fd); /* -1 is fine; errno stays */
 WB_MUST_USE bool wb__readable(int fd);
 /* fd is a pipe or socket that nobody reads any more. */
 WB_MUST_USE bool wb__pipe_closed(int fd);
+/* Wait until the socket can be read, or also written. False: neither within ms
+ * (0: there is no limit). */
+WB_MUST_USE bool wb__fd_wait(int fd, bool to_write, int64_t ms);
+/* End a socket's connection: its next read finds the end, at once. */
+void wb__fd_shut(int fd);
 /* Columns of a terminal; 0: fd is none. */
 WB_MUST_USE size_t wb__terminal_width(int fd);
 /* Wait until it would, or until a signal arrives. */

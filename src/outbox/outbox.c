@@ -30,6 +30,8 @@ outbox_new(struct wb_outbox **out, const struct connection *c,
         .read_only = given->read_only,
         .older = given->older,
         .empty = given->empty,
+        /* A clock that the caller gave is the clock. */
+        .server_clock = env->wall_ms == wb_env_system()->wall_ms,
         .allow_network_fs = given->allow_network_fs};
     enum wb_status rc;
 

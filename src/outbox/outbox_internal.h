@@ -55,11 +55,11 @@ struct wb_outbox {
 WB_MUST_USE enum wb_status wb__outbox_reopen(
     struct wb_outbox *box, struct wb_err *err);
 
-/* For any thread. */
+/* The database's time, where it has a clock. For any thread. */
 static inline int64_t
 wb__outbox_now(const struct wb_outbox *box)
 {
-    return box->env->wall_ms(box->env->ctx);
+    return wb__db_now_any(box->db);
 }
 
 /* ---- clock (clock.c) ------------------------------------------------------ */

@@ -8,7 +8,8 @@
  *     commit of another process, or LONGEST_US have passed, whichever is first.
  *     A commit through this library wakes it. Other programs are noticed when
  *     they write the log, which is before their commit is visible: the worker
- *     checks again after 2 ms, 4 ms and so on, up to LOG_MS.
+ *     checks again after 2 ms, 4 ms and so on, up to LOG_MS. Where there is
+ *     nothing to watch (PostgreSQL), the worker checks every POLL_US.
  * (3) Nothing returns while a request is in flight, but at the end of the grace
  *     after a stop.
  * (4) While a transaction runs, requests continue. */
@@ -20,6 +21,7 @@
 
 enum {
     LONGEST_US = 30000000,
+    POLL_US = 1000000, /* instead, where commits cannot be watched */
     LOG_MS = 1024,
     READY_US = 5000000,
     PROGRESS_US = 100000,
@@ -297,7 +299,9 @@ wait_until(struct wb__pass *p, int64_t deadline_us)
 {
     struct wb_relay *relay = p->relay;
     struct wb__loop *l = relay->loop;
-    int64_t now_us = wb__relay_us(relay), longest_us = now_us + LONGEST_US;
+    bool poll = p->worker && relay->box->db->watch.wake == NULL;
+    int64_t now_us = wb__relay_us(relay);
+    int64_t longest_us = now_us + (poll ? POLL_US : LONGEST_US);
     int64_t at_us = deadline_us < longest_us ? deadline_us : longest_us, us;
 
     if (p->end_us > now_us && p->end_us < at_us)
@@ -553,7 +557,6 @@ wb_relay_run(struct wb_relay *relay, const struct wb_drain *drain,
     wb__relay_event(
         relay, &(struct wb_relay_event){
                    .type = p.slot >= 0 ? WB_RELAY_STARTED : WB_RELAY_STANDBY});
-    /* Where commits cannot be watched, the worker checks every LONGEST_US. */
     if (w.wake != NULL)
         (void)uv_fs_event_start(&relay->loop->commit, on_commit, w.wake, 0);
     if (w.log != NULL)

@@ -3,6 +3,7 @@
  *
  * (1) A message that was not sent for want of our own resources is released:
  *     that costs it no attempt. */
+#include "outbox/outbox_internal.h"
 #include "relay/relay.h"
 
 enum {
@@ -84,7 +85,7 @@ wb__outcome_note(struct wb_relay *relay, const struct wb_route *route,
         .retry = route->retry,
         .breaker = route->breaker};
     if (result->no_resource && result->outcome == WB_RETRY) {
-        int64_t now_ms = relay->env->wall_ms(relay->env->ctx);
+        int64_t now_ms = wb__outbox_now(relay->box);
 
         f->end = WB_RELEASE;
         f->not_before_ms = wb__sat_add(now_ms, REST_MS);

@@ -168,3 +168,127 @@ END
         [[ "$err" != *secret* ]]
     done
 }
+
+# ---- poolers, a server that is away, a silent network ---------------------
+
+# behind MODE COMMAND...: with the database of this test, behind PgBouncer
+behind() {
+    server=$(cat "$BATS_FILE_TMPDIR/url")
+    psql -q "$server" -c "CREATE DATABASE d$BATS_TEST_NUMBER" 2>/dev/null || :
+    mode=$1
+    shift
+    # shellcheck disable=SC2016
+    try "$ROOT/test/pg/with_pooler" "$mode" "${server%/*}/d$BATS_TEST_NUMBER" \
+        sh -c 'WAYBILL_DB=$WAYBILL_TEST_POOLER exec "$0" "$@"' "$@"
+    [ "$status" -ne 77 ] || skip "PgBouncer is not installed"
+}
+
+@test "postgres: PgBouncer in transaction mode is refused with the fix, at every open" {
+    deliver 'exit 0'
+    for command in 'send k x' drain run status 'once --key k -- true'; do
+        # shellcheck disable=SC2086
+        behind transaction "$WAYBILL" $command
+        ended 1
+        has "$err" "pool_mode = session"
+    done
+}
+
+@test "postgres: PgBouncer in session mode works, and a killed worker's slot is free" {
+    deliver 'cat >>got'
+    # shellcheck disable=SC2016
+    behind session sh -c '
+        "$0" run 2>run.log & worker=$!
+        "$0" send k x
+        for _ in $(seq 600); do [ -s got ] && break; sleep 0.05; done
+        kill -9 $worker
+        wait $worker
+        "$0" send k y
+        for _ in $(seq 600); do "$0" drain && break; sleep 0.05; done' \
+        "$WAYBILL"
+    ended 0
+    same xy "$(cat got)"
+}
+
+# worker ARGS...: run one; $worker is its pid
+worker() {
+    "$WAYBILL" run "$@" 2>run.log 3>&- &
+    worker=$!
+    PIDS="$PIDS $worker"
+    until_true 20 grep -q "info start" run.log
+}
+
+@test "postgres: a worker that is idle delivers what another process sends, soon" {
+    database
+    deliver 'cat >>got'
+    worker
+    sleep 0.3
+    waybill send k x
+    until_true 12 [ -s got ]
+    kill "$worker"
+    wait "$worker"
+}
+
+@test "postgres: the server is stopped and started again: a worker goes on, nothing twice" {
+    database
+    deliver 'cat >>got; echo >>got'
+    worker
+    waybill send k one
+    until_true 12 grep -qs one got
+    kill -USR1 "$(cat "$BATS_FILE_TMPDIR/pid")"
+    until_true 20 grep -qi "lost\|away\|database" run.log
+    kill -USR2 "$(cat "$BATS_FILE_TMPDIR/pid")"
+    until_true 20 waybill send k two 2>/dev/null
+    until_true 20 grep -q two got
+    try waybill drain
+    has "$out$err" another # the slot was taken again
+    kill "$worker"
+    wait "$worker"
+    same "one two" "$(tr '\n' ' ' <got | sed 's/ $//')"
+}
+
+@test "postgres: the command line of a process shows no part of its URL" {
+    database
+    deliver 'exit 0'
+    url=${WAYBILL_DB/waybill@/waybill:secret@}
+    unset WAYBILL_DB
+    worker --db "$url"
+    for process in "$worker" $(pgrep -P "$worker" || :); do
+        tr '\0' ' ' <"/proc/$process/cmdline" >line
+        grep -q "run --db postgres" line
+        ! grep -q secret line || return 1
+    done
+    kill "$worker"
+    wait "$worker"
+}
+
+none_left() { [ -z "$(js list)" ]; }
+
+@test "postgres: a silent network: a worker ends after SIGTERM, within its limits" {
+    database
+    deliver 'cat >>got'
+    port=${server##*:}
+    "$ROOT/test/pg/silent_proxy" "${port%/*}" "$PWD/proxy" 3>&- &
+    PIDS="$PIDS $!"
+    until_true 20 [ -s proxy ]
+    WAYBILL_DB="${server%:*}:$(cat proxy)/postgres?options=-csearch_path%3Ds$BATS_TEST_NUMBER%20-cstatement_timeout%3D500&connect_timeout=2"
+    waybill send k x
+    worker
+    until_true 12 [ -s got ]
+    until_true 12 none_left # an outcome would be kept until its lease is over
+    touch proxy.silent
+    sleep 1.5 # it asks the server once a second
+    kill "$worker"
+    until_true 45 sh -c "! kill -0 $worker 2>/dev/null"
+    rm proxy.silent
+    try waybill drain # nothing of the worker's is left
+    ended 3
+}
+
+@test "postgres: doctor with the server away says what to do about a server" {
+    export WAYBILL_DB=postgres://u:secret@127.0.0.1:1/d
+    try waybill doctor
+    ended 1
+    has "$out" "start the server"
+    [[ "$out$err" != *permissions* ]]
+    [[ "$out$err" != *secret* ]]
+}

@@ -125,7 +125,7 @@ class Stopped:
 
     def __init__(self, servers, folder):
         self.servers, self.folder = servers, folder
-        self.server, self.port = servers.start(folder, servers.binaries())
+        self.server, self.port = servers.create(folder, servers.binaries())
 
     def url(self):
         return f'postgresql://waybill@127.0.0.1:{self.port}/postgres'
@@ -135,7 +135,7 @@ class Stopped:
         self.servers.stop(self.server)
 
     def end(self):
-        self.server = self.servers.launch(
+        self.server = self.servers.start(
             self.folder, self.servers.binaries(), self.port)
         need(self.server is not None, 'PostgreSQL did not start again')
 

@@ -189,7 +189,7 @@ class Run:
     def run(self, seconds):
         for n in range(self.args.callers):  # not while the clock is stepped
             subprocess.run([self.args.command, '--db', self.store(f'k{n}'),
-                            '--quiet', 'keys', 'list'], check=True)
+                            '--quiet', 'init'], check=True)
         until = time.monotonic() + seconds
         callers = [threading.Thread(target=self.caller, args=(
             n, until, self.rng.random())) for n in range(self.args.callers)]
