@@ -152,6 +152,8 @@ struct wb_report {
     uint64_t kinds_paused;   /* with something due, at the last claim */
     uint64_t kinds_unrouted; /* that wait, when the kinds were last read */
     uint64_t left;           /* messages in flight when grace_ms was over */
+    int64_t next_retry_ms;   /* when the first of those to be retried is due; 0:
+                                there is none */
     enum wb_drained why;
     const struct wb_count *tally; /* in order of name; owned by the relay until
                                      its next pass */

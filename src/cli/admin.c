@@ -190,7 +190,7 @@ run_pause_or_resume(struct cli *cli)
     if (wb_outbox_count(cli->box, find_kind, &is, &err) != WB_OK ||
         wb_outbox_pause(cli->box, is.kind, pause, &err) != WB_OK)
         return cli_fail(cli, &err);
-    if (pause && !is.known && !cli->routes_unknown &&
+    if (pause && !is.known && cli->route_error.status == WB_OK &&
         cli_route(cli, is.kind) == NULL)
         cli_note(cli,
             "%s has no message and no route yet; is it the right "

@@ -118,7 +118,7 @@ struct cli {
     struct wb_config *config;
     const struct wb_route *routes;
     size_t n_routes;
-    bool routes_unknown; /* the configuration has an error in a route */
+    struct wb_err route_error; /* then the routes are not known; OK: none */
     uv_loop_t loop;
     bool loop_open;
     void (*on_event)(void *ctx, const struct wb_relay_event *event);

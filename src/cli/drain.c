@@ -32,7 +32,7 @@ report_object(const struct cli *cli, const struct wb_report *r)
         (void)json_object_set_new(
             tally, r->tally[i].name, json_integer((json_int_t)r->tally[i].n));
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, "
-                     "s:s?, s:I, s:I, s:I, s:o}",
+                     "s:s?, s:I, s:I, s:I, s:o, s:o}",
         "attempted", (json_int_t)r->attempted, "confirmed",
         (json_int_t)r->confirmed, "retried", (json_int_t)r->retried,
         "abandoned", (json_int_t)r->abandoned, "rejected",
@@ -43,7 +43,7 @@ report_object(const struct cli *cli, const struct wb_report *r)
         r->attempted == 0 ? wb_drained_name(r->why) : NULL, "kinds_paused",
         (json_int_t)r->kinds_paused, "left", (json_int_t)r->left,
         "kinds_unrouted", (json_int_t)r->kinds_unrouted, "routes_failed",
-        cli_failed_list(cli));
+        cli_failed_list(cli), "next_retry_ms", cli_int(r->next_retry_ms));
 }
 
 /* "3 confirmed, 1 retried": what is not 0. */
@@ -88,6 +88,8 @@ add_why(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 static void
 sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
 {
+    int64_t wait_ms =
+        wb__sat_sub(r->next_retry_ms, cli->env->wall_ms(cli->env->ctx));
     char span[32];
 
     *b = (struct wb__buf){.env = cli->env, .max = 64 * 1024};
@@ -95,6 +97,8 @@ sentence(const struct cli *cli, const struct wb_report *r, struct wb__buf *b)
         wb__buf_str(b, "nothing attempted");
     add_count(b, r->confirmed, "confirmed");
     add_count(b, r->retried, "to be retried");
+    if (wait_ms > 0) /* of a worker the first may have been long ago */
+        wb__buf_fmt(b, " (the first in %s)", cli_span(wait_ms, span));
     add_count(b, r->abandoned, "abandoned");
     add_count(b, r->rejected, "rejected");
     add_count(b, r->released, "released");

@@ -321,7 +321,8 @@ count_unrouted(void *ctx, const struct wb_kind_counts *k)
 {
     struct unrouted *u = ctx;
 
-    u->kinds += !u->cli->routes_unknown && cli_route(u->cli, k->kind) == NULL;
+    u->kinds += u->cli->route_error.status == WB_OK &&
+                cli_route(u->cli, k->kind) == NULL;
     return WB_OK;
 }
 

@@ -166,7 +166,7 @@ open_settings(struct cli *cli, struct wb_err *err)
 
     if (rc == WB_OK)
         cli_note(cli, "%s (drain and run will not start)", problem.msg);
-    cli->routes_unknown = true;
+    cli->route_error = problem;
     return rc;
 }
 

@@ -22,7 +22,7 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
     json_t *counts = c->cli->json ? json_object() : NULL;
     uint64_t waiting = k->n[WB_STATE_PENDING] + k->n[WB_STATE_HELD] +
                        k->n[WB_STATE_PROCESSING];
-    bool unrouted = waiting > 0 && !c->cli->routes_unknown &&
+    bool unrouted = waiting > 0 && c->cli->route_error.status == WB_OK &&
                     cli_route(c->cli, k->kind) == NULL;
 
     for (int i = 0; i < WB_STATES; i++) {
@@ -82,7 +82,7 @@ status_object(struct totals *c, json_t *last_drain)
     json_int_t age = wb__sat_sub(c->cli->now_ms, c->oldest_ms);
 
     return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
-                     "s:{s:i, s:i}, s:o}",
+                     "s:{s:i, s:i}, s:o, s:o}",
         "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
         (json_int_t)c->n[WB_STATE_HELD], "processing",
         (json_int_t)c->n[WB_STATE_PROCESSING], "abandoned",
@@ -91,7 +91,8 @@ status_object(struct totals *c, json_t *last_drain)
         c->oldest_ms == 0 ? json_null() : json_integer(age > 0 ? age : 0),
         "breakers", c->breakers, "paused", c->paused, "unrouted", c->unrouted,
         "last_drain", last_drain, "spill", "files", 0, "bad", 0,
-        "routes_failed", failed_routes(last_drain));
+        "routes_failed", failed_routes(last_drain), "config_error",
+        cli_str(wb_slice(c->cli->route_error.msg)));
 }
 
 /* As the last drain or worker found them: this command may have another

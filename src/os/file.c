@@ -371,7 +371,7 @@ wb__file_temp(const char *path, char *out, size_t size, struct wb_err *err)
         if (rc == WB_EMPTY) /* of a process that was killed */
             wb__file_remove(out);
     }
-    return rc == WB_EMPTY ? sys_fail(err, "cannot create", path) : rc;
+    return rc == WB_OK ? rc : sys_fail(err, "cannot create", path);
 }
 
 enum wb_status

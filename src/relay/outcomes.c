@@ -175,6 +175,14 @@ attempt_event(const struct wb_relay *relay, size_t i)
                        .error = event.error});
 }
 
+static void
+count_retry(struct wb_report *r, int64_t due_ms)
+{
+    r->retried++;
+    if (r->next_retry_ms == 0 || due_ms < r->next_retry_ms)
+        r->next_retry_ms = due_ms;
+}
+
 void
 wb__outcomes_committed(struct wb_relay *relay)
 {
@@ -199,7 +207,7 @@ wb__outcomes_committed(struct wb_relay *relay)
         else if (f->end == WB_RELEASE)
             r->released++;
         else if (f->state == WB_STATE_PENDING)
-            r->retried++;
+            count_retry(r, f->due_ms);
         else if (f->outcome == WB_REJECTED)
             r->rejected++;
         else

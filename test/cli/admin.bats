@@ -205,6 +205,7 @@ abandoned_of() {
     same precious "$(cat there)"
     try js backup nowhere/copy.db
     ended 1
+    has "$err" "cannot create nowhere/copy.db: No such file"
     try js backup .
     ended 1
     usage backup ""

@@ -340,17 +340,17 @@ END
         'error("no")' 'os.execute("touch hacked")' 'while true do end' \
         'route "k" { url = "http://x/", headers = { X = "a\nb" } }'; do
         printf -- '-- first line\n%s\n' "$text" >c.lua
-        try js --config c.lua status
+        try js --config c.lua drain
         ended 1
         same "" "$out"
         has "$(jq -r .error.message <<<"$err")" "c.lua:2"
     done
     [ ! -e hacked ]
     mkdir folder.lua
-    try js --config folder.lua status
+    try js --config folder.lua drain
     ended 1
     head -c 100000 /dev/urandom >noise.lua
-    try js --config noise.lua status
+    try js --config noise.lua drain
     ended 1
 }
 

@@ -25,6 +25,22 @@ END
     same 1 "$(wc -l <out.txt)"
 }
 
+@test "drain: when the first of those to be retried is due" {
+    config <<'LUA'
+route "k" { transport = "exec", argv = { "sh", "-c", "exit 75" }, retry = { "1h" } }
+LUA
+    waybill --quiet send k 1
+    waybill --quiet send k 2
+    try waybill drain
+    ended 4
+    has "$out" "2 to be retried (the first in "
+    waybill retry "$(js list --limit 1 | jq -r .id)"
+    try js drain
+    same true "$(get ".next_retry_ms > $(now_ms) + 3000000")"
+    try js drain
+    same null "$(get .next_retry_ms)"
+}
+
 @test "drain: some not: 4, and each count" {
     deliver 'case $WAYBILL_KIND in ok) ;; no) exit 65;; *) exit 75;; esac'
     for k in ok no later; do waybill send "$k" x; done

@@ -149,6 +149,49 @@ END
     same 1 "$(wc -l <got)"
 }
 
+@test "postgres: init, migrate; a reader never migrates, a writer says so" {
+    database
+    try waybill status
+    ended 1
+    has "$err" "waybill init makes one"
+    try js init
+    same '"PostgreSQL"/3/null/true' \
+        "$(get '"\(.db | tojson)/\(.version)/\(.from)/\(.changed)"')"
+    for command in migrate claim; do
+        psql -q "$(cat "$BATS_FILE_TMPDIR/url")" -c "SET search_path = s$BATS_TEST_NUMBER;
+            ALTER TABLE waybill_outbox DROP COLUMN ended_ms, DROP COLUMN attempts_log;
+            DELETE FROM waybill_meta WHERE name LIKE 'clock%';
+            UPDATE waybill_meta SET value = 2 WHERE name = 'version'"
+        for reader in status list breaker "retry --abandoned --dry-run"; do
+            # shellcheck disable=SC2086
+            try waybill $reader
+            ended 1
+            has "$err" "run waybill migrate"
+        done
+        try waybill "$command"
+        has "$out$err" "from version 2 to 3"
+    done
+}
+
+@test "postgres: list, retry and show choose by lane, key, error, time and end" {
+    database
+    a=$(send k 1 --key c1:a --lane l)
+    waybill --quiet send k 2 --key c2:a
+    claim --kind k
+    waybill --quiet fail "$id" --token "$token" --error "404 no such user" --reject
+    same c1:a "$(js list --lane l --since 1h --error 404 | jq -r .key)"
+    same c2:a "$(js list --key-prefix c2 --until now --limit 1 | jq -r .key)"
+    for wanted in "1 --key-prefix c1:" "0 --key-prefix c2:" "0 --error 503" \
+        "1 --error user" "0 --until 1h"; do
+        # shellcheck disable=SC2086
+        same "${wanted%% *}" \
+            "$(js discard --abandoned --dry-run ${wanted#* } | jq .total)"
+    done
+    same "$a" "$(row "${a:26}" id)"
+    same "$a" "$(js show --key c1:a | jq -r .id)"
+    same 1 "$(js retry --abandoned --lane l | jq .total)"
+}
+
 @test "postgres: bad URLs and a database that is not there: exit 1 or 75, reported" {
     database
     server=$(cat "$BATS_FILE_TMPDIR/url")

@@ -7,7 +7,7 @@ load helper
     ended 0
     fields pending held processing abandoned by_kind oldest_pending_ms \
         breakers paused unrouted last_drain spill
-    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0},"routes_failed":[]}' \
+    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0},"routes_failed":[],"config_error":null}' \
         "$out"
 }
 
@@ -64,6 +64,7 @@ load helper
         has "$err" "config.lua:1"
     done
     same "{}" "$(js status | jq -c .unrouted)" # it is not known
+    has "$(status_of config_error)" 'config.lua:1: route "k"'
     for command in drain claim "fail $NOBODY --token 1 --error x"; do
         # shellcheck disable=SC2086
         try waybill $command
