@@ -161,15 +161,51 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* Length of &amp;, &#47; or &#x2f; of HTML at text, and what it stands for; 0:
+ * there is none. */
+static size_t
+decode_entity(const char *text, size_t len, char *c)
+{
+    static const struct {
+        const char *name;
+        char c;
+    } names[] = {
+        {"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+    const char *end = memchr(text, ';', len < 10 ? len : 10);
+    struct wb_slice name;
+    uint64_t code = 0;
+
+    if (len == 0 || text[0] != '&' || end == NULL)
+        return 0;
+    name = (struct wb_slice){text + 1, (size_t)(end - text) - 1};
+    for (size_t i = 0; i < WB_COUNT(names); i++)
+        if (wb__eq(name, wb_slice(names[i].name)))
+            code = (unsigned char)names[i].c;
+    if (wb__starts(name, WB_LIT("#x")) || wb__starts(name, WB_LIT("#X"))) {
+        for (size_t i = 2; i < name.len; i++)
+            code = hex_digit(name.ptr[i]) < 0
+                       ? 256
+                       : code << 4 | (unsigned)hex_digit(name.ptr[i]);
+    } else if (wb__starts(name, WB_LIT("#")) &&
+               !wb__parse_u64(wb__from(name, 1), 255, &code)) {
+        return 0;
+    }
+    *c = (char)code;
+    return code > 0 && code < 256 ? (size_t)(end - text) + 1 : 0;
+}
+
 /* Length of the character at text, and what it stands for: %2F of a URL, \/ and
- * \u002f of JSON, or itself. */
+ * \u002f of JSON, &quot; of HTML, or itself. */
 static size_t
 decode_char(const char *text, size_t len, char *c)
 {
     size_t at = len >= 3 && text[0] == '%'                  ? 1
                 : len >= 6 && memcmp(text, "\\u00", 4) == 0 ? 4
                                                             : 0;
+    size_t entity = decode_entity(text, len, c);
 
+    if (entity > 0)
+        return entity;
     *c = text[0];
     if (at > 0 && hex_digit(text[at]) >= 0 && hex_digit(text[at + 1]) >= 0) {
         *c = (char)(hex_digit(text[at]) << 4 | hex_digit(text[at + 1]));

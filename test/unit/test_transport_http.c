@@ -240,7 +240,9 @@ TEST(test_http__secret_in_url__masked_in_whatever_form) /* S9 */
     static const char *const quoted[] = {"/services/T0/canary-1/AB?sig=x%2Fy",
         "no services/T0/canary-1/AB", "canary-1",
         "%2Fservices%2ft0%2FT0%2Fcanary-1 canary%2d1",
-        "\\/services\\/T0\\/canary-1", "c%61nary\\u002d1", "key hunt3r."};
+        "\\/services\\/T0\\/canary-1", "c%61nary\\u002d1", "key hunt3r.",
+        "c&#97;n&#x61;ry&#45;1", "<b>&#x2F;services&#47;T0/canary-1</b>",
+        "AB?sig=x&#37;2Fy canary-1 &am &; &#; &#x; &#99999; &amp"};
     static const struct wb_slice masked[] = {
         {"https://h/services/T0/canary-1/AB?sig=x%2Fy", 43}, {"hunt3r", 6}};
     struct wb_http_opts opts = {.masked = masked, .n_masked = 2};
