@@ -119,9 +119,7 @@ class Full:
 
 
 class Stopped:
-    """PostgreSQL: stopped at once, as by a crash, and started again. A claim
-    alone is committed without a sync: a crash undoes what the server has not
-    written yet, which it does within three times wal_writer_delay."""
+    """PostgreSQL: stopped at once, as by a crash, and started again."""
 
     def __init__(self, servers, folder):
         self.servers, self.folder = servers, folder
@@ -131,7 +129,6 @@ class Stopped:
         return f'postgresql://waybill@127.0.0.1:{self.port}/postgres'
 
     def begin(self):
-        time.sleep(0.8)
         self.servers.stop(self.server)
 
     def end(self):
