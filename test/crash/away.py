@@ -280,7 +280,9 @@ def main():
     parts = [on_file(receiver, rng, ROUNDS, False),
              on_server(receiver, rng, max(ROUNDS // 3, 2))]
     met, total, lost, doubled = (sum(n) for n in zip(*parts))
-    caught = int(on_file(receiver, rng, 2, True)[3] > 0)
+    # It counts only if the same seed is sound without it.
+    caught = int(lost + doubled == 0 and on_file(
+        receiver, random.Random(SEED), 2, True)[3] > 0)
     print(f'away: seed {SEED}: {met} faults, {total} messages, '
           f'{caught} of 1 saboteurs; lost {lost}, doubled {doubled}')
     need(met >= ROUNDS // 3, 'too few faults were met')
