@@ -156,6 +156,8 @@ struct wb__db {
     /* Set it to wake the workers when the open transaction commits. On
      * PostgreSQL that does nothing: there workers poll. */
     bool wake;
+    bool nested; /* the open transaction is a caller's */
+    uint32_t rollbacks; /* of transactions, since it was opened */
     _Atomic uint32_t drain_slots; /* taken through this handle */
     /* Of the database: the absolute one without links; NULL if it has none. */
     const char *path;
@@ -193,6 +195,7 @@ wb__db_commit(struct wb__db *db, struct wb_err *err)
 static inline void
 wb__db_rollback(struct wb__db *db)
 {
+    db->rollbacks++;
     db->engine->rollback(db);
 }
 

@@ -3,7 +3,8 @@
  * (1) Transactions are READ COMMITTED: each statement sees what was committed
  *     before it, and what it is going to change it locks.
  * (2) A FULL transaction commits with synchronous_commit on, whatever the
- *     server's default; a RELAXED one with it off.
+ *     server's default; a RELAXED one with it off: a crash of the server undoes
+ *     what was committed within three times wal_writer_delay before.
  * (3) If the connection breaks in COMMIT the outcome is unknown: IO. All other
  *     failures have rolled back, a begin that failed half-way too. A connection
  *     that broke before is opened again by the next begin.
@@ -307,6 +308,7 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
 
     s->nested = s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_IDLE &&
                 PQstatus(s->conn) == CONNECTION_OK;
+    db->nested = s->nested;
     if (s->nested && PQtransactionStatus(s->conn) != PQTRANS_INTRANS)
         return wb__fail(err, WB_REFUSED, 0,
             "the connection's transaction has failed, or a command of it is "

@@ -160,11 +160,12 @@
     X(DATE_ANEW,                                                               \
         "UPDATE waybill_outbox SET due_ms = CASE"                              \
         " WHEN status IN ('abandoned', 'delivered') THEN due_ms"               \
-        " WHEN claimed_ms > ?1 AND due_ms > claimed_ms"                        \
+        " WHEN claimed_ms > ?1 AND due_ms > claimed_ms AND"                    \
+        "  (status = 'processing' OR due_ms - claimed_ms <= 86400000)"         \
         "  THEN ?1 + (due_ms - claimed_ms)"                                    \
         " WHEN status = 'processing' THEN due_ms"                              \
-        " WHEN claimed_ms > ?1 OR (claimed_ms IS NULL AND created_ms > ?1"     \
-        "  AND due_ms <= created_ms) THEN ?1"                                  \
+        " WHEN due_ms <= coalesce(claimed_ms, created_ms)"                     \
+        "  AND coalesce(claimed_ms, created_ms) > ?1 THEN ?1"                  \
         " WHEN claimed_ms IS NULL OR due_ms <= ?1 + 86400000 THEN due_ms"      \
         " WHEN due_ms - ?2 > ?1 THEN due_ms - ?2 ELSE ?1 END,"                 \
         " claimed_ms = CASE WHEN claimed_ms > ?1 THEN ?1"                      \

@@ -231,6 +231,7 @@ lite_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     if (rc != WB_OK)
         return rc;
     s->nested = s->borrowed && !sqlite3_get_autocommit(s->handle);
+    db->nested = s->nested;
     if (s->nested)
         rollback = WB__ROLLBACK_TO;
     /* Before anything is begun: a rollback must not need memory. */

@@ -432,6 +432,16 @@ claim_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
     return rc != WB_OK ? rc : wb__claim_run(o->box, o->claim, o->batch, err);
 }
 
+/* A crash of PostgreSQL's server leaves the worker, which goes on to send what
+ * it has claimed: such a claim must not be undone. With SQLite worker and
+ * database lose their power together, and the sync would double the time to the
+ * send. */
+static enum wb__tx
+claim_tx(const struct wb_outbox *box)
+{
+    return box->db->engine->side_by_side ? WB__TX_FULL : WB__TX_RELAXED;
+}
+
 /* An idle worker takes no write lock: unless the last claim found something, a
  * read transaction finds out first whether there is anything to lease. */
 enum wb_status
@@ -450,7 +460,7 @@ wb_outbox_claim(struct wb_outbox *box, const struct wb_claim *claim,
         rc = wb__commit_group_run(&box->group, &o.job, err);
     }
     if (rc == WB_OK && o.pending) {
-        o.job = (struct wb__db_job){.run = claim_run, .tx = WB__TX_RELAXED};
+        o.job = (struct wb__db_job){.run = claim_run, .tx = claim_tx(box)};
         rc = wb__commit_group_run(&box->group, &o.job, err);
     }
     if (rc != WB_OK)

@@ -42,9 +42,12 @@ read_clock(struct wb_outbox *box, int64_t *seen_ms, int64_t *trusted_ms,
 }
 
 static bool
-is_fresh(const struct wb__clock *c, int64_t now_ms)
+is_fresh(const struct wb_outbox *box, int64_t now_ms)
 {
-    return c->known && now_ms >= c->wall_ms &&
+    const struct wb__clock *c = &box->clock;
+
+    return c->known && (!c->left || box->db->nested) &&
+           c->rollbacks == box->db->rollbacks && now_ms >= c->wall_ms &&
            wb__sat_sub(now_ms, c->wall_ms) < CHECK_MS;
 }
 
@@ -86,12 +89,15 @@ date_anew(
 enum wb_status
 wb__clock_check(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
 {
-    struct wb__clock *c = &box->clock,
-                     next = {.known = true, .wall_ms = now_ms};
+    struct wb__clock *c = &box->clock, next = {.known = true,
+                                           .left = box->db->nested,
+                                           .rollbacks = box->db->rollbacks,
+                                           .wall_ms = now_ms};
     int64_t seen_ms, trusted_ms, newest_ms, last_ms;
+    bool back;
     enum wb_status rc;
 
-    if (is_fresh(c, now_ms))
+    if (is_fresh(box, now_ms))
         return WB_OK;
     rc = read_clock(box, &seen_ms, &trusted_ms, &newest_ms, err);
     if (rc != WB_OK)
@@ -100,17 +106,20 @@ wb__clock_check(struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
     next.seen_ms = seen_ms != 0 ? seen_ms : now_ms;
     next.trusted_ms = seen_ms != 0 ? trusted_ms : now_ms;
     last_ms = newest_ms > seen_ms ? newest_ms : seen_ms;
-    if (wb__sat_sub(last_ms, now_ms) > CHECK_MS) {
+    back = wb__sat_sub(last_ms, now_ms) > CHECK_MS;
+    if (back) {
         next.seen_ms = now_ms;
         if (next.trusted_ms > now_ms)
             next.trusted_ms = now_ms;
-        if (!box->borrowed)
+        if (!box->db->nested)
             rc = date_anew(box, now_ms, wb__sat_sub(last_ms, now_ms), err);
     } else {
         judge(&next, now_ms, saw_it_pass(c, now_ms, next.mono_ms));
     }
-    /* Inside a caller's transaction the rows would stay locked, or fail it. */
-    if (rc == WB_OK && !box->borrowed)
+    /* Inside a caller's transaction the rows would stay locked, or fail it.
+     * SQLite's are: that the clock was ahead must be known later. */
+    if (rc == WB_OK &&
+        (!box->db->nested || (!back && !box->db->engine->side_by_side)))
         rc = wb__db_run(box->db, WB__SQL_CLOCK_SET,
             WB__ARGS(wb__int(next.seen_ms), wb__int(next.trusted_ms)), NULL,
             err);
@@ -126,7 +135,7 @@ wb__clock_went_back(
     int64_t seen_ms, trusted_ms, newest_ms;
     enum wb_status rc;
 
-    if (is_fresh(&box->clock, now_ms) || box->borrowed)
+    if (is_fresh(box, now_ms) || box->db->nested)
         return WB_OK;
     rc = read_clock(box, &seen_ms, &trusted_ms, &newest_ms, err);
     if (rc == WB_OK && (wb__sat_sub(seen_ms, now_ms) > CHECK_MS ||

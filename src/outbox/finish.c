@@ -385,7 +385,7 @@ static enum wb_status
 extend_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
 {
     struct extend_op *o = (struct extend_op *)job;
-    enum wb_status rc = WB_OK;
+    enum wb_status rc = wb__clock_check(o->box, wb__outbox_now(o->box), err);
 
     for (size_t i = 0; i < o->n && rc == WB_OK; i++) {
         int64_t now_ms = wb__outbox_now(o->box);

@@ -27,7 +27,8 @@ struct wb__random_pool {
 
 /* The last check of the clock; see clock.c. */
 struct wb__clock {
-    bool known;
+    bool known, left; /* left: in a caller's transaction, nothing was written */
+    uint32_t rollbacks; /* a later one may have undone what it wrote */
     int64_t wall_ms, mono_ms;
     int64_t seen_ms;    /* after trusted_ms: since then the clock is ahead */
     int64_t trusted_ms; /* of what is believed the latest time */

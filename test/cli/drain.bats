@@ -467,7 +467,8 @@ END
     wait "$worker"
     same 0 $?
     same pending "$(js list --kind locked | jq -r .status)"
-    has "$(js list --kind locked | jq -r .last_error)" "keeps"
+    # by name, or, on a busy machine, that it took too long
+    js list --kind locked | jq -r .last_error | grep -e keeps -e "too long"
 }
 
 @test "drain, run: a proxy of the environment is not used, which is said once" {

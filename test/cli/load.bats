@@ -31,7 +31,7 @@ alone() {
     try waybill drain --help
     ended 0
     printf 'route "k" { urk = "http://127.0.0.1:9/" }' >wrong.lua
-    try js --config wrong.lua status
+    try js --config wrong.lua claim
     ended 1
     has "$err" urk
 }

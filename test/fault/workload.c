@@ -407,6 +407,18 @@ do_discard(struct workload *w)
 
 /* ---- the run ----------------------------------------------------------- */
 
+/* A lease that a clock ahead has given is dated anew, with its length. */
+static void
+set_back(struct workload *w)
+{
+    for (int n = 0; n < w->ledger.n; n++) {
+        struct entry *e = &w->ledger.entry[n];
+
+        if (e->lease_end_ms > w->wall_ms + LEASE_MS)
+            e->lease_end_ms = w->wall_ms + LEASE_MS;
+    }
+}
+
 static void
 advance_clock(struct workload *w)
 {
@@ -424,9 +436,11 @@ advance_clock(struct workload *w)
         break;
     case 1:
         w->wall_ms -= day_ms;
+        set_back(w);
         break;
     case 2:
         w->wall_ms -= workload_pick(w, 60000);
+        set_back(w);
         break;
     case 3:
         w->wall_ms += 100 * (int64_t)workload_pick(w, 1000);

@@ -86,23 +86,41 @@ run(void)
     return f.bad_seeds == 0 && all_fired(&f);
 }
 
+/* It counts only if its seed is sound without the defect. */
+static bool
+is_sound(uint64_t seed)
+{
+    struct sim_figures f = {0};
+
+    opts.sabotage = SIM_SOUND;
+    sim_begin(&opts);
+    (void)sim_run(seed, &f);
+    sim_end();
+    return f.bad_seeds == 0;
+}
+
 static bool
 catch_one(enum sim_sabotage s)
 {
     struct sim_figures f = {0};
+    bool caught;
 
-    opts.sabotage = s;
+    opts = sim_sabotage_opts(s);
     sim_begin(&opts);
     for (uint64_t i = 0; i < within && f.bad_seeds == 0; i++)
         (void)sim_run(first + i, &f);
     sim_end();
+    caught = f.bad_seeds > 0 && is_sound(f.first_bad);
     (void)printf("%-20s %s after %" PRIu64 " seeds:", sim_sabotage_name(s),
-        f.bad_seeds > 0 ? "caught" : "NOT CAUGHT", f.seeds);
+        caught            ? "caught"
+        : f.bad_seeds > 0 ? "NOT SOUND WITHOUT IT"
+                          : "NOT CAUGHT",
+        f.seeds);
     for (int w = 0; w < SIM_VIOLATION_COUNT; w++)
         if (f.violation[w] > 0)
             (void)printf(" %s", sim_violation_name((enum sim_violation)w));
     (void)printf("\n");
-    return f.bad_seeds > 0;
+    return caught;
 }
 
 static bool

@@ -38,27 +38,30 @@ enum {
     SIM_OPEN_MS = 20000,
     SIM_FAILURES = 3,
     SIM_LEASE_MS = 30000,
+    SIM_KEEP_DAYS = 30,
     SIM_TIMEOUT_MS = 40000
 };
 
 /* ---- counters -------------------------------------------------------- */
 
 /* What must never happen; see doc/INVARIANTS.md. */
-#define SIM_VIOLATIONS(X)                                       \
-    X(LOST, "lost")             /* I1: accepted, and gone */    \
-    X(DOUBLED, "doubled")       /* I3: two effects, two rows */ \
-    X(REVIVED, "revived")       /* I4 */                        \
-    X(UNEXPECTED, "unexpected") /* I2 */                        \
-    X(STALE, "stale")           /* I5: an old token passed */   \
-    X(FENCED, "fenced")         /* a good token did not */      \
-    X(SHARED, "shared")         /* two leases at once */        \
-    X(ORDER, "order")           /* I6 */                        \
-    X(EARLY, "early")           /* I7 */                        \
-    X(ATTEMPTS, "attempts")     /* I7 */                        \
-    X(BREAKER, "breaker")       /* I8 */                        \
-    X(PAUSED, "paused")         /* taken from a paused kind */  \
-    X(MISJUDGED, "misjudged")   /* receiver did not reject */   \
-    X(DAMAGED, "damaged")       /* cannot be read or opened */  \
+#define SIM_VIOLATIONS(X)                                         \
+    X(LOST, "lost")             /* I1: accepted, and gone */      \
+    X(DOUBLED, "doubled")       /* I3: two effects, two rows */   \
+    X(REVIVED, "revived")       /* I4 */                          \
+    X(UNEXPECTED, "unexpected") /* I2 */                          \
+    X(STALE, "stale")           /* I5: an old token passed */     \
+    X(FENCED, "fenced")         /* a good token did not */        \
+    X(SHARED, "shared")         /* two leases at once */          \
+    X(ORDER, "order")           /* I6 */                          \
+    X(EARLY, "early")           /* I7 */                          \
+    X(ATTEMPTS, "attempts")     /* I7 */                          \
+    X(BREAKER, "breaker")       /* I8 */                          \
+    X(PAUSED, "paused")         /* taken from a paused kind */    \
+    X(MISJUDGED, "misjudged")   /* receiver did not reject */     \
+    X(DAMAGED, "damaged")       /* cannot be read or opened */    \
+    X(MALFORMED, "malformed")   /* a bad row was not set aside */ \
+    X(OVERDUE, "overdue")       /* no rule sets such a wait */    \
     X(UNDRAINED, "undrained")   /* I15 */
 enum sim_violation {
 #define X(name, text) SIM_##name,
@@ -85,6 +88,8 @@ enum sim_violation {
     X(NESTED, "inside a call of another process") \
     X(JUMP_AHEAD, "clock a day ahead")            \
     X(JUMP_BACK, "a day back")                    \
+    X(DAYS_AHEAD, "many days ahead")              \
+    X(CORRECTED, "corrected")                     \
     X(FROZEN, "frozen")                           \
     X(LOSE_REQUEST, "requests lost")              \
     X(LOSE_RESPONSE, "responses lost")            \
@@ -94,7 +99,8 @@ enum sim_violation {
     X(STATUS_5XX, "5xx")                          \
     X(STATUS_429, "429")                          \
     X(STATUS_4XX, "4xx")                          \
-    X(OLD_TOKEN, "old tokens shown")
+    X(OLD_TOKEN, "old tokens shown")              \
+    X(BAD_ROW, "bad rows by SQL")
 enum sim_fault {
 #define X(name, text) SIM_##name,
     SIM_FAULTS(X)
@@ -120,7 +126,11 @@ enum sim_fault {
     X(ACK_BEFORE_COMMIT, "ack-before-commit")   \
     X(SPLIT_COMMIT, "split-commit")             \
     X(IGNORE_RETRY_AFTER, "ignore-retry-after") \
-    X(NO_LANES, "no-lanes")
+    X(NO_LANES, "no-lanes")                     \
+    X(TRUST_ROWS, "trust-rows")                 \
+    X(BAD_ROW_FAILS_ALL, "bad-row-fails-all")   \
+    X(PURGE_BY_ANY_CLOCK, "purge-by-any-clock") \
+    X(NEVER_DATED_ANEW, "never-dated-anew")
 enum sim_sabotage {
 #define X(name, text) SIM_##name,
     SIM_SABOTAGES(X)
@@ -144,6 +154,8 @@ struct sim_figures {
 uint64_t sim_violations(const struct sim_figures *f);
 enum sim_sabotage sim_sabotage_named(const char *name); /* or COUNT */
 const char *sim_sabotage_name(enum sim_sabotage s);
+/* Its mode: liveness where only waiting shows the defect. */
+struct sim_opts sim_sabotage_opts(enum sim_sabotage s);
 const char *sim_violation_name(enum sim_violation w);
 const char *sim_fault_name(enum sim_fault f);
 
@@ -157,12 +169,29 @@ void sim_explain(uint64_t seed);
 
 /* ---- internal ---------------------------------------------------------- */
 
+/* A lease that was given by a clock that was ahead lasts its length, not until
+ * that clock's end of it. */
+struct sim_term {
+    int64_t true_end_ms;
+    unsigned aheads, backs; /* sim.aheads, sim.backs when it was given */
+};
+
+enum sim_bad { /* a row inserted by SQL */
+    SIM_GOOD,
+    SIM_BAD_ATTEMPTS, /* it may be sent once, or not at all */
+    SIM_BAD_LANE,     /* from here on: never sent */
+    SIM_BAD_KEY,
+    SIM_BAD_HEADERS,
+    SIM_BADS
+};
+
 struct sim_message {
     char type[16], key[16], lane_name[20];
     struct wb_id id; /* "" until known */
     bool has_id, keyed;
     int kind, lane; /* lane 0: none */
-    int64_t due_ms, expires_ms;
+    enum sim_bad bad;
+    int64_t due_ms, expires_ms, chosen_ms; /* chosen: by the sender */
     /* accepting it */
     bool acked, unsure, refused, adopted;
     uint64_t order; /* among those of its lane; 0: unknown */
@@ -170,6 +199,7 @@ struct sim_message {
     bool confirm_tried, confirmed, discard_tried, discarded;
     uint64_t token;
     int64_t lease_end_ms;       /* 0: not leased, or unknown */
+    struct sim_term term;       /* of the lease */
     unsigned lease_jumps;       /* sim.jumps when the lease was given */
     int64_t floor_ms;           /* not due before, by the clock it was set by */
     unsigned floor_jumps;       /* sim.jumps when it was set */
@@ -232,6 +262,7 @@ struct sim_breaker {
     int64_t open_until_ms, open_ms;
     uint64_t probe_token;
     int64_t probe_until_ms;
+    struct sim_term term; /* of the probe */
 };
 
 struct sim_event {
@@ -276,14 +307,16 @@ struct sim {
     uint64_t random;         /* of what the simulation does */
     uint64_t library_random; /* of what the library gets */
     int64_t wall_ms, mono_us, latest_ms;
-    unsigned jumps;
-    int processes, adopted; /* their number; the one that adopts */
-    int crashes;            /* in 100 steps */
-    int frozen;             /* steps for which the wall clock stands still */
-    bool no_faults;         /* from now on */
-    int step, me;           /* me: the process that acts */
-    int depth;              /* 1: inside a call of another process */
-    bool nested;            /* another process acted inside this call */
+    int64_t true_ms; /* what a right clock shows */
+    int64_t days_ms; /* it was set so many days ahead; -1: and back */
+    unsigned jumps, aheads, backs; /* all, and those in one direction */
+    int processes, adopted;        /* their number; the one that adopts */
+    int crashes;                   /* in 100 steps */
+    int frozen;     /* steps for which the wall clock stands still */
+    bool no_faults; /* from now on */
+    int step, me;   /* me: the process that acts */
+    int depth;      /* 1: inside a call of another process */
+    bool nested;    /* another process acted inside this call */
     long nest_at;
     struct sim_process process[SIM_PROCESSES];
     struct sim_message message[SIM_MESSAGES];
@@ -336,6 +369,11 @@ void sim_model_unsure(void); /* a call was interrupted, or returned IO */
  * could not be read. settled: a message that is absent cannot appear later. */
 bool sim_check(int process, bool settled);
 int64_t sim_next_due(int process); /* of what is pending; 0: nothing is */
+/* The clock is right again: nothing waits longer than a rule of ours, or its
+ * sender, has set. */
+void sim_check_waits(int process);
+/* Nothing is pending: nothing is held, and bad rows are named. */
+void sim_check_aside(int process);
 
 /* sim_net.c */
 void sim_net_begin(void);
@@ -357,6 +395,9 @@ bool sim_failed(int process);
 void sim_close(int process); /* drops its claims */
 /* A call returned rc; false: an error, or its process died in it. */
 bool sim_call_ended(enum wb_status rc);
+/* A commit that returned FULL may be whole in the log: it then counts after a
+ * crash, unless another commit was written over it. */
+bool sim_is_unknown(enum wb_status rc);
 sqlite3 *sim_handle(int process);
 void sim_relay_cycle(int process);
 

@@ -54,8 +54,8 @@ new_message(void)
     if (m->has_id)
         (void)snprintf(m->id.text, sizeof(m->id.text),
             "%08x-0000-7000-8000-%012x", (unsigned)sim.random, (unsigned)n);
-    if (sim_pick(4) == 0)
-        m->due_ms = sim.wall_ms + sim_pick(60000);
+    if (sim_pick(4) == 0 && sim.days_ms <= 0)
+        m->due_ms = m->chosen_ms = sim.wall_ms + sim_pick(60000);
     if (sim_pick(8) == 0)
         m->expires_ms = sim.wall_ms + 60000 + sim_pick(60000);
     return n;
@@ -92,6 +92,8 @@ enqueued(int first, int many, enum wb_status rc, const struct wb_accepted *a)
 
     (void)sim_call_ended(rc);
     for (int n = first; n < first + many; n++) {
+        if (sim.message[n].due_ms <= sim.wall_ms)
+            sim.message[n].due_ms = 0; /* at once, by whatever clock */
         if (alive && rc == WB_OK) {
             accepted(n, &a[n - first]);
             continue;
@@ -101,7 +103,8 @@ enqueued(int first, int many, enum wb_status rc, const struct wb_accepted *a)
             sim.message[n].acked = true;
             continue;
         }
-        sim.message[n].unsure = sim.message[n].unsure || !alive || rc == WB_IO;
+        sim.message[n].unsure =
+            sim.message[n].unsure || !alive || sim_is_unknown(rc);
         sim.message[n].refused =
             !sim.message[n].unsure && !sim.message[n].acked;
     }
@@ -110,7 +113,8 @@ enqueued(int first, int many, enum wb_status rc, const struct wb_accepted *a)
 static void
 produce_new(int process, int many)
 {
-    static struct draft draft[MANY];
+    static struct draft drafts[2][MANY];
+    struct draft *draft = drafts[sim.depth]; /* a call inside has its own */
     struct wb_message message[MANY];
     struct wb_accepted a[MANY] = {0};
     int first = sim.n;
@@ -149,7 +153,7 @@ enqueue_inside(
     if (rc == WB_OK)
         rc = wb_outbox_enqueue(p->box, &d->m, a, NULL);
     if (rc == WB_OK && sim_pick(4) == 0)
-        rc = WB_FULL; /* the caller rolls back */
+        rc = WB_INVALID; /* the caller rolls back */
     if (rc == WB_OK && sqlite3_get_autocommit(p->own) == 0 &&
         sqlite3_exec(p->own, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
         rc = WB_IO; /* unknown */
@@ -161,7 +165,8 @@ enqueue_inside(
 static void
 produce_inside(int process)
 {
-    static struct draft draft;
+    static struct draft drafts[2];
+    struct draft *draft = &drafts[sim.depth];
     struct wb_accepted a = {0};
     int n;
 
@@ -169,37 +174,121 @@ produce_inside(int process)
         return;
     n = new_message();
     sim.message[n].adopted = true;
-    draft_set(&draft, n);
+    draft_set(draft, n);
     sim_event(SIM_E_ENQUEUE, n, sim.message[n].kind, sim.message[n].lane);
-    enqueued(n, 1, enqueue_inside(&sim.process[process], n, &draft, &a), &a);
+    enqueued(n, 1, enqueue_inside(&sim.process[process], n, draft, &a), &a);
 }
 
 /* Send a message again: if it was accepted, it must be a duplicate. */
 static void
 produce_again(int process)
 {
-    static struct draft draft;
+    static struct draft drafts[2];
+    struct draft *draft = &drafts[sim.depth];
     struct wb_accepted a = {0};
     int n = sim.n == 0 ? 0 : sim_pick(sim.n);
     struct sim_message *m = &sim.message[n];
     enum wb_status rc;
 
-    if (n >= sim.n || !(m->has_id || m->keyed) || m->adopted ||
+    if (n >= sim.n || !(m->has_id || m->keyed) || m->adopted || m->bad ||
         m->discard_tried)
         return;
-    draft_set(&draft, n);
+    draft_set(draft, n);
     if (sim.opts.sabotage == SIM_NO_KEYS)
-        draft.m.id.len = draft.m.key.len = 0;
+        draft->m.id.len = draft->m.key.len = 0;
     m->unsure = m->unsure || m->refused; /* to keep it simple */
     sim_event(SIM_E_ENQUEUE, n, -1, m->acked);
-    rc = wb_outbox_enqueue(sim.process[process].box, &draft.m, &a, NULL);
+    rc = wb_outbox_enqueue(sim.process[process].box, &draft->m, &a, NULL);
     enqueued(n, 1, rc, &a);
+}
+
+/* ---- bad rows ---------------------------------------------------------- */
+
+/* What no call of the library writes, and the table's checks let pass. */
+static int
+insert_bad(sqlite3 *db, int n)
+{
+    static char lane[2000];
+    const struct sim_message *m = &sim.message[n];
+    sqlite3_stmt *q = NULL;
+    char payload[32];
+    int code;
+
+    (void)snprintf(payload, sizeof(payload), "{\"n\":%d}", n);
+    memset(lane, 0x80, sizeof(lane)); /* one character, by length() */
+    lane[0] = (char)0xc3;
+    code = sqlite3_prepare_v2(db,
+        "INSERT INTO waybill_outbox(id, kind, content_type, payload, due_ms,"
+        " created_ms, attempts, lane, key, headers)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9)",
+        -1, &q, NULL);
+    if (code != SQLITE_OK)
+        return code;
+    (void)sqlite3_bind_text(q, 1, m->id.text, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_text(q, 2, sim_kind[m->kind], -1, SQLITE_STATIC);
+    (void)sqlite3_bind_text(q, 3, m->type, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_text(q, 4, payload, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(q, 5, sim.wall_ms);
+    (void)sqlite3_bind_int64(
+        q, 6, m->bad == SIM_BAD_ATTEMPTS ? INT64_C(4000000000) : 0);
+    if (m->bad == SIM_BAD_LANE)
+        (void)sqlite3_bind_text(q, 7, lane, sizeof(lane), SQLITE_STATIC);
+    else if (m->lane > 0)
+        (void)sqlite3_bind_text(q, 7, m->lane_name, -1, SQLITE_STATIC);
+    if (m->bad == SIM_BAD_KEY)
+        (void)sqlite3_bind_text(q, 8, m->key, -1, SQLITE_STATIC);
+    if (m->bad == SIM_BAD_HEADERS)
+        (void)sqlite3_bind_text(q, 9, "x: \xff", -1, SQLITE_STATIC);
+    (void)sqlite3_step(q);
+    return sqlite3_finalize(q);
+}
+
+/* Another program's connection. It knows of no failed sync, its own or ours. */
+static void
+produce_bad(void)
+{
+    sqlite3 *db = NULL;
+    struct sim_message *m;
+    int n, code;
+
+    if (sim.n == SIM_MESSAGES || sim.repaired != sim.failures)
+        return;
+    sim.disk.fault.kinds = 0;
+    n = new_message();
+    m = &sim.message[n];
+    m->bad = (enum sim_bad)(1 + sim_pick(SIM_BADS - 1));
+    m->has_id = true;
+    m->due_ms = m->chosen_ms = m->expires_ms = 0;
+    (void)snprintf(m->id.text, sizeof(m->id.text), "%08x-0000-7000-8000-%012x",
+        (unsigned)sim.random, (unsigned)n);
+    (void)snprintf(m->key, sizeof(m->key), "\xff%d", n);
+    if (m->bad == SIM_BAD_LANE)
+        m->lane = 0;
+    sim_event(SIM_E_ENQUEUE, n, -2, m->bad);
+    code = sqlite3_open_v2(
+        "box.db", &db, SQLITE_OPEN_READWRITE, sim.disk.vfs.zName);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(db,
+            "PRAGMA wal_autocheckpoint=0;PRAGMA synchronous=FULL", NULL, NULL,
+            NULL);
+    if (code == SQLITE_OK)
+        code = insert_bad(db, n);
+    m->acked = code == SQLITE_OK && !sim_is_dead();
+    m->unsure = sim_is_dead() || (code & 0xff) == SQLITE_IOERR;
+    m->refused = !m->acked && !m->unsure;
+    (void)sqlite3_close(db);
+    sim_event(SIM_E_ACCEPTED, n, code, -2);
+    sim.figures->accepted += m->acked;
+    if (m->acked)
+        sim_fired(SIM_BAD_ROW);
 }
 
 void
 sim_produce(int process)
 {
-    if (sim.process[process].own != NULL && sim_pick(3) > 0)
+    if (sim_pick(16) == 0)
+        produce_bad();
+    else if (sim.process[process].own != NULL && sim_pick(3) > 0)
         produce_inside(process);
     else if (sim_pick(5) == 0)
         produce_again(process);
@@ -315,12 +404,14 @@ admin_select(int process, bool discard)
 {
     int n = sim.n == 0 ? 0 : sim_pick(sim.n);
     struct sim_message *m = &sim.message[n];
+    /* One that was never claimed is then as if its sender had dated it. */
+    bool ahead = !discard && sim.wall_ms > sim.true_ms;
     const struct wb_select select = {.ids = &m->id, .n_ids = 1};
     struct wb_selected selected = {0};
     struct wb_outbox *box = sim.process[process].box;
     enum wb_status rc;
 
-    if (n >= sim.n || m->id.text[0] == '\0')
+    if (n >= sim.n || m->id.text[0] == '\0' || ahead)
         return;
     select_tried(n, discard);
     rc = discard ? wb_outbox_discard(box, &select, &selected, NULL, NULL, NULL)

@@ -46,8 +46,11 @@ check_row(const struct row *r)
         sim_violation(SIM_LOST, r->n, r->seq);
     if (r->state == WB_STATE_ABANDONED && r->rejected && m->rejections == 0)
         sim_violation(SIM_MISJUDGED, r->n, 0);
-    if (r->attempts > SIM_MOST)
+    if (r->attempts > SIM_MOST && m->bad != SIM_BAD_ATTEMPTS)
         sim_violation(SIM_ATTEMPTS, r->n, r->attempts);
+    if (m->bad > SIM_BAD_ATTEMPTS &&
+        (r->state == WB_STATE_PROCESSING || r->state == WB_STATE_DELIVERED))
+        sim_violation(SIM_MALFORMED, r->n, r->state);
     m->there = true;
     m->state = r->state;
 }
@@ -85,7 +88,9 @@ check_gone(int n, bool settled)
 {
     struct sim_message *m = &sim.message[n];
 
-    if (m->there && m->unsure) {
+    /* A log that another program left without a sync is read, and may yet be
+     * lost. Ours is repaired: see sim_close(). */
+    if (m->there && m->unsure && (settled || m->bad == SIM_GOOD)) {
         sim.figures->recovered += !m->acked; /* it may be sent twice, too */
         sim.figures->accepted += !m->acked;
         m->unsure = false;
@@ -171,6 +176,8 @@ check_breakers(void)
         if (!b->unsure && (b->failures != found[k].failures ||
                               b->open_until_ms != found[k].open_until_ms))
             sim_violation(SIM_BREAKER, -1, k);
+        if (b->probe_token == found[k].probe_token)
+            found[k].term = b->term;
         sim.breaker[k] = found[k];
     }
 }
@@ -228,4 +235,52 @@ sim_next_due(int process)
             on_due))
         sim_violation(SIM_DAMAGED, -1, 0);
     return next_due_ms;
+}
+
+static void
+on_wait(sqlite3_stmt *q)
+{
+    const char *type = (const char *)sqlite3_column_text(q, 0);
+    int n = sim_message_of_type(wb_slice(type == NULL ? "" : type));
+    int64_t due_ms = sqlite3_column_int64(q, 1);
+
+    /* A day: a wait of less may be a policy's. */
+    if (n >= 0 && due_ms > sim.message[n].chosen_ms &&
+        due_ms > sim.wall_ms + 86400000 + sim_retry.retry_after_ms)
+        sim_violation(SIM_OVERDUE, n, due_ms);
+}
+
+void
+sim_check_waits(int process)
+{
+    if (!each_row(sim_handle(process),
+            "SELECT content_type, due_ms FROM waybill_outbox"
+            " WHERE status IN ('pending', 'held', 'processing')"
+            " UNION ALL SELECT 'm/0', probe_until_ms FROM waybill_breaker",
+            on_wait))
+        sim_violation(SIM_DAMAGED, -1, 0);
+}
+
+static void
+on_aside(sqlite3_stmt *q)
+{
+    const char *type = (const char *)sqlite3_column_text(q, 0);
+    const char *state = (const char *)sqlite3_column_text(q, 1);
+    const char *reason = (const char *)sqlite3_column_text(q, 2);
+    int n = sim_message_of_type(wb_slice(type == NULL ? "" : type));
+
+    if (strcmp(state, "held") == 0)
+        sim_violation(SIM_UNDRAINED, n, WB_STATE_HELD);
+    if (n >= 0 && sim.message[n].bad > SIM_BAD_ATTEMPTS &&
+        (reason == NULL || strcmp(reason, "malformed") != 0))
+        sim_violation(SIM_MALFORMED, n, -1);
+}
+
+void
+sim_check_aside(int process)
+{
+    if (!each_row(sim_handle(process),
+            "SELECT content_type, status, reason FROM waybill_outbox",
+            on_aside))
+        sim_violation(SIM_DAMAGED, -1, 0);
 }

@@ -53,6 +53,13 @@ sim_sabotage_named(const char *name)
     return (enum sim_sabotage)s;
 }
 
+struct sim_opts
+sim_sabotage_opts(enum sim_sabotage s)
+{
+    return (struct sim_opts){.sabotage = s,
+        .liveness = s == SIM_BAD_ROW_FAILS_ALL || s == SIM_NEVER_DATED_ANEW};
+}
+
 uint64_t
 sim_violations(const struct sim_figures *f)
 {

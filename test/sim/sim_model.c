@@ -46,6 +46,21 @@ is_open(const struct sim_breaker *b)
            b->open_until_ms <= sim.wall_ms + b->open_ms;
 }
 
+static struct sim_term
+term_begun(void)
+{
+    return (struct sim_term){sim.true_ms + SIM_LEASE_MS, sim.aheads, sim.backs};
+}
+
+/* Whatever the clock has done since, nobody else may have it. Set back, it may
+ * have been dated anew; set ahead after that, it may be over. */
+static bool
+lasts(int64_t end_ms, const struct sim_term *t)
+{
+    return end_ms > sim.wall_ms && t->true_end_ms > sim.true_ms &&
+           (t->aheads == sim.aheads || t->backs == sim.backs);
+}
+
 static void
 claim_breaker(int n, const struct wb_claimed *r)
 {
@@ -53,10 +68,12 @@ claim_breaker(int n, const struct wb_claimed *r)
 
     if (b->unsure || b->open_until_ms == 0)
         return;
-    if (is_open(b) || (b->probe_token != 0 && b->probe_until_ms > sim.wall_ms))
+    if (is_open(b) ||
+        (b->probe_token != 0 && lasts(b->probe_until_ms, &b->term)))
         sim_violation(SIM_BREAKER, n, b->open_until_ms);
     b->probe_token = r->token;
     b->probe_until_ms = r->lease_end_ms;
+    b->term = term_begun();
 }
 
 /* The message must be one that may be claimed now. */
@@ -69,11 +86,13 @@ claim_check(int n, const struct wb_claimed *r)
         sim_violation(SIM_REVIVED, n, m->confirmed);
     if (m->refused)
         sim_violation(SIM_UNEXPECTED, n, 0);
-    if (m->lease_end_ms > sim.wall_ms)
+    if (m->bad > SIM_BAD_ATTEMPTS)
+        sim_violation(SIM_MALFORMED, n, m->bad);
+    if (lasts(m->lease_end_ms, &m->term))
         sim_violation(SIM_SHARED, n, m->lease_end_ms);
-    if (r->attempts > SIM_MOST)
+    if (r->attempts > SIM_MOST && m->bad != SIM_BAD_ATTEMPTS)
         sim_violation(SIM_ATTEMPTS, n, r->attempts);
-    if (m->due_ms > sim.wall_ms ||
+    if ((m->due_ms > sim.wall_ms && r->attempts == 1) ||
         (m->floor_ms > sim.wall_ms && m->floor_jumps == sim.jumps))
         sim_violation(SIM_EARLY, n, m->due_ms);
     if (m->expires_ms != 0 && m->expires_ms <= sim.wall_ms)
@@ -124,6 +143,7 @@ sim_model_claim(const struct wb_batch *batch)
         m->id = r->id;
         m->token = r->token;
         m->lease_end_ms = r->lease_end_ms;
+        m->term = term_begun();
         m->lease_jumps = sim.jumps;
         m->due_ms = m->floor_ms = 0; /* now its lease counts */
         if (m->order > sim.lane_order[m->lane] && m->lane != 0)
@@ -153,7 +173,10 @@ sim_model_finish_begin(
             continue;
         }
         /* While a clock was ahead, another process may have claimed it. */
-        hold[i] = m->lease_end_ms > sim.latest_ms ? SIM_FIRM : SIM_MAYBE;
+        hold[i] =
+            m->lease_end_ms > sim.latest_ms && lasts(m->lease_end_ms, &m->term)
+                ? SIM_FIRM
+                : SIM_MAYBE;
         m->lease_end_ms = 0;
         m->confirm_tried = m->confirm_tried || f->end == WB_CONFIRM;
     }
@@ -271,10 +294,13 @@ sim_model_extended(const struct wb_finish *claims, size_t n)
             continue;
         }
         m->lease_end_ms = claims[i].due_ms;
+        m->term = term_begun();
         m->lease_jumps = sim.jumps;
         b = &sim.breaker[m->kind];
-        if (b->probe_token == claims[i].token)
+        if (b->probe_token == claims[i].token) {
             b->probe_until_ms = claims[i].due_ms;
+            b->term = m->term;
+        }
     }
 }
 

@@ -27,10 +27,16 @@ sim_is_dead(void)
 }
 
 bool
+sim_is_unknown(enum wb_status rc)
+{
+    return rc == WB_IO || rc == WB_FULL;
+}
+
+bool
 sim_call_ended(enum wb_status rc)
 {
     sim.figures->calls++;
-    if (sim.nested || sim_is_dead() || rc == WB_IO)
+    if (sim.nested || sim_is_dead() || sim_is_unknown(rc))
         sim_model_unsure();
     if (sim_is_dead())
         return false;
@@ -96,11 +102,11 @@ routes_set(int process)
 static enum wb_status
 box_open(int process)
 {
-    const int64_t long_ms = INT64_C(86400000) * 3650;
+    const int64_t keep_ms = INT64_C(86400000) * SIM_KEEP_DAYS;
     const struct wb_outbox_opts opts = {.env = &sim.env,
         .busy_ms = 1,
-        .keep_delivered_ms = long_ms,
-        .keep_abandoned_ms = long_ms};
+        .keep_delivered_ms = keep_ms,
+        .keep_abandoned_ms = keep_ms};
     struct sim_process *p = &sim.process[process];
 
     if (process != sim.adopted)

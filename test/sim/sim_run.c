@@ -10,6 +10,7 @@ enum {
     STEPS = 70,
     DAY_MS = 86400000,
     ROUNDS = 400,
+    ROUNDS_DATED = 3, /* until each process has looked at the clock */
     AGAIN_MAX = 4
 };
 
@@ -228,19 +229,51 @@ arm_end(void)
 }
 
 static void
+set_clock(int64_t wall_ms)
+{
+    sim.aheads += wall_ms > sim.wall_ms;
+    sim.backs += wall_ms < sim.wall_ms;
+    sim.jumps++;
+    sim.wall_ms = wall_ms;
+}
+
+/* Once, and back: two such steps, the first of which no commit saw corrected,
+ * look like a machine that was off twice, and are believed. */
+static void
+jump_days(void)
+{
+    bool ahead = sim.days_ms == 0;
+
+    if (sim.days_ms < 0)
+        return;
+    if (ahead)
+        sim.days_ms = (int64_t)DAY_MS * (SIM_KEEP_DAYS + 1 + sim_pick(370));
+    set_clock(sim.wall_ms + (ahead ? sim.days_ms : -sim.days_ms));
+    if (!ahead)
+        sim.days_ms = -1;
+    sim_fired(ahead ? SIM_DAYS_AHEAD : SIM_CORRECTED);
+}
+
+static void
 jump(void)
 {
-    switch (sim_pick(4)) {
+    int what = sim_pick(6);
+
+    switch (what == 0 && sim.days_ms > 0 ? 5 : what) {
     case 0:
-        sim.wall_ms += DAY_MS;
+        set_clock(sim.wall_ms + DAY_MS);
         sim_fired(SIM_JUMP_AHEAD);
         break;
     case 1:
-        sim.wall_ms -= DAY_MS;
+        set_clock(sim.wall_ms - DAY_MS);
         sim_fired(SIM_JUMP_BACK);
         break;
     case 2:
-        sim.wall_ms -= sim_pick(60000);
+        set_clock(sim.wall_ms - sim_pick(60000));
+        break;
+    case 4:
+    case 5:
+        jump_days();
         break;
     default:
         sim.frozen = 5 + sim_pick(15);
@@ -260,7 +293,7 @@ arm_something(void)
         arm_end();
     if (what < 6) {
         arm_fault();
-    } else if (what < 10) {
+    } else if (what < 11) {
         jump();
     } else if (what < 16) {
         sim.process[p].stopped = !sim.process[p].stopped;
@@ -278,6 +311,7 @@ static void
 advance_clocks(int64_t ms)
 {
     sim.mono_us += ms * 1000;
+    sim.true_ms += ms;
     if (sim.frozen > 0 && --sim.frozen >= 0)
         sim.jumps++; /* the clocks differ now */
     else
@@ -322,8 +356,7 @@ end_faults(void)
     sim.nest_at = 0;
     sim.disk.fault.kinds = 0;
     sim.disk.cut_at = sim.disk.kill_at = 0;
-    if (sim.wall_ms < sim.latest_ms)
-        sim.wall_ms = sim.latest_ms;
+    set_clock(sim.true_ms);
     for (int p = 0; p < sim.processes; p++)
         sim.process[p].stopped = false;
     sim_event(SIM_E_DRAIN, -1, sim.n, 0);
@@ -345,6 +378,24 @@ drain_round(void)
     after_step();
 }
 
+/* Bad rows have been set aside: else they would be abandoned again and again.
+ */
+static void
+discard_bad(int process)
+{
+    for (int n = 0; n < sim.n; n++) {
+        struct sim_message *m = &sim.message[n];
+        const struct wb_select select = {.ids = &m->id, .n_ids = 1};
+        struct wb_selected selected = {0};
+
+        if (m->bad <= SIM_BAD_ATTEMPTS)
+            continue;
+        m->discard_tried = true;
+        (void)sim_call_ended(wb_outbox_discard(
+            sim.process[process].box, &select, &selected, NULL, NULL, NULL));
+    }
+}
+
 /* Resume all kinds and redrive what was abandoned. */
 static uint64_t
 revive(int process)
@@ -364,8 +415,10 @@ revive(int process)
         sim.message[n].order = 0;
     }
     sim_model_unsure();
-    (void)sim_call_ended(
-        wb_outbox_redrive(box, &all, &selected, NULL, NULL, NULL));
+    /* A sync that failed before may be reported only now. */
+    if (!sim_call_ended(
+            wb_outbox_redrive(box, &all, &selected, NULL, NULL, NULL)))
+        selected.total = 1;
     sim_event(SIM_E_ADMIN, -1, 5, (int64_t)selected.total);
     return selected.total;
 }
@@ -399,11 +452,16 @@ drain(void)
             continue;
         if (round == 0)
             (void)revive(0);
+        if (round == ROUNDS_DATED)
+            sim_check_waits(0);
         due_ms = sim_next_due(0);
         if (round % 4 == 3 && due_ms > sim.wall_ms)
             advance_clocks(due_ms - sim.wall_ms);
-        if (due_ms == 0)
-            due_ms = (int64_t)revive(0); /* what was abandoned meanwhile */
+        if (due_ms != 0)
+            continue;
+        sim_check_aside(0);
+        discard_bad(0);
+        due_ms = (int64_t)revive(0); /* what was abandoned meanwhile */
     }
 }
 
@@ -417,7 +475,7 @@ seed_begin(uint64_t seed)
     sim.n_events = 0;
     sim.random = seed;
     sim.library_random = ~seed;
-    sim.wall_ms = sim.latest_ms = INT64_C(1767225600000);
+    sim.wall_ms = sim.latest_ms = sim.true_ms = INT64_C(1767225600000);
     for (int p = 0; p < SIM_PROCESSES; p++)
         for (int i = 0; i < SIM_HELD; i++)
             sim.process[p].held[i].n = -1;

@@ -19,7 +19,57 @@ enum wb_status __wrap_wb_outbox_finish(struct wb_outbox *box,
 enum wb_status __wrap_wb_outbox_extend(struct wb_outbox *box,
     struct wb_finish *claims, size_t n, int64_t lease_ms, struct wb_err *err);
 
+const char *__real_wb__row_malformed(const struct wb_row *row);
+const char *__wrap_wb__row_malformed(const struct wb_row *row);
+enum wb_status __real_wb__clock_check(
+    struct wb_outbox *box, int64_t now_ms, struct wb_err *err);
+enum wb_status __wrap_wb__clock_check(
+    struct wb_outbox *box, int64_t now_ms, struct wb_err *err);
+int64_t __real_wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms);
+int64_t __wrap_wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms);
+
 /* ---- saboteurs --------------------------------------------------------- */
+
+const char *
+__wrap_wb__row_malformed(const struct wb_row *row)
+{
+    return sim.opts.sabotage == SIM_TRUST_ROWS ? NULL
+                                               : __real_wb__row_malformed(row);
+}
+
+/* As inside a caller's transaction, which dates nothing. */
+enum wb_status
+__wrap_wb__clock_check(
+    struct wb_outbox *box, int64_t now_ms, struct wb_err *err)
+{
+    bool nested = box->db->nested;
+    enum wb_status rc;
+
+    box->db->nested = nested || sim.opts.sabotage == SIM_NEVER_DATED_ANEW;
+    rc = __real_wb__clock_check(box, now_ms, err);
+    box->db->nested = nested;
+    return rc;
+}
+
+int64_t
+__wrap_wb__clock_trusted(const struct wb_outbox *box, int64_t now_ms)
+{
+    return sim.opts.sabotage == SIM_PURGE_BY_ANY_CLOCK
+               ? now_ms
+               : __real_wb__clock_trusted(box, now_ms);
+}
+
+static bool
+one_is_bad(const struct wb_finish *f, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        int at = sim_message_of_id(&f[i].id);
+
+        if (at >= 0 && sim.message[at].bad != SIM_GOOD)
+            return true;
+    }
+    return false;
+}
 
 static void
 mark_delivered(struct wb_outbox *box, const struct wb_batch *batch)
@@ -91,6 +141,8 @@ __wrap_wb_outbox_finish(struct wb_outbox *box, struct wb_finish *finishes,
     WB_ASSERT(n <= SIM_MESSAGES);
     sim_model_finish_begin(finishes, n, hold);
     sabotage(box, finishes, n);
+    if (sim.opts.sabotage == SIM_BAD_ROW_FAILS_ALL && one_is_bad(finishes, n))
+        return WB_BUSY;
     rc = __real_wb_outbox_finish(box, finishes, n, claim, batch, err);
     if (!sim_call_ended(rc))
         return rc;

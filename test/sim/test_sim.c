@@ -72,10 +72,18 @@ TEST(test_sim__each_saboteur__is_caught)
     struct sim_figures f;
 
     for (int s = SIM_SOUND + 1; s < SIM_SABOTAGE_COUNT; s += THINNED) {
-        const struct sim_opts opts = {.sabotage = (enum sim_sabotage)s};
+        struct sim_opts opts = sim_sabotage_opts((enum sim_sabotage)s);
+        uint64_t seed;
 
         if (run(&opts, WITHIN, &f) == WITHIN && f.bad_seeds == 0)
             fail_msg("not caught: %s", sim_sabotage_name(opts.sabotage));
+        seed = f.first_bad;
+        opts.sabotage = SIM_SOUND;
+        f = (struct sim_figures){0};
+        sim_begin(&opts);
+        (void)sim_run(seed, &f);
+        sim_end();
+        CHECK_INT(0, sim_violations(&f));
     }
 }
 

@@ -42,6 +42,32 @@ TEST(test_adopt__O3_outside_a_transaction__commits_by_itself)
     CHECK(sqlite3_close(db) == SQLITE_OK);
 }
 
+/* What a caller's transaction dates nothing of is dated outside of it. */
+TEST(test_adopt__clock_was_ahead_in_a_transaction__dated_anew_outside)
+{
+    sqlite3 *db = app_open();
+    struct wb_outbox *box = adopt(db);
+    struct taken t;
+
+    for (int inside_again = 0; inside_again < 2; inside_again++) {
+        fake_env.wall_ms += 10 * DAY;
+        run(db, "BEGIN");
+        (void)box_put(box, "a");
+        run(db, "COMMIT");
+        fake_env.wall_ms -= 10 * DAY;
+        if (inside_again) {
+            run(db, "BEGIN");
+            (void)box_put(box, "b");
+            run(db, "COMMIT");
+        }
+        t = box_claim(box, "a");
+        box_confirm(box, &t);
+        fake_clock_advance_ms(120000);
+    }
+    wb_outbox_close(box);
+    CHECK(sqlite3_close(db) == SQLITE_OK);
+}
+
 /* A message that is refused leaves the caller's transaction as it was. */
 TEST(test_adopt__O3_refused_inside__transaction_goes_on)
 {
@@ -350,6 +376,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         RUN(test_adopt__O3_commit_and_rollback__are_the_callers),
         RUN(test_adopt__O3_outside_a_transaction__commits_by_itself),
+        RUN(test_adopt__clock_was_ahead_in_a_transaction__dated_anew_outside),
         RUN(test_adopt__O3_refused_inside__transaction_goes_on),
         RUN(test_adopt__O3_savepoint_rolled_back__message_gone_with_it),
         RUN(test_adopt__O3_another_connection_writes__busy_and_nothing_begun),

@@ -129,6 +129,23 @@ TEST(test_clock__failed_while_it_was_ahead__the_wait_has_its_length_from_now)
     }
 }
 
+/* What a transaction has dated anew is undone when it is rolled back. */
+TEST(test_clock__the_call_that_dates_anew_fails__the_next_one_dates)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_message other = keyed("k");
+
+    (void)box_send(box, keyed("k"));
+    deliver(box);
+    set_clock(10 * DAY);
+    (void)box_put(box, "a");
+    set_clock(-10 * DAY);
+    other.payload = S("another");
+    CHECK_STATUS(MISMATCH, box_try(box, other));
+    deliver(box);
+    wb_outbox_close(box);
+}
+
 /* Its worker may be alive, for as long as it believes its lease to last. */
 TEST(test_clock__claimed_while_it_was_ahead__the_lease_has_its_length_from_now)
 {
@@ -148,6 +165,26 @@ TEST(test_clock__claimed_while_it_was_ahead__the_lease_has_its_length_from_now)
     t = box_claim(box, NULL);
     CHECK_INT(2, t.attempts);
     box_confirm(box, &t);
+    wb_outbox_close(box);
+}
+
+TEST(test_clock__extended_while_it_was_ahead__the_lease_has_its_length_from_now)
+{
+    struct wb_outbox *box = box_open();
+    struct wb_finish f = {0};
+    struct taken t;
+
+    (void)box_put(box, "a");
+    t = box_claim(box, NULL);
+    f.id = t.id;
+    f.token = t.token;
+    set_clock(10 * DAY);
+    CHECK_STATUS(OK, wb_outbox_extend(box, &f, 1, 60000, NULL));
+    set_clock(-10 * DAY);
+    reopen(&box);
+    (void)box_claim_none(box, NULL);
+    fake_clock_advance_ms(60000);
+    (void)box_claim(box, NULL);
     wb_outbox_close(box);
 }
 
@@ -251,7 +288,9 @@ main(void)
         RUN(test_clock__inserted_by_sql_while_it_was_ahead__delivered_all_the_same),
         RUN(test_clock__a_time_the_sender_chose__is_kept),
         RUN(test_clock__failed_while_it_was_ahead__the_wait_has_its_length_from_now),
+        RUN(test_clock__the_call_that_dates_anew_fails__the_next_one_dates),
         RUN(test_clock__claimed_while_it_was_ahead__the_lease_has_its_length_from_now),
+        RUN(test_clock__extended_while_it_was_ahead__the_lease_has_its_length_from_now),
         RUN(test_clock__probe_claimed_while_it_was_ahead__the_next_after_its_lease),
         RUN(test_clock__ahead_for_less_than_an_hour__no_key_is_forgotten),
         RUN(test_clock__the_machine_was_off__keys_are_forgotten_in_the_end),
