@@ -156,8 +156,8 @@ struct wb__db {
     /* Set it to wake the workers when the open transaction commits. On
      * PostgreSQL that does nothing: there workers poll. */
     bool wake;
-    bool nested; /* the open transaction is a caller's */
-    uint32_t rollbacks; /* of transactions, since it was opened */
+    bool nested;                  /* the open transaction is a caller's */
+    uint32_t rollbacks;           /* of transactions, since it was opened */
     _Atomic uint32_t drain_slots; /* taken through this handle */
     /* Of the database: the absolute one without links; NULL if it has none. */
     const char *path;

@@ -194,14 +194,15 @@ states() { js keys list | jq -r '"\(.key):\(.state)"' | sort | xargs; }
 @test "keys release: of many, a run in progress only where --state names it" {
     mkfifo go
     "$WAYBILL" once --key k -- sh -c 'echo >up; read _ <go' 3>&- &
-    PIDS="$PIDS $!"
+    run=$!
+    PIDS="$PIDS $run"
     for _ in $(seq 1000); do [ -s up ] && break || sleep 0.02; done
     once --key done -- true
     same 1 "$(js keys release --scope once | jq .total)"
     same sending "$(js keys list | jq -r .state)"
     same 1 "$(js keys release --scope once --state sending --dry-run | jq .total)"
     echo >go
-    wait
+    wait "$run"
     same done "$(js keys list | jq -r .state)"
 }
 
