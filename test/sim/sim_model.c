@@ -162,7 +162,7 @@ sim_model_finish_begin(
     for (size_t i = 0; i < n; i++) {
         const struct wb_finish *f = &finishes[i];
         int at = sim_message_of_id(&f->id);
-        struct sim_message *m = &sim.message[at];
+        struct sim_message *m;
 
         sim_event(SIM_E_FINISH, at, f->end, f->outcome);
         hold[i] = SIM_OLD;
@@ -170,6 +170,7 @@ sim_model_finish_begin(
             sim_violation(SIM_UNEXPECTED, at, 0);
             continue;
         }
+        m = &sim.message[at];
         if (m->token != f->token) {
             sim_fired(SIM_OLD_TOKEN);
             continue;
