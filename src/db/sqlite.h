@@ -72,6 +72,7 @@ struct wb__sqlite {
     char *file[WB__FILES], *lock_path;
     struct wb__file_id id[WB__FILES]; /* once it is open */
     int folder;                       /* watched, or -1 */
+    uint32_t checks;                  /* before it is watched */
     int64_t checked_us;               /* that they are still there */
     int64_t compared_us;              /* by their paths */
 };

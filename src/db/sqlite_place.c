@@ -19,7 +19,8 @@
 #include "db/sqlite.h"
 
 enum {
-    COMPARE_US = 100000
+    COMPARE_US = 100000,
+    WATCH_AFTER = 32 /* checks */
 };
 
 static const char *const suffix[WB__FILES] =
@@ -200,24 +201,6 @@ wb__sqlite_place_lock(struct wb__sqlite *s)
         (void)wb__lockfile_open(&s->queue.lock, s->lock_path, NULL);
 }
 
-static void
-folder_watch(struct wb__sqlite *s)
-{
-    const char *path = s->file[WB__FILE_DB], *slash;
-    struct wb__buf folder = {.env = s->db.opts.env, .max = 4096};
-
-    slash = path == NULL ? NULL : strrchr(path, '/');
-    if (slash == NULL)
-        return;
-    wb__fd_close(s->folder);
-    s->folder = -1;
-    wb__buf_add(&folder,
-        (struct wb_slice){path, slash > path ? (size_t)(slash - path) : 1});
-    if (folder.failed == WB_OK)
-        s->folder = wb__folder_watch(folder.ptr);
-    wb__buf_fini(&folder);
-}
-
 /* A file that is not there yet, as the shared memory of an exclusive
  * connection, is not compared. */
 void
@@ -225,7 +208,6 @@ wb__sqlite_place_note(struct wb__sqlite *s)
 {
     int moved = 0;
 
-    folder_watch(s); /* before its names are read */
     for (int i = 0; i < WB__FILES; i++)
         if (s->file[i] != NULL)
             s->id[i] = wb__file_id_of(s->file[i]);
@@ -265,12 +247,32 @@ wb__sqlite_place_check(struct wb__db *db, struct wb_err *err)
         s->file[i], now.inode == 0 ? "removed or renamed" : "replaced");
 }
 
+/* Closing a watch waits some 15 ms for the kernel: a process that makes a few
+ * transactions does better with stat(). */
+static void
+folder_watch(struct wb__sqlite *s)
+{
+    const char *path = s->file[WB__FILE_DB], *slash;
+    struct wb__buf folder = {.env = s->db.opts.env, .max = 4096};
+
+    slash = path == NULL ? NULL : strrchr(path, '/');
+    if (slash == NULL)
+        return;
+    wb__buf_add(&folder,
+        (struct wb_slice){path, slash > path ? (size_t)(slash - path) : 1});
+    if (folder.failed == WB_OK)
+        s->folder = wb__folder_watch(folder.ptr);
+    wb__buf_fini(&folder);
+}
+
 enum wb_status
 wb__sqlite_place_check_soon(
     struct wb__sqlite *s, int64_t now_us, struct wb_err *err)
 {
     enum wb_status rc;
 
+    if (s->folder < 0 && ++s->checks == WATCH_AFTER)
+        folder_watch(s); /* before its names are read */
     if (!wb__folder_changed(s->folder) && s->compared_us != 0 &&
         now_us - s->compared_us < COMPARE_US)
         return WB_OK;
