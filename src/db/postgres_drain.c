@@ -1,8 +1,8 @@
 /* postgres_drain.c - drain slots and the flag of drains.
  *
  * (1) A slot is an advisory lock of a session of its own, which the server
- * frees when that session ends, however it ends. On a caller's connection the
- *     caller's session holds it.
+ *     frees when that session ends, however it ends. On a caller's connection
+ *     the caller's session holds it.
  * (2) If that session is lost, its locks are taken again at the next call. */
 #include <stdio.h>
 
