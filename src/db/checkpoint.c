@@ -163,7 +163,7 @@ checkpoint_by(struct wb__sqlite *s, sqlite3 *handle, struct wb_err *err)
 }
 
 /* Move what can be moved, with the write lock held; see (1). It is not an error
- * if a reader keeps some of the log in use, or if the lock is not to be had. */
+ * if a reader keeps some of the log in use, or if the lock is not free. */
 static enum wb_status
 checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {
