@@ -283,6 +283,12 @@ struct wb__gate {
     bool ticking, stopping, stopped, stopped_notified;
 };
 
+static inline int64_t
+wb__gate_us(const struct wb__gate *gate)
+{
+    return gate->opts.env->mono_us(gate->opts.env->ctx);
+}
+
 /* ---- report.c ---------------------------------------------------------- */
 
 /* Why the gateway itself responds. (G-5) */
