@@ -115,12 +115,14 @@ loop_open(struct wb_relay *relay, struct wb_err *err)
     l->uv = relay->opts.loop;
     if (l->uv == NULL) {
         if (uv_loop_init(&l->own) != 0)
-            return wb__fail(
-                err, WB_UNAVAILABLE, 0, "relay: no event loop to be had");
+            return wb__fail(err, WB_UNAVAILABLE, 0,
+                "relay: an event loop cannot be made; raise the limit of open "
+                "files");
         l->uv = &l->own;
     }
     if (uv_async_init(l->uv, &l->stop, on_stop) != 0)
-        return wb__fail(err, WB_UNAVAILABLE, 0, "relay: no event to be had");
+        return wb__fail(err, WB_UNAVAILABLE, 0,
+            "relay: an event cannot be made; raise the limit of open files");
     (void)uv_timer_init(l->uv, &l->timer);
     (void)uv_prepare_init(l->uv, &l->prepare);
     (void)uv_fs_event_init(l->uv, &l->commit);
