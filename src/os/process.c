@@ -260,8 +260,8 @@ read_some(struct wb__process *process, int fd, int *from)
     }
 }
 
-/* A shell that executes this program in its place leaves it its children, like
- * one that reads the output; they are not of the run. */
+/* A shell that executes this program in its place (exec) leaves its own
+ * children to it, as one that reads the output; these are not of the run. */
 static pid_t inherited[64];
 static size_t n_inherited;
 
