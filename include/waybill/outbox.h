@@ -244,10 +244,10 @@ void wb_batch_free(struct wb_batch *batch); /* NULL and empty are fine */
  *             damaged row, and counted in ended. Of those whose lease ran out
  *             a claim leases one, so that one that kills its worker is
  *             separated from those that were leased with it. Through a
- * half-open breaker exactly one message goes out. Not durable by itself: a
- * power cut may undo it, which costs a repeated delivery. Returns     OK, EMPTY
- * (batch->reason says why), BUSY, INVALID, NOMEM, IO. Threads     any; Blocks:
- * up to busy_ms. See doc/INVARIANTS.md. Since 0.1
+ *             half-open breaker exactly one message goes out. Not durable by
+ *             itself: a power cut may undo it, which costs a repeated delivery.
+ * Returns     OK, EMPTY (batch->reason says why), BUSY, INVALID, NOMEM, IO.
+ * Threads     any; Blocks: up to busy_ms. See doc/INVARIANTS.md. Since 0.1
  */
 WB_MUST_USE enum wb_status wb_outbox_claim(struct wb_outbox *box,
     const struct wb_claim *claim, struct wb_batch *batch, struct wb_err *err);

@@ -111,7 +111,7 @@ skip_unit(struct scan *s, int *unit)
     return true;
 }
 
-/* *same: the string is this name; a null name is none. */
+/* *same: the string is this name. */
 static bool
 skip_string(struct scan *s, struct wb_slice name, bool *same)
 {

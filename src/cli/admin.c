@@ -353,7 +353,7 @@ run_breaker(struct cli *cli)
     if (code == CLI_DONE && list.n == 0)
         cli_note(cli, "every breaker is closed");
     else if (code == CLI_DONE && list.reset && n == 0)
-        cli_note(cli, "%s has no failures, or is no scope; nothing to reset",
+        cli_note(cli, "%s has no failures, or is not a scope; nothing to reset",
             cli->arg[0]);
     return code;
 }

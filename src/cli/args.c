@@ -410,7 +410,7 @@ cli_id(const struct cli *cli, size_t at)
     return id;
 }
 
-/* In a match 0 is any time: a time of 1970 or before is the one after. */
+/* In a match 0 means any time: a time of 1970 or before becomes 1. */
 static int64_t
 past_ms(const struct cli *cli, const char *name)
 {

@@ -223,8 +223,9 @@ void cli_print_error(struct cli *cli, enum wb_status status, const char *fmt,
 
 /* One object on stdout; takes it. NULL (out of memory) is FAILED. */
 enum cli_exit cli_json(struct cli *cli, json_t *take);
-/* For people, a line on stdout, not under --json: data; and what
- * was done, which --quiet silences. */
+/* For people, a line on stdout, not under --json: data; and what was done,
+ * which
+ * --quiet silences. */
 void cli_print(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 void cli_report(const struct cli *cli, const char *fmt, ...) WB_PRINTF(2, 3);
 /* A named field as one line; nothing if it is empty. */
@@ -363,8 +364,8 @@ json_t *cli_last_drain(const struct cli *cli);
 /* routes.c: the routes that cannot start, of --kind if it was given. The first
  * prints them on stderr and returns their number. */
 size_t cli_failed_routes(struct cli *cli);
-/* Whether the environment names a proxy that a route does not use, and says
- * nothing of; what to do about it in out. */
+/* Does the environment name a proxy, and a route neither uses one nor says that
+ * it wants none? Then out says what to do. */
 bool cli_proxy_unused(const struct cli *cli, char *out, size_t size);
 json_t *cli_failed_list(const struct cli *cli); /* {kind, error} each */
 
@@ -397,7 +398,7 @@ struct cli_monitor {
     struct wb__exchange *waiting;
     uv_work_t work;
 };
-/* What is not its own is set, and *m stays at its address. */
+/* The members above "monitor.c's own" are set, and *m stays at its address. */
 WB_MUST_USE enum wb_status cli_monitor_open(
     struct cli_monitor *m, struct wb_slice address, struct wb_err *err);
 void cli_monitor_close(struct cli_monitor *m); /* not open: fine */

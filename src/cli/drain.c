@@ -227,8 +227,9 @@ const struct cli_command cli_drain_once = {
     .options = drain_options,
     .run = run_drain,
     .needs_routes = true,
-    .exits = "3  nothing attempted: empty, breaker-open, busy, not-ready\n"
-             "4  some messages were not confirmed, or a route cannot start",
+    .exits =
+        "3  nothing attempted: empty, breaker-open, busy, unrouted, not-ready\n"
+        "4  some messages were not confirmed, or a route cannot start",
     .examples = "waybill drain\n"
                 "waybill drain --kind mail.sent --max 100 --for 30s\n"
                 "waybill --json drain | jq .confirmed",

@@ -233,8 +233,8 @@ struct choices {
     bool settle, usage;
 };
 
-/* A run in progress is released only where its state is named: its key would be
- * free, and the next run beside it. */
+/* A run in progress is released only where its state is named: the next run of
+ * its key would then run beside it. */
 static bool
 may_change(const struct choices *c, enum wb_idem_state state)
 {

@@ -1,6 +1,7 @@
 /* log.c - the log of `run` and `gate`, on stderr: its options, the timer that
  * writes the counts of floods, and the events of a relay. */
 #include "cli/cli.h"
+#include "outbox/outbox_internal.h"
 
 static void
 open_with(const struct cli *cli, struct cli_log *l, uv_loop_t *loop,
@@ -78,10 +79,6 @@ log_attempt(struct cli_log *l, const struct wb_relay_event *e,
 void
 cli_log_event(void *ctx, const struct wb_relay_event *e)
 {
-    static const char *const outcome[] = {[WB_DELIVERED] = "delivered",
-        [WB_RETRY] = "retry",
-        [WB_REJECTED] = "rejected",
-        [WB_UNKNOWN] = "unknown"};
     static const struct {
         enum wb__log_level level;
         const char *event;
@@ -101,7 +98,7 @@ cli_log_event(void *ctx, const struct wb_relay_event *e)
     const struct wb__log_fields f = {.id = wb_slice(e->id.text),
         .kind = e->kind,
         .attempt = e->attempt,
-        .outcome = attempt ? outcome[e->outcome] : NULL,
+        .outcome = attempt ? wb__outcome_name(e->outcome) : NULL,
         .status = e->status,
         .error = e->error,
         .timed = attempt || e->type == WB_RELAY_DATABASE_FOUND,

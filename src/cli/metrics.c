@@ -6,17 +6,13 @@
  * (2) The first KINDS_MAX kinds have series of their own; those of all others
  *     are summed under "(other)". */
 #include "cli/cli.h"
+#include "outbox/outbox_internal.h"
 
 #define KINDS_MAX 200
 
 /* Upper bounds of the buckets, milliseconds; the last bucket has none. */
 static const int64_t bounds[CLI_METRIC_BUCKETS - 1] = {
     5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000};
-
-static const char *const outcomes[] = {[WB_DELIVERED] = "delivered",
-    [WB_RETRY] = "retry",
-    [WB_REJECTED] = "rejected",
-    [WB_UNKNOWN] = "unknown"};
 
 /* ---- counting ----------------------------------------------------------- */
 
@@ -151,10 +147,10 @@ add_kinds(const struct cli_metrics *m, struct wb__buf *b)
     cli_metric(b, "waybill_attempts_total", "counter",
         "Attempts whose outcome is committed.");
     for (size_t i = 0; i < m->n; i++)
-        for (size_t o = 0; o < WB_COUNT(outcomes); o++)
+        for (size_t o = 0; o < WB_COUNT(m->kind[i].attempts); o++)
             wb__buf_fmt(b,
                 "waybill_attempts_total{kind=\"%s\",outcome=\"%s\"} %llu\n",
-                m->kind[i].name, outcomes[o],
+                m->kind[i].name, wb__outcome_name((enum wb_outcome)o),
                 (unsigned long long)m->kind[i].attempts[o]);
     cli_metric(b, "waybill_abandoned_total", "counter",
         "Messages abandoned after an attempt.");

@@ -66,6 +66,7 @@ add_breaker(void *ctx, const struct wb_breaker *breaker)
         breaker->state != WB_CLOSED);
     return WB_OK;
 }
+
 static void
 add_age(const struct cli *cli, struct wb__buf *text, const char *name,
     const char *help, int64_t since_ms)

@@ -9,16 +9,16 @@
  * (2) It runs after a commit that left wal_long frames or more in the log, and
  *     again after as many more where a reader kept it from finishing.
  *     A log that starts anew is cut to WB__LOG_KEPT_BYTES (journal_size_limit).
- *     One that is longer while nothing is committed, as a reader held it
- * before, is started anew by a small commit. (3) When a sync
- * fails, the kernel forgets that the pages were not written: they are still
- * read, never become durable, and later syncs succeed. Processes that had the
- * file open get the error once, and are FAILED. A process that opens it later
- * gets none, and would commit behind a hole in the log. So the lock file counts
- * failures; the first to open the database after one writes the log again, in
- * place, and syncs it. (4) A connection has one hook of each type: all that
- * were adopted on one connection are in a ring, and the hook serves each of
- * them. */
+ *     One that is longer while nothing is committed, since a reader kept it
+ *     from being cut, is started anew by a small commit.
+ * (3) When a sync fails, the kernel forgets that the pages were not written:
+ *     they are still read, never become durable, and later syncs succeed.
+ *     Processes that had the file open get the error once, and are FAILED. A
+ *     process that opens it later gets none, and would commit behind a hole in
+ *     the log. So the lock file counts failures; the first to open the database
+ *     after one writes the log again, in place, and syncs it.
+ * (4) A connection has one hook of each type: all handles that were adopted on
+ *     one connection are in a ring, and the hook serves each of them. */
 #include "db/sqlite.h"
 
 enum {
@@ -163,7 +163,7 @@ checkpoint_by(struct wb__sqlite *s, sqlite3 *handle, struct wb_err *err)
 }
 
 /* Move what can be moved, with the write lock held; see (1). It is not an error
- * if a reader keeps some of the log in use, or if the lock is not to be had. */
+ * if a reader keeps some of the log in use, or if the lock is not free. */
 static enum wb_status
 checkpoint(struct wb__sqlite *s, struct wb_err *err)
 {

@@ -254,7 +254,7 @@ is_open(const PGconn *conn)
            PQtransactionStatus(conn) == PQTRANS_INERROR;
 }
 
-/* A cancel may hit the rollback: then once more. */
+/* A cancel may arrive during the rollback: then roll back once more. */
 static void
 pg_rollback(struct wb__db *db)
 {

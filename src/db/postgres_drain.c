@@ -1,8 +1,8 @@
 /* postgres_drain.c - drain slots and the flag of drains.
  *
  * (1) A slot is an advisory lock of a session of its own, which the server
- * frees when that session ends, however it ends. On a caller's connection the
- *     caller's session holds it.
+ *     frees when that session ends, however it ends. On a caller's connection
+ *     the caller's session holds it.
  * (2) If that session is lost, its locks are taken again at the next call. */
 #include <stdio.h>
 
@@ -43,7 +43,8 @@ slot_sql(char sql[128], const char *function, int slot)
         function, slot);
 }
 
-/* Have a session for drains, with the locks that the last one had: bits. */
+/* Open a session for drains where there is none, and take the locks that the
+ * last one had: bits. */
 static bool
 have_session(struct wb__postgres *s, uint32_t bits)
 {
@@ -66,7 +67,8 @@ have_session(struct wb__postgres *s, uint32_t bits)
 }
 
 /* Run a query on the session of drains; whether it gives one row with true.
- * But is the slot whose lock is being taken, or -1. */
+ * but: the slot whose lock is being taken, which a new session does not take
+ * again; or -1. */
 static bool
 query_true(struct wb__postgres *s, const char *sql, int but)
 {

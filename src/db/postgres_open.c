@@ -3,9 +3,10 @@
  * (1) Text is UTF-8 on both sides, or the connection is refused.
  * (2) A caller's connection keeps its settings: what we need is set for our
  *     own transactions alone.
- * (3) A restored database differs from the old one in the database, in the
- * table or in the server's system identifier, which not every role may read. A
- *     copy of the server's files has the same ones, and is not noticed. */
+ * (3) A restored database differs from the old one in the id of the database or
+ *     of the table, or in the server's system identifier, which not every role
+ *     may read. A copy of the server's files has the same ids, and is not
+ *     noticed. */
 #include <stdio.h>
 
 #include "db/postgres.h"

@@ -76,7 +76,7 @@ wb__postgres_settings(struct wb__postgres *s, PGconn *conn)
 
 /* Characters that a user or a password has to escape move the borders of what
  * libpq reads, and then its messages show parts of the password: a second '@',
- * or one behind a '/', and a port that is no number. */
+ * or one behind a '/', and a port that is not a number. */
 static bool
 is_readable(const char *url)
 {
@@ -158,7 +158,7 @@ wb__postgres_second(struct wb__postgres *s)
 
 /* ---- poolers ----------------------------------------------------------- */
 
-/* The server process that answered; 0: none did. */
+/* The server process that ran the query; 0: none did. */
 static int
 process_of(PGresult *r)
 {
@@ -175,9 +175,10 @@ ask(PGconn *conn, const char *sql)
     return wb__postgres_wait(conn, PQsendQuery(conn, sql), SILENT_MS);
 }
 
-/* A pooler gives a session a made-up process number. Whether it keeps one
- * process for a session shows a second session in a transaction: it gets the
- * process of the first one, or the first one gets another. */
+/* A pooler gives a session a made-up process number. A second session, in a
+ * transaction, shows whether it keeps one process for each session: if not,
+ * that session gets the process of the first one, or the first one gets
+ * another. */
 enum wb_status
 wb__postgres_pooler(struct wb__postgres *s, struct wb_err *err)
 {
@@ -203,8 +204,8 @@ wb__postgres_pooler(struct wb__postgres *s, struct wb_err *err)
         return wb__fail(err, WB_REFUSED, 0,
             "there is a pooler before the server that changes the server "
             "process with each transaction: locks and prepared statements "
-            "would "
-            "be lost; set pool_mode = session for this database (PgBouncer), "
+            "would be lost; set pool_mode = session for this database "
+            "(PgBouncer), "
             "or connect to the server itself");
     if (other == 0)
         return wb__fail(err, WB_UNAVAILABLE, 0,

@@ -13,7 +13,7 @@
 #define WB_SRC_DB_SQL_H
 
 #define WB__READY " status IN ('pending', 'processing') "
-/* It is not known to have been in the hands of a worker that died. */
+/* Its last lease, if it had one, did not run out. */
 #define WB__FRESH " status = 'pending' AND reason IS NULL "
 #define WB__LIVE \
     " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
@@ -103,7 +103,7 @@
 /* Of the idempotency store. ?1 to ?3 are always the operation; ?4 the token and
  * ?5 now, in the statements that need them. */
 #define WB__IDEM_AT " identity = ?1 AND scope = ?2 AND key = ?3 "
-/* The claim is the caller's. Its lease may have ended: while nobody else has
+/* The claim is the caller's. Its lease may have ended: until another begin has
  * claimed the key, its token is good. */
 #define WB__IDEM_CLAIMED                                             \
     WB__IDEM_AT "AND token = ?4 AND state IN ('claimed', 'sending')" \
@@ -156,7 +156,7 @@
         " WHERE name IN ('clock_seen_ms', 'clock_trusted_ms')"                 \
         " ORDER BY name FOR UPDATE SKIP LOCKED))")                             \
     /* ?1 is now, and ?2 how far ahead the clock was. A lease has its length   \
-     * from now: so much at least as was left to whoever holds it. */          \
+     * from now: at least as long as its holder believes to have left. */      \
     X(DATE_ANEW,                                                               \
         "UPDATE waybill_outbox SET due_ms = CASE"                              \
         " WHEN status IN ('abandoned', 'delivered') THEN due_ms"               \

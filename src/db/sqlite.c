@@ -178,8 +178,8 @@ enum {
     CHECKED_US = 1000
 };
 
-/* Whether the files are still those that were opened. Just after a commit,
- * which has looked, they are. */
+/* Whether the files are still those that were opened. A begin just after a
+ * commit does not compare again: the commit has. */
 static enum wb_status
 check_files(struct wb__sqlite *s, bool at_begin, struct wb_err *err)
 {

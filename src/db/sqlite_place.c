@@ -5,14 +5,15 @@
  *     drop its locks. A new file is created 0600 before SQLite opens it.
  * (2) One database has one name: the absolute one without links that SQLite
  *     made of the path when it opened it, and to which it adds "-wal". Our
- * files are beside it: so two programs share them whatever path each was given,
- *     and a later chdir() changes nothing.
+ *     files are beside it: so two programs share them whatever path each was
+ *     given, and a later chdir() changes nothing.
  * (3) A file with two names of its own (a hard link, a mount of the file alone)
  *     is refused: SQLite would write a log for each name, and one of the two
  *     would overwrite what the other has committed.
  * (4) Files that were removed, renamed or replaced are still written to, and
  *     nothing that reads the path sees it. So each begin, and each commit
- * before it is reported, compares what the paths name with what was opened. */
+ *     before it is reported, compares what the paths name with what was
+ *     opened. */
 #include <errno.h>
 #include <stdio.h>
 

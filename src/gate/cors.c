@@ -1,7 +1,7 @@
 /* cors.c - what pages of an origin may read of the gateway's own responses: the
  * same as upstream has allowed them in its response to a preflight, which comes
  * before every request with a key. Browsers hide a response without these
- * fields, and the page could not tell a 409 from a broken connection. */
+ * fields: to the page a 409 would look like a broken connection. */
 #include "gate/gate_internal.h"
 
 #include <stdio.h>

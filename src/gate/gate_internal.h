@@ -283,6 +283,12 @@ struct wb__gate {
     bool ticking, stopping, stopped, stopped_notified;
 };
 
+static inline int64_t
+wb__gate_us(const struct wb__gate *gate)
+{
+    return gate->opts.env->mono_us(gate->opts.env->ctx);
+}
+
 /* ---- report.c ---------------------------------------------------------- */
 
 /* Why the gateway itself responds. (G-5) */
@@ -310,7 +316,6 @@ enum wb__gate_error {
 void wb__gate_respond_error(const struct wb__gate *gate,
     struct wb__exchange *exchange, enum wb__gate_error error, const char *why);
 
-/* A line in the log about a request, with its method and path. */
 /* Why a call of the store failed: the file was removed, or what rc says. */
 const char *wb__gate_store_reason(
     const struct wb__gate *gate, enum wb_status rc, struct wb_err *err);
@@ -319,6 +324,7 @@ const char *wb__gate_store_reason(
 void wb__gate_store_failed(
     struct wb__gate *gate, const struct wb__http_head *head, enum wb_status rc);
 
+/* A line in the log about a request, with its method and path. */
 void wb__gate_log(const struct wb__gate *gate, enum wb__log_level level,
     const char *event, const struct wb__http_head *head,
     struct wb__log_fields fields);

@@ -63,12 +63,6 @@ static void respond(struct wb__keyed_request *r, enum wb__gate_error error);
 static void end(struct wb__keyed_request *r);
 static void start_tick(struct wb__gate *gate, uint64_t ms);
 
-static int64_t
-now_us(const struct wb__gate *gate)
-{
-    return gate->opts.env->mono_us(gate->opts.env->ctx);
-}
-
 static void
 move(struct wb__keyed_request *r, enum request_state to)
 {
@@ -132,7 +126,7 @@ static void
 log_access(const struct wb__keyed_request *r, int status, const char *outcome)
 {
     wb__gate_log_access(r->gate, r->forward.exchange->head, status, outcome,
-        now_us(r->gate) - r->began_us);
+        wb__gate_us(r->gate) - r->began_us);
 }
 
 static void
@@ -183,7 +177,8 @@ on_body_end(struct wb__exchange *exchange)
         respond(r, WB__GATE_OUT_OF_MEMORY);
         return;
     }
-    r->wait_until_us = wb__sat_add(now_us(gate), gate->opts.wait_ms * 1000);
+    r->wait_until_us =
+        wb__sat_add(wb__gate_us(gate), gate->opts.wait_ms * 1000);
     claim(r);
 }
 
@@ -208,7 +203,7 @@ wb__keyed_request_handle(struct wb__gate *gate, struct wb__exchange *exchange,
         .body = {.env = env, .max = gate->opts.body_bytes},
         .store_call.data = r,
         .renewal.data = r,
-        .began_us = now_us(gate)};
+        .began_us = wb__gate_us(gate)};
     wb__held_response_init(&r->response, &r->forward, env);
     if (r->next != NULL)
         r->next->prev = r;
@@ -239,7 +234,7 @@ wait_or_refuse(struct wb__keyed_request *r)
     /* One that waits already keeps its place while it claims again. */
     if (!r->waited && count_same_key(r, waiter_states) >= WB__GATE_WAITERS)
         r->why = "too many requests with this key wait already";
-    else if (now_us(gate) >= r->wait_until_us)
+    else if (wb__gate_us(gate) >= r->wait_until_us)
         r->why = "the first request with this key has not ended";
     if (r->why != NULL) {
         refuse(r, WB__GATE_IN_FLIGHT, &gate->n.conflict);
@@ -354,12 +349,11 @@ on_response_body(struct wb__upstream_request *upstream, struct wb_slice piece)
 static void
 on_end(struct wb__upstream_request *upstream)
 {
-    struct wb__keyed_request *r = upstream->data;
-
     static const enum wb__idem_verb verb[] = {
         [WB__STATUS_KEEP] = WB__IDEM_COMPLETE,
         [WB__STATUS_FREE] = WB__IDEM_RELEASE,
         [WB__STATUS_UNKNOWN] = WB__IDEM_UNKNOWN};
+    struct wb__keyed_request *r = upstream->data;
 
     end_claim(
         r, verb[r->gate->policy.action[r->response.status]], WB__GATE_NO_ERROR);
@@ -389,7 +383,8 @@ forward(struct wb__keyed_request *r)
 
     gate->n.fresh++;
     move(r, FORWARDING);
-    r->renew_at_us = wb__sat_add(now_us(gate), gate->opts.lease_ms * 1000 / 3);
+    r->renew_at_us =
+        wb__sat_add(wb__gate_us(gate), gate->opts.lease_ms * 1000 / 3);
     r->forward.upstream =
         (struct wb__upstream_request){.fresh = gate->opts.fresh_connections,
             .on_head = on_head,
@@ -432,7 +427,8 @@ is_to_repeat(
     const struct wb__keyed_request *r, const struct wb__idem_call *call)
 {
     return (call->rc == WB_BUSY || call->rc == WB_FULL) &&
-           call->verb != WB__IDEM_UNKNOWN && now_us(r->gate) < r->end_until_us;
+           call->verb != WB__IDEM_UNKNOWN &&
+           wb__gate_us(r->gate) < r->end_until_us;
 }
 
 static void
@@ -444,7 +440,7 @@ on_claim_ended(struct wb__store_call *c)
 
     wb__gate_store_failed(r->gate, r->forward.exchange->head, c->call.rc);
     if (is_to_repeat(r, &c->call)) {
-        r->repeat_at_us = now_us(r->gate) + WB__GATE_REPEAT_MS * 1000;
+        r->repeat_at_us = wb__gate_us(r->gate) + WB__GATE_REPEAT_MS * 1000;
         return;
     }
     n->released += ok && c->call.verb == WB__IDEM_RELEASE;
@@ -490,7 +486,7 @@ end_claim(struct wb__keyed_request *r, enum wb__idem_verb verb,
     r->error = error;
     if (r->state != ENDING)
         r->end_until_us =
-            wb__sat_add(now_us(r->gate), r->gate->opts.lease_ms * 1000);
+            wb__sat_add(wb__gate_us(r->gate), r->gate->opts.lease_ms * 1000);
     move(r, ENDING);
     call_store(r, &r->store_call, call, on_claim_ended);
 }
@@ -523,7 +519,7 @@ end(struct wb__keyed_request *r)
     if (r->state != OVER) {
         if (r->state == ENDING && count_same_key(r, 1u << WAITING) > 0)
             start_tick(gate, 0); /* claims for those */
-        wb__gate_add_latency(gate, now_us(gate) - r->began_us);
+        wb__gate_add_latency(gate, wb__gate_us(gate) - r->began_us);
         move(r, OVER);
         r->forward.exchange = NULL;
     }
@@ -560,7 +556,7 @@ static void
 on_tick(uv_timer_t *timer)
 {
     struct wb__gate *gate = timer->data;
-    int64_t at_us = now_us(gate), lease_ms = gate->opts.lease_ms;
+    int64_t at_us = wb__gate_us(gate), lease_ms = gate->opts.lease_ms;
     struct wb__keyed_request *next;
 
     gate->ticking = false;

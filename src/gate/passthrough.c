@@ -14,18 +14,12 @@ struct passthrough {
     int64_t began_us;
 };
 
-static int64_t
-now_us(const struct wb__gate *gate)
-{
-    return gate->opts.env->mono_us(gate->opts.env->ctx);
-}
-
 /* End both sides at once. */
 static void
 drop(struct passthrough *p)
 {
     wb__gate_log_access(p->gate, p->forward.exchange->head, p->status, "cut",
-        now_us(p->gate) - p->began_us);
+        wb__gate_us(p->gate) - p->began_us);
     wb__upstream_cancel(&p->forward.upstream);
     wb__exchange_drop(p->forward.exchange);
     wb__free(p->gate->opts.env, p);
@@ -130,7 +124,7 @@ on_end(struct wb__upstream_request *upstream)
     struct passthrough *p = upstream->data;
 
     wb__gate_log_access(p->gate, p->forward.exchange->head, p->status, "passed",
-        now_us(p->gate) - p->began_us);
+        wb__gate_us(p->gate) - p->began_us);
     wb__exchange_end(p->forward.exchange);
     wb__free(p->gate->opts.env, p);
 }
@@ -171,7 +165,7 @@ on_fail(struct wb__upstream_request *upstream, bool sent, const char *why)
             p->forward.exchange->head,
             (struct wb__log_fields){.error = wb_slice(why)});
         wb__gate_log_access(p->gate, p->forward.exchange->head, p->status,
-            "cut", now_us(p->gate) - p->began_us);
+            "cut", wb__gate_us(p->gate) - p->began_us);
         wb__exchange_drop(p->forward.exchange);
     } else {
         wb__gate_respond_error(p->gate, p->forward.exchange,
@@ -201,7 +195,7 @@ wb__passthrough_handle(
     *p = (struct passthrough){.chunked = head->chunked,
         .unidentified = unidentified,
         .gate = gate,
-        .began_us = now_us(gate),
+        .began_us = wb__gate_us(gate),
         .forward = {.exchange = exchange,
             .upstream = {.bodyless = wb__eq(head->method, WB_LIT("HEAD")),
                 .on_head = on_head,

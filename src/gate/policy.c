@@ -6,8 +6,6 @@
  *  2. One table has the action of each status. (G-6) */
 #include "gate/gate_internal.h"
 
-#include <stdio.h>
-
 /* ---- methods and paths -------------------------------------------------- */
 
 static bool
@@ -63,8 +61,7 @@ is_ambiguous(struct wb_slice path)
     return false;
 }
 
-/* Is the path one of these, or below one? Many routers do not tell small
- * letters from capitals. */
+/* Is the path one of these, or below one? Many routers ignore case. */
 static bool
 is_below(struct wb_slice list, struct wb_slice path)
 {
@@ -149,8 +146,7 @@ read_range(struct wb_slice item, uint64_t *from, uint64_t *to)
         *from = (uint64_t)(item.ptr[0] - '0') * 100;
         *to = *from + 99;
     } else {
-        const bool range =
-            item.len > 0 && memchr(item.ptr, '-', item.len) != NULL;
+        bool range = item.len > 0 && memchr(item.ptr, '-', item.len) != NULL;
 
         if (!wb__cut(&item, '-', &first) ||
             !wb__parse_u64(wb__trim(first), 599, from) ||

@@ -21,8 +21,7 @@ static const struct error {
         ""},
     [WB__GATE_ANONYMOUS] = {401, "bad-key",
         "a key needs the identity of its client, so that two clients may "
-        "choose "
-        "the same key: send Authorization, or start the gateway with "
+        "choose the same key: send Authorization, or start the gateway with "
         "--identity-header, --identity-cookie or --identity-claim; --anonymous "
         "share gives all clients one identity, --anonymous pass does not guard "
         "such requests",
@@ -32,8 +31,7 @@ static const struct error {
         "Retry-After: 1\n"},
     [WB__GATE_MISMATCH] = {422, "mismatch",
         "this key was used for another request: its query, Host, Content-Type "
-        "or "
-        "body differs",
+        "or body differs",
         ""},
     [WB__GATE_KEY_HELD] = {409, "outcome-unknown",
         "an earlier request with this key may have taken effect; its outcome "

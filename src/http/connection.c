@@ -11,7 +11,7 @@
 enum {
     PIPELINED_BYTES = 64 << 10,
     LINGER_BYTES = 48 << 20,
-    LINGER_STEP = 64 << 10 /* so much within linger_ms is more than a drip */
+    LINGER_STEP = 64 << 10 /* so much within linger_ms extends the wait */
 };
 
 static void next_requests(struct wb__connection *c);
@@ -365,9 +365,9 @@ has_next(const struct wb__connection *c)
            (c->phase == WB__PHASE_WRITE && c->keep_alive);
 }
 
-/* Input that nobody wants. A client that sends on without a look at the
- * response is given as long as a body has: reset before, it would not find it.
- */
+/* Input that is not needed any more. A client that sends on before it reads the
+ * response gets the time of a body: a reset before that would lose it the
+ * response. */
 static void
 drain(struct wb__connection *c, size_t n)
 {

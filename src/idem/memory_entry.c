@@ -235,9 +235,9 @@ wb__claim_hold(
 
 /* ---- time -------------------------------------------------------------- */
 
-/* A claim whose lease has ended is kept hold_ms longer, as nobody else may want
- * its key. One that was sending is DOUBTFUL; another stays CLAIMED, counts for
- * nothing and gives way to the next. */
+/* A claim whose lease has ended is kept hold_ms longer: its holder may still
+ * end it until another begin takes the key. One that was sending is DOUBTFUL;
+ * another stays CLAIMED, counts for nothing and gives way to the next. */
 static bool
 claim_expire_if_due(
     struct wb__memory *m, struct wb__memory_claim *claim, int64_t now_ms)

@@ -1,7 +1,6 @@
 /* sql.c - the store in a SQL database: calls, list, reap, open and close.
  *
- * (1) All writes are made on one connection, in groups that share
- *     a commit.
+ * (1) All writes are made on one connection, in groups that share a commit.
  * (2) A read does not wait for the commits of others: while that connection is
  *     busy it uses a second one.
  * (3) A call that a read can decide writes nothing.

@@ -193,7 +193,7 @@ line_write(struct wb__log *log, struct line *l)
     return n == (ssize_t)l->len;
 }
 
-/* Write a line, after one that tells how many were lost before it. */
+/* Write a line, after one that says how many were lost before it. */
 static void
 write_event(struct wb__log *log, enum wb__log_level level, const char *event,
     const struct wb__log_fields *fields)

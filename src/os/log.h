@@ -3,7 +3,7 @@
  * (1) A line is one write(2) of at most LINE_BYTES. A descriptor that takes
  *     nothing loses lines, which are counted; it never blocks the caller.
  * (2) The sixth line of one event and kind within ten seconds, and all after
- *     it, are counted; one line tells the count when the time is over.
+ *     it, are counted; one line has the count when the time is over.
  * (3) Control characters never reach the line. The caller gives no payload and
  *     no secret. */
 #ifndef WB_SRC_OS_LOG_H

@@ -1,7 +1,6 @@
-/* notify.c - tell the service manager (sd_notify(3)) about our state. */
+/* notify.c - report our state to the service manager (sd_notify(3)). */
 #include <errno.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -32,6 +32,8 @@ void wb__fd_close(int fd); /* -1 is fine; errno stays */
 
 /* Whether a read would return at once: data, the end, or an error. */
 WB_MUST_USE bool wb__readable(int fd);
+/* Wait until it would, or until a signal arrives. */
+void wb__wait_readable(int fd);
 /* fd is a pipe or socket that nobody reads any more. */
 WB_MUST_USE bool wb__pipe_closed(int fd);
 /* Wait until the socket can be read, or also written. False: neither within ms
@@ -41,8 +43,6 @@ WB_MUST_USE bool wb__fd_wait(int fd, bool to_write, int64_t ms);
 void wb__fd_shut(int fd);
 /* Columns of a terminal; 0: fd is none. */
 WB_MUST_USE size_t wb__terminal_width(int fd);
-/* Wait until it would, or until a signal arrives. */
-void wb__wait_readable(int fd);
 
 /* Write all bytes, waiting until fd takes them. 0, or an errno. */
 WB_MUST_USE int wb__write_all(int fd, struct wb_slice bytes);
@@ -156,8 +156,7 @@ wb__file_id_eq(const struct wb__file_id *a, const struct wb__file_id *b)
     return a->inode == b->inode && a->device == b->device;
 }
 
-/* Watch the names in a folder, and its own (inotify). -1: that cannot be had.
- */
+/* Watch the names in a folder, and its own (inotify). -1: it cannot be. */
 int wb__folder_watch(const char *path);
 /* Whether a name has changed since the last call; true where it is not known.
  * Costs a fourth of one stat(). */
@@ -265,7 +264,7 @@ void wb__lockfile_poke(struct wb__lockfile *f);
  * As sd_notify(3) of systemd. */
 
 /* Send "READY=1" or the like to $NOTIFY_SOCKET, a path or an abstract name.
- * False: there is none, or it takes nothing. Safe in a signal handler. */
+ * False: there is none, or it takes nothing. */
 bool wb__notify(const char *state);
 /* How often the manager wants "WATCHDOG=1" at the least; 0: it does not. */
 int64_t wb__watchdog_us(void);
@@ -343,8 +342,9 @@ struct wb__process {
 WB_MUST_USE enum wb_status wb__process_run(
     struct wb__process *process, struct wb_err *err);
 
-/* Whether processes that the command has started, or these, are alive wait_ms
- * after it has ended. Not those that another process has started for it. */
+/* Whether a process that the command has started, or a child of one, is alive
+ * wait_ms after the command has ended. Not those that another process has
+ * started for it. */
 WB_MUST_USE bool wb__process_left(int64_t wait_ms);
 
 #endif /* WB_SRC_OS_H */

@@ -6,7 +6,7 @@
  *     In the child all signals are blocked until no handler of this process is
  *     left: it loses none.
  * (3) `running` is cleared before the child is reaped: no signal goes to
- * another process that was given the same pid.
+ *     another process that was given the same pid.
  * (4) Orphans of the command become children of this process (a subreaper):
  *     it sees whether a process of the run lives on. */
 #define _GNU_SOURCE /* pipe2, execvpe */
@@ -260,8 +260,8 @@ read_some(struct wb__process *process, int fd, int *from)
     }
 }
 
-/* A shell that executes this program in its place leaves it its children, like
- * one that reads the output; they are not of the run. */
+/* A shell that executes this program in its place (exec) leaves its own
+ * children to it, as one that reads the output; these are not of the run. */
 static pid_t inherited[64];
 static size_t n_inherited;
 

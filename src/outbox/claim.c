@@ -17,8 +17,8 @@
  * (5) Of the messages whose lease ran out one is leased at a time, so that one
  *     that kills its worker takes no attempt from the others again and again.
  * (6) One damaged row is abandoned, and does not keep the others back.
- * (7) The number of messages that a claim abandons or defers, and
- *     the bytes it copies are bounded: the next claim continues. */
+ * (7) The number of messages that a claim abandons or defers, and the bytes it
+ *     copies, are bounded: the next claim continues. */
 #include <stdio.h>
 
 #include "outbox/claim.h"
@@ -27,8 +27,7 @@ enum {
     ENDED_MAX = 1000,
     BYTES_MAX = 16 << 20,
     PROBE_WAIT_MS = 2000, /* until the others of its scope are tried again */
-    LOCKED_MS =
-        50 /* until rows locked by another transaction are tried again */
+    LOCKED_MS = 50 /* until rows that another transaction locked are tried */
 };
 
 #define ATTEMPTS_MAX UINT32_C(4000000000) /* as the tables have it */

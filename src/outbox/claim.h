@@ -1,4 +1,4 @@
-/* claim.h - what claim.c and front.c share: one claim while it runs.
+/* claim.h - what claim.c, front.c and rate.c share: one claim while it runs.
  *
  * A source that is not paused is a front. A claim merges the fronts, oldest row
  * first. */
@@ -39,6 +39,8 @@ struct wb__claiming {
     int64_t now_ms, due_by_ms, lease_ms;
 };
 
+/* ---- front.c ------------------------------------------------------------ */
+
 /* Make a front of each source, or of each kind that has messages. A paused kind
  * has none; the batch lists it if one of its messages is due. */
 WB_MUST_USE enum wb_status wb__fronts_find(
@@ -50,8 +52,13 @@ WB_MUST_USE enum wb_status wb__front_refresh(
  * those of the second oldest. NULL: none is ready. */
 struct wb__front *wb__front_oldest(
     struct wb__claiming *c, struct wb__bound *limit);
-/* A front without free slots is not taken from. */
+/* Has its source no free slot, or no request left by its rate? */
 bool wb__front_full(const struct wb__front *f);
+/* The batch: something may be claimed at that time. */
+void wb__batch_next(struct wb_batch *batch, int64_t ms);
+/* The batch: the breaker of this scope holds a due message back. */
+WB_MUST_USE enum wb_status wb__batch_blocked(
+    struct wb__claiming *c, struct wb_slice scope, struct wb_err *err);
 
 /* ---- rate.c ------------------------------------------------------------- */
 
@@ -65,13 +72,5 @@ void wb__rate_take(struct wb__front *f);
 /* Write what was used. */
 WB_MUST_USE enum wb_status wb__rates_save(
     struct wb__claiming *c, struct wb_err *err);
-
-/* ---- front.c ------------------------------------------------------------ */
-
-/* The batch: something may be claimed at that time. */
-void wb__batch_next(struct wb_batch *batch, int64_t ms);
-/* The batch: the breaker of this scope holds a due message back. */
-WB_MUST_USE enum wb_status wb__batch_blocked(
-    struct wb__claiming *c, struct wb_slice scope, struct wb_err *err);
 
 #endif /* WB_SRC_OUTBOX_CLAIM_H */

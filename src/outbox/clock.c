@@ -6,8 +6,8 @@
  *
  * (1) A clock that is behind what the database has seen was ahead before: what
  *     was created or claimed in the future is dated anew, as of now. A wait or
- * a lease that began then has its length from now; a due time that the sender
- *     chose stays.
+ *     a lease that began then has its length from now; a due time that the
+ *     sender chose stays.
  * (2) Ids and keys are forgotten by the trusted time. A clock that is more than
  *     a day further on than the database has seen is not trusted until it has
  *     gone on for another hour, or until this process saw the time pass: a

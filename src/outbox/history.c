@@ -23,11 +23,6 @@ struct log {
     char text[LINES * LINE_BYTES];
 };
 
-static const char *const outcomes[] = {[WB_DELIVERED] = "delivered",
-    [WB_RETRY] = "retry",
-    [WB_REJECTED] = "rejected",
-    [WB_UNKNOWN] = "unknown"};
-
 /* The lines of the log that stay when one is added. */
 static struct wb_slice
 last_lines(struct wb_slice log)
@@ -98,7 +93,7 @@ wb__history_add(struct wb_outbox *box, const struct wb__head *head,
         (void)wb__one_line(f->error, ERROR_CHARS, error);
     log.len += (size_t)snprintf(log.text + log.len, LINE_BYTES,
         "%lld %lld %s %d %s\n", (long long)began_ms,
-        (long long)(took_ms > 0 ? took_ms : 0), outcomes[outcome],
+        (long long)(took_ms > 0 ? took_ms : 0), wb__outcome_name(outcome),
         f->reply_status != 0 ? f->reply_status : status_of(wb_slice(error)),
         error);
     return wb__db_run(box->db, WB__SQL_ATTEMPTS_SET,

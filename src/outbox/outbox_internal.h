@@ -31,7 +31,7 @@ struct wb__clock {
     uint32_t rollbacks; /* a later one may have undone what it wrote */
     int64_t wall_ms, mono_ms;
     int64_t seen_ms;    /* after trusted_ms: since then the clock is ahead */
-    int64_t trusted_ms; /* of what is believed the latest time */
+    int64_t trusted_ms; /* the latest time that is believed */
 };
 
 struct wb_outbox {
@@ -54,6 +54,11 @@ struct wb_outbox {
  * slots with it: they are to be taken again. Anything else is left as it is.
  * Not OK: nothing has changed. Threads: that of the drain slots. */
 WB_MUST_USE enum wb_status wb__outbox_reopen(
+    struct wb_outbox *box, struct wb_err *err);
+
+/* IO: the database was removed, renamed or replaced while it was open. Any
+ * thread, at any time; it reads nothing. */
+WB_MUST_USE enum wb_status wb__outbox_check(
     struct wb_outbox *box, struct wb_err *err);
 
 /* The database's time, where it has a clock. For any thread. */
@@ -239,12 +244,10 @@ WB_MUST_USE enum wb_status wb__breaker_extend(struct wb_outbox *box,
     struct wb_slice scope, uint64_t token, int64_t until_ms,
     struct wb_err *err);
 
-/* IO: the database was removed, renamed or replaced while it was open. Any
- * thread, at any time; it reads nothing. (outbox.c) */
-WB_MUST_USE enum wb_status wb__outbox_check(
-    struct wb_outbox *box, struct wb_err *err);
 /* ---- retry (retry.c) ------------------------------------------------------ */
 
+/* "delivered", "retry", "rejected" or "unknown"; for any thread. */
+const char *wb__outcome_name(enum wb_outcome outcome);
 /* The wait that the receiver asks for, limited by the policy. */
 int64_t wb__retry_after_ms(
     const struct wb_retry_policy *policy, const struct wb_attempt *attempt);

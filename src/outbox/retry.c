@@ -5,7 +5,18 @@
 
 static const struct wb_retry_policy standard = WB_RETRY_POLICY_DEFAULT;
 
-/* Of what is added to a listed delay, at most. */
+const char *
+wb__outcome_name(enum wb_outcome outcome)
+{
+    static const char *const names[] = {[WB_DELIVERED] = "delivered",
+        [WB_RETRY] = "retry",
+        [WB_REJECTED] = "rejected",
+        [WB_UNKNOWN] = "unknown"};
+
+    return names[outcome];
+}
+
+/* The most that is added to a listed delay. */
 static int64_t
 spread_ms(int64_t delay)
 {

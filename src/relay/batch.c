@@ -14,8 +14,8 @@
  *     coding, JSON by its type or its first character and not valid), the
  *     results of the items cannot be known: the outcome is unknown, and the
  *     batch is sent again. So it is if a list of another length has a failure
- * in it. Of an item whose status is a word, and that is not "ok": true, or that
- *     is a number like 422, the outcome is unknown. */
+ *     in it. The outcome of one item is unknown if its status is a word and it
+ *     has no "ok": true, or if the item is a number like 422. */
 #include <jansson.h>
 
 #include "relay/relay.h"

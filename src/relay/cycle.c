@@ -111,17 +111,21 @@ wb__relay_wake(struct wb_relay *relay, enum wb__wake wake)
 /* A cycle claims only if it may: the pass goes on and has messages left, a
  * request may start (neither the routes nor the pass are at their concurrency),
  * and a kind that has a route had messages when the kinds were last read. If
- * so, the wake state decides. IDLE: the last claim found nothing; the cycle
- * claims only if it commits outcomes, since a claim in the same transaction
- * costs little. RECHECK: a message of a known kind may have become due (the
- * last claim took some, a due time has come, or a rate held a route back); the
- * cycle claims. KINDS_STALE: there may be a message of a kind that had none (a
- * pass began, the next message of a lane came up, or another program wrote);
- * the cycle reads the kinds, then claims. WOKEN: a process has committed a
- * message; the cycle claims the known kinds at once, so that the message is
- * soon on its way, and the next cycle reads the kinds. A claim leaves IDLE
- * behind if it took nothing, else RECHECK. A cycle that may not claim leaves
- * the state as it is. */
+ * so, the wake state decides:
+ *
+ *     IDLE         The last claim found nothing. The cycle claims only if it
+ *                  commits outcomes: in the same transaction it costs little.
+ *     RECHECK      A message of a known kind may have become due: the last
+ *                  claim took some, a due time has come, or a rate held a route
+ *                  back. The cycle claims.
+ *     KINDS_STALE  There may be a message of a kind that had none: a pass
+ *                  began, the next message of a lane came up, or another
+ *                  program wrote. The cycle reads the kinds, then claims.
+ *     WOKEN        A process has committed a message. The cycle claims the
+ *                  known kinds at once; the next one reads the kinds.
+ *
+ * After a claim the state is IDLE if it took nothing, else RECHECK. A cycle
+ * that may not claim leaves the state as it is. */
 enum wb__claim_step
 wb__claim_step(const struct wb__claims *claims, bool may_claim, bool commits)
 {
@@ -232,7 +236,7 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
     wb__outcomes_take(relay);
     if (relay->committing.n == 0 && max == 0)
         return WB_OK;
-    begin_us = relay->env->mono_us(relay->env->ctx);
+    begin_us = wb__relay_us(relay);
     relay->run_blocking(relay, commit_run, &c);
     if (c.rc != WB_OK && c.rc != WB_EMPTY) {
         wb__relay_wake(relay, WB__RECHECK);
@@ -240,11 +244,10 @@ commit(struct wb_relay *relay, uint32_t max, bool held_back,
     }
     relay->db_used = true;
     if (relay->committing.n + batch->len > 0)
-        wb__relay_event(relay,
-            &(struct wb_relay_event){.type = WB_RELAY_COMMITTED,
-                .count = relay->committing.n + batch->len,
-                .duration_ms =
-                    (relay->env->mono_us(relay->env->ctx) - begin_us) / 1000});
+        wb__relay_event(
+            relay, &(struct wb_relay_event){.type = WB_RELAY_COMMITTED,
+                       .count = relay->committing.n + batch->len,
+                       .duration_ms = (wb__relay_us(relay) - begin_us) / 1000});
     WB_ASSERT(batch->len <= max && batch->len <= relay->limits.messages);
     /* The next message of a lane may be of a kind that had none before. */
     if (relay->committing.lanes || batch->ended > 0)
@@ -294,7 +297,7 @@ extend_run(void *arg)
 static enum wb_status
 extend_due(struct wb_relay *relay, struct wb_err *err)
 {
-    int64_t now_us = relay->env->mono_us(relay->env->ctx);
+    int64_t now_us = wb__relay_us(relay);
     int64_t next_us = now_us + relay->opts.lease_ms * 500, again_us;
     struct extension x = {.relay = relay, .err = err};
     struct wb__outcomes *kept[] = {&relay->committing, &relay->pending};
@@ -333,7 +336,7 @@ extend_due(struct wb_relay *relay, struct wb_err *err)
     relay->db_used = relay->db_used || x.rc == WB_OK;
     if (x.rc == WB_OK)
         return WB_OK;
-    again_us = relay->env->mono_us(relay->env->ctx) + BUSY_US;
+    again_us = wb__relay_us(relay) + BUSY_US;
     for (d = relay->in_flight; d != NULL; d = d->next)
         if (d->extend_us == next_us)
             d->extend_us = again_us;
@@ -351,7 +354,7 @@ static int64_t
 next_deadline_us(struct wb_relay *relay, bool held_back)
 {
     const struct wb__claims *c = &relay->claims;
-    int64_t now_us = relay->env->mono_us(relay->env->ctx), rate_us;
+    int64_t now_us = wb__relay_us(relay), rate_us;
     int64_t at_us = INT64_MAX, due_ms;
     uint32_t requests = wb__requests_free(relay, &rate_us);
     bool may = may_claim(relay, requests, rate_us);

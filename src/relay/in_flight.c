@@ -5,7 +5,7 @@
  *     once where no request could be built for it.
  * (2) The rows of a claim are kept until the last of its requests has ended.
  * (3) A batch that is rejected as a whole is split until the rejected message
- * is alone; a request that fails is one failure for the breaker. */
+ *     is alone; a request that fails is one failure for the breaker. */
 #include "relay/relay.h"
 
 enum {

@@ -115,12 +115,14 @@ loop_open(struct wb_relay *relay, struct wb_err *err)
     l->uv = relay->opts.loop;
     if (l->uv == NULL) {
         if (uv_loop_init(&l->own) != 0)
-            return wb__fail(
-                err, WB_UNAVAILABLE, 0, "relay: no event loop to be had");
+            return wb__fail(err, WB_UNAVAILABLE, 0,
+                "relay: an event loop cannot be made; raise the limit of open "
+                "files");
         l->uv = &l->own;
     }
     if (uv_async_init(l->uv, &l->stop, on_stop) != 0)
-        return wb__fail(err, WB_UNAVAILABLE, 0, "relay: no event to be had");
+        return wb__fail(err, WB_UNAVAILABLE, 0,
+            "relay: an event cannot be made; raise the limit of open files");
     (void)uv_timer_init(l->uv, &l->timer);
     (void)uv_prepare_init(l->uv, &l->prepare);
     (void)uv_fs_event_init(l->uv, &l->commit);
@@ -174,8 +176,7 @@ on_work_done(uv_work_t *work, int status)
 /* Call fn on a thread of libuv's while requests are in flight, which go on
  * meanwhile. Without any, changing threads would only take time. Only the
  * system's environment is known to be thread-safe: with any other, call fn
- * here.
- */
+ * here. */
 static void
 run_offloaded(struct wb_relay *relay, void (*fn)(void *arg), void *arg)
 {
@@ -396,21 +397,20 @@ ended_event(const struct wb_relay *relay, uint64_t n)
 }
 
 /* The end of a pass. What is still in flight has no time left: it stays claimed
- * until its lease ends. What is not sent is given back. */
-static enum wb_status
+ * until its lease ends. What is not sent is released. */
+static void
 leave(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
     int64_t deadline_us;
 
     if (wb__relay_is_idle(relay))
-        return WB_OK;
+        return;
     relay->limits.stopping = true;
     wb__deliveries_release_unsent(relay);
     for (int i = 0; i < 2 && wb__outcomes_left(relay) > 0; i++)
         (void)(wb__relay_cycle(relay, &deadline_us, NULL) == WB_OK);
     wb__outcomes_drop(relay);
-    return WB_OK;
 }
 
 static enum wb_status
@@ -441,8 +441,10 @@ run_pass(struct wb__pass *p, struct wb_err *err)
             deadline_us = 0;
         if (!wb__database_found(p))
             continue;
-        if (is_over(p))
-            return leave(p);
+        if (is_over(p)) {
+            leave(p);
+            return WB_OK;
+        }
         save_report(p);
         /* The next cycle commits these while the other requests go on. With a
          * pass of the loop in between, more would end first, and the commit
@@ -521,8 +523,8 @@ wb_relay_drain(struct wb_relay *relay, const struct wb_drain *drain,
     return drain_end(&p, rc, report, err);
 }
 
-/* A drain that found the slot taken, just before the worker stopped, was told
- * that its messages would be seen to. */
+/* A drain that found the slot taken, just before the worker stopped, has left
+ * its messages to this worker. */
 static enum wb_status
 run_last_pass(struct wb__pass *p, struct wb_err *err)
 {

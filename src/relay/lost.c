@@ -21,17 +21,17 @@ may_pass(const struct wb__pass *p, enum wb_status rc)
            (rc == WB_NOMEM && p->worker);
 }
 
-/* A cycle failed: wait for the database, and keep the outcomes. False: do not;
- * a file that was removed or replaced does not come back.
- * Outcomes are kept until their leases are over, which is at most a lease after
- * the loss began. A worker that goes on keeps them for longer: it claims
- * nothing before they are committed. */
+/* A cycle failed: wait for the database, and keep the outcomes. False: do not
+ * wait; a file that was removed or replaced does not come back. Outcomes are
+ * kept until their leases are over, which is at most a lease after the loss
+ * began. A worker that was not stopped keeps them for longer: it claims nothing
+ * before they are committed. */
 bool
 wb__database_lost(
     struct wb__pass *p, enum wb_status rc, const struct wb_err *err)
 {
     struct wb_relay *relay = p->relay;
-    int64_t now_us = relay->env->mono_us(relay->env->ctx);
+    int64_t now_us = wb__relay_us(relay);
     bool goes_on = p->worker && !p->stopped;
 
     if (!may_pass(p, rc) || (!goes_on && wb__relay_is_idle(relay)) ||
@@ -61,7 +61,7 @@ bool
 wb__database_found(struct wb__pass *p)
 {
     struct wb_relay *relay = p->relay;
-    int64_t us = relay->env->mono_us(relay->env->ctx) - p->lost_us;
+    int64_t us = wb__relay_us(relay) - p->lost_us;
 
     if (p->lost_us == 0 || !relay->db_used)
         return true;

@@ -26,6 +26,7 @@ struct wb__pass {
 
 /* ---- slot.c ------------------------------------------------------------ */
 
+/* Take a free slot, if there is one; true also where it has one. */
 bool wb__slot_try(struct wb__pass *p);
 /* As wb__slot_try(); if there is none, the holders are flagged to check for
  * messages once more. */
@@ -33,7 +34,7 @@ WB_MUST_USE bool wb__slot_take(struct wb__pass *p);
 void wb__slot_free(struct wb__pass *p);
 /* A server that was away has forgotten the lock. */
 void wb__slot_renew(struct wb__pass *p);
-/* Before each cycle of a worker. */
+/* Before each cycle: note a stop; a worker takes, keeps or frees its slot. */
 void wb__slot_keep(struct wb__pass *p, int64_t now_us);
 /* May it claim, as far as a stop and the slots go? */
 bool wb__pass_is_on(const struct wb__pass *p);

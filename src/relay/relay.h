@@ -259,7 +259,11 @@ void wb__deliveries_resume(struct wb_relay *relay);
 void wb__deliveries_put_back(struct wb_relay *relay);
 /* Forget those that are not sent. */
 void wb__deliveries_drop_unsent(struct wb_relay *relay);
+/* Release those that are not sent: each gets an outcome that says so. */
+void wb__deliveries_release_unsent(struct wb_relay *relay);
 void wb__delivery_free(struct wb__delivery *delivery);
+
+/* ---- outcomes.c -------------------------------------------------------- */
 
 /* Note the outcome of one message; *result is copied. */
 WB_MUST_USE enum wb_status wb__outcome_note(struct wb_relay *relay,
@@ -278,9 +282,7 @@ void wb__outcomes_take(struct wb_relay *relay);
 void wb__outcomes_committed(struct wb_relay *relay);
 void wb__outcomes_drop(struct wb_relay *relay);
 
-/* Note that those that are not sent be released. */
-void wb__deliveries_release_unsent(struct wb_relay *relay);
-/* Call on_event(), if there is one. */
+/* Call the caller's on_event(), if it gave one. */
 void wb__relay_event(
     const struct wb_relay *relay, const struct wb_relay_event *event);
 

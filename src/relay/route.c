@@ -218,7 +218,7 @@ route_free(const struct wb_relay *relay, struct wb__route_state *state,
 uint32_t
 wb__requests_free(struct wb_relay *relay, int64_t *rate_us)
 {
-    int64_t now_us = relay->env->mono_us(relay->env->ctx);
+    int64_t now_us = wb__relay_us(relay);
     uint64_t sum = 0, left = UINT32_MAX;
     size_t used = relay->n_in_flight - relay->n_reserved;
 

@@ -65,8 +65,7 @@ static bool
 is_slow(const struct wb_relay *relay, const struct wb__route_state *state,
     const struct load *l)
 {
-    return is_full(state, l) &&
-           relay->env->mono_us(relay->env->ctx) - l->oldest_us >= SLOW_US;
+    return is_full(state, l) && wb__relay_us(relay) - l->oldest_us >= SLOW_US;
 }
 
 /* When a message of a slow destination is due again: in about the time that its
@@ -76,7 +75,7 @@ static int64_t
 wait_until_ms(const struct wb_relay *relay, const struct load *l)
 {
     int64_t now_ms = wb__outbox_now(relay->box);
-    int64_t ms = (relay->env->mono_us(relay->env->ctx) - l->oldest_us) / 1000;
+    int64_t ms = (wb__relay_us(relay) - l->oldest_us) / 1000;
 
     if (relay->limits.due_by_ms != 0)
         return relay->limits.due_by_ms;
@@ -179,6 +178,6 @@ wb__scopes_deadline_us(const struct wb_relay *relay)
     for (const struct wb__delivery *d = relay->in_flight; d != NULL;
          d = d->next)
         if (!d->sent && d->state->route->scope_of != NULL)
-            return relay->env->mono_us(relay->env->ctx) + SLOW_US;
+            return wb__relay_us(relay) + SLOW_US;
     return INT64_MAX;
 }

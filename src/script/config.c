@@ -388,8 +388,8 @@ read_config(struct wb_config *c, const char *path, struct wb_err *err)
     if (rc == WB_OK)
         rc = wb__file_read(path, &c->text, err);
     if (rc == WB_TOOBIG)
-        return wb__fail(
-            err, rc, 0, "%s: more than 1 MiB is no configuration", path);
+        return wb__fail(err, rc, 0,
+            "%s: more than 1 MiB is too long for a configuration", path);
     if (rc == WB_OK)
         rc = wb__script_open(&c->script, err);
     if (rc != WB_OK)

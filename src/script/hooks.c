@@ -432,7 +432,7 @@ call_scope(lua_State *L)
     wb__view_push(L, s->message, NULL);
     call_with_message(L, own ? s->spec->scope.function : s->spec->url.function);
     if (!wb__text_at(L, 3, &value) || value.secret)
-        (void)luaL_error(L, "the scope is no text, or a secret");
+        (void)luaL_error(L, "the scope is not text, or is a secret");
     if (own) {
         wb__buf_add(s->out, value.text);
     } else {
@@ -443,7 +443,7 @@ call_scope(lua_State *L)
     return 0;
 }
 
-/* One that cannot be had is no reason not to send the message. */
+/* A message whose scope cannot be found is sent in the scope of its route. */
 static enum wb_status
 scope_of(void *ctx, const struct wb_claimed *message, char *out, size_t size)
 {

@@ -7,6 +7,7 @@
  *     here, and spend steps for every value.
  * (3) A Lua error leaks nothing: a userdata owns the tree.
  * (4) Errors show nothing of a text. */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

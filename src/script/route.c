@@ -16,7 +16,7 @@ enum {
 /* ---- fields ------------------------------------------------------------ */
 
 static const char *const transports[] = {"http", "exec", "file", NULL};
-static const char *const methods[] = {
+const char *const wb__route_methods[] = {
     "POST", "PUT", "PATCH", "DELETE", "GET", NULL};
 static const char *const formats[] = {"array", "ndjson", NULL};
 
@@ -53,7 +53,7 @@ static const struct wb__schema batch_schema = {batch_fields, WB_COUNT(batch_fiel
 static const struct wb__field route_fields[] = {
     {"transport", WB__TYPE_WORD, ALL, AT(transport), 0, 0, transports, NULL},
     {"url", WB__TYPE_VALUE, HTTP, AT(url), 1, WB__URL_MAX, NULL, NULL},
-    {"method", WB__TYPE_WORD, HTTP, AT(method), 0, 0, methods, NULL},
+    {"method", WB__TYPE_WORD, HTTP, AT(method), 0, 0, wb__route_methods, NULL},
     {"headers", WB__TYPE_HEADERS, HTTP, AT(headers), 0, 0, NULL, NULL},
     {"secret", WB__TYPE_SECRET, HTTP, AT(secret), 0, 0, NULL, NULL},
     {"secrets", WB__TYPE_SECRETS, HTTP, AT(secrets), 0, 0, NULL, NULL},

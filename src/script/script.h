@@ -13,7 +13,6 @@
 #ifndef WB_SRC_SCRIPT_H
 #define WB_SRC_SCRIPT_H
 
-#include <jansson.h>
 #include <lauxlib.h>
 #include <locale.h>
 #include <lua.h>
@@ -158,7 +157,7 @@ WB_MUST_USE enum wb_status wb__scope_check(
     struct wb_slice text, struct wb_err *err);
 WB_MUST_USE enum wb_status wb__scope_expand(struct wb_slice text,
     struct wb_slice payload, struct wb__buf *out, struct wb_err *err);
-/* Append scheme://host:port of a URL that is valid, in small letters and
+/* Append scheme://host:port of a URL that is valid, in lower case and
  * without the port where it is the scheme's. */
 void wb__url_origin(struct wb_slice url, struct wb__buf *out);
 /* a.b.c: names of letters, digits, _ and - */
@@ -253,6 +252,7 @@ struct wb__schema {
 };
 #define WB__FIELDS_MAX 32
 #define WB__MS_MAX     (INT64_C(3650) * 86400000) /* ten years */
+extern const char *const wb__route_methods[];     /* by method; ended by NULL */
 extern const struct wb__schema wb__route_schema, wb__outbox_schema,
     wb__relay_schema;
 

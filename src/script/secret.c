@@ -8,8 +8,8 @@
  *     absent.
  * (4) Line ends at the end of a value are cut off.
  * (5) env and file work while the configuration is read, not in hooks.
- * (6) One that is not found has no bytes and says why; so has every text that
- *     it is joined to. */
+ * (6) A secret that is not found has no bytes, and holds the reason; every text
+ *     that it is joined to holds the reason, too. */
 #include <stdio.h>
 #include <stdlib.h>
 

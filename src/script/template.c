@@ -6,6 +6,8 @@
  * (2) A field that is absent, null, empty in the path, an object or an array
  *     is an error that names it.
  * (3) Errors show nothing of the URL: parts of it may be secret. */
+#include <jansson.h>
+
 #include "script/script.h"
 #include "transport/http.h"
 

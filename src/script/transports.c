@@ -11,11 +11,9 @@ static enum wb_status
 open_http(struct wb_config *c, const struct wb__route_spec *spec,
     struct uv_loop_s *loop, struct wb_transport **out, struct wb_err *err)
 {
-    static const char *const methods[] = {
-        "POST", "PUT", "PATCH", "DELETE", "GET"};
     struct wb_slice secrets[8] = {spec->secret.text};
     struct wb_http_opts opts = {
-        .method = wb_slice(methods[spec->method]),
+        .method = wb_slice(wb__route_methods[spec->method]),
         .headers = spec->headers.text,
         .secrets = secrets,
         .n_secrets = spec->secret.secret ? 1 : spec->secrets.n,

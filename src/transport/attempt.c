@@ -4,14 +4,13 @@
  *     them is repeated, once, with the same id (T-7): if the receiver said that
  *     it did not process it (HTTP/2: GOAWAY, REFUSED_STREAM), or if it went out
  *     on a connection that had been used before, which closed before a line of
- *     an answer, or brought 421 (not for this server) or a 408 (not read in
- *     time) that closes it.
- *     All together end by the deadline of the attempt.
+ *     a response, or brought 421 (not for this server) or a 408 (not read in
+ *     time) that closes it. All together end by the deadline of the attempt.
  * (2) With public_only no byte goes to an address that is not public. Checked
  *     when a socket is opened, and again before a request is sent on a socket
  *     that another endpoint may have opened (S1). A proxy is what the
  *     configuration says: with one, the host of each URL is checked.
- * (3) Every request has the whole payload: the answer to it may confirm the
+ * (3) Every request has the whole payload: the response to it may confirm the
  *     message. A redirect that asks for another method is not followed.
  * (4) A redirect to another origin carries the payload, and the headers that
  *     say which message it is: no signature, no header of the route or of the
@@ -19,7 +18,7 @@
  * (5) No header, secret or URL appears in an error (S9).
  * (6) Through a proxy goes a tunnel (CONNECT), for http:// too: the proxy gets
  *     no header of a request without TLS that is not in its tunnel, and its own
- *     answers are never taken for those of the receiver. */
+ *     responses are never taken for those of the receiver. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -413,9 +412,10 @@ follow(struct wb__attempt *a)
     return follows && send_next(a);
 }
 
-/* Before a line of an answer came: did the reused connection die, or did HTTP/2
- * refuse the stream? libcurl says nothing of a stream that was refused while it
- * still sent the body; of one that was reset for another reason it does. */
+/* No line of a response came: did the reused connection close, or did HTTP/2
+ * refuse the stream? libcurl gives no error text for a stream that was refused
+ * while it still sent the body; for one that was reset for another reason it
+ * does. */
 static bool
 is_unprocessed(const struct wb__attempt *a, CURLcode code)
 {
@@ -427,9 +427,9 @@ is_unprocessed(const struct wb__attempt *a, CURLcode code)
            ((a->reused && died) || refused);
 }
 
-/* Says the answer that the request was not read, for being on this connection?
- * A 408 that closes it may have been sent before the request: the connection
- * was idle for too long. */
+/* Does the response say that the request was not read because it came on this
+ * connection? A 408 that closes it may have been sent before the request: the
+ * connection was idle for too long. */
 static bool
 is_refused_here(const struct wb__attempt *a)
 {

@@ -11,7 +11,6 @@
  *     thread ends, so that no command of a killed worker runs on while another
  *     worker sends its message again. */
 #include <ctype.h>
-#include <limits.h>
 #include <stdio.h>
 #include <uv.h>
 

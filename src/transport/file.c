@@ -9,7 +9,6 @@
  *     the threads there are.
  * (4) A line that is still being written at its deadline is reported as
  *     unknown, and the next one waits for the end of the write. */
-#include <stdio.h>
 
 #include "os/os.h"
 #include "transport/http.h"

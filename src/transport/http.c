@@ -4,10 +4,9 @@
  *     a reused connection needs no system call to watch it.
  * (2) libcurl is called from the loop only, never from its own callbacks; the
  *     end of a transfer is reported after libcurl has removed its handle.
- * (3) One call of libcurl that does not end is ended: it reads HTTP/2 frames as
- *     long as they come. A connection that has brought RECORDS_MAX records of
- *     TLS in PASS_MS without a pause is closed, so that the deadlines of all
- *     requests hold.
+ * (3) libcurl reads HTTP/2 frames for as long as they come, so that one call
+ * may not return. A connection that has brought RECORDS_MAX records of TLS in
+ *     PASS_MS without a pause is closed: the deadlines of all requests hold.
  * (4) Closing is asynchronous, as in libuv: memory is freed with the last
  *     watcher, in the next iteration of the loop. */
 #include "transport/http.h"
@@ -135,10 +134,10 @@ watch_start(struct watch *w)
         w->watched = w->wanted;
 }
 
-/* What lies in the socket is read before anything is written to it, and also
- * after the connection was reset: it may be the whole answer. libcurl, told of
- * an error, would close the socket unread, and so it does when it cannot write.
- * The read or the write finds the error. */
+/* What is in the socket is read before anything is written to it, and also
+ * after the connection was reset: it may be the whole response. If an error
+ * were reported to libcurl, or if it could not write, it would close the socket
+ * unread. The read or the write finds the error. */
 static void
 on_ready(uv_poll_t *poll, int status, int events)
 {

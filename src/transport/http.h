@@ -29,7 +29,7 @@ bool wb__errno_is_lack(int error);
 
 /* A global unicast address that stands for itself: not private, loopback,
  * link-local, shared, multicast, reserved, documentation or benchmarking, and
- * no IPv6 form that carries an IPv4 address (mapped, NAT64, 6to4, Teredo). */
+ * no IPv6 form that embeds an IPv4 address (mapped, NAT64, 6to4, Teredo). */
 WB_MUST_USE bool wb__address_public(const struct sockaddr *addr);
 /* The same for an address as text that is not one of this machine's. False if
  * the text is not an address. */

@@ -5,7 +5,6 @@
  *     to, never the name or how it is written (S1).
  * (2) A URL that passes cannot end a line, add a header or name another host
  *     than a reader sees (S2, S3). */
-#include <stdio.h>
 
 #include "transport/http.h"
 

@@ -13,10 +13,10 @@
  * (3) A finding is reported with the arguments that repeat it.
  * (4) campaign_fault(): C5, C6, C7 for SQLite's files and for memory. Each
  *     write, sync, lock and allocation fails, once and without end; the
- * workload continues as a program would. Then the power is cut in a copy; on
- * the disk itself the faults end and every message must be delivered. (5)
- * campaign_clock(): C15. Clocks that jump days forth and back, stand still or
- * run fast cause repeats, but lose no message. */
+ *     workload continues as a program would. Then the power is cut in a copy;
+ *     on the disk itself the faults end and every message must be delivered.
+ * (5) campaign_clock(): C15. Clocks that jump days forth and back, stand still
+ *     or run fast cause repeats, but lose no message. */
 #ifndef WB_TEST_CAMPAIGN_H
 #define WB_TEST_CAMPAIGN_H
 

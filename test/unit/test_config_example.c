@@ -1,5 +1,7 @@
 /* test_config_example.c - examples/code-review.lua: five real kinds, and every
  * branch of accepted_edit's rule. */
+#include <jansson.h>
+
 #include "test_config.h"
 
 static void

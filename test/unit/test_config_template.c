@@ -1,4 +1,6 @@
 /* test_config_template.c - URLs from payloads (T-1, S1). */
+#include <jansson.h>
+
 #include "test_config.h"
 
 static const struct {
