@@ -373,6 +373,18 @@ enum cli_answer {
 enum cli_answer cli_ask(struct cli *cli, const struct wb_idem_op *op,
     struct wb__buf *body, struct wb_err *err);
 
+/* lanes.c: the lanes that a message without a route, of a paused kind, behind
+ * an open breaker or to be retried blocks: add {kind, lanes, waiting, reason}
+ * of each kind and reason to the list, and print a line for people. */
+struct cli_lanes {
+    struct cli *cli;
+    json_t *paused, *breakers; /* kinds, and objects of cli_breaker_object() */
+    json_t *list;
+};
+WB_MUST_USE enum wb_status cli_print_lanes(
+    struct cli_lanes *lanes, struct wb_err *err);
+bool cli_names(json_t *names, struct wb_slice name); /* is it one of them? */
+
 /* routes.c: the routes that cannot start, of --kind if it was given. The first
  * prints them on stderr and returns their number. */
 size_t cli_failed_routes(struct cli *cli);
