@@ -426,6 +426,7 @@ WB_MUST_USE enum wb_status wb_outbox_kinds(
 struct wb_lane_heads {
     struct wb_slice kind;
     uint64_t lanes, held; /* such lanes, and the messages that wait in them */
+    uint64_t retrying_lanes, retrying_held; /* of these, heads to be retried */
 };
 typedef enum wb_status wb_lanes_fn(
     void *ctx, const struct wb_lane_heads *heads);

@@ -13,6 +13,7 @@
 #include "os/log.h"
 #include "os/os.h"
 #include "waybill/config.h"
+#include "waybill/idem.h"
 
 /* Exit codes; a contract. */
 enum cli_exit {
@@ -360,6 +361,30 @@ enum cli_exit cli_drain_and_print(struct cli *cli, struct wb_relay *relay,
     struct wb_drain *drain, bool forever);
 /* The outcome of the last drain, or null where it is not known. */
 json_t *cli_last_drain(const struct cli *cli);
+
+/* ask.c: run the shell command of --ask, which finds out whether an operation
+ * took effect, for --ask-timeout at most. body gets its standard output. Of no
+ * answer err holds the reason. STOPPED: by a signal to this process. */
+enum cli_answer {
+    CLI_APPLIED,
+    CLI_NOT_APPLIED,
+    CLI_NO_ANSWER,
+    CLI_STOPPED
+};
+enum cli_answer cli_ask(struct cli *cli, const struct wb_idem_op *op,
+    struct wb__buf *body, struct wb_err *err);
+
+/* lanes.c: the lanes that a message without a route, of a paused kind, behind
+ * an open breaker or to be retried blocks: add {kind, lanes, waiting, reason}
+ * of each kind and reason to the list, and print a line for people. */
+struct cli_lanes {
+    struct cli *cli;
+    json_t *paused, *breakers; /* kinds, and objects of cli_breaker_object() */
+    json_t *list;
+};
+WB_MUST_USE enum wb_status cli_print_lanes(
+    struct cli_lanes *lanes, struct wb_err *err);
+bool cli_names(json_t *names, struct wb_slice name); /* is it one of them? */
 
 /* routes.c: the routes that cannot start, of --kind if it was given. The first
  * prints them on stderr and returns their number. */

@@ -326,6 +326,8 @@ struct work {
     int64_t paused_ms; /* of what is paused */
     uint64_t abandoned, unrouted, paused,
         open; /* the last three: kinds, scopes */
+    json_t *paused_kinds;
+    uint64_t behind_unrouted, behind_paused; /* messages in lanes */
 };
 
 static void
@@ -347,6 +349,8 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
     w->unrouted += unrouted && waiting > 0;
     w->paused += k->paused && waiting > 0;
     if (k->paused)
+        (void)json_array_append_new(w->paused_kinds, cli_str(k->kind));
+    if (k->paused)
         keep_first(&w->paused_ms, k->oldest_pending_created_ms);
     else if (!unrouted)
         keep_first(&w->due_ms, k->next_due_ms);
@@ -362,6 +366,30 @@ add_breaker(void *ctx, const struct wb_breaker *b)
     return WB_OK;
 }
 
+static enum wb_status
+add_lanes(void *ctx, const struct wb_lane_heads *h)
+{
+    struct work *w = ctx;
+
+    if (w->cli->n_routes > 0 && cli_route(w->cli, h->kind) == NULL)
+        w->behind_unrouted += h->held;
+    else if (cli_names(w->paused_kinds, h->kind))
+        w->behind_paused += h->held;
+    return WB_OK;
+}
+
+/* The end of a finding; out holds 64 bytes. */
+static const char *
+behind(uint64_t held, char *out)
+{
+    out[0] = '\0';
+    if (held > 0)
+        (void)snprintf(out, 64, "; %llu message%s wait%s in lanes behind them",
+            (unsigned long long)held, held == 1 ? "" : "s",
+            held == 1 ? "s" : "");
+    return out;
+}
+
 static int64_t
 age_of(const struct cli *cli, int64_t ms)
 {
@@ -369,21 +397,22 @@ age_of(const struct cli *cli, int64_t ms)
 }
 
 static void
-check_count(struct checkup *c, const char *name, uint64_t n, const char *fix)
+check_count(struct checkup *c, const char *name, uint64_t n, const char *more,
+    const char *fix)
 {
-    check(c, name, n > cli_number(c->cli, name, 0) ? fix : NULL, "%llu",
-        (unsigned long long)n);
+    check(c, name, n > cli_number(c->cli, name, 0) ? fix : NULL, "%llu%s",
+        (unsigned long long)n, more);
 }
 
 static void
 check_age(struct checkup *c, const char *name, int64_t since_ms,
-    int64_t bound_ms, const char *what, const char *fix)
+    int64_t bound_ms, const char *what, const char *more, const char *fix)
 {
     int64_t age_ms = age_of(c->cli, since_ms);
     char span[32];
 
     check(c, name, age_ms > cli_ms(c->cli, name, bound_ms) ? fix : NULL,
-        "%s %s", what, since_ms == 0 ? "-" : cli_span(age_ms, span));
+        "%s %s%s", what, since_ms == 0 ? "-" : cli_span(age_ms, span), more);
 }
 
 /* A drain of long ago is a problem if something could be delivered. */
@@ -413,32 +442,47 @@ check_last_drain(struct checkup *c, const struct work *w)
     json_decref(last);
 }
 
+static enum wb_status
+read_work(struct work *w, struct wb_err *err)
+{
+    struct wb_outbox *box = w->cli->box;
+    enum wb_status rc = wb_outbox_count(box, add_kind, w, err);
+
+    if (rc == WB_OK)
+        rc = wb_outbox_breakers(box, (struct wb_slice){0}, add_breaker, w, err);
+    return rc != WB_OK ? rc : wb_outbox_lanes(box, add_lanes, w, err);
+}
+
 static void
 check_work(struct checkup *c)
 {
     struct cli *cli = c->cli;
-    struct work w = {.cli = cli};
+    struct work w = {.cli = cli, .paused_kinds = json_array()};
+    enum wb_status rc = WB_OK;
     struct wb_err err = {0};
+    char more[64];
 
-    if (cli->box != NULL &&
-        (wb_outbox_count(cli->box, add_kind, &w, &err) != WB_OK ||
-            wb_outbox_breakers(cli->box, (struct wb_slice){0}, add_breaker, &w,
-                &err) != WB_OK)) {
+    if (cli->box != NULL)
+        rc = read_work(&w, &err);
+    json_decref(w.paused_kinds);
+    if (rc != WB_OK) {
         check(c, "work", fix_of(err.status), "%s", err.msg);
         return;
     }
     if (cli->box != NULL) {
         check_age(c, "lag", w.due_ms, LAG_MS, "the first due message waits for",
+            "",
             "does a worker or a timer run? waybill list shows the last errors");
-        check_count(c, "abandoned", w.abandoned,
+        check_count(c, "abandoned", w.abandoned, "",
             "waybill list --status abandoned; then waybill retry or discard");
-        check_count(c, "unrouted", w.unrouted,
+        check_count(c, "unrouted", w.unrouted, behind(w.behind_unrouted, more),
             "waybill status names the kinds: give them a route, or discard "
             "their messages, see waybill discard --help");
         check_age(c, "paused", w.paused_ms, PAUSED_MS,
             "the oldest message of a paused kind waits for",
+            behind(w.behind_paused, more),
             "waybill status names the kinds; waybill resume KIND");
-        check_count(c, "breakers", w.open,
+        check_count(c, "breakers", w.open, "",
             "waybill breaker names the destinations; their messages wait");
     }
     check_last_drain(c, &w);

@@ -1,14 +1,5 @@
 /* keys.c - list, show, release and settle keys of the idempotency store. */
-#include "cli/cli.h"
-#include "waybill/idem.h"
-
-static struct wb_idem_op
-op_of_args(const struct cli *cli)
-{
-    return (struct wb_idem_op){cli_slice(cli, "identity"),
-        cli_has(cli, "scope") ? cli_slice(cli, "scope") : WB_LIT("once"),
-        wb_slice(cli->arg[1])};
-}
+#include "cli/keys.h"
 
 /* A known key as an object; the operation apart, as an item may lack it. */
 static json_t *
@@ -37,27 +28,13 @@ struct key_listing {
     uint64_t n, limit; /* 0: all */
 };
 
-/* Do the options choose it? */
-static bool
-chosen(const struct cli *cli, const struct wb_idem_item *item)
-{
-    int64_t age_ms = cli->now_ms - item->since_ms;
-
-    return cli_number(cli, "state", item->state) == item->state &&
-           (!cli_has(cli, "identity") ||
-               wb__eq(cli_slice(cli, "identity"), item->op.identity)) &&
-           (!cli_has(cli, "scope") ||
-               wb__eq(cli_slice(cli, "scope"), item->op.scope)) &&
-           age_ms >= cli_ms(cli, "older-than", age_ms);
-}
-
 static enum wb_status
 list_item(void *ctx, const struct wb_idem_item *item)
 {
     struct key_listing *l = ctx;
     char when[32], status[16] = "-";
 
-    if (!chosen(l->cli, item))
+    if (!cli_key_chosen(l->cli, item))
         return WB_OK;
     if (item->state == WB_IDEM_DONE)
         (void)snprintf(status, sizeof(status), "%d", item->status);
@@ -121,7 +98,7 @@ print_item(struct cli *cli, const struct wb_idem_op *op,
 static enum cli_exit
 run_show(struct cli *cli, struct wb_idem *store)
 {
-    struct wb_idem_op op = op_of_args(cli);
+    struct wb_idem_op op = cli_key_of_args(cli);
     struct wb_idem_result result = {0};
     struct wb_idem_item item = {0};
     struct wb_err err = {0};
@@ -162,7 +139,7 @@ freed(struct cli *cli, const struct wb_idem_op *op, enum wb_idem_state was)
 static enum cli_exit
 run_release(struct cli *cli, struct wb_idem *store)
 {
-    struct wb_idem_op op = op_of_args(cli);
+    struct wb_idem_op op = cli_key_of_args(cli);
     struct wb_idem_item item = {0};
     struct wb_err err = {0};
 
@@ -171,39 +148,20 @@ run_release(struct cli *cli, struct wb_idem *store)
     return freed(cli, &op, item.state);
 }
 
-/* Of the scope `once` an exit status, of a gateway's (METHOD /path) one of
- * HTTP; of other scopes any. */
-static bool
-read_status(struct cli *cli, const struct wb_idem_op *op, int *status)
-{
-    bool once = wb__eq(op->scope, WB_LIT("once"));
-    bool http = memchr(op->scope.ptr, ' ', op->scope.len) != NULL;
-    uint64_t min = http ? 200 : 0, max = http ? 599 : once ? 255 : 65535;
-    uint64_t n = min;
-
-    if (cli_has(cli, "status") &&
-        (!wb__parse_u64(cli_slice(cli, "status"), max, &n) || n < min)) {
-        (void)cli_usage(cli, "--status '%s': for this scope give %llu to %llu",
-            cli_text(cli, "status"), (unsigned long long)min,
-            (unsigned long long)max);
-        return false;
-    }
-    *status = (int)n;
-    return true;
-}
-
 static enum cli_exit
 run_settle(struct cli *cli, struct wb_idem *store)
 {
-    struct wb_idem_op op = op_of_args(cli);
+    struct wb_idem_op op = cli_key_of_args(cli);
     struct wb_idem_record record = {.body = cli_slice(cli, "body"),
         .ttl_ms = cli_ms(cli, "ttl", WB_IDEM_TTL_MS)};
     bool is_done = cli_has(cli, "done");
     struct wb_err err = {0};
 
-    if (is_done == cli_has(cli, "not-applied"))
-        return cli_usage(cli, "settle: give --done or --not-applied");
-    if (!read_status(cli, &op, &record.status))
+    if (cli_has(cli, "ask"))
+        return cli_keys_many(cli, store);
+    if (!cli_keys_outcome(cli))
+        return CLI_USAGE;
+    if (!cli_key_status(cli, &op, &record.status))
         return CLI_USAGE;
     if (wb_idem_settle(store, &op, is_done ? &record : NULL, &err) != WB_OK)
         return cli_fail(cli, &err);
@@ -215,153 +173,10 @@ run_settle(struct cli *cli, struct wb_idem *store)
         "key %s is done", cli->arg[1]);
 }
 
-/* ---- many keys ---------------------------------------------------------- */
-
-/* Of one key as it was listed. */
-struct choice {
-    struct wb_idem_op op;
-    enum wb_idem_state state;
-    int64_t since_ms;
-    int status; /* of its record */
-};
-
-struct choices {
-    struct cli *cli;
-    struct wb__arena arena;
-    struct choice *at;
-    size_t n, room, limit; /* 0: all */
-    bool settle, usage;
-};
-
-/* A run in progress is released only where its state is named: the next run of
- * its key would then run beside it. */
-static bool
-may_change(const struct choices *c, enum wb_idem_state state)
-{
-    if (c->settle)
-        return state == WB_IDEM_DOUBTFUL;
-    return state == WB_IDEM_DONE || state == WB_IDEM_DOUBTFUL ||
-           cli_has(c->cli, "state");
-}
-
-static enum wb_status
-choose(void *ctx, const struct wb_idem_item *item)
-{
-    struct choices *c = ctx;
-    struct choice *one;
-
-    if (!chosen(c->cli, item) || !may_change(c, item->state))
-        return WB_OK;
-    if (c->n == c->room) {
-        size_t room = c->room == 0 ? 64 : 2 * c->room;
-        const struct wb_env *env = c->cli->env;
-
-        one = env->resize(env->ctx, c->at, room * sizeof(*one));
-        if (one == NULL)
-            return WB_NOMEM;
-        c->at = one;
-        c->room = room;
-    }
-    one = &c->at[c->n];
-    *one = (struct choice){.state = item->state, .since_ms = item->since_ms};
-    if (!wb__arena_dup(&c->arena, item->op.identity, &one->op.identity) ||
-        !wb__arena_dup(&c->arena, item->op.scope, &one->op.scope) ||
-        !wb__arena_dup(&c->arena, item->op.key, &one->op.key))
-        return WB_NOMEM;
-    c->usage = c->settle && !read_status(c->cli, &one->op, &one->status);
-    c->n++;
-    return c->usage || c->n == c->limit ? WB_EMPTY : WB_OK; /* enough */
-}
-
-/* OK only if the key is still as it was chosen. */
-static enum wb_status
-change_key(const struct choices *c, struct wb_idem *store,
-    const struct choice *one, struct wb_err *err)
-{
-    struct wb_idem_record record = {.status = one->status,
-        .body = cli_slice(c->cli, "body"),
-        .ttl_ms = cli_ms(c->cli, "ttl", WB_IDEM_TTL_MS)};
-    struct wb_idem_item now;
-    enum wb_status rc;
-
-    if (one->state == WB_IDEM_DOUBTFUL)
-        return wb_idem_settle(
-            store, &one->op, cli_has(c->cli, "done") ? &record : NULL, err);
-    rc = wb_idem_peek(store, &one->op, &now, err);
-    if (rc == WB_OK &&
-        (now.state != one->state || now.since_ms != one->since_ms))
-        rc = WB_NOTFOUND;
-    return rc != WB_OK ? rc : wb_idem_forget(store, &one->op, NULL, err);
-}
-
-static enum cli_exit
-change_chosen(struct choices *c, struct wb_idem *store)
-{
-    bool dry = cli_has(c->cli, "dry-run");
-    json_t *by_scope = json_object();
-    json_int_t total = 0;
-    enum cli_exit code = CLI_DONE;
-
-    for (size_t i = 0; i < c->n; i++) {
-        const struct wb_slice scope = c->at[i].op.scope;
-        struct wb_err err = {0};
-        enum wb_status rc = dry ? WB_OK : change_key(c, store, &c->at[i], &err);
-
-        if (rc == WB_NOTFOUND) /* it has changed since it was listed */
-            continue;
-        if (rc != WB_OK) {
-            cli_print_error(
-                c->cli, rc, "key %.*s: %s", WB_SHOW(c->at[i].op.key), err.msg);
-            code = CLI_SOME;
-            continue;
-        }
-        total++;
-        (void)json_object_setn_new(by_scope, scope.ptr, scope.len,
-            json_integer(1 + json_integer_value(json_object_getn(
-                                 by_scope, scope.ptr, scope.len))));
-    }
-    (void)cli_result(c->cli,
-        json_pack("{s:I, s:o, s:b}", "total", total, "by_scope", by_scope,
-            "dry_run", (int)dry),
-        "%lld key%s %s%s", (long long)total, total == 1 ? "" : "s",
-        dry ? "would be " : "", c->settle ? "settled" : "released");
-    return code;
-}
-
-static enum cli_exit
-run_many(struct cli *cli, struct wb_idem *store)
-{
-    struct choices c = {.cli = cli,
-        .arena = {.env = cli->env},
-        .limit = cli_number(cli, "limit", 0),
-        .settle = strcmp(cli->arg[0], "settle") == 0};
-    enum cli_exit code = CLI_USAGE;
-    struct wb_err err = {0};
-    enum wb_status rc;
-
-    if (c.settle && cli_has(cli, "done") == cli_has(cli, "not-applied"))
-        return cli_usage(cli, "settle: give --done or --not-applied");
-    if (!cli_has(cli, "scope") && !cli_has(cli, "identity") &&
-        !cli_has(cli, "state") && !cli_has(cli, "older-than"))
-        return cli_usage(cli,
-            "%s takes one key; or, for many, --scope, --identity, --state or "
-            "--older-than",
-            cli->arg[0]);
-    rc = wb_idem_list(store, choose, &c, &err);
-    if (rc == WB_NOMEM)
-        code = cli_nomem(cli, "the keys");
-    else if (rc != WB_OK && rc != WB_EMPTY)
-        code = cli_fail(cli, &err);
-    else if (!c.usage)
-        code = change_chosen(&c, store);
-    wb__arena_clear(&c.arena);
-    wb__free(cli->env, c.at);
-    return code;
-}
-
 /* ---- the command -------------------------------------------------------- */
 
-#define MANY "identity scope state older-than limit dry-run"
+#define MANY   "identity scope state older-than limit dry-run"
+#define SETTLE " done not-applied ask ask-timeout status body ttl"
 
 static const struct keys_verb {
     const char *name;
@@ -372,10 +187,9 @@ static const struct keys_verb {
     {"list", 1, "identity scope state older-than limit", run_list},
     {"show", 2, "identity scope", run_show},
     {"release", 2, "identity scope", run_release},
-    {"release", 1, MANY, run_many},
-    {"settle", 2, "identity scope done not-applied status body ttl",
-        run_settle},
-    {"settle", 1, MANY " done not-applied status body ttl", run_many},
+    {"release", 1, MANY, cli_keys_many},
+    {"settle", 2, "identity scope" SETTLE, run_settle},
+    {"settle", 1, MANY SETTLE, cli_keys_many},
 };
 
 /* Options that a verb does not use are refused. */
@@ -463,9 +277,14 @@ static const struct cli_option keys_options[] = {
     {"done", CLI_FLAG, NULL, "settle: it took effect; keep a record"},
     {"not-applied", CLI_FLAG, NULL,
         "settle: it did not take effect; free the key"},
+    {"ask", CLI_TEXT, "CMD",
+        "settle: run sh -c CMD; exit 0: as --done, 3: as --not-applied; "
+        "else the key is left"},
+    {"ask-timeout", CLI_SPAN, "D", "settle --ask: time for each CMD [30s]"},
     {"status", CLI_TEXT, "N",
         "settle --done: status of the record [0; a gateway's: 200]"},
-    {"body", CLI_TEXT, "TEXT", "settle --done: body of the record [empty]"},
+    {"body", CLI_TEXT, "TEXT",
+        "settle --done: body of the record [empty; with --ask CMD's output]"},
     {"ttl", CLI_DURATION, "D",
         "settle --done: keep it for this long; 0s: for ever [24h]"},
     {0},
@@ -481,16 +300,21 @@ const struct cli_command cli_keys = {
         "progress can no\nlonger be recorded. settle records how an unknown "
         "outcome ended. Without KEY\nboth change every key that --scope, "
         "--identity, --state and --older-than choose;\nrelease leaves runs in "
-        "progress out unless --state names them.",
+        "progress out unless --state names them. CMD of --ask runs once\nfor "
+        "each key whose outcome is unknown, and finds it in WAYBILL_KEY, "
+        "WAYBILL_SCOPE\nand WAYBILL_IDENTITY.",
     .options = keys_options,
     .n_args = 1,
     .optional_args = 1,
     .run = run_keys,
-    .exits = "3  no such key; settle: its outcome is not unknown",
+    .exits = "3  no such key; settle: its outcome is not unknown\n"
+             "4  without KEY, or with --ask: some could not be changed",
     .examples = "waybill keys list --state unknown\n"
                 "waybill keys release invoice-4711\n"
                 "waybill keys settle 4711 --scope 'POST /charges' --identity "
                 "acme \\\n    --done --status 201\n"
                 "waybill keys settle --scope 'POST /charges' --older-than 1h "
-                "\\\n    --not-applied --dry-run",
+                "\\\n    --not-applied --dry-run\n"
+                "waybill keys settle --scope 'POST /charges' --ask "
+                "./was-it-charged",
 };

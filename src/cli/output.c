@@ -317,7 +317,8 @@ cli_span(int64_t ms, char *out)
         (void)snprintf(out, 32, "1.%llds", (long long)(ms / 100 % 10));
     else if (i < WB_COUNT(units))
         (void)snprintf(out, 32, "%lld%s",
-            (long long)((ms + units[i].ms / 2) / units[i].ms), units[i].name);
+            (long long)(wb__sat_add(ms, units[i].ms / 2) / units[i].ms),
+            units[i].name);
     else
         (void)snprintf(out, 32, "%lldms", (long long)ms);
     return out;

@@ -5,7 +5,7 @@ struct totals {
     struct cli *cli;
     uint64_t n[WB_STATES];
     int64_t oldest_ms; /* creation of the oldest pending; 0: none */
-    json_t *by_kind, *paused, *unrouted, *breakers;
+    json_t *by_kind, *paused, *unrouted, *breakers, *lanes;
     struct cli_table table;
 };
 
@@ -33,6 +33,8 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
     if (k->oldest_pending_created_ms != 0 &&
         (c->oldest_ms == 0 || k->oldest_pending_created_ms < c->oldest_ms))
         c->oldest_ms = k->oldest_pending_created_ms;
+    if (k->paused)
+        (void)json_array_append_new(c->paused, cli_str(k->kind));
     if (!c->cli->json) {
         cli_cell_slice(&c->table, k->kind);
         for (int i = 0; i < WB_STATE_DELIVERED; i++)
@@ -43,8 +45,6 @@ add_kind(void *ctx, const struct wb_kind_counts *k)
         return WB_OK;
     }
     set_by_kind(c->by_kind, k->kind, counts);
-    if (k->paused)
-        (void)json_array_append_new(c->paused, cli_str(k->kind));
     if (unrouted)
         set_by_kind(c->unrouted, k->kind, json_integer((json_int_t)waiting));
     return WB_OK;
@@ -56,8 +56,7 @@ add_breaker(void *ctx, const struct wb_breaker *b)
     struct totals *c = ctx;
     char line[4 * 255 + 1], when[32];
 
-    if (c->cli->json)
-        (void)json_array_append_new(c->breakers, cli_breaker_object(b));
+    (void)json_array_append_new(c->breakers, cli_breaker_object(b));
     (void)wb__one_line(b->scope, 255, line);
     cli_print(c->cli, "breaker %s is %s after %u failure%s%s%s", line,
         wb_breaker_state_name(b->state), b->failures,
@@ -82,7 +81,7 @@ status_object(struct totals *c, json_t *last_drain)
     json_int_t age = wb__sat_sub(c->cli->now_ms, c->oldest_ms);
 
     return json_pack("{s:I, s:I, s:I, s:I, s:O, s:o, s:O, s:O, s:O, s:O, "
-                     "s:{s:i, s:i}, s:o, s:o}",
+                     "s:{s:i, s:i}, s:o, s:o, s:O}",
         "pending", (json_int_t)c->n[WB_STATE_PENDING], "held",
         (json_int_t)c->n[WB_STATE_HELD], "processing",
         (json_int_t)c->n[WB_STATE_PROCESSING], "abandoned",
@@ -92,7 +91,7 @@ status_object(struct totals *c, json_t *last_drain)
         "breakers", c->breakers, "paused", c->paused, "unrouted", c->unrouted,
         "last_drain", last_drain, "spill", "files", 0, "bad", 0,
         "routes_failed", failed_routes(last_drain), "config_error",
-        cli_str(wb_slice(c->cli->route_error.msg)));
+        cli_str(wb_slice(c->cli->route_error.msg)), "lanes", c->lanes);
 }
 
 /* As the last drain or worker found them: this command may have another
@@ -113,6 +112,14 @@ print_failed_routes(const struct cli *cli, json_t *failed)
     }
 }
 
+static enum wb_status
+add_lanes(struct totals *c, struct wb_err *err)
+{
+    struct cli_lanes lanes = {c->cli, c->paused, c->breakers, c->lanes};
+
+    return cli_print_lanes(&lanes, err);
+}
+
 static enum cli_exit
 run_status(struct cli *cli)
 {
@@ -129,6 +136,7 @@ run_status(struct cli *cli)
     c.unrouted = json_object();
     c.paused = json_array();
     c.breakers = json_array();
+    c.lanes = json_array();
     cli_table_begin(cli, &c.table, head, WB_COUNT(head));
     if (wb_outbox_count(cli->box, add_kind, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
@@ -150,6 +158,8 @@ run_status(struct cli *cli)
     if (code == CLI_DONE && wb_outbox_breakers(cli->box, (struct wb_slice){0},
                                 add_breaker, &c, &err) != WB_OK)
         code = cli_fail(cli, &err);
+    if (code == CLI_DONE && add_lanes(&c, &err) != WB_OK)
+        code = cli_fail(cli, &err);
     last = code == CLI_DONE ? cli_last_drain(cli) : NULL;
     print_failed_routes(cli, json_object_get(last, "routes_failed"));
     if (json_is_object(last))
@@ -165,6 +175,7 @@ run_status(struct cli *cli)
     json_decref(c.unrouted);
     json_decref(c.paused);
     json_decref(c.breakers);
+    json_decref(c.lanes);
     return code;
 }
 
@@ -333,7 +344,7 @@ struct attempt {
 static bool
 next_attempt(struct wb_slice *log, struct attempt *a)
 {
-    struct wb_slice line, word[4];
+    struct wb_slice line, word[4] = {{NULL, 0}};
 
     if (!wb__cut(log, '\n', &line))
         return false;

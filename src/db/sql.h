@@ -17,7 +17,8 @@
 #define WB__FRESH " status = 'pending' AND reason IS NULL "
 #define WB__LIVE \
     " lane IS NOT NULL AND status NOT IN ('abandoned', 'delivered') "
-#define WB__FINAL " status IN ('abandoned', 'delivered') "
+#define WB__RETRYING "CASE WHEN h.status = 'pending' AND h.attempts > 0 THEN "
+#define WB__FINAL    " status IN ('abandoned', 'delivered') "
 
 /* Leases that ended at ?1 or before, that were given at ?2 or before, or that
  * were given in the future. */
@@ -349,11 +350,15 @@
         " GROUP BY kind, status ORDER BY kind",                                \
         NULL)                                                                  \
     X(LANES,                                                                   \
-        "SELECT h.kind, count(*), sum(l.n) FROM (SELECT min(seq) AS seq,"      \
+        "SELECT h.kind, count(*), sum(l.n), sum(" WB__RETRYING                 \
+        "1 ELSE 0 END),"                                                       \
+        " sum(" WB__RETRYING "l.n ELSE 0 END) FROM (SELECT min(seq) AS seq,"   \
         " count(*) - 1 AS n FROM waybill_outbox WHERE" WB__LIVE                \
         "GROUP BY lane HAVING count(*) > 1) AS l JOIN waybill_outbox AS h"     \
         " ON h.seq = l.seq GROUP BY h.kind ORDER BY h.kind",                   \
-        "SELECT h.kind, count(*), CAST(sum(l.n) AS BIGINT) FROM (SELECT"       \
+        "SELECT h.kind, count(*), CAST(sum(l.n) AS BIGINT),"                   \
+        " sum(" WB__RETRYING "1 ELSE 0 END),"                                  \
+        " CAST(sum(" WB__RETRYING "l.n ELSE 0 END) AS BIGINT) FROM (SELECT"    \
         " min(seq) AS seq, count(*) - 1 AS n FROM waybill_outbox "             \
         "WHERE" WB__LIVE "GROUP BY lane HAVING count(*) > 1) AS l"             \
         " JOIN waybill_outbox AS h ON h.seq = l.seq"                           \

@@ -347,4 +347,25 @@ WB_MUST_USE enum wb_status wb__process_run(
  * started for it. */
 WB_MUST_USE bool wb__process_left(int64_t wait_ms);
 
+/* ---- one command of a shell --------------------------------------------- */
+
+struct wb__shell {
+    const char *command; /* for sh -c */
+    int64_t limit_ms;
+    struct wb__buf *out; /* gets what it writes to stdout */
+
+    /* The outcome. status and signal as of wb__child_reap(). */
+    int status, signal;
+    bool late;    /* it, or its output, had not ended at the limit */
+    bool stopped; /* by wb__shell_stop() */
+};
+
+/* Run it, without input; its stderr is passed on. OK, or UNAVAILABLE: it could
+ * not be started. Threads: the main one; one at a time. */
+WB_MUST_USE enum wb_status wb__shell_run(
+    const struct wb_env *env, struct wb__shell *shell, struct wb_err *err);
+
+/* End it, and those that are still to come; for a handler of signals. */
+void wb__shell_stop(void);
+
 #endif /* WB_SRC_OS_H */

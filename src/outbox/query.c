@@ -315,7 +315,9 @@ lanes_run(struct wb__db *db, struct wb__db_job *job, struct wb_err *err)
         return rc;
     while ((rc = wb__db_next(db, sql, err)) == WB_OK) {
         struct wb_lane_heads h = {.lanes = (uint64_t)wb__db_int(db, sql, 1),
-            .held = (uint64_t)wb__db_int(db, sql, 2)};
+            .held = (uint64_t)wb__db_int(db, sql, 2),
+            .retrying_lanes = (uint64_t)wb__db_int(db, sql, 3),
+            .retrying_held = (uint64_t)wb__db_int(db, sql, 4)};
 
         if (!wb__arena_grow(&o->arena, &o->row, o->n, &o->cap, sizeof(h)) ||
             !wb__arena_dup(&o->arena, wb__db_slice(db, sql, 0), &h.kind)) {

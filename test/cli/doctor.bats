@@ -215,6 +215,28 @@ END
     usage doctor --lag 5
 }
 
+@test "doctor: what waits in lanes behind a kind without a route, or a paused one" {
+    config <<<'route "k" { transport = "exec", argv = { "true" } }
+route "still" { transport = "exec", argv = { "true" } }'
+    waybill --quiet send still 1 --lane a
+    waybill --quiet send k 1 --lane a
+    waybill --quiet pause still
+    try js doctor
+    ended 0
+    has "$(finding paused detail)" "; 1 message waits in lanes behind them"
+    same 0 "$(finding unrouted detail)"
+    waybill --quiet send nowhere 1 --lane b
+    waybill --quiet send k 1 --lane b
+    waybill --quiet send still 1 --lane b
+    try js doctor
+    ended 1
+    has "$(finding unrouted detail)" "1; 2 messages wait in lanes behind them"
+    same false "$(finding unrouted ok)"
+    waybill --quiet resume still
+    try js doctor
+    same "the oldest message of a paused kind waits for -" "$(finding paused detail)"
+}
+
 @test "doctor: a last drain of long ago is a problem only if something is due" {
     config <<<'route "k" { transport = "exec", argv = { "true" } }'
     waybill --quiet send k 1

@@ -81,7 +81,7 @@ END
 }
 
 @test "keys show, release, settle: no such key is 3" {
-    for verb in show release "settle --done"; do
+    for verb in show release "settle --done" "settle --ask true"; do
         # shellcheck disable=SC2086
         try js keys $verb nothing
         ended 3
@@ -223,6 +223,144 @@ states() { js keys list | jq -r '"\(.key):\(.state)"' | sort | xargs; }
     has "$out" "4 keys would be released"
 }
 
+# gone PID: it ends, whether it was reaped or not
+gone() {
+    for _ in $(seq 1000); do
+        [[ "$(ps -o stat= -p "$1")" == [!Z]* ]] || return 0
+        sleep 0.02
+    done
+    return 1
+}
+
+@test "keys settle --ask: the exit status decides; else the key is left and reported" {
+    orders
+    cat >ask <<'CMD'
+echo "$WAYBILL_KEY $WAYBILL_SCOPE $WAYBILL_IDENTITY" >>asked
+case $WAYBILL_KEY in
+    a) printf 'made' ;;
+    b) printf 'not made'; exit 3 ;;
+    c) echo 'no connection' >&2; exit 7 ;;
+    other) kill -9 $$ ;;
+esac
+CMD
+    try js keys settle --state unknown --ask 'sh ./ask' --ttl 1h
+    ended 4
+    same "2 1 1 2 false" "$(jq -r '.total, .done, .freed, .left, .dry_run' <<<"$out" | xargs)"
+    same '{"POST /orders":2}' "$(get '.by_scope | tojson')"
+    same "a POST /orders me,b POST /orders you,c POST /orders me,other once me," \
+        "$(sort asked | tr '\n' ,)"
+    same "a:done c:unknown d:done other:unknown" "$(states)"
+    has "$err" "no connection"
+    has "$err" "key c: the command exited with 7"
+    same made "$(js keys show a --identity me --scope 'POST /orders' | jq -r .body)"
+    same 200 "$(js keys show a --identity me --scope 'POST /orders' | jq -r .status)"
+    try waybill keys settle --scope once --ask 'exit 1' # as one with a mistake
+    ended 4
+    try waybill keys settle --scope once --ask 'echo mine; kill -9 $$'
+    ended 4
+    has "$err" "signal 9"
+    has "$out" "0 keys settled: 0 done, 0 freed; 1 left as they were"
+}
+
+@test "keys settle --ask: --status and --body are those of the record; one key by name" {
+    doubt k
+    try js keys settle k --ask 'echo asked' --status 3 --body mine
+    ended 0
+    same "1 0 0" "$(jq -r '.done, .freed, .left' <<<"$out" | xargs)"
+    try once --key k -- true
+    ended 3
+    same mine "$out"
+    try js keys settle k --ask true
+    ended 3
+    try js keys settle nothing --ask true
+    ended 3
+    doubt l
+    try js keys settle l --ask 'echo told; echo aside >&2'
+    ended 0
+    same aside "$err"
+    try once --key l -- true
+    ended 0
+    same told "$out"
+}
+
+@test "keys settle --ask: a dry run lists the keys and runs nothing" {
+    orders
+    before=$(states)
+    try js keys settle --scope 'POST /orders' --ask 'echo x >>ran' --dry-run
+    ended 0
+    same "3 0 0 0 true" "$(jq -r '.total, .done, .freed, .left, .dry_run' <<<"$out" | xargs)"
+    same "a:me b:you c:me" "$(get '.keys | map("\(.key):\(.identity)") | sort | .[]' | xargs)"
+    try waybill keys settle --scope 'POST /orders' --ask 'echo x >>ran' --dry-run
+    ended 0
+    has "$out" "you"
+    has "$out" "3 keys would be asked about"
+    [ ! -e ran ]
+    same "$before" "$(states)"
+}
+
+@test "keys settle --ask: a command past its time is killed with what it started" {
+    doubt k
+    try js keys settle k --ask 'sleep 600 & echo $! >pid; wait' --ask-timeout 1s
+    ended 4
+    same 1 "$(get .left)"
+    has "$err" "did not end within 1"
+    gone "$(cat pid)"
+    same k:unknown "$(states)"
+}
+
+@test "keys settle --ask: what it left in the background does not hold the answer" {
+    doubt k
+    try js keys settle k --ask 'sleep 600 & echo $! >pid; echo told'
+    ended 0
+    gone "$(cat pid)"
+    same told "$(js keys show k | jq -r '.body | rtrimstr("\n")')"
+}
+
+@test "keys settle --ask: output of more than 1 MiB settles nothing" {
+    doubt k
+    try js keys settle k --ask 'head -c 1048577 /dev/zero'
+    ended 4
+    has "$err" "longer than 1 MiB"
+    same k:unknown "$(states)"
+    try js keys settle k --ask 'head -c 1048577 /dev/zero' --body short
+    ended 0
+}
+
+@test "keys settle --ask: a key that changed meanwhile is not touched" {
+    doubt k
+    doubt l
+    try js keys settle --scope once --ask \
+        '[ -e once ] || for k in k l; do "'"$WAYBILL"'" keys settle $k --done --body other; done >&2; >once'
+    ended 0
+    same "0 0 0" "$(jq -r '.done, .freed, .left' <<<"$out" | xargs)"
+    same other "$(js keys show k | jq -r .body)"
+    same other "$(js keys show l | jq -r .body)"
+    doubt m # unknown again, of another run
+    try js keys settle m --ask \
+        "sqlite3 box.db \"UPDATE waybill_idem SET since_ms = since_ms + 1 WHERE key = 'm'\""
+    ended 0
+    same 0 "$(get .done)"
+    has "$(states)" m:unknown
+}
+
+@test "keys settle --ask: TERM ends the command; this key and the rest are left" {
+    doubt k
+    doubt l
+    mkfifo up
+    "$WAYBILL" --json keys settle --scope once --ask 'echo $$ >up; sleep 600' \
+        >out.txt 2>err.txt 3>&- &
+    run=$!
+    PIDS="$PIDS $run"
+    read -r command <up
+    kill "$run"
+    status=0
+    wait "$run" || status=$?
+    same 4 "$status"
+    same 2 "$(jq .left out.txt)"
+    gone "$command"
+    same "k:unknown l:unknown" "$(states)"
+}
+
 @test "keys: usage" {
     usage keys
     usage keys lst
@@ -231,6 +369,11 @@ states() { js keys list | jq -r '"\(.key):\(.state)"' | sort | xargs; }
     usage keys show a b
     usage keys settle k
     usage keys settle k --done --not-applied
+    usage keys settle k --done --ask true
+    usage keys settle --scope once --not-applied --ask true
+    usage keys settle --ask true
+    usage keys settle k --ask true --ask-timeout 0s
+    usage keys release k --ask true
     usage keys settle k --done --status 70000
     usage keys list --state new
     usage keys show "$(printf 'a%.0s' $(seq 300))"

@@ -7,7 +7,7 @@ load helper
     ended 0
     fields pending held processing abandoned by_kind oldest_pending_ms \
         breakers paused unrouted last_drain spill
-    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0},"routes_failed":[],"config_error":null}' \
+    same '{"pending":0,"held":0,"processing":0,"abandoned":0,"by_kind":{},"oldest_pending_ms":null,"breakers":[],"paused":[],"unrouted":{},"last_drain":null,"spill":{"files":0,"bad":0},"routes_failed":[],"config_error":null,"lanes":[]}' \
         "$out"
 }
 
@@ -36,6 +36,47 @@ load helper
     try js status
     ended 0
     same '["b"]/{"b":2}' "$(get '"\(.paused | tojson)/\(.unrouted | tojson)"')"
+}
+
+# lanes: those that are blocked, with their reasons
+lanes() { js status | jq -r '.lanes | map("\(.kind) \(.lanes) \(.waiting) \(.reason)") | join(", ")'; }
+
+@test "status: what blocks a lane, with its reason" {
+    config <<'END'
+route "ok" { transport = "exec", argv = { "false" } }
+route "still" { transport = "file", path = "out.ndjson" }
+route "k" { transport = "exec", argv = { "false" } }
+route "off" { transport = "exec", argv = { "false" }, retry = { base = "1h" },
+    breaker = { failures = 1, scope = "there" } }
+END
+    for lane in 1 2; do
+        waybill --quiet send nowhere x --lane "n$lane"
+        waybill --quiet send ok x --lane "n$lane"
+    done
+    waybill --quiet send ok x --lane n1
+    waybill --quiet send still x --lane s
+    waybill --quiet send nowhere x --lane s
+    waybill --quiet send nowhere x --lane alone
+    same "nowhere 2 3 no-route" "$(lanes)"
+    waybill --quiet pause still
+    same "nowhere 2 3 no-route, still 1 1 paused" "$(lanes)"
+    waybill --quiet resume still
+    same "nowhere 2 3 no-route" "$(lanes)"
+    waybill --quiet send k x --lane r
+    waybill --quiet send k y --lane r
+    waybill --quiet send k y --lane r2
+    waybill --quiet send k y --lane r2
+    claim --kind k
+    same "nowhere 2 3 no-route" "$(lanes)"
+    waybill --quiet fail "$id" --token "$token" --error no
+    has "$(lanes)" "k 1 1 retrying"
+    waybill --quiet send off x --lane o
+    waybill --quiet send off x --lane o
+    waybill --quiet drain --kind off 2>/dev/null || :
+    has "$(lanes)" "off 1 1 breaker-open"
+    try waybill status
+    has "$out" "3 messages wait in 2 lanes behind nowhere: no-route"
+    has "$out" "1 message waits in 1 lane behind off: breaker-open"
 }
 
 @test "status: without a configuration every kind is unrouted" {

@@ -347,8 +347,9 @@ add_heads(void *ctx, const struct wb_lane_heads *h)
     char *text = ctx;
     size_t n = strlen(text);
 
-    (void)snprintf(text + n, 100 - n, "%.*s %d %d;", (int)h->kind.len,
-        h->kind.ptr, (int)h->lanes, (int)h->held);
+    (void)snprintf(text + n, 100 - n, "%.*s %d %d %d %d;", (int)h->kind.len,
+        h->kind.ptr, (int)h->lanes, (int)h->held, (int)h->retrying_lanes,
+        (int)h->retrying_held);
     return WB_OK;
 }
 
@@ -368,7 +369,23 @@ TEST(test_lanes__O16_blocked__kind_of_the_head_reported)
     (void)box_put_lane(box, "a", "4");
     CHECK_STATUS(OK, wb_outbox_pause(box, S("a"), true, NULL));
     CHECK_STATUS(OK, wb_outbox_lanes(box, add_heads, text, NULL));
-    CHECK_TEXT("a 2 3;c 1 1;", text);
+    CHECK_TEXT("a 2 3 0 0;c 1 1 0 0;", text);
+    wb_outbox_close(box);
+}
+
+TEST(test_lanes__I6_head_to_be_retried__reported_with_what_waits_behind_it)
+{
+    struct wb_id id[3];
+    struct wb_outbox *box = box_with_lane(id, 3);
+    char text[100] = "", sent[100] = "";
+    struct taken t;
+
+    check_next(box, &id[0], &t);
+    CHECK_STATUS(OK, wb_outbox_lanes(box, add_heads, sent, NULL));
+    CHECK_TEXT("a 1 2 0 0;", sent);
+    (void)box_fail(box, &t, WB_RETRY);
+    CHECK_STATUS(OK, wb_outbox_lanes(box, add_heads, text, NULL));
+    CHECK_TEXT("a 1 2 1 2;", text);
     wb_outbox_close(box);
 }
 
@@ -390,6 +407,7 @@ main(void)
         RUN(test_lanes__O16_inserted_by_sql__held_by_the_trigger),
         RUN(test_lanes__O16_only_ended_ones_left__new_one_goes),
         RUN(test_lanes__O16_blocked__kind_of_the_head_reported),
+        RUN(test_lanes__I6_head_to_be_retried__reported_with_what_waits_behind_it),
         RUN(test_lanes__I6_random_walk__always_oldest_first_one_in_flight),
     };
     return RUN_ALL(tests);
