@@ -124,6 +124,9 @@ struct cli {
     bool loop_open;
     void (*on_event)(void *ctx, const struct wb_relay_event *event);
     void *event_ctx; /* of the relay; set before cli_open() */
+    /* Set before cli_open(): it waits where the database may come back, and the
+     * open is tried again. Else such a failure ends the command. */
+    void (*on_db_lost)(struct cli *cli, const struct wb_err *err);
 };
 
 extern const struct cli_option cli_globals[];

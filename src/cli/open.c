@@ -170,6 +170,27 @@ open_settings(struct cli *cli, struct wb_err *err)
     return rc;
 }
 
+/* A file that cannot be opened for another reason than a lock or a full disk
+ * stays so; a server may be started later. */
+static bool
+may_come_back(const struct cli *cli, enum wb_status rc)
+{
+    return rc == WB_BUSY || rc == WB_FULL ||
+           (rc == WB_UNAVAILABLE && wb__db_is_postgres(cli->db));
+}
+
+static enum wb_status
+open_outbox(
+    struct cli *cli, const struct wb_outbox_opts *opts, struct wb_err *err)
+{
+    enum wb_status rc;
+
+    while ((rc = wb_outbox_open(&cli->box, cli->db, opts, err)) != WB_OK &&
+           cli->on_db_lost != NULL && may_come_back(cli, rc))
+        cli->on_db_lost(cli, err);
+    return rc;
+}
+
 enum cli_exit
 cli_open(struct cli *cli, struct wb_relay **relay)
 {
@@ -193,7 +214,7 @@ cli_open(struct cli *cli, struct wb_relay **relay)
     opts.older = is_one_of(cli, copies);
     opts.empty = opts.existing && may_be_missing(cli);
     if (rc == WB_OK)
-        rc = wb_outbox_open(&cli->box, cli->db, &opts, &err);
+        rc = open_outbox(cli, &opts, &err);
     if (rc != WB_OK)
         return cli_fail_no_usage(cli, &err);
     if (relay == NULL)

@@ -6,8 +6,11 @@
  *     the former one stays. What was read before is freed when no request uses
  *     it.
  * (3) The log goes to stderr, a line an event. The service manager is told
- *     when the worker is ready, reloads and stops. */
+ *     when the worker is ready, reloads and stops.
+ * (4) A database that is away when the worker starts is waited for as one that
+ *     goes away later: see src/relay/lost.c. */
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "relay/relay.h"
@@ -21,6 +24,7 @@ struct worker {
     struct wb_config *former; /* in use by requests in flight */
     uv_signal_t hangup;
     uv_timer_t watchdog;
+    int64_t lost_us, wait_us; /* since when the database is waited for */
     bool started;
     bool open, again; /* a SIGHUP came while former was in use */
 };
@@ -186,6 +190,55 @@ worker_close(struct worker *w)
     cli_log_close(&w->log);
 }
 
+/* ---- the database is away at the start; see (4) ------------------------- */
+
+enum {
+    FIRST_WAIT_US = 100000,
+    LONG_WAIT_US = 3000000 /* waits are not doubled once they are that long */
+};
+
+/* Nothing is claimed or in flight yet. Process 1 of a container would not be
+ * ended by a signal that it does not handle. */
+static void
+on_early_stop(int number)
+{
+    (void)number;
+    _exit(CLI_DONE);
+}
+
+static void
+on_db_lost(struct cli *cli, const struct wb_err *err)
+{
+    struct worker *w = cli->event_ctx;
+
+    if (!w->open)
+        worker_open(w);
+    if (w->lost_us == 0) {
+        w->lost_us = cli->env->mono_us(cli->env->ctx);
+        w->wait_us = FIRST_WAIT_US;
+        cli_log(&w->log, WB__LOG_ERROR, "database-lost",
+            &(struct wb__log_fields){.error = wb_slice(err->msg)});
+    } else if (w->wait_us < LONG_WAIT_US) {
+        w->wait_us *= 2;
+    }
+    /* The next attempt takes an hour at most, the limit of `busy`. */
+    (void)wb__notify("STATUS=waiting for the database\n"
+                     "EXTEND_TIMEOUT_USEC=3660000000");
+    wb__sleep_us(w->wait_us);
+}
+
+static void
+log_db_found(struct worker *w)
+{
+    const struct wb_env *env = w->cli->env;
+
+    if (w->lost_us == 0)
+        return;
+    cli_log(&w->log, WB__LOG_INFO, "database-found",
+        &(struct wb__log_fields){.timed = true,
+            .duration_ms = (env->mono_us(env->ctx) - w->lost_us) / 1000});
+}
+
 static enum cli_exit
 run_worker(struct cli *cli)
 {
@@ -203,11 +256,15 @@ run_worker(struct cli *cli)
     w.monitor.counters_ctx = &w;
     cli->on_event = on_event;
     cli->event_ctx = &w;
+    cli->on_db_lost = on_db_lost;
+    cli_on_stop_signal(on_early_stop, 0);
     code = cli_open(cli, &w.relay);
     if (code == CLI_DONE && listen != NULL)
         code = cli_listen(cli, listen, &w.monitor);
     if (code == CLI_DONE) {
-        worker_open(&w);
+        if (!w.open)
+            worker_open(&w);
+        log_db_found(&w);
         log_routes(&w);
         code = cli_drain_and_print(cli, w.relay, &drain, true);
     }
@@ -244,7 +301,7 @@ const struct cli_command cli_run = {
             "SIGTERM and\nSIGINT finish the requests in flight and print the "
             "counts; "
             "it exits with 0. SIGHUP\nreads the routes again. Where the "
-            "database is locked, full or away it waits.",
+            "database is locked, full or away it waits, also at its\nstart.",
     .options = run_options,
     .run = run_worker,
     .needs_routes = true,

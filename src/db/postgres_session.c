@@ -105,6 +105,8 @@ wb__postgres_connect(
         "fallback_application_name", "dbname", "client_encoding", NULL};
     const char *const value[] = {
         seconds, "10", "5", "3", "15000", "waybill", url, "UTF8", NULL};
+    bool accepts;
+    enum wb_status rc;
 
     if (!is_readable(url))
         return wb__fail(err, WB_INVALID, 0,
@@ -122,7 +124,19 @@ wb__postgres_connect(
         return wb__nomem(err, "connect");
     if (wb__postgres_settings(s, s->conn))
         return WB_OK;
-    return wb__postgres_fail(s, "cannot connect", NULL, err);
+    /* libpq gives no code. A server that accepts connections, and not this one,
+     * refuses it: once more, as it may just have been started. */
+    accepts = PQpingParams(key, value, 1) == PQPING_OK;
+    if (accepts)
+        PQreset(s->conn);
+    if (accepts && wb__postgres_settings(s, s->conn))
+        return WB_OK;
+    rc = wb__postgres_fail(s, "cannot connect", NULL, err);
+    if (!accepts || rc != WB_UNAVAILABLE)
+        return rc;
+    if (err != NULL)
+        err->status = WB_REFUSED;
+    return WB_REFUSED;
 }
 
 enum wb_status

@@ -289,6 +289,43 @@ worker() {
     same "one two" "$(tr '\n' ' ' <got | sed 's/ $//')"
 }
 
+@test "postgres: the server is started later than a worker: it waits, and delivers" {
+    database
+    deliver 'cat >>got'
+    waybill send k one
+    kill -USR1 "$(cat "$BATS_FILE_TMPDIR/pid")"
+    away() { ! psql -q "$server" -c "SELECT 1"; } >/dev/null 2>&1
+    until_true 20 away
+    "$WAYBILL" run 2>run.log 3>&- &
+    worker=$!
+    PIDS="$PIDS $worker"
+    until_true 20 grep -q "error database-lost" run.log
+    "$WAYBILL" run 2>second.log 3>&- &
+    second=$!
+    PIDS="$PIDS $second"
+    until_true 20 grep -q "error database-lost" second.log
+    kill "$second"
+    wait "$second"
+    same 0 "$(grep -c "info start" run.log)"
+    kill -USR2 "$(cat "$BATS_FILE_TMPDIR/pid")"
+    until_true 30 [ -s got ]
+    same 1 "$(grep -c database-lost run.log)"
+    grep -q "info database-found" run.log
+    kill "$worker"
+    wait "$worker"
+}
+
+@test "postgres: a wrong password, and a database that is not there, end a worker at once" {
+    database
+    deliver 'cat >>got'
+    try timeout 30 "$WAYBILL" run --db "${server%/*}/nowhere"
+    ended 1
+    psql -q "$server" -c "CREATE ROLE closed NOLOGIN"
+    try timeout 30 "$WAYBILL" run --db "${server/waybill@/closed:secret@}"
+    ended 1
+    [[ "$err" != *secret* ]]
+}
+
 @test "postgres: the command line of a process shows no part of its URL" {
     database
     deliver 'exit 0'

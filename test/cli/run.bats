@@ -186,3 +186,55 @@ END
     kill -HUP "$PIDS"
     until_true 10 test -s etc/waybill/folder/late.ndjson
 }
+
+# ---- a database that is away at the start ----------------------------------
+
+# hold_lock: another program has box.db for itself until the file free is there
+hold_lock() {
+    sqlite3 -cmd 'PRAGMA locking_mode=EXCLUSIVE' box.db 'BEGIN IMMEDIATE' \
+        '.shell touch locked; while [ ! -e free ]; do sleep 0.02; done' \
+        3>&- &
+    holder=$!
+    PIDS="$PIDS $holder"
+    until_true 10 test -e locked
+}
+
+@test "run: a file that is locked at the start is waited for, and it goes on" {
+    deliver 'echo x >>got'
+    echo 'outbox { busy = "50ms" }' >>etc/waybill/config.lua
+    waybill send k x
+    hold_lock
+    start
+    until_true 10 logged " error database-lost error="
+    sleep 0.5 # some more attempts, of which nothing is reported
+    same 0 "$(grep -c " info start" log)"
+    same 1 "$(grep -c database-lost log)"
+    touch free
+    until_true 10 got x
+    logged " info database-found"
+    stop "$last"
+    same 0 "$status"
+}
+
+@test "run: SIGTERM ends a worker that waits for its database at the start, with 0" {
+    deliver 'echo x >>got'
+    echo 'outbox { busy = "50ms" }' >>etc/waybill/config.lua
+    waybill send k x
+    hold_lock
+    start
+    until_true 10 logged " error database-lost"
+    stop "$last"
+    same 0 "$status"
+    touch free
+    [ ! -e got ]
+}
+
+@test "run: a file that is not a database ends it at the start" {
+    deliver 'exit 0'
+    echo "this is not a database, and has more than a hundred bytes: $(seq 99)" \
+        >text.db
+    chmod 600 text.db
+    WAYBILL_DB=text.db try waybill run
+    ended 1
+    has "$err" "not a database"
+}
