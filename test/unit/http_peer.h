@@ -50,7 +50,7 @@ struct peer {
     atomic_bool stopping;
     pthread_t thread;
     struct peer_conn conn[PEER_CONNECTIONS];
-    int n_conn;
+    atomic_int n_conn;
 };
 
 void peer_start(struct peer *p); /* fields above port may be set before */
