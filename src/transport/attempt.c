@@ -462,6 +462,8 @@ on_ended(struct wb__transfer *transfer, CURLcode code)
     char text[WB__RECEIVED_ERROR_SIZE];
     struct wb_result res = {0};
 
+    if (code == CURLE_SEND_ERROR && a->sent && !a->repeated)
+        code = wb__attempt_read_rest(a, code);
     if (goes_on(a, code))
         return;
     if (has_response(a))

@@ -11,8 +11,10 @@
  *     watcher, in the next iteration of the loop. */
 #include "transport/http.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <sys/socket.h>
 
 #include "os/os.h"
 
@@ -31,6 +33,9 @@ struct watch {
     int watched; /* by libuv; goes on until an event comes that is not wanted */
     bool own;    /* opened here: libcurl calls on_close() once connected */
     bool connected; /* certainly: was open without a transfer */
+    char ip[46];    /* if own: of the peer, and its port */
+    int port;
+    struct watch *next; /* in the list of unread sockets */
 };
 
 struct wb_http {
@@ -43,8 +48,9 @@ struct wb_http {
     size_t n_watch;
     size_t handles; /* of libuv, not closed yet */
     int users;
-    bool closed, reporting;
-    bool counts_records; /* libcurl's TLS is OpenSSL */
+    bool closed, calling, reporting;
+    struct watch *unread; /* closed in this call, with bytes in their sockets */
+    bool counts_records;  /* libcurl's TLS is OpenSSL */
 
     uint64_t pass;   /* the beginning of the call of libcurl, of uv_hrtime() */
     const SSL *from; /* the connection of the last record */
@@ -99,8 +105,12 @@ call_libcurl(struct wb_http *http, curl_socket_t fd, int flags)
 
     http->pass = uv_hrtime();
     http->from = NULL;
+    http->calling = true;
     (void)curl_multi_socket_action(http->multi, fd, flags, &running);
     report_ended(http);
+    http->calling = false;
+    for (; http->unread != NULL; http->unread = http->unread->next)
+        wb__fd_close(http->unread->fd);
 }
 
 static void
@@ -136,8 +146,8 @@ watch_start(struct watch *w)
 
 /* What is in the socket is read before anything is written to it, and also
  * after the connection was reset: it may be the whole response. If an error
- * were reported to libcurl, or if it could not write, it would close the socket
- * unread. The read or the write finds the error. */
+ * were reported to libcurl, it would close the socket unread, as it does if it
+ * cannot write (see unread.c). The read or the write finds the error. */
 static void
 on_ready(uv_poll_t *poll, int status, int events)
 {
@@ -252,26 +262,70 @@ on_interest(CURL *easy, curl_socket_t fd, int what, void *user, void *unused)
     return 0;
 }
 
+static int
+port_of(const struct sockaddr *address) /* IPv6 has it where IPv4 has it */
+{
+    return ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port);
+}
+
 curl_socket_t
 wb__http_open_socket(struct wb_http *http, const struct curl_sockaddr *address)
 {
     int fd =
         wb__fd_socket(address->family, address->socktype, address->protocol);
+    struct watch *w;
 
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    if (watch_new(http, fd, true) != NULL)
-        return fd;
-    wb__fd_close(fd);
-    return CURL_SOCKET_BAD;
+    w = watch_new(http, fd, true);
+    if (w == NULL) {
+        wb__fd_close(fd);
+        return CURL_SOCKET_BAD;
+    }
+    (void)uv_ip_name(&address->addr, w->ip, sizeof(w->ip));
+    w->port = port_of(&address->addr);
+    return fd;
 }
 
+/* An unread socket stays open until the ended transfers are reported; its watch
+ * is freed later, in the next iteration of the loop. */
 static int
 on_close(void *user, curl_socket_t fd)
 {
-    watch_close(user, fd);
+    struct wb_http *http = user;
+    struct watch *w = (size_t)fd < http->n_watch ? http->watch[fd] : NULL;
+    char byte;
+
+    watch_close(http, fd);
+    if (w != NULL && http->calling &&
+        recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+        w->next = http->unread;
+        http->unread = w;
+        return 0;
+    }
     wb__fd_close(fd);
     return 0;
+}
+
+/* It is found by its two addresses: of a socket that was reset the kernel has
+ * forgotten the peer's. */
+int
+wb__http_unread(const struct wb_http *http, const struct wb__transfer *transfer)
+{
+    struct sockaddr_storage own;
+    socklen_t len = sizeof(own);
+    long port = 0, own_port = 0;
+    char *ip = NULL;
+
+    (void)curl_easy_getinfo(transfer->easy, CURLINFO_PRIMARY_IP, &ip);
+    (void)curl_easy_getinfo(transfer->easy, CURLINFO_PRIMARY_PORT, &port);
+    (void)curl_easy_getinfo(transfer->easy, CURLINFO_LOCAL_PORT, &own_port);
+    for (const struct watch *w = http->unread; w != NULL; w = w->next)
+        if (ip != NULL && strcmp(ip, w->ip) == 0 && port == w->port &&
+            getsockname(w->fd, (struct sockaddr *)&own, &len) == 0 &&
+            own_port == port_of((const struct sockaddr *)&own))
+            return w->fd;
+    return -1;
 }
 
 /* ---- transfers --------------------------------------------------------- */

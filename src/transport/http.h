@@ -172,6 +172,10 @@ WB_MUST_USE curl_socket_t wb__http_open_socket(
 WB_MUST_USE bool wb__http_start(
     struct wb_http *http, struct wb__transfer *transfer);
 void wb__http_cancel(struct wb_http *http, struct wb__transfer *transfer);
+/* The socket of a transfer that has ended, if libcurl closed it unread; or -1.
+ * It is open until ended() returns. */
+WB_MUST_USE int wb__http_unread(
+    const struct wb_http *http, const struct wb__transfer *transfer);
 
 /* wb__url_check_syntax(), and libcurl can read host and port; with
  * public_host its host is not closed. */
@@ -251,6 +255,11 @@ void wb__attempt_free(struct wb__attempt *a); /* on no list, no transfer */
 void wb__attempt_headers(struct wb__attempt *a);
 /* Set the time that is left of the attempt. */
 WB_MUST_USE CURLcode wb__attempt_timeout(struct wb__attempt *a);
+
+/* unread.c: read what libcurl has left in the socket of a request that could
+ * not be written to its end. Returns what libcurl says of it, or code. */
+WB_MUST_USE CURLcode wb__attempt_read_rest(
+    struct wb__attempt *a, CURLcode code);
 
 void wb__attempt_link(struct wb__attempt **head, struct wb__attempt *a);
 void wb__attempt_unlink(struct wb__attempt *a);

@@ -159,7 +159,19 @@ TEST(test_http__idle_connection_closed__new_one_is_made)
 
 /* A receiver that answers before it has read the body, and closes: the kernel
  * sends a reset after the answer. */
-static atomic_bool may_answer, has_reset;
+static atomic_bool may_answer, has_reset, within_call;
+
+/* libcurl's: within_call, the answer and the reset come between the write of a
+ * header and that of its body of zeros. libcurl does not look in between. */
+ssize_t
+send(int fd, const void *bytes, size_t len, int flags)
+{
+    while (within_call && *(const char *)bytes == '\0' && !has_reset) {
+        may_answer = true;
+        uv_sleep(1);
+    }
+    return sendto(fd, bytes, len, flags, NULL, 0);
+}
 
 static bool
 answer_and_reset(struct peer_conn *c)
@@ -211,6 +223,62 @@ TEST(test_http__answer_then_reset__answer_counts)
     close_all();
 }
 
+/* Answers the first request of a connection as the test says, and resets behind
+ * the second. */
+static bool
+reset_on_second(struct peer_conn *c)
+{
+    return c->requests == 1 ? peer_reply(c) : answer_and_reset(c);
+}
+
+TEST(test_http__answer_and_reset_between_two_writes__answer_counts)
+{
+    static const struct {
+        const char *reply, *error;
+        enum wb_outcome outcome;
+        int status;
+    } cases[] = {
+        {"HTTP/1.1 204 No Content\r\n\r\n", "", WB_DELIVERED, 204},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes", "", WB_DELIVERED,
+            200},
+        {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
+         "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "", WB_DELIVERED, 200},
+        {"HTTP/1.1 400 No\r\nContent-Length: 3\r\n\r\nbad", "400 No: bad",
+            WB_REJECTED, 400},
+        {"HTTP/1.1 200 OK\r\nX: ",
+            "transport: the connection closed within the header of the answer",
+            WB_UNKNOWN, 0},
+        {"nothing of HTTP\r\n\r\n",
+            "transport: send failure: Connection reset by peer", WB_UNKNOWN, 0},
+    };
+
+    for (size_t i = 0; i < 2 * WB_COUNT(cases); i++) {
+        size_t n = i / 2;
+        bool used = i % 2 == 1;
+
+        peer.answer = used ? reset_on_second : answer_and_reset;
+        peer.head_only = true;
+        peer.reply = "HTTP/1.1 204 No Content\r\n\r\n";
+        open_endpoint(plain);
+        if (used) {
+            struct wb_request q = some_request();
+
+            q.body.len = 0;
+            send_and_wait(&loop, endpoint, &q, &sent);
+        }
+        peer_set_reply(&peer, cases[n].reply);
+        within_call = true;
+        post_and_be_reset(1 << 20);
+        within_call = false;
+        CHECK_INT(cases[n].outcome, sent.outcome);
+        CHECK_INT(cases[n].status, sent.status);
+        CHECK_TEXT(cases[n].error, sent.error);
+        CHECK_INT(used ? 2 : 1, peer.requests);
+        close_all();
+    }
+}
+
 TEST(test_http__reset_without_answer__unknown_and_says_so)
 {
     peer.answer = answer_and_reset;
@@ -234,6 +302,7 @@ main(void)
         RUN(test_http__reused_connection_dies_within_an_answer__not_sent_again),
         RUN(test_http__idle_connection_closed__new_one_is_made),
         RUN(test_http__answer_then_reset__answer_counts),
+        RUN(test_http__answer_and_reset_between_two_writes__answer_counts),
         RUN(test_http__reset_without_answer__unknown_and_says_so),
     };
     return RUN_ALL(tests);

@@ -2,6 +2,7 @@
  * least; T-3: HTTP/2 (against node, where it is installed). */
 #define _GNU_SOURCE /* pipe2 */
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -407,6 +408,59 @@ TEST(test_tls__flood_of_pings__deadlines_of_all_hold) /* S4 */
     memset(&peer, 0, sizeof(peer));
 }
 
+/* Someone on the way answers in plain HTTP, and resets the connection, between
+ * the header and the body of a request. OpenSSL takes five bytes of it for the
+ * head of a record. */
+static atomic_bool may_forge, has_forged;
+
+static bool
+forge(struct peer_conn *c)
+{
+    static const char text[] = "12345HTTP/1.1 204 No Content\r\n\r\n";
+    int on = 1;
+
+    while (!may_forge && peer_wait_ms(c, 1))
+        ;
+    (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)sendto(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL, NULL, 0);
+    (void)peer_reset(c);
+    has_forged = true;
+    return false;
+}
+
+/* libcurl's: a record of this length is of the body. */
+ssize_t
+send(int fd, const void *bytes, size_t len, int flags)
+{
+    while (peer.answer == forge && len > 8192 && !has_forged) {
+        may_forge = true;
+        uv_sleep(1);
+    }
+    return sendto(fd, bytes, len, flags, NULL, 0);
+}
+
+TEST(test_tls__answer_without_tls_and_reset__not_taken)
+{
+    static char body[1 << 20];
+    struct wb_request q = some_request();
+
+    make_certs("IP:127.0.0.1", 10, false);
+    q.body = (struct wb_slice){body, sizeof(body)};
+    peer.tls_cert = "leaf.pem";
+    peer.tls_key = "leaf.key";
+    peer.answer = forge;
+    peer.head_only = true;
+    peer_start(&peer);
+    open_endpoint(peer.port, true);
+    send_and_wait(&loop, endpoint, &q, &sent);
+    CHECK(has_forged);
+    CHECK_INT(WB_UNKNOWN, sent.outcome);
+    CHECK_INT(0, sent.status);
+    close_endpoint();
+    peer_stop(&peer);
+    memset(&peer, 0, sizeof(peer));
+}
+
 int
 main(void)
 {
@@ -421,6 +475,7 @@ main(void)
         RUN(test_tls__https_proxy__verified_as_any_server),
         RUN(test_tls__flood_of_pings__deadlines_of_all_hold),
         RUN(test_tls__http2__one_connection_for_all),
+        RUN(test_tls__answer_without_tls_and_reset__not_taken),
     };
     return RUN_ALL(tests);
 }
