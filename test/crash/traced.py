@@ -208,9 +208,16 @@ class Claim:
             store.note(store.ok(['send', 'traced.claim', '{}']))
 
     def prepare(self):
-        # A message whose lease was reset eight times is abandoned.
+        # As if never claimed: of those whose lease was reset one is leased at a
+        # time, and after eight times they are abandoned.
         self.store.ok(['retry', '--abandoned'])
         self.store.ok(['reset-stale', '--older-than', '0s'])
+        db = sqlite3.connect(self.store.db, timeout=10)
+        with db:
+            db.execute('PRAGMA wal_autocheckpoint=0')
+            db.execute('UPDATE waybill_outbox SET attempts = 0, reason = NULL '
+                       "WHERE kind = 'traced.claim'")
+        db.close()
         return ['claim', '--kind', 'traced.claim', '--max', '3', '--lease',
                 LEASE]
 
