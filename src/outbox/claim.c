@@ -216,6 +216,11 @@ row_take(struct wb__claiming *c, struct wb__front *f, const struct wb_row *r,
     const char *reason = NULL, *column = wb__row_malformed(r);
     char error[96] = "";
 
+    if (column == NULL && !wb__state_may(r->state, WB_STATE_PROCESSING))
+        return wb__fail(err, WB_CORRUPT, 0,
+            "row %lld is %s, but the index has it among those that wait; "
+            "restore a backup",
+            (long long)r->seq, wb_state_name(r->state));
     if (column != NULL) {
         reason = "malformed";
         (void)snprintf(
