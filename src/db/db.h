@@ -136,6 +136,9 @@ struct wb__engine {
     void (*drain_free)(struct wb__db *db, int slot);
     void (*drain_flag_set)(struct wb__db *db, bool on);
     bool (*drain_flag)(struct wb__db *db);
+    /* NULL: watch the files instead. */
+    int (*listen)(struct wb__db *db);
+    bool (*notified)(struct wb__db *db, bool *any);
     enum wb_status (*backup)(
         struct wb__db *db, const char *path, struct wb_err *err);
     /* NULL: the engine does it by itself. */
@@ -153,9 +156,8 @@ struct wb__db {
     /* The last BUSY was two transactions that blocked each other: the same one,
      * run again from its begin, may well succeed. */
     bool clash;
-    /* Set it to wake the workers when the open transaction commits. On
-     * PostgreSQL that does nothing: there workers poll. */
-    bool wake;
+    bool
+        wake; /* set it to wake the workers when the open transaction commits */
     bool nested;                  /* the open transaction is a caller's */
     uint32_t rollbacks;           /* of transactions, since it was opened */
     _Atomic uint32_t drain_slots; /* taken through this handle */
@@ -338,6 +340,31 @@ static inline bool
 wb__db_drain_flag(struct wb__db *db)
 {
     return db->engine->drain_flag(db);
+}
+
+/* ---- commits of others, where no file shows them ----------------------- */
+
+/* Until a commit is notified, so many microseconds of those that follow may
+ * not be: the worker checks once more after that time. */
+#define WB__NOTIFY_US 10000
+
+/* Listen for the commits of others. -1; or, if a session has begun to listen
+ * since the last call, a copy of its socket, which the caller closes: what was
+ * committed before may not have been notified. Threads: that of the drain
+ * slots; the session is that of the slots. */
+WB_MUST_USE static inline int
+wb__db_listen(struct wb__db *db)
+{
+    return db->engine->listen == NULL ? -1 : db->engine->listen(db);
+}
+
+/* Set *any if a commit was notified since the last call. False: the socket has
+ * no more to say. */
+WB_MUST_USE static inline bool
+wb__db_notified(struct wb__db *db, bool *any)
+{
+    *any = false;
+    return db->engine->notified != NULL && db->engine->notified(db, any);
 }
 
 /* ---- inside this module ------------------------------------------------ */

@@ -13,7 +13,11 @@
  *     again.
  * (5) The clock is the server's. It is read at each begin; in between, the time
  *     that has passed here is added. It is never ahead of the server's, and
- *     behind it by the round trip of that begin at most. */
+ *     behind it by the round trip of that begin at most.
+ * (6) Workers are notified of a commit in a transaction of its own after it,
+ *     as a NOTIFY holds a lock of the whole server until its commit; by one
+ *     handle at most once in WB__NOTIFY_US. Only inside a caller's transaction
+ *     it is part of that. */
 #include "db/postgres.h"
 
 #include <stdio.h>
@@ -309,6 +313,7 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     s->nested = s->borrowed && PQtransactionStatus(s->conn) != PQTRANS_IDLE &&
                 PQstatus(s->conn) == CONNECTION_OK;
     db->nested = s->nested;
+    db->wake = false;
     if (s->nested && PQtransactionStatus(s->conn) != PQTRANS_INTRANS)
         return wb__fail(err, WB_REFUSED, 0,
             "the connection's transaction has failed, or a command of it is "
@@ -326,15 +331,33 @@ pg_begin(struct wb__db *db, enum wb__tx tx, struct wb_err *err)
     return rc;
 }
 
+/* After a commit. If it fails, the workers find the message by their poll. */
+static void
+notify(struct wb__postgres *s)
+{
+    int64_t now_us = mono_us(s);
+
+    if (s->notified_us != 0 && now_us - s->notified_us < WB__NOTIFY_US)
+        return;
+    s->notified_us = now_us;
+    PQclear(wb__postgres_query(s, "BEGIN;SET LOCAL synchronous_commit = off;"
+                                  "NOTIFY waybill;COMMIT"));
+}
+
 static enum wb_status
 pg_commit(struct wb__db *db, struct wb_err *err)
 {
     struct wb__postgres *s = of(db);
+    bool wake = db->wake;
     PGresult *r;
     enum wb_status rc;
 
+    db->wake = false;
     if (s->nested) {
-        rc = wb__postgres_exec(&s->db, "RELEASE SAVEPOINT waybill", err);
+        rc = wb__postgres_exec(&s->db,
+            wake ? "RELEASE SAVEPOINT waybill;NOTIFY waybill"
+                 : "RELEASE SAVEPOINT waybill",
+            err);
         if (rc != WB_OK)
             pg_rollback(db);
         return rc;
@@ -344,6 +367,8 @@ pg_commit(struct wb__db *db, struct wb_err *err)
         bool done = strcmp(PQcmdStatus(r), "COMMIT") == 0;
 
         PQclear(r);
+        if (done && wake)
+            notify(s);
         return done ? WB_OK
                     : wb__fail(err, WB_UNAVAILABLE, 0,
                           "commit: the transaction had failed, and was rolled "
@@ -461,6 +486,8 @@ const struct wb__engine wb__postgres_engine = {
     .drain_free = wb__postgres_drain_free,
     .drain_flag_set = wb__postgres_flag_set,
     .drain_flag = wb__postgres_flag,
+    .listen = wb__postgres_listen,
+    .notified = wb__postgres_notified,
     .backup = pg_backup,
     .health = pg_health,
 };

@@ -24,8 +24,11 @@ struct wb__postgres {
     int64_t clock_us;
     /* The session of drains, opened when first needed. It is used by any
      * thread, while conn may be inside a transaction of another one. */
-    struct wb__mutex lock; /* of drains */
+    struct wb__mutex lock; /* of drains, listen and new_session */
     PGconn *drains;
+    bool listen;         /* drains is to listen for notifications */
+    bool new_session;    /* it does, since the caller last had its socket */
+    int64_t notified_us; /* when this handle last notified; 0: never */
 };
 
 /* ---- postgres.c -------------------------------------------------------- */
@@ -84,6 +87,8 @@ bool wb__postgres_drain_try(struct wb__db *db, int slot);
 void wb__postgres_drain_free(struct wb__db *db, int slot);
 void wb__postgres_flag_set(struct wb__db *db, bool on);
 bool wb__postgres_flag(struct wb__db *db);
+int wb__postgres_listen(struct wb__db *db);
+bool wb__postgres_notified(struct wb__db *db, bool *any);
 
 extern const struct wb__engine wb__postgres_engine;
 

@@ -1,9 +1,11 @@
-/* postgres_drain.c - drain slots and the flag of drains.
+/* postgres_drain.c - drain slots, the flag of drains, notifications of commits.
  *
  * (1) A slot is an advisory lock of a session of its own, which the server
  *     frees when that session ends, however it ends. On a caller's connection
  *     the caller's session holds it.
- * (2) If that session is lost, its locks are taken again at the next call. */
+ * (2) If that session is lost, its locks are taken again at the next call.
+ * (3) A worker's session also listens for the commits of others. Whatever uses
+ *     the session may read a notification: libpq keeps it until it is asked. */
 #include <stdio.h>
 
 #include "db/postgres.h"
@@ -43,6 +45,19 @@ slot_sql(char sql[128], const char *function, int slot)
         function, slot);
 }
 
+static void
+listen(struct wb__postgres *s)
+{
+    PGresult *r;
+
+    if (!s->listen)
+        return;
+    r = wb__postgres_wait(
+        s->drains, PQsendQuery(s->drains, "LISTEN waybill"), SILENT_MS);
+    s->new_session = PQresultStatus(r) == PGRES_COMMAND_OK;
+    PQclear(r);
+}
+
 /* Open a session for drains where there is none, and take the locks that the
  * last one had: bits. */
 static bool
@@ -63,6 +78,7 @@ have_session(struct wb__postgres *s, uint32_t bits)
             slot_sql(sql, "pg_try_advisory_lock", slot);
             (void)query_drains(s, sql);
         }
+    listen(s);
     return true;
 }
 
@@ -130,4 +146,40 @@ wb__postgres_flag(struct wb__db *db)
 {
     return query_true(
         of(db), "SELECT true FROM waybill_meta WHERE name = 'drain'", -1);
+}
+
+int
+wb__postgres_listen(struct wb__db *db)
+{
+    struct wb__postgres *s = of(db);
+    int fd = -1;
+
+    wb__mutex_lock(&s->lock);
+    if (!s->listen && !s->borrowed && s->drains != NULL) {
+        s->listen = true;
+        listen(s);
+    }
+    if (s->new_session)
+        fd = wb__fd_copy(PQsocket(s->drains));
+    if (fd >= 0)
+        s->new_session = false;
+    wb__mutex_unlock(&s->lock);
+    return fd;
+}
+
+bool
+wb__postgres_notified(struct wb__db *db, bool *any)
+{
+    struct wb__postgres *s = of(db);
+    PGnotify *n;
+    bool alive;
+
+    wb__mutex_lock(&s->lock);
+    alive = s->drains != NULL && PQconsumeInput(s->drains) == 1;
+    while (s->drains != NULL && (n = PQnotifies(s->drains)) != NULL) {
+        *any = true;
+        PQfreemem(n);
+    }
+    wb__mutex_unlock(&s->lock);
+    return alive;
 }

@@ -45,6 +45,12 @@ wb__fd_of_bytes(struct wb_slice bytes)
     return fd;
 }
 
+int
+wb__fd_copy(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 void
 wb__fd_close(int fd)
 {

@@ -27,6 +27,9 @@ WB_MUST_USE int wb__fd_socket(int family, int type, int protocol);
  * if it fails. */
 WB_MUST_USE int wb__fd_of_bytes(struct wb_slice bytes);
 
+/* A copy of a descriptor; -1 if there is none. */
+WB_MUST_USE int wb__fd_copy(int fd);
+
 WB_MUST_USE bool wb__fd_is_open(int fd);
 void wb__fd_close(int fd); /* -1 is fine; errno stays */
 

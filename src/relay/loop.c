@@ -8,9 +8,10 @@
  *     commit of another process, or LONGEST_US have passed, whichever is first.
  *     A commit through this library wakes it. Other programs are noticed when
  *     they write the log, which is before their commit is visible: the worker
- *     checks again after 2 ms, 4 ms and so on, up to LOG_MS. Where there is
- *     nothing to watch (PostgreSQL), the worker checks every POLL_US.
- * (3) Nothing returns while a request is in flight, but at the end of the grace
+ *     checks again after 2 ms, 4 ms and so on, up to LOG_MS. PostgreSQL
+ * notifies of commits, not of each one (listen.c); beside it the worker checks
+ * every POLL_US, as other programs may insert without a notification. (3)
+ * Nothing returns while a request is in flight, but at the end of the grace
  *     after a stop.
  * (4) While a transaction runs, requests continue. */
 #include <stdatomic.h>
@@ -21,7 +22,7 @@
 
 enum {
     LONGEST_US = 30000000,
-    POLL_US = 1000000, /* instead, where commits cannot be watched */
+    POLL_US = 1000000, /* instead, where there are no files to watch */
     LOG_MS = 1024,
     READY_US = 5000000,
     PROGRESS_US = 100000,
@@ -140,7 +141,8 @@ loop_close(struct wb_relay *relay)
 
     for (int i = l->open; i > 0; i--)
         uv_close(handle[i - 1], on_close);
-    while (l->open > 0)
+    wb__listen_stop(relay);
+    while (l->open > 0 || relay->n_listeners > 0)
         (void)uv_run(l->uv, UV_RUN_ONCE);
     if (l->uv == &l->own)
         WB_ASSERT(uv_loop_close(&l->own) == 0);
@@ -267,6 +269,14 @@ before_cycle(struct wb__pass *p)
     }
     p->stopped = is_stopped(relay);
     wb__slot_keep(p, now_us);
+    if (p->worker && wb__listen_keep(relay, l->uv))
+        wb__relay_wake(relay, WB__KINDS_STALE);
+    if (relay->notified) {
+        relay->notified = false;
+        wb__relay_wake(relay, WB__WOKEN);
+        l->log_us = now_us + 2 * WB__NOTIFY_US;
+        l->log_ms = LOG_MS + 1; /* once */
+    }
     relay->db_used = false;
     p->held = p->lost_us != 0 && wb__outcomes_left(relay) > 0;
     relay->limits.stopping = !wb__pass_is_on(p) || !p->ready ||

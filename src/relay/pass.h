@@ -3,6 +3,8 @@
 #ifndef WB_SRC_RELAY_PASS_H
 #define WB_SRC_RELAY_PASS_H
 
+#include <uv.h>
+
 #include "relay/relay.h"
 
 struct wb__pass {
@@ -38,6 +40,14 @@ void wb__slot_renew(struct wb__pass *p);
 void wb__slot_keep(struct wb__pass *p, int64_t now_us);
 /* May it claim, as far as a stop and the slots go? */
 bool wb__pass_is_on(const struct wb__pass *p);
+
+/* ---- listen.c ---------------------------------------------------------- */
+
+/* Where commits are notified by a socket: watch the one of today on uv, and set
+ * relay->notified if there was one. True: it is a new one, and commits since
+ * the last one was lost were not notified. */
+WB_MUST_USE bool wb__listen_keep(struct wb_relay *relay, uv_loop_t *uv);
+void wb__listen_stop(struct wb_relay *relay);
 
 /* ---- lost.c ------------------------------------------------------------ */
 

@@ -160,7 +160,10 @@ struct wb_relay {
     /* Call fn(arg), which may block, and return when it has. Requests may end
      * meanwhile: fn() touches nothing of the relay that they use. */
     void (*run_blocking)(struct wb_relay *relay, void (*fn)(void *), void *arg);
-    struct wb__loop *loop; /* loop.c; NULL: without an event loop */
+    struct wb__loop *loop;         /* loop.c; NULL: without an event loop */
+    struct wb__listener *listener; /* listen.c; NULL: files are watched */
+    int n_listeners;               /* also those that are being closed */
+    bool notified;                 /* of a commit, since the last cycle */
 };
 
 static inline int64_t
