@@ -305,7 +305,7 @@ class Case(unittest.TestCase):
         return c.response()
 
     def until(self, true, what):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 20
         while not true():
             self.assertLess(time.monotonic(), end, what)
             time.sleep(0.005)

@@ -105,9 +105,13 @@ class Servers(Case):
 
     def tearDown(self):
         for child in self.children:
-            child.terminate()
-            child.wait(20)
+            self.until(lambda: self.stopped(child), f'{child.args[0]} ends')
         super().tearDown()
+
+    def stopped(self, child):
+        """Asks each time: gunicorn drops a signal when five are waiting."""
+        child.terminate()
+        return child.poll() is not None
 
     def write(self, name, text):
         path = os.path.join(self.folder, name)
@@ -200,8 +204,9 @@ class Servers(Case):
         port, log = free_port(), os.path.join(self.folder, 'effects')
         self.write('app.py', WSGI.format(log=log))
         self.run_server(port, 'gunicorn', '--workers', '2', '--threads', '4',
-                        '--worker-class', 'gthread', '--bind',
-                        f'127.0.0.1:{port}', '--no-sendfile', 'app:app')
+                        '--worker-class', 'gthread', '--graceful-timeout', '5',
+                        '--bind', f'127.0.0.1:{port}', '--no-sendfile',
+                        'app:app')
         return log
 
     def test_nginx(self):
