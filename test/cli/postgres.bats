@@ -155,10 +155,13 @@ END
     ended 1
     has "$err" "waybill init makes one"
     try js init
-    same '"PostgreSQL"/3/null/true' \
+    same '"PostgreSQL"/4/null/true' \
         "$(get '"\(.db | tojson)/\(.version)/\(.from)/\(.changed)"')"
     for command in migrate claim; do
         psql -q "$(cat "$BATS_FILE_TMPDIR/url")" -c "SET search_path = s$BATS_TEST_NUMBER;
+            DROP FUNCTION waybill_send(text, text, text, text, text, timestamptz,
+                timestamptz, text, text), waybill_send(text, bytea, text, text,
+                text, timestamptz, timestamptz, text, text), waybill_hash;
             ALTER TABLE waybill_outbox DROP COLUMN ended_ms, DROP COLUMN attempts_log;
             DELETE FROM waybill_meta WHERE name LIKE 'clock%';
             UPDATE waybill_meta SET value = 2 WHERE name = 'version'"
@@ -169,7 +172,7 @@ END
             has "$err" "run waybill migrate"
         done
         try waybill "$command"
-        has "$out$err" "from version 2 to 3"
+        has "$out$err" "from version 2 to 4"
     done
 }
 
@@ -313,6 +316,37 @@ worker() {
     grep -q "info database-found" run.log
     kill "$worker"
     wait "$worker"
+}
+
+@test "postgres: roles with the rights that FORMATS.md names, and no others" {
+    database
+    deliver 'cat >>got'
+    waybill --quiet init
+    n=$BATS_TEST_NUMBER
+    sed -n '/^    CREATE ROLE/,/^$/p' "$ROOT/doc/FORMATS.md" |
+        sed "s/waybill_schema/s$n/; s/the_/the${n}_/g" >grants.sql
+    psql -q -v ON_ERROR_STOP=1 "$WAYBILL_DB" -f grants.sql
+    owner=$WAYBILL_DB
+    as() { WAYBILL_DB=${owner/waybill@/the${n}_$1@}; }
+    as producer
+    a=$(psql -qAt "$WAYBILL_DB" -c "SELECT waybill_send('k', '1', lane => 'l')")
+    ! waybill list || return 1
+    as monitor
+    same "$a" "$(js list | jq -r .id)"
+    same 1 "$(status_of pending)"
+    try waybill doctor
+    [[ "$out$err" != *denied* ]]
+    ! waybill send k 1 || return 1
+    as worker
+    send k 2 --lane l --key b
+    try waybill drain
+    ended 0
+    same 12 "$(cat got)"
+    try waybill --quiet once --db "$WAYBILL_DB" --key c -- echo ran
+    same ran "$out"
+    waybill --quiet pause k
+    waybill --quiet resume k
+    same 0 "$(status_of pending)"
 }
 
 @test "postgres: a wrong password, and a database that is not there, end a worker at once" {
