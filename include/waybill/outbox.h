@@ -523,6 +523,11 @@ struct wb_health {
     char integrity[128]; /* "ok", or the first error found */
     uint64_t future;     /* messages created or claimed in the future, by more
                             than a minute: a clock is, or was, wrong */
+    int64_t snapshot_ms; /* PostgreSQL: start of the oldest transaction of
+                            another session of this database, which keeps the
+                            rows of ended messages from being removed; 0: there
+                            is none, or this role may not see it */
+    char snapshot[128];  /* whose it is; "" */
 };
 WB_MUST_USE enum wb_status wb_outbox_health(
     struct wb_outbox *box, struct wb_health *health, struct wb_err *err);

@@ -6,9 +6,10 @@
 #include "cli/cli.h"
 #include "db/db.h"
 
-#define WAL_MAX       ((int64_t)64 * 1024 * 1024)
-#define CLOCK_FROM_MS INT64_C(1735689600000) /* 2025 */
-#define CLOCK_TO_MS   INT64_C(4102444800000) /* 2100 */
+#define WAL_MAX        ((int64_t)64 * 1024 * 1024)
+#define TRANSACTION_MS ((int64_t)600 * 1000)
+#define CLOCK_FROM_MS  INT64_C(1735689600000) /* 2025 */
+#define CLOCK_TO_MS    INT64_C(4102444800000) /* 2100 */
 
 struct checkup {
     struct cli *cli;
@@ -112,9 +113,18 @@ check_sqlite(struct checkup *c, const struct wb_health *h)
         "%s", h->network_fs ? "on a network file system" : "local");
 }
 
+static int64_t
+age_of(const struct cli *cli, int64_t ms)
+{
+    return ms == 0 || ms > cli->now_ms ? 0 : cli->now_ms - ms;
+}
+
 static void
 check_postgres(struct checkup *c, const struct wb_health *h)
 {
+    int64_t age_ms = age_of(c->cli, h->snapshot_ms);
+    char span[32];
+
     check(c, "integrity",
         strcmp(h->integrity, "ok") == 0 ? NULL : "REINDEX TABLE waybill_outbox",
         "%s", h->integrity);
@@ -124,6 +134,16 @@ check_postgres(struct checkup *c, const struct wb_health *h)
                      : "a power cut can lose messages: set fsync and "
                        "full_page_writes to on",
         "fsync and full_page_writes %s", h->full_sync ? "on" : "not both on");
+    check(c, "transaction",
+        age_ms > cli_ms(c->cli, "transaction", TRANSACTION_MS)
+            ? "it keeps PostgreSQL from removing the rows of ended messages, "
+              "and "
+              "claims get slower: end it; idle_in_transaction_session_timeout "
+              "ends those that wait"
+            : NULL,
+        "the oldest of another session lasts for %s%s%s",
+        h->snapshot_ms == 0 ? "-" : cli_span(age_ms, span),
+        h->snapshot_ms == 0 ? "" : ": ", h->snapshot);
 }
 
 static const char *
@@ -390,12 +410,6 @@ behind(uint64_t held, char *out)
     return out;
 }
 
-static int64_t
-age_of(const struct cli *cli, int64_t ms)
-{
-    return ms == 0 || ms > cli->now_ms ? 0 : cli->now_ms - ms;
-}
-
 static void
 check_count(struct checkup *c, const char *name, uint64_t n, const char *more,
     const char *fix)
@@ -534,6 +548,8 @@ static const struct cli_option doctor_options[] = {
     {"breakers", CLI_COUNT, "N", "open breakers [0]"},
     {"last-drain", CLI_DURATION, "D",
         "the last drain may be this long ago while something is due [1d]"},
+    {"transaction", CLI_DURATION, "D",
+        "a transaction of another session may last, on PostgreSQL [10m]"},
     {"free", CLI_BYTES, "SIZE", "room on the disk, at least [64m]"},
     {0},
 };

@@ -407,6 +407,30 @@ pg_backup(struct wb__db *db, const char *path, struct wb_err *err)
         path);
 }
 
+/* Of a session that runs or waits with a snapshot, or that has written; a role
+ * sees those of others only as a member of pg_read_all_stats. */
+static enum wb_status
+oldest_snapshot(struct wb__db *db, struct wb_health *h, struct wb_err *err)
+{
+    char text[32 + sizeof(h->snapshot)], *who;
+    enum wb_status rc = wb__postgres_text(db,
+        "SELECT floor(extract(epoch FROM since) * 1000)::bigint || who FROM ("
+        "SELECT xact_start, format(' session %s of %s, %s%s', pid, usename,"
+        " state, ', ' || nullif(application_name, '')) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
+        " AND coalesce(backend_xid, backend_xmin) IS NOT NULL"
+        " UNION ALL SELECT prepared, ' prepared transaction ' || gid"
+        " FROM pg_prepared_xacts WHERE database = current_database()"
+        ") AS t(since, who) ORDER BY since LIMIT 1",
+        text, sizeof(text), err);
+
+    h->snapshot_ms = strtoll(text, &who, 10);
+    (void)snprintf(
+        h->snapshot, sizeof(h->snapshot), "%s", *who == ' ' ? who + 1 : who);
+    return rc;
+}
+
 static enum wb_status
 pg_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
 {
@@ -435,7 +459,7 @@ pg_health(struct wb__db *db, struct wb_health *h, struct wb_err *err)
             "::text), 'ok') FROM pg_index WHERE NOT (indisvalid AND indisready)"
             " AND indrelid = 'waybill_outbox'::regclass",
             h->integrity, sizeof(h->integrity), err);
-    return rc;
+    return rc == WB_OK ? oldest_snapshot(db, h, err) : rc;
 }
 
 /* ---- close ------------------------------------------------------------- */

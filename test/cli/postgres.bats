@@ -102,6 +102,8 @@ END
     waybill confirm "$id" --token "$token"
 }
 
+finding() { jq -r ".checks[] | select(.name == \"$1\") | \"\\(.ok) \\(.detail)\"" out.txt; }
+
 @test "postgres: doctor, backup" {
     database
     waybill send k 1
@@ -111,6 +113,27 @@ END
     try waybill backup copy
     ended 1
     has "$err" pg_dump
+}
+
+@test "postgres: doctor names the transaction that holds back vacuum" {
+    database
+    waybill send k 1
+    try js doctor --transaction 1ms
+    same 'true the oldest of another session lasts for -' "$(finding transaction)"
+    mkfifo orders
+    PGAPPNAME=nightly psql -qAt "$server" <orders >answers &
+    exec 9>orders
+    echo "BEGIN; SELECT txid_current();" >&9
+    until_true 30 [ -s answers ]
+    finds() {
+        try js doctor --transaction 1ms
+        [[ "$(finding transaction)" == false*"idle in transaction, nightly" ]]
+    }
+    until_true 10 finds
+    try js doctor
+    same true "$(finding transaction | cut -d' ' -f1)"
+    exec 9>&-
+    wait
 }
 
 @test "postgres: once replays, another command is refused, keys shows it" {
