@@ -156,6 +156,7 @@ finding() { jq -r ".checks[] | select(.name == \"$1\") | \"\\(.ok) \\(.detail)\"
     until_true 10 grep -q '127.0.0.1:[1-9]' sink.log
     upstream=http://$(grep -o '127.0.0.1:[1-9][0-9]*' sink.log | head -1)
     for _ in 1 2; do
+        : >gate.log # what the one before wrote is no sign of this one
         env -u WAYBILL_DB "$WAYBILL" gate --listen 127.0.0.1:0 \
             --upstream "$upstream" --store "$WAYBILL_DB" >gate.log 2>&1 3>&- &
         gate=$!

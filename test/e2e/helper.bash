@@ -41,6 +41,7 @@ until_true() {
 background() {
     local log=$1
     shift
+    : >"$log" # what the one before wrote is no sign of this one
     "$@" >"$log" 2>&1 </dev/null 3>&- &
     LAST=$!
     PIDS="$PIDS $LAST"
