@@ -307,7 +307,10 @@ TEST(test_postgres__tables_made_by_many_at_once__made_once_and_all_open)
         sql_run("DROP TABLE waybill_outbox, waybill_meta, waybill_breaker,"
                 " waybill_paused, waybill_idem;"
                 "DROP FUNCTION waybill_lane, waybill_hold, waybill_promote,"
-                " waybill_rejoin");
+                " waybill_rejoin, waybill_hash, waybill_send(text, text, text,"
+                " text, text, timestamptz, timestamptz, text, text),"
+                " waybill_send(text, bytea, text, text, text, timestamptz,"
+                " timestamptz, text, text)");
     }
 }
 
