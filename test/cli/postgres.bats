@@ -121,7 +121,8 @@ finding() { jq -r ".checks[] | select(.name == \"$1\") | \"\\(.ok) \\(.detail)\"
     try js doctor --transaction 1ms
     same 'true the oldest of another session lasts for -' "$(finding transaction)"
     mkfifo orders
-    PGAPPNAME=nightly psql -qAt "$server" <orders >answers &
+    PGAPPNAME=nightly psql -qAt "$server" <orders >answers 3>&- &
+    session=$!
     exec 9>orders
     echo "BEGIN; SELECT txid_current();" >&9
     until_true 30 [ -s answers ]
@@ -133,7 +134,7 @@ finding() { jq -r ".checks[] | select(.name == \"$1\") | \"\\(.ok) \\(.detail)\"
     try js doctor
     same true "$(finding transaction | cut -d' ' -f1)"
     exec 9>&-
-    wait
+    wait "$session"
 }
 
 @test "postgres: once replays, another command is refused, keys shows it" {

@@ -80,9 +80,12 @@ END
 @test "waybill_send: twenty with one key at once: one message" {
     database
     for _ in $(seq 20); do
-        sql "SELECT waybill_send('k', '1', key => 'a')" >>ids &
+        sql "SELECT waybill_send('k', '1', key => 'a')" >>ids 3>&- &
+        PIDS="$PIDS $!"
     done
-    wait
+    # shellcheck disable=SC2086
+    wait $PIDS
+    PIDS=
     same 20 "$(wc -l <ids)"
     same 1 "$(sort -u ids | wc -l)"
     same 1 "$(status_of pending)"
